@@ -1,0 +1,46 @@
+"""From NWB recordings to held-out reports: simulate > ingest > split > fit > score > report."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# Not unconditional: --configfile would be merged into the demo instead of replacing it.
+if "modalities" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/split.smk"
+include: "workflow/rules/fit.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    session=one_of(SESSIONS),
+    model=one_of(CONFIG.models),
+    fold=r"\d+",
+    seed=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/scores.csv",
+        f"{RESULTS}/report/index.html",
+
+
+onsuccess:
+    if is_main_run():
+        print(f"Report: {RESULTS}/report/index.html    Scores: {RESULTS}/scores.csv")

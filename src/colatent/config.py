@@ -1,0 +1,437 @@
+"""The one definition of the configuration: Pydantic models, their errors and their loading.
+
+The JSON schema and the reference table in ``config/README.md`` are generated from these models.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pandas as pd
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from colatent.errors import InputError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+NAME = r"[A-Za-z][A-Za-z0-9_]*"
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrialAlignment(Settings):
+    """Trials cut from a table of intervals in the NWB file."""
+
+    intervals: str = Field("trials", description="NWB intervals table: `trials`, or a path in the file")
+    start: str = Field("start_time", description="column that holds each trial's time zero (s)")
+    stop: str | None = Field(
+        "stop_time", description="column with each trial's end (s); not used with `window`"
+    )
+    window: tuple[float, float] | None = Field(
+        None, description="fixed window round `start` (s), instead of `stop`"
+    )
+    pad: tuple[float, float] = Field((0.0, 0.0), description="time added before `start` and after `stop` (s)")
+    bin_width: Positive = Field(description="bin width (s)")
+    condition: str | None = Field(None, description="column that names each trial's condition")
+    where: str | None = Field(None, description="pandas query over the table: trials to keep")
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> Self:
+        if self.window is not None and self.window[1] <= self.window[0]:
+            raise ValueError(f"window {list(self.window)} must be [earlier, later] in seconds")
+        if self.window is None and self.stop is None:
+            raise ValueError("give `stop` (a column) or `window` ([from, to] in seconds)")
+        return self
+
+
+class ContinuousAlignment(Settings):
+    """A recording without trials, cut into windows with a guard gap between them."""
+
+    window: Positive = Field(description="length of a window (s)")
+    gap: float = Field(ge=0, description="time left out between windows (s)")
+    bin_width: Positive = Field(description="bin width (s)")
+
+
+def _alignment_kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "trials" if "intervals" in value else "continuous"
+    return "trials" if isinstance(value, TrialAlignment) else "continuous"
+
+
+Alignment = Annotated[
+    Annotated[TrialAlignment, Tag("trials")] | Annotated[ContinuousAlignment, Tag("continuous")],
+    Discriminator(_alignment_kind),
+]
+
+
+class SpikesModality(Settings):
+    """Spike trains of a units table."""
+
+    kind: Literal["spikes"]
+    source: str = Field("units", description="path of the units table in the NWB file")
+    where: str | None = Field(None, description="pandas query over the units table: units to keep")
+    min_rate: float = Field(0.0, ge=0, description="lowest mean rate of a unit over the recording (Hz)")
+
+
+class EnvelopeSettings(Settings):
+    """Raw EMG to envelope: band-pass, rectify, low-pass."""
+
+    highpass: Positive | None = Field(40.0, description="high-pass corner (Hz)")
+    lowpass: Positive = Field(10.0, description="corner of the envelope's low-pass (Hz)")
+
+
+class ContinuousModality(Settings):
+    """A continuous signal: calcium, EMG, force, position, any NWB time series."""
+
+    kind: Literal["continuous"]
+    source: str = Field(description="path of the time series in the NWB file, or a glob over paths")
+    channels: list[str] | None = Field(None, description="names of the channels, if the file has none")
+    columns: list[int] | None = Field(None, description="columns to keep, counted from 0")
+    max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")
+    envelope: EnvelopeSettings | None = Field(None, description="turn raw EMG into an envelope")
+    clip: tuple[float, float] | None = Field(
+        None, description="percentiles of the training trials that values are clipped to"
+    )
+
+    @field_validator("clip")
+    @classmethod
+    def _percentiles(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 100:
+            raise ValueError(f"clip {list(value)} must be two percentiles, such as [0.5, 99.5]")
+        return value
+
+
+class PoseModality(Settings):
+    """Keypoints of an ndx-pose PoseEstimation."""
+
+    kind: Literal["pose"]
+    source: str = Field(description="path of the PoseEstimation in the NWB file")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="frames below it count as not observed")
+    keypoints: list[str] | None = Field(None, description="keypoints to keep, by name")
+    max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")
+    clip: None = None
+
+
+Modality = Annotated[SpikesModality | ContinuousModality | PoseModality, Field(discriminator="kind")]
+Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
+Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
+
+
+class ConditionMean(Settings):
+    """Baseline: the mean over the training trials of the same condition (PSTH)."""
+
+    kind: Literal["condition-mean"]
+
+
+class LatentModel(Settings):
+    """What models of one modality's latents have in common."""
+
+    latents: dict[str, Count] = Field(description="modality: number of latents")
+
+    @property
+    def modality(self) -> str:
+        return next(iter(self.latents))
+
+    @field_validator("latents")
+    @classmethod
+    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
+        if len(value) != 1 or "+" in next(iter(value)):
+            raise ValueError(
+                f"{value} must name one modality, such as {{spikes: 6}}; use mm-gpvae for several"
+            )
+        return value
+
+
+class SmoothedFA(LatentModel):
+    """Baseline: factor analysis of smoothed (square-rooted) observations."""
+
+    kind: Literal["smoothed-fa"]
+    smoothing: Positive = Field(0.05, description="s.d. of the Gaussian smoothing window (s)")
+
+
+class GPFAModel(LatentModel):
+    """Gaussian-process factor analysis (Yu et al. 2009), exact."""
+
+    kind: Literal["gpfa"]
+    likelihood: dict[str, Literal["gaussian-sqrt", "gaussian"]] = Field(
+        default_factory=dict, description="gaussian-sqrt (square-rooted counts) or gaussian"
+    )
+    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+
+
+class LagRegression(Settings):
+    """Baseline: regression of a modality on the others at several lags."""
+
+    lags: Count = Field(11, description="number of bins looked at, centred (odd)")
+
+    @field_validator("lags")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"lags {value} must be odd, so that they are centred")
+        return value
+
+
+class RidgeLags(LagRegression):
+    """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
+
+    kind: Literal["ridge-lags"]
+
+
+class MLPLags(LagRegression):
+    """Baseline: a multi-layer perceptron on lags."""
+
+    kind: Literal["mlp-lags"]
+    hidden: list[Count] = Field([128, 64], description="units of the hidden layers")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    epochs: Count = 60
+
+
+class MMGPVAEModel(Settings):
+    """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
+
+    kind: Literal["mm-gpvae"]
+    latents: dict[str, Count] = Field(
+        description="latent group (modalities joined by +): number of latents"
+    )
+    likelihood: dict[str, Likelihood] = Field(
+        default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
+    )
+    decoder: dict[str, Literal["linear", "mlp"]] = Field(
+        default_factory=dict, description="modality: decoder; linear for spikes, else mlp"
+    )
+    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    time_scale: Positive | None = Field(
+        None, description="time scale that learning starts from (s); 5 bins if not given"
+    )
+    epochs: Count = 200
+    learning_rate: Positive = 3e-3
+    batch_size: Count = 32
+    cross_weight: float = Field(
+        1.0, ge=0, description="weight of predicting each modality from the others; 0: the plain ELBO"
+    )
+    channel_dropout: float = Field(
+        0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
+    )
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))
+
+
+Model = Annotated[
+    ConditionMean | SmoothedFA | GPFAModel | RidgeLags | MLPLags | MMGPVAEModel,
+    Field(discriminator="kind"),
+]
+
+
+class Heldout(Settings):
+    """What is kept from the models, and how often."""
+
+    folds: int = Field(5, ge=2, description="number of folds the trials are split into")
+    stratify: Literal["condition"] | None = Field(None, description="spread each condition over the folds")
+    channels: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict, description="modality: share of its channels predicted from the rest"
+    )
+    seeds: list[int] = Field([0], min_length=1, description="one fit for each seed")
+    guard: int = Field(
+        1, ge=0, description="windows left out beside a held-out block of a continuous recording"
+    )
+
+
+class Simulation(Settings):
+    """The simulated reach recording that the workflow writes itself."""
+
+    seed: int = 1
+    trials: Count = 80
+    units: Count = 60
+
+
+Action = Literal["refuse", "mask", "warn"]
+
+
+class Config(Settings):
+    """The configuration of one analysis."""
+
+    sessions: str = Field(description="table with the columns session and nwb, relative to this file")
+    results: str = Field("results", description="folder for all that is made")
+    simulate: Simulation | None = Field(
+        None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
+    )
+    truth: str | None = Field(None, description="path of the true latents in a simulated NWB file")
+    alignment: Alignment
+    modalities: dict[str, Modality] = Field(min_length=1)
+    checks: dict[str, Action] = Field(
+        default_factory=dict, description="check at ingest: refuse, mask or warn; defaults where not named"
+    )
+    models: dict[str, Model] = Field(min_length=1)
+    heldout: Heldout = Heldout()
+    device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where the models are fitted")
+
+    @field_validator("modalities", "models")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"the name {name!r} must be letters, digits and underscores")
+        return value
+
+    @model_validator(mode="after")
+    def _known_modalities(self) -> Self:
+        def check(where: str, name: str) -> None:
+            if name not in self.modalities:
+                known = ", ".join(self.modalities)
+                raise ValueError(f"{where} names the unknown modality {name!r}; known: {known}")
+
+        for name in self.heldout.channels:
+            check("heldout.channels", name)
+        for model_name, model in self.models.items():
+            for key in ("latents", "likelihood", "decoder"):
+                for group in getattr(model, key, {}):
+                    for modality in group.split("+"):
+                        check(f"models.{model_name}.{key}.{group}", modality)
+        if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
+            raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
+        return self
+
+
+class Session(Settings):
+    """One row of the table of sessions."""
+
+    session: str
+    nwb: Path
+    metadata: dict[str, str] = {}
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and validate a YAML file."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such config file; give the path of a YAML file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys; see config/README.md for what belongs in it")
+    return parse_config(content, str(path))
+
+
+def parse_config(content: Mapping[str, Any], where: str) -> Config:
+    """Validate a parsed config; ``where`` names its file in messages."""
+    try:
+        return Config.model_validate(dict(content))
+    except ValidationError as error:
+        raise InputError("\n".join(f"{where}: {_sentence(e)}" for e in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    """Turn one Pydantic error into a sentence: key, value, what would be right."""
+    # tags of discriminated unions stand in the location; they are no keys of the file
+    tags = {"trials", "continuous", "spikes", "pose"} | {
+        "condition-mean", "smoothed-fa", "gpfa", "ridge-lags", "mlp-lags", "mm-gpvae"
+    }  # fmt: skip
+    loc = [str(p) for i, p in enumerate(error["loc"])
+           if not (str(p) in tags and i and _takes_tag(error["loc"], i))]  # fmt: skip
+    key = ".".join(loc)
+    if error["type"] == "extra_forbidden":
+        section = _section_model(error["loc"])
+        close = difflib.get_close_matches(loc[-1], section, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(section)}"
+        return f"unknown key {key!r}; {hint}"
+    if error["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _takes_tag(loc: tuple[Any, ...], index: int) -> bool:
+    """A tag stands behind `alignment`, `modalities.<name>` or `models.<name>`."""
+    return (loc[0] == "alignment" and index == 1) or (loc[0] in ("modalities", "models") and index == 2)
+
+
+def _section_model(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that are known in the section an error lies in."""
+    model: Any = Config
+    by_tag = {
+        "trials": TrialAlignment, "spikes": SpikesModality, "pose": PoseModality,
+        "condition-mean": ConditionMean, "smoothed-fa": SmoothedFA, "gpfa": GPFAModel,
+        "ridge-lags": RidgeLags, "mlp-lags": MLPLags, "mm-gpvae": MMGPVAEModel,
+        "heldout": Heldout, "simulate": Simulation, "envelope": EnvelopeSettings,
+    }  # fmt: skip
+    for i, part in enumerate(loc[:-1]):
+        if part == "continuous":
+            model = ContinuousAlignment if loc[i - 1] == "alignment" else ContinuousModality
+        else:
+            model = by_tag.get(part, model)
+    return list(model.model_fields)
+
+
+def load_sessions(table: str | Path) -> dict[str, Session]:
+    """Read the table of sessions.
+
+    Paths in the column ``nwb`` may hold environment variables and ``~``, and are relative to the
+    table. Any further columns are kept as metadata.
+    """
+    table = Path(table)
+    if not table.is_file():
+        raise InputError(f"{table}: there is no such table of sessions; see the key `sessions`")
+    rows = pd.read_csv(table, sep="\t", dtype=str, comment="#", keep_default_na=False)
+    missing = {"session", "nwb"} - set(rows.columns)
+    if missing:
+        raise InputError(
+            f"{table}: the column {sorted(missing)[0]!r} is missing; the table needs the columns "
+            "session and nwb, separated by tabs"
+        )
+    if rows.empty:
+        raise InputError(f"{table}: holds no session; add a line with its name and its NWB file")
+    sessions: dict[str, Session] = {}
+    for line, row in enumerate(rows.to_dict("records"), start=2):
+        name = row["session"]
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise InputError(
+                f"{table}, line {line}: the session name {name!r} must be letters, digits, . _ and -"
+            )
+        if name in sessions:
+            raise InputError(f"{table}, line {line}: the session {name!r} stands there twice")
+        sessions[name] = Session(
+            session=name,
+            nwb=_resolve(row["nwb"], table, line),
+            metadata={k: v for k, v in row.items() if k not in ("session", "nwb")},
+        )
+    return sessions
+
+
+def _resolve(text: str, table: Path, line: int) -> Path:
+    # a relative path inside a variable was written in the user's shell: it counts from there
+    start = re.match(r"\$\{?(\w+)\}?", text)
+    base = Path.cwd() if start and start.group(1) in os.environ else table.parent
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    unset = re.search(r"\$\{?(\w+)\}?", expanded)
+    if unset:
+        raise InputError(
+            f"{table}, line {line}: the environment variable {unset.group(1)} in {text!r} is not set; "
+            f"set it, as in `export {unset.group(1)}=/path/to/data`"
+        )
+    path = Path(os.path.normpath(base / expanded))
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path

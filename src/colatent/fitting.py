@@ -1,0 +1,59 @@
+"""Fit one model to the training trials of one fold and keep the fit."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from pydantic import TypeAdapter
+
+from colatent.config import Model
+from colatent.models.registry import model_class_and_options
+from colatent.provenance import provenance
+from colatent.session import Fold
+from colatent.store import arrays_to_dataset, write_store
+
+
+def fit_fold(
+    fold: Fold,
+    model: dict[str, Any],
+    *,
+    time_locked: bool,
+    seed: int,
+    device: str,
+    threads: int,
+    inputs: dict[str, Any],
+    checkpoints: str | Path,
+    output: str | Path,
+    progress: Callable[[str], None],
+) -> None:
+    """Fit a model (a section under ``models``) and write the store of the fit.
+
+    Args:
+        fold: only its training trials are looked at.
+        time_locked: False for windows of a continuous recording.
+        inputs: what identifies the data, for the provenance.
+        checkpoints: folder in which long fits leave their state, to go on after an interruption.
+        output: the store: groups ``state`` and ``history``.
+    """
+    settings = TypeAdapter(Model).validate_python(model)
+    cls, options = model_class_and_options(settings, fold.training, time_locked, device)
+    used, extra = "cpu", {}
+    if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
+        import torch
+
+        torch.set_num_threads(threads)
+        if settings.kind == "mm-gpvae":
+            extra = {"checkpoint": Path(checkpoints)}
+            used = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    started = time.monotonic()
+    fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **extra)
+    attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
+    attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
+    groups = {"state": arrays_to_dataset(fitted.state())}
+    if fitted.history:
+        history = pd.DataFrame(fitted.history).rename_axis("step")
+        groups["history"] = xr.Dataset.from_dataframe(history)
+    write_store(output, groups, attrs)

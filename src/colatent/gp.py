@@ -1,0 +1,99 @@
+"""Gaussian-process priors in the real Fourier basis of a circle.
+
+A stationary GP on equally spaced bins is embedded in a circle of ``n_circle`` bins, longer than
+the trial, so that its wrapped ends do not touch. On the circle the covariance is diagonal in the
+real Fourier basis: coefficient ``f`` has the variance ``S(w_f)``, the kernel's spectral density
+(Wilson & Nickisch 2015; Keeley et al. 2020; Gondur et al. 2024, section 3). Everything here
+measures time in bins.
+
+Order of the coefficients: constant, cos 1, sin 1, cos 2, sin 2, ... Circles have an odd number
+of bins, so that no lone Nyquist coefficient needs a rule of its own.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+KERNELS = ("squared-exponential", "matern-3/2", "matern-5/2")
+
+
+def correlation(kernel: str, lag: Tensor, time_scale: Tensor) -> Tensor:
+    """Return the kernel of unit variance at ``lag`` (same unit as ``time_scale``).
+
+    squared exponential: exp(-r^2/2); Matern 3/2: (1+a) exp(-a), a = sqrt(3) r;
+    Matern 5/2: (1+a+a^2/3) exp(-a), a = sqrt(5) r, with r = |lag| / time_scale
+    (Rasmussen & Williams 2006, eqs 4.9, 4.17).
+    """
+    r = lag.abs() / time_scale
+    if kernel == "squared-exponential":
+        return torch.exp(-0.5 * r**2)
+    if kernel == "matern-3/2":
+        a = math.sqrt(3) * r
+        return (1 + a) * torch.exp(-a)
+    if kernel == "matern-5/2":
+        a = math.sqrt(5) * r
+        return (1 + a + a**2 / 3) * torch.exp(-a)
+    raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(KERNELS)}")
+
+
+def reach(kernel: str, tolerance: float) -> float:
+    """Return the lag, in time scales, at which the correlation has fallen to ``tolerance``."""
+    lags = torch.linspace(0.0, 60.0, 6001, dtype=torch.float64)
+    beyond = correlation(kernel, lags, torch.tensor(1.0, dtype=torch.float64)) < tolerance
+    return float(lags[beyond][0]) if beyond.any() else float(lags[-1])
+
+
+def circle_bins(
+    n_bins: int, longest_time_scale: float, kernel: str = "squared-exponential", tolerance: float = 1e-6
+) -> int:
+    """Return an odd, FFT-friendly number of bins for a circle whose wrapped ends do not touch."""
+    n_circle = n_bins + math.ceil(reach(kernel, tolerance) * longest_time_scale)
+    while (n_circle := next_fast_len(n_circle)) % 2 == 0:
+        n_circle += 1
+    return n_circle
+
+
+def coefficient_variances(kernel: str, time_scale: Tensor, n_circle: int) -> Tensor:
+    """Return the prior variances of the Fourier coefficients, shape (latent, n_circle).
+
+    The discrete Fourier transform of the kernel wrapped round the circle: the spectral density
+    with its aliases, so that the covariance on the bins is the kernel's own, whatever its
+    smoothness. Differentiable in ``time_scale`` (bins, shape (latent,)).
+    """
+    lag = torch.arange(n_circle, dtype=time_scale.dtype, device=time_scale.device)
+    scale = time_scale[:, None]
+    wrapped = sum(correlation(kernel, lag + turn * n_circle, scale) for turn in (-1, 0, 1))
+    spectrum = torch.fft.rfft(wrapped, dim=-1).real.clamp_min(0.0)
+    pairs = spectrum[:, 1:].repeat_interleave(2, dim=-1)
+    return torch.cat([spectrum[:, :1], pairs], dim=-1)
+
+
+def n_coefficients(variances: np.ndarray | Tensor, tolerance: float = 1e-5) -> int:
+    """Return how many leading coefficients carry more than ``tolerance`` of the largest variance.
+
+    The count is odd: the constant and whole cosine-sine pairs.
+    """
+    v = variances.detach().cpu().numpy() if isinstance(variances, Tensor) else np.asarray(variances)
+    kept = np.flatnonzero((v > tolerance * v.max(axis=-1, keepdims=True)).any(axis=tuple(range(v.ndim - 1))))
+    last = int(kept[-1])
+    return last + 1 + (last % 2)
+
+
+def fourier_basis(n_circle: int, bins: np.ndarray | int, n_coef: int | None = None) -> np.ndarray:
+    """Return the orthonormal real Fourier rows at ``bins``, shape (coefficient, bin), float64.
+
+    ``bins`` is an array of bin indices on the circle, or a count for ``0 .. bins-1``.
+    """
+    if n_circle % 2 == 0:
+        raise ValueError(f"n_circle must be odd, not {n_circle}")
+    n_coef = n_circle if n_coef is None else min(n_coef, n_circle)
+    t = np.arange(bins) if isinstance(bins, int) else np.asarray(bins)
+    index = np.arange(n_coef)
+    frequency = (index + 1) // 2
+    phase = (2 * np.pi / n_circle) * ((frequency[:, None] * t[None, :]) % n_circle)
+    rows = np.where((index % 2 == 1)[:, None], np.cos(phase), np.sin(phase)) * math.sqrt(2 / n_circle)
+    rows[0] = math.sqrt(1 / n_circle)
+    return rows

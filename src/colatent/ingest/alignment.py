@@ -1,0 +1,170 @@
+"""Where the trials lie: windows of bins with half-open edges in integer nanoseconds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from colatent.errors import InputError
+from colatent.ingest.findings import Findings
+from colatent.ingest.clocks import NANOSECONDS, to_ns
+from colatent.ingest.nwb import find, wrong
+from colatent.ingest.tables import scalar_columns, select_rows
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The bins of every trial: bin k of trial j is [starts[j] + k w, starts[j] + (k+1) w).
+
+    Attributes:
+        starts: first edge of each trial (ns), shape (trial,).
+        n_bins: whole bins that each trial has, shape (trial,).
+        bin_width: w (ns).
+        offset: time from the alignment event to the first edge (ns), the same for all trials.
+    """
+
+    starts: NDArray[np.int64]
+    n_bins: NDArray[np.int64]
+    bin_width: int
+    offset: int = 0
+
+    @property
+    def n_trials(self) -> int:
+        return len(self.starts)
+
+    @property
+    def longest(self) -> int:
+        """Bins of the longest trial: the length of the common time axis."""
+        return int(self.n_bins.max())
+
+    @property
+    def stops(self) -> NDArray[np.int64]:
+        """Last edge of each trial (ns), shape (trial,)."""
+        return self.starts + self.n_bins * self.bin_width
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Whether a bin belongs to its trial or lies past its end, shape (trial, time)."""
+        return np.arange(self.longest) < self.n_bins[:, None]
+
+    @property
+    def bin_starts(self) -> NDArray[np.int64]:
+        """First edge of every bin (ns), shape (trial, time)."""
+        return self.starts[:, None] + np.arange(self.longest) * self.bin_width
+
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """Bin centres relative to the alignment event (s), shape (time,)."""
+        edges = self.offset + np.arange(self.longest) * self.bin_width
+        return (edges + self.bin_width / 2) / NANOSECONDS
+
+
+def trial_windows(
+    file: h5py.File, alignment: Any, findings: Findings
+) -> tuple[Windows, pd.DataFrame, NDArray[np.str_] | None]:
+    """Cut windows from a table of intervals.
+
+    Args:
+        file: the NWB file.
+        alignment: `colatent.config.TrialAlignment`.
+        findings: collects trials without times, and overlaps.
+
+    Returns:
+        windows; the trials' own columns with `start`, `stop` (s) and `condition`; and the condition
+        labels, or None.
+
+    Raises:
+        InputError: no such table or column, no trial left, or trials that overlap.
+    """
+    table = find(file, alignment.intervals)
+    frame = scalar_columns(table)
+    columns = [alignment.start] + ([] if alignment.window else [alignment.stop])
+    for name in [*columns, alignment.condition]:
+        if name is not None and name not in frame:
+            known = ", ".join(map(str, frame.columns))
+            raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
+    rows = frame.iloc[select_rows(table, frame, alignment.where)]
+    begin, end = _window_seconds(rows, alignment)
+    width = int(to_ns(alignment.bin_width))
+    timed = np.isfinite(begin) & np.isfinite(end) & (end - begin >= alignment.bin_width * (1 - 1e-9))
+    if not timed.all():
+        findings.add(
+            "trial-times",
+            f"{(~timed).sum()} of {len(timed)} trials have no time, or are shorter than a bin: left out",
+            count=int((~timed).sum()),
+        )
+    if not timed.any():
+        raise wrong(table, "no trial is left to align", "loosen `where` or choose another start column")
+    rows = rows[timed]
+    starts, stops = to_ns(begin[timed]), to_ns(end[timed])
+    offset = int(to_ns(alignment.window[0] if alignment.window else -alignment.pad[0]))
+    windows = Windows(starts, (stops - starts) // width, width, offset)
+    _find_overlaps(windows, findings)
+    condition = None if alignment.condition is None else labels(rows[alignment.condition])
+    return windows, _trial_table(rows, windows, condition), condition
+
+
+def _window_seconds(rows: pd.DataFrame, alignment: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    event = rows[alignment.start].to_numpy(dtype=np.float64)
+    if alignment.window:
+        begin, end = event + alignment.window[0], event + alignment.window[1]
+    else:
+        begin, end = event, rows[alignment.stop].to_numpy(dtype=np.float64)
+    return begin - alignment.pad[0], end + alignment.pad[1]
+
+
+def _find_overlaps(windows: Windows, findings: Findings) -> None:
+    order = np.argsort(windows.starts, kind="stable")
+    ends = np.maximum.accumulate(windows.stops[order])
+    overlaps = int((windows.starts[order][1:] < ends[:-1]).sum())
+    if overlaps:
+        findings.add(
+            "trial-overlap",
+            f"{overlaps} trials begin before an earlier one ends, so that the same data would be in "
+            "training and held-out trials: shorten `window` or `pad`, or select trials with `where`",
+            count=overlaps,
+        )
+
+
+def continuous_windows(extent: tuple[int, int], alignment: Any) -> tuple[Windows, pd.DataFrame]:
+    """Cut a recording without trials into windows with a gap between them.
+
+    Args:
+        extent: begin and end (ns) of the time that all modalities have in common.
+        alignment: `colatent.config.ContinuousAlignment`.
+
+    Raises:
+        InputError: a window shorter than a bin, or a recording shorter than a window.
+    """
+    width, length, gap = (int(to_ns(s)) for s in (alignment.bin_width, alignment.window, alignment.gap))
+    count = (extent[1] - extent[0] + gap) // (length + gap)
+    if length < width or count < 1:
+        raise InputError(
+            f"alignment.window: {alignment.window} s holds no bin of {alignment.bin_width} s, or is longer "
+            f"than the {(extent[1] - extent[0]) / NANOSECONDS:.3f} s that all modalities have in common"
+        )
+    starts = extent[0] + np.arange(count) * (length + gap)
+    windows = Windows(starts, np.full(count, length // width), width)
+    return windows, _trial_table(pd.DataFrame(index=pd.RangeIndex(count, name="id")), windows, None)
+
+
+def _trial_table(
+    rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str_] | None
+) -> pd.DataFrame:
+    """The table's own columns behind `start` and `stop` (s, of the window) and `condition`."""
+    own = rows.drop(columns=["start", "stop", "condition"], errors="ignore")
+    own.insert(0, "start", windows.starts / NANOSECONDS)
+    own.insert(1, "stop", windows.stops / NANOSECONDS)
+    if condition is not None:
+        own.insert(2, "condition", condition)
+    return own
+
+
+def labels(values: pd.Series) -> NDArray[np.str_]:
+    """Return labels as text; whole numbers without a decimal point, so that 3.0 and 3 are one label."""
+    if values.dtype.kind == "f":
+        return np.array([str(int(v)) if v == np.rint(v) else str(v) for v in values], dtype=np.str_)
+    return values.astype(str).to_numpy(dtype=np.str_)

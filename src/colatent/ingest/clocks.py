@@ -1,0 +1,165 @@
+"""When samples were taken: integer nanoseconds, regular or as the file lists them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from colatent.ingest.nwb import wrong
+
+NANOSECONDS = 1_000_000_000
+_SCAN_ROWS = 2**20
+_STRIDE = 4096
+_TOLERANCE = 0.1
+
+
+def to_ns(seconds: ArrayLike) -> NDArray[np.int64]:
+    """Round times in seconds to integer nanoseconds."""
+    return np.rint(np.asarray(seconds, dtype=np.float64) * NANOSECONDS).astype(np.int64)
+
+
+class Clock(Protocol):
+    """Times of the samples of one series.
+
+    Attributes:
+        size: number of samples.
+        step: typical time between samples (ns).
+        extent: first time and end (last time + step), ns.
+        gaps: number of steps much longer than the typical one.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def extent(self) -> tuple[int, int]: ...
+    @property
+    def gaps(self) -> int: ...
+
+    def times(self, first: int, last: int) -> NDArray[np.int64]:
+        """Return the times (ns) of samples first to last - 1."""
+        ...
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        """Return rows (first, last) that hold all samples in [begin, end) ns and one to each side."""
+        ...
+
+
+@dataclass(frozen=True)
+class RegularClock:
+    """Samples at start + i / rate."""
+
+    start: int
+    rate: float
+    size: int
+    gaps: int = 0
+
+    @property
+    def step(self) -> float:
+        return NANOSECONDS / self.rate
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return self.start, self.start + round(self.size * self.step)
+
+    def times(self, first: int, last: int) -> NDArray[np.int64]:
+        samples = np.arange(first, last, dtype=np.float64)
+        return self.start + np.rint(samples * NANOSECONDS / self.rate).astype(np.int64)
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        first = int((begin - self.start) // self.step) - 1
+        last = int((end - self.start) // self.step) + 3
+        return min(max(first, 0), self.size), min(max(last, 0), self.size)
+
+
+@dataclass(frozen=True)
+class IrregularClock:
+    """Samples at times that the file lists; only every 4096th is kept in memory."""
+
+    timestamps: h5py.Dataset
+    coarse: NDArray[np.int64]
+    last: int
+    step: float
+    gaps: int
+    jitter: float
+
+    @property
+    def size(self) -> int:
+        return int(self.timestamps.shape[0])
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return int(self.coarse[0]), self.last + round(self.step)
+
+    def times(self, first: int, last: int) -> NDArray[np.int64]:
+        return to_ns(self.timestamps[first:last])
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        first = (int(np.searchsorted(self.coarse, begin, side="right")) - 1) * _STRIDE
+        last = int(np.searchsorted(self.coarse, end)) * _STRIDE + 1
+        return max(first, 0), min(last, self.size)
+
+
+def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
+    """Read the clock of a TimeSeries: `timestamps` where present, else `starting_time` and its rate.
+
+    Args:
+        series: group of the TimeSeries.
+        size: number of samples in its data.
+        max_gap: steps longer than this many typical ones are counted as gaps.
+
+    Raises:
+        InputError: no clock, a wrong length, a bad rate, or times that are not finite and increasing.
+    """
+    timestamps = series.get("timestamps")
+    if isinstance(timestamps, h5py.Dataset):
+        if timestamps.shape != (size,):
+            raise wrong(series, f"{timestamps.shape[0]} timestamps for {size} samples", "repair the series")
+        return _scan(timestamps, max_gap)
+    start = series.get("starting_time")
+    if not isinstance(start, h5py.Dataset):
+        raise wrong(series, "there are neither timestamps nor a starting_time", "a series needs a clock")
+    rate = float(start.attrs.get("rate", 0.0))
+    if not (np.isfinite(rate) and rate > 0 and np.isfinite(start[()])):
+        raise wrong(series, f"starting_time {start[()]} with rate {rate} Hz is no clock", "correct the file")
+    return RegularClock(int(to_ns(start[()])), rate, size)
+
+
+def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
+    """Look at all timestamps once, in blocks: order, typical step, gaps, jitter."""
+    coarse, previous, step, gaps, jitter = [], None, 0.0, 0, 0.0
+    size = timestamps.shape[0]
+    for first in range(0, size, _SCAN_ROWS):
+        seconds = timestamps[first : first + _SCAN_ROWS]
+        if not np.isfinite(seconds).all():
+            raise wrong(timestamps, "some timestamps are not finite", "repair the series")
+        times = to_ns(seconds)
+        coarse.append(times[::_STRIDE])
+        steps = np.diff(times) if previous is None else np.diff(times, prepend=previous)
+        if (steps <= 0).any():
+            at = first + int(np.argmax(steps <= 0))
+            raise wrong(timestamps, f"times do not increase near sample {at}", "sort or repair the series")
+        if steps.size:
+            step = step or float(np.median(steps))
+            gaps += int((steps > max_gap * step).sum())
+            jitter = max(jitter, float(np.abs(steps - step).max()) / step)
+        previous = times[-1]
+    if size < 2:
+        raise wrong(timestamps, f"{size} samples are too few for a series", "choose another series")
+    return IrregularClock(timestamps, np.concatenate(coarse), int(previous), step, gaps, jitter)
+
+
+def as_regular(clock: Clock) -> RegularClock | None:
+    """Return the regular clock that listed times follow to within a tenth of a step, or None."""
+    if isinstance(clock, RegularClock):
+        return clock
+    assert isinstance(clock, IrregularClock)
+    start = int(clock.coarse[0])
+    step = (clock.last - start) / (clock.size - 1)
+    drift = np.abs(clock.coarse - start - step * _STRIDE * np.arange(len(clock.coarse))).max()
+    if max(drift / step, clock.jitter) > _TOLERANCE:
+        return None
+    return RegularClock(start, NANOSECONDS / step, clock.size)

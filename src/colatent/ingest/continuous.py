@@ -1,0 +1,138 @@
+"""Continuous modalities: calcium, EMG, force, position, images, and keypoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.ingest.alignment import Windows
+from colatent.ingest.findings import Findings, check_continuous
+from colatent.ingest.envelope import envelope
+from colatent.ingest.nwb import find, find_all, wrong
+from colatent.ingest.observations import Observations
+from colatent.ingest.resample import method, onto_bins
+from colatent.ingest.series import Series, keypoints, open_series, require_series
+
+
+@dataclass
+class ContinuousSource:
+    """One or more series whose channels make one modality.
+
+    Attributes:
+        modality: its name in the config.
+        series: each with its own clock.
+        max_gap: longest gap to interpolate over, in sampling steps.
+        threads: blocks worked on at a time.
+        extent: time that all series were recorded in (ns).
+    """
+
+    modality: str
+    series: list[Series]
+    max_gap: float
+    threads: int = 1
+    extent: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        extents = [s.clock.extent for s in self.series]
+        self.extent = max(e[0] for e in extents), min(e[1] for e in extents)
+
+    def observe(self, windows: Windows, findings: Findings) -> Observations:
+        """Put all channels on the bins, then look at them."""
+        parts = [onto_bins(s, windows, self.max_gap, self.threads) for s in self.series]
+        values = np.concatenate([v for v, _ in parts], axis=-1)
+        observed = np.concatenate([o for _, o in parts], axis=-1)
+        channels = tuple(c for s in self.series for c in s.channels)
+        if gaps := sum(s.clock.gaps for s in self.series):
+            findings.add(
+                "clock-gaps",
+                f"{gaps} gaps longer than {self.max_gap:g} sampling steps",
+                self.modality,
+                count=gaps,
+            )
+        observed = check_continuous(self.modality, channels, values, observed, findings)
+        values[~observed] = 0.0
+        attrs = {
+            "series": [s.attrs for s in self.series],
+            "resampling": [method(s, windows) for s in self.series],
+            "max_gap_steps": self.max_gap,
+        }
+        return Observations(values, observed, channels, "continuous", self.series[0].unit, attrs)
+
+
+def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -> ContinuousSource:
+    """Open the series that a path or glob names.
+
+    Args:
+        file: the NWB file.
+        modality: name of the modality.
+        config: `colatent.config.ContinuousModality`.
+        threads: blocks of rows worked on at a time.
+
+    Raises:
+        InputError: no such path, no data, different units, or as many names as there are not channels.
+    """
+    nodes = [require_series(node) for node in find_all(file, config.source)]
+    series = [open_series(node, config.columns, config.max_gap) for node in nodes]
+    if len({s.unit for s in series}) > 1:
+        units = ", ".join(sorted({s.unit for s in series}))
+        raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
+    if config.envelope is not None:
+        series = [_envelope(s, node, config.envelope) for s, node in zip(series, nodes, strict=True)]
+    if config.channels is not None:
+        series = _rename(series, config.channels, nodes[0])
+    return ContinuousSource(modality, series, config.max_gap, threads)
+
+
+def _envelope(series: Series, node: h5py.Group, config: Any) -> Series:
+    try:
+        return envelope(series, config)
+    except ValueError as error:
+        raise wrong(node, str(error), "change `envelope`, or leave it out") from error
+
+
+def _rename(series: list[Series], names: list[str], node: h5py.Group) -> list[Series]:
+    count = sum(len(s.channels) for s in series)
+    if len(names) != count or len(set(names)) != count:
+        raise wrong(node, f"{len(names)} names for {count} channels", "give each channel its own name")
+    rest = iter(names)
+    return [replace(s, channels=tuple(next(rest) for _ in s.channels)) for s in series]
+
+
+def open_pose(file: h5py.File, modality: str, config: Any, threads: int) -> ContinuousSource:
+    """Open the keypoints of an ndx-pose PoseEstimation; frames of low confidence are missing.
+
+    Args:
+        file: the NWB file.
+        modality: name of the modality.
+        config: `colatent.config.PoseModality`.
+        threads: blocks of rows worked on at a time.
+
+    Raises:
+        InputError: no such path, or no such keypoint.
+    """
+    nodes = keypoints(find(file, config.source), config.keypoints)
+    series = []
+    for node in nodes:
+        keypoint = open_series(node, None, config.max_gap)
+        read = _confident(keypoint.read, node, config.min_confidence)
+        attrs = {**keypoint.attrs, "min_confidence": config.min_confidence}
+        series.append(replace(keypoint, read=read, attrs=attrs))
+    return ContinuousSource(modality, series, config.max_gap, threads)
+
+
+def _confident(
+    read: Callable[[int, int], NDArray[np.float64]], node: h5py.Group, least: float
+) -> Callable[[int, int], NDArray[np.float64]]:
+    """Return a reader whose rows below a confidence (or without one) are NaN."""
+    if "confidence" not in node:
+        return read
+
+    def confident(first: int, last: int) -> NDArray[np.float64]:
+        rows = read(first, last)
+        rows[~(node["confidence"][first:last] >= least)] = np.nan
+        return rows
+
+    return confident

@@ -1,0 +1,165 @@
+"""What is doubtful in a recording, and what is done about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.errors import InputError
+
+# check -> (default action, what is checked and what `mask` does)
+CHECKS: dict[str, tuple[str, str]] = {
+    "external-link": ("refuse", "parts of the file that lie in other files; `warn` follows them"),
+    "inspector": ("refuse", "nwbinspector's CRITICAL findings; all others only warn"),
+    "trial-times": ("warn", "trials without a time or shorter than a bin; they are left out"),
+    "trial-overlap": ("refuse", "trials whose windows share data"),
+    "outside-recording": ("mask", "trials that a modality was not recorded in"),
+    "modality-overlap": ("warn", "modalities seldom observed in the same bins"),
+    "clock-gaps": ("mask", "gaps in a series' clock; bins in them are not observed"),
+    "missing-channel": ("mask", "channels never observed in any trial"),
+    "constant-channel": ("warn", "continuous channels that never change; `mask` hides them"),
+    "saturated-channel": ("warn", "channels that sit at their extreme value; `mask` hides those bins"),
+    "artefact": ("warn", "bins far outside a channel's range (robust z-score); `mask` hides them"),
+    "no-spikes": ("warn", "units that never fire in the trials; `mask` hides them"),
+    "unsorted-spikes": ("warn", "units whose spike times are not in order; they are sorted"),
+    "duplicate-spikes": ("warn", "spikes at the same nanosecond; `mask` counts them once"),
+    "spike-times": ("mask", "spike times that are not finite (always dropped) or negative (dropped by `mask`)"),
+}
+ARTEFACT_Z = 20.0
+SATURATED_SHARE = 0.05
+_SEVERITY = {"refuse": "critical", "mask": "warning", "warn": "warning"}
+
+
+@dataclass
+class Findings:
+    """Collects what the checks find; a check set to `refuse` raises at once.
+
+    Attributes:
+        file: the recording, named in errors.
+        actions: check -> "refuse", "mask" or "warn", where not the default.
+        rows: one dictionary a finding.
+    """
+
+    file: str
+    actions: Mapping[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in self.actions:
+            if name not in CHECKS:
+                raise InputError(f"checks: there is no check {name!r}; there are: {', '.join(CHECKS)}")
+
+    def action(self, check: str) -> str:
+        return self.actions.get(check, CHECKS[check][0])
+
+    def add(
+        self,
+        check: str,
+        message: str,
+        modality: str | None = None,
+        channel: str | None = None,
+        count: int = 1,
+    ) -> bool:
+        """Record a finding and return whether the data in question are to be masked.
+
+        Raises:
+            InputError: the check's action is `refuse`.
+        """
+        action = self.action(check)
+        where = "".join(f"{part}: " for part in (modality, channel) if part)
+        if action == "refuse":
+            raise InputError(
+                f"{self.file}: {where}{message}; to go on all the same, set `checks: {{{check}: warn}}`"
+            )
+        self.rows.append(
+            {
+                "check": check,
+                "severity": _SEVERITY[action],
+                "modality": modality,
+                "channel": channel,
+                "action": action,
+                "message": message,
+                "count": count,
+            }
+        )
+        return action == "mask"
+
+
+def check_continuous(
+    modality: str,
+    channels: tuple[str, ...],
+    values: NDArray[np.float64],
+    observed: NDArray[np.bool_],
+    findings: Findings,
+) -> NDArray[np.bool_]:
+    """Look at each channel of a binned series.
+
+    Args:
+        modality, channels: names for the findings.
+        values, observed: (trial, time, channel).
+        findings: collects missing and constant channels, saturation, artefacts.
+
+    Returns:
+        The observed mask after the checks that mask, (trial, time, channel).
+    """
+    kept = observed.copy()
+    for index, channel in enumerate(channels):
+        seen = observed[..., index]
+        value = values[..., index][seen]
+        if value.size == 0:
+            findings.add("missing-channel", "no bin of any trial is observed", modality, channel)
+        elif np.ptp(value) == 0:
+            if findings.add("constant-channel", f"every bin is {value[0]:g}", modality, channel):
+                kept[..., index] = False
+        else:
+            bad = _doubtful(modality, channel, values[..., index], seen, findings)
+            kept[..., index] &= ~bad
+    return kept
+
+
+def _doubtful(
+    modality: str, channel: str, value: NDArray, seen: NDArray[np.bool_], findings: Findings
+) -> NDArray[np.bool_]:
+    """Bins of one channel to mask: at the extreme value too often, or far from the median."""
+    bad = np.zeros_like(seen)
+    sample = value[seen]
+    for extreme in (sample.min(), sample.max()):
+        at = seen & (value == extreme)
+        # A floor is natural for rectified and thresholded signals: zero is not saturation.
+        if extreme != 0 and at.sum() > SATURATED_SHARE * seen.sum():
+            share = at.sum() / seen.sum()
+            message = f"{share:.1%} of the bins are at the extreme value {extreme:g}"
+            if findings.add("saturated-channel", message, modality, channel, int(at.sum())):
+                bad |= at
+    far = seen & (np.abs(robust_z(value, seen)) > ARTEFACT_Z)
+    if far.any():
+        message = f"{far.sum()} bins lie more than {ARTEFACT_Z:g} robust standard deviations from the median"
+        if findings.add("artefact", message, modality, channel, int(far.sum())):
+            bad |= far
+    return bad
+
+
+def robust_z(value: NDArray, seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return (x - median) / (1.4826 MAD) of the seen entries' median and MAD; zero where MAD is zero."""
+    median = np.median(value[seen])
+    spread = 1.4826 * np.median(np.abs(value[seen] - median))
+    return (value - median) / spread if spread > 0 else np.zeros_like(value)
+
+
+def check_overlap(observed: Mapping[str, NDArray[np.bool_]], findings: Findings) -> None:
+    """Find pairs of modalities that are observed together in fewer than half of the bins of either."""
+    anywhere = {name: mask.any(axis=-1) for name, mask in observed.items()}
+    names = list(anywhere)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            both = int((anywhere[first] & anywhere[second]).sum())
+            fewer = min(int(anywhere[first].sum()), int(anywhere[second].sum()))
+            if both < fewer / 2:
+                findings.add(
+                    "modality-overlap",
+                    f"observed together with {second} in {both} of {fewer} bins",
+                    first,
+                    count=both,
+                )

@@ -1,0 +1,164 @@
+"""Open NWB 2 files guardedly and find what lies in them, by path.
+
+The HDF5 layout of NWB 2 is read directly: a file is never more than its named parts, extensions
+need not be installed, and nothing outside the file is opened on the way.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from colatent.errors import InputError
+
+# HDF5's default of 1 MiB would unpack a large chunk again for every unit or trial that lies in it.
+CHUNK_CACHE_BYTES = 64 * 2**20
+_SPECIFICATIONS = "specifications"
+
+
+@contextmanager
+def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.File]:
+    """Open an NWB 2 file for reading.
+
+    Args:
+        path: the file.
+        allow_external: whether links and datasets may lead to other files.
+
+    Raises:
+        InputError: no such file, not HDF5, truncated, not NWB, NWB 1.x, or, unless allowed, a part
+            that lies in another file.
+    """
+    with _open_hdf5(Path(path)) as file:
+        _require_nwb2(file)
+        if not allow_external:
+            _refuse_external(file)
+        yield file
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    if path.suffix == ".zarr" or path.is_dir():
+        raise InputError(
+            f"{path}: NWB-Zarr is not read here; export it to HDF5 with hdmf-zarr "
+            "(`pip install hdmf-zarr` on Python 3.12: NWBHDF5IO.export)"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the nwb column of the sessions table")
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+    except OSError as error:
+        if "truncated" in str(error):
+            raise InputError(
+                f"{path}: the file is truncated (shorter than its header says); copy or download it again"
+            ) from error
+        raise InputError(
+            f"{path}: not an HDF5 file that can be opened ({error}); give an NWB 2 file"
+        ) from error
+
+
+def _require_nwb2(file: h5py.File) -> None:
+    version = nwb_version(file)
+    if not version:
+        raise InputError(f"{file.filename}: the root names no nwb_version; give an NWB 2 file")
+    if version.removeprefix("NWB-").split(".")[0] != "2":
+        raise InputError(
+            f"{file.filename}: this is NWB {version} and only NWB 2 is read; convert it to NWB 2 with pynwb"
+        )
+
+
+def nwb_version(file: h5py.File) -> str:
+    """Return the version as the file states it, or an empty string (NWB 1 keeps it in a dataset)."""
+    version = file.attrs.get("nwb_version")
+    if version is None and isinstance(file.get("nwb_version"), h5py.Dataset):
+        version = file["nwb_version"][()]
+    return "" if version is None else text(version)
+
+
+def text(value: object) -> str:
+    """Return an HDF5 string (bytes, str, or an array that holds one) as str."""
+    item = np.asarray(value).ravel()
+    first = item[0] if item.size else ""
+    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+
+
+def _refuse_external(file: h5py.File) -> None:
+    def outside(name: str, link: object) -> str | None:
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name}: a link to another file ({link.filename})"
+        if isinstance(link, h5py.HardLink):
+            node = file.get(name)
+            if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
+                return f"{name}: its values lie in another file"
+        return None
+
+    found = file.visititems_links(outside)
+    if found:
+        raise InputError(
+            f"{file.filename}: {found}, which is not followed; copy the file with its links resolved, "
+            "or set `checks: {external-link: warn}` if you trust it"
+        )
+
+
+def paths(file: h5py.File) -> list[str]:
+    """Return the paths of all groups and datasets, the cached specifications left out."""
+    found: list[str] = []
+    file.visititems_links(lambda name, link: found.append(name))
+    return [name for name in found if not name.startswith(_SPECIFICATIONS)]
+
+
+def find(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
+    """Return the object at a path; a table of intervals is also found by its bare name.
+
+    Raises:
+        InputError: nothing is there; the sentence names the nearest paths.
+    """
+    for candidate in (path.strip("/"), f"intervals/{path.strip('/')}"):
+        try:
+            return file[candidate]
+        except (KeyError, ValueError):
+            continue
+    raise InputError(f"{file.filename}: {path}: there is no such path; {_suggest(file, path.strip('/'))}")
+
+
+def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
+    """Return the objects at a path, or at all paths that match a glob (``*`` stays within a level)."""
+    if not any(sign in pattern for sign in "*?["):
+        return [find(file, pattern)]
+    wanted = pattern.strip("/").split("/")
+    matches = [
+        name
+        for name in paths(file)
+        if len(parts := name.split("/")) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    ]
+    groups = [node for name in sorted(matches) if isinstance(node := file.get(name), h5py.Group)]
+    if not groups:
+        raise InputError(
+            f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}"
+        )
+    return groups
+
+
+def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:
+    """Return the NWB type of an object, or an empty string."""
+    return text(node.attrs.get("neurodata_type", ""))
+
+
+def name_of(node: h5py.Group | h5py.Dataset) -> str:
+    """Return the last part of an object's path."""
+    return str(node.name).rsplit("/", 1)[-1]
+
+
+def wrong(node: h5py.Group | h5py.Dataset, what: str, remedy: str) -> InputError:
+    """Return the error about one object of a file, as one sentence."""
+    return InputError(f"{node.file.filename}: {str(node.name).strip('/')}: {what}; {remedy}")
+
+
+def _suggest(file: h5py.File, path: str) -> str:
+    known = paths(file)
+    last = path.rsplit("/", 1)[-1]
+    near = difflib.get_close_matches(path, known, 3, 0.6)
+    near += [name for name in known if name.rsplit("/", 1)[-1] == last and name not in near]
+    return f"did you mean {' or '.join(near[:3])}?" if near else "`colatent inspect` lists what is inside"

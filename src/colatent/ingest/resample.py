@@ -1,0 +1,131 @@
+"""From a series' own clock to common bins: exact bin means, or linear interpolation."""
+
+from collections.abc import Iterator
+
+import dask
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.ingest.alignment import Windows
+from colatent.ingest.series import Series
+
+# Rows in memory at once, for each thread; the temporaries of filters and means are a few times this.
+BLOCK_BYTES = 32 * 2**20
+
+
+def onto_bins(
+    series: Series, windows: Windows, max_gap: float, threads: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Put a series on the bins of all trials, a bounded block of rows at a time.
+
+    Where a bin holds two sampling steps or more, its value is the mean of its samples; otherwise
+    the value at its centre, interpolated between neighbouring samples.
+
+    Args:
+        series: the samples.
+        windows: the bins.
+        max_gap: longest step to interpolate over, in multiples of the typical step.
+        threads: blocks worked on at a time.
+
+    Returns:
+        values and observed, both (trial, time, channel).
+    """
+    cells = windows.bin_starts[windows.inside]
+    order = np.argsort(cells, kind="stable")
+    blocks = list(_blocks(cells[order], series, windows.bin_width))
+    tasks = [dask.delayed(_put)(series, cells[order[b]], windows.bin_width, max_gap) for b in blocks]
+    parts = dask.compute(*tasks, scheduler="threads", num_workers=threads)
+    binned = np.empty((len(cells), len(series.channels)))
+    for block, part in zip(blocks, parts, strict=True):
+        binned[order[block]] = part
+    values = np.full((*windows.inside.shape, len(series.channels)), np.nan)
+    values[windows.inside] = binned
+    observed = np.isfinite(values)
+    return np.where(observed, values, 0.0), observed
+
+
+def method(series: Series, windows: Windows) -> str:
+    """Return how the series gets onto the bins, in words."""
+    return "bin mean" if _is_dense(series, windows.bin_width) else "linear interpolation at bin centres"
+
+
+def _is_dense(series: Series, width: int) -> bool:
+    return 2 * series.clock.step <= width
+
+
+def _blocks(starts: NDArray[np.int64], series: Series, width: int) -> Iterator[slice]:
+    """Runs of sorted bins whose samples fit in memory together."""
+    duration = max(BLOCK_BYTES // series.row_bytes, 1) * series.clock.step
+    first = 0
+    while first < len(starts):
+        last = max(int(np.searchsorted(starts, starts[first] + duration - width)), first + 1)
+        yield slice(first, last)
+        first = last
+
+
+def _put(series: Series, starts: NDArray[np.int64], width: int, max_gap: float) -> NDArray[np.float64]:
+    """Values of bins that begin at sorted `starts`, (bin, channel), NaN where not observed."""
+    rows = series.clock.span(int(starts[0]), int(starts[-1]) + width)
+    if rows[0] >= rows[1]:
+        return np.full((len(starts), len(series.channels)), np.nan)
+    times, values = series.clock.times(*rows), series.read(*rows)
+    if _is_dense(series, width):
+        return bin_means(times, values, starts, width, width / series.clock.step)
+    return interpolate(times, values, starts + width // 2, max_gap * series.clock.step)
+
+
+def bin_means(
+    times: NDArray[np.int64], values: NDArray, starts: NDArray[np.int64], width: int, expected: float
+) -> NDArray[np.float64]:
+    """Return the mean of the samples in each half-open bin.
+
+    Args:
+        times: sorted sample times (ns), shape (row,).
+        values: (row, channel), NaN where missing.
+        starts: first edges of the bins (ns), sorted, shape (bin,).
+        width: of a bin (ns).
+        expected: samples that a whole bin should hold.
+
+    Returns:
+        (bin, channel); NaN where fewer than half of the expected samples are there.
+    """
+    bounds = np.stack([np.searchsorted(times, starts), np.searchsorted(times, starts + width)], axis=1)
+    missing = np.isnan(values)
+    count = np.broadcast_to((bounds[:, 1] - bounds[:, 0])[:, None], (len(starts), values.shape[1]))
+    if missing.any():
+        values = np.where(missing, 0.0, values)
+        count = count - _sums(missing.astype(np.float64), bounds)
+    enough = (count > 0) & (2 * count >= expected)
+    return np.where(enough, _sums(values, bounds) / np.maximum(count, 1), np.nan)
+
+
+def _sums(values: NDArray[np.float64], bounds: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sums of rows bounds[i, 0] to bounds[i, 1] - 1; meaningless where that range is empty."""
+    # reduceat takes no index past the end: the last bin may end there, so it is given one row more.
+    padded = np.concatenate([values, np.zeros((1, values.shape[1]))])
+    return np.add.reduceat(padded, bounds.ravel(), axis=0)[::2]
+
+
+def interpolate(
+    times: NDArray[np.int64], values: NDArray, centres: NDArray[np.int64], longest: float
+) -> NDArray[np.float64]:
+    """Return values at `centres`, linear between the samples to either side.
+
+    Args:
+        times: sorted sample times (ns), shape (row,).
+        values: (row, channel), NaN where missing.
+        centres: times wanted (ns), shape (bin,).
+        longest: longest step that is interpolated over (ns).
+
+    Returns:
+        (bin, channel); NaN before the first sample, after the last, in gaps and beside missing samples.
+    """
+    left = np.searchsorted(times, centres, side="right") - 1
+    right = np.minimum(left + 1, len(times) - 1)
+    left = np.maximum(left, 0)
+    step = times[right] - times[left]
+    weight = ((centres - times[left]) / np.maximum(step, 1))[:, None]
+    between = values[left] + weight * (values[right] - values[left])
+    within = ((centres >= times[left]) & (centres < times[right]) & (step <= longest))[:, None]
+    exact = (centres == times[left])[:, None]
+    return np.where(exact, values[left], np.where(within, between, np.nan))

@@ -1,0 +1,155 @@
+"""Time series of a file: channels on one clock, read in blocks of rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.ingest.clocks import Clock, read_clock
+from colatent.ingest.nwb import name_of, neurodata_type, text, wrong
+
+_AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Channels on one clock.
+
+    Attributes:
+        clock: times of the rows.
+        channels: names.
+        unit: physical unit of what `read` returns.
+        read: (first, last) -> rows first to last - 1, float64 (row, channel), NaN where missing.
+        row_bytes: what one row costs in memory while it is read, so that blocks can be bounded.
+        attrs: what was done, JSON-compatible.
+    """
+
+    clock: Clock
+    channels: tuple[str, ...]
+    unit: str
+    read: Callable[[int, int], NDArray[np.float64]]
+    row_bytes: int
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+def open_series(node: h5py.Group, columns: list[int] | None, max_gap: float) -> Series:
+    """Return a TimeSeries (or any of its kinds) with `conversion` and `offset` applied.
+
+    Args:
+        node: group of the series, or an interface that holds exactly one.
+        columns: positions of the channels to keep, or None for all; images count row by row.
+        max_gap: longest gap in sampling steps, for the count of clock gaps.
+
+    Raises:
+        InputError: not a series, no data or clock, lengths that differ, video kept outside the file.
+    """
+    group = require_series(node)
+    data = group["data"]
+    clock = read_clock(group, data.shape[0], max_gap)
+    width = int(np.prod(data.shape[1:], dtype=int))
+    kept = np.arange(width) if columns is None else np.asarray(columns, dtype=int)
+    if kept.size == 0 or kept.min() < 0 or kept.max() >= width:
+        raise wrong(group, f"columns {columns} are not all among its {width}", "count columns from 0")
+    scale, offset = _conversion(group, width)
+    everything = columns is None
+
+    def read(first: int, last: int) -> NDArray[np.float64]:
+        rows = data[first:last].reshape(last - first, width)
+        rows = (rows if everything else rows[:, kept]).astype(np.float64)
+        if not unscaled:
+            rows *= scale[kept]
+            rows += offset
+        return rows
+
+    unscaled = bool((scale == 1).all()) and offset == 0
+    return Series(
+        clock,
+        tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
+        text(data.attrs.get("unit", "")),
+        read,
+        width * (data.dtype.itemsize + 8),
+        {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
+    )
+
+
+def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
+    """Return the group of a TimeSeries whose data are there and are numbers.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    if not isinstance(node, h5py.Group):
+        raise wrong(node, "this is a dataset, not a series", f"give {node.parent.name.strip('/')}")
+    if "data" not in node and "external_file" not in node:
+        inside = [child for child in node.values() if is_series(child)]
+        if len(inside) == 1:
+            return require_series(inside[0])
+        if inside:
+            names = ", ".join(name_of(child) for child in inside)
+            raise wrong(node, f"it holds {len(inside)} series", f"name one of {names}, or use a glob")
+        raise wrong(node, "there is no data in it", "choose a time series that holds data")
+    if "data" not in node or node["data"].shape[0] == 0:
+        what = "its frames lie in a video file" if "external_file" in node else "its data are empty"
+        raise wrong(node, what, "only data inside the file are read")
+    data = node["data"]
+    if data.dtype.kind not in "biuf":
+        raise wrong(data, f"its data are {data.dtype}, not numbers", "choose another series")
+    if "timestamps" in node and node["timestamps"].shape != data.shape[:1]:
+        raise wrong(
+            node,
+            f"{node['timestamps'].shape[0]} timestamps for {data.shape[0]} samples",
+            "the series is damaged: repair the file",
+        )
+    if "timestamps" not in node and "starting_time" not in node:
+        raise wrong(node, "there are neither timestamps nor a starting_time", "a series needs a clock")
+    return node
+
+
+def is_series(node: h5py.Group | h5py.Dataset) -> bool:
+    """Return whether an object is a series (it holds data or frames, and a clock)."""
+    return isinstance(node, h5py.Group) and (
+        ("data" in node and ("timestamps" in node or "starting_time" in node)) or "external_file" in node
+    )
+
+
+def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
+    """Return the series of a PoseEstimation's keypoints, all or those named."""
+    known = [child for child in pose.values() if is_series(child)] if isinstance(pose, h5py.Group) else []
+    listing = ", ".join(name_of(child) for child in known)
+    if not known:
+        raise wrong(pose, "there are no keypoints in it", "give the path of a PoseEstimation")
+    wanted = known if names is None else [child for child in known if name_of(child) in names]
+    if names is not None and len(wanted) != len(names):
+        raise wrong(pose, f"not all of the keypoints {names} are there", f"they are: {listing}")
+    for child in wanted:
+        if "confidence" in child and child["confidence"].shape != require_series(child)["data"].shape[:1]:
+            raise wrong(child, "confidence and data differ in length", "repair the file")
+    return wanted
+
+
+def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], float]:
+    """Factor of each channel, (channel,), and offset: physical = data * factor + offset."""
+    attrs = group["data"].attrs
+    scale = np.full(width, float(attrs.get("conversion", 1.0)))
+    if "channel_conversion" in group:
+        scale *= np.resize(group["channel_conversion"][:], width)
+    return scale, float(attrs.get("offset", 0.0))
+
+
+def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
+    """Names from ids of ROIs or electrodes, axes of positions, else the series' name and a number."""
+    name = name_of(group)
+    width = int(np.prod(shape, dtype=int))
+    if width == 1:
+        return [name]
+    for region, word in (("rois", "roi"), ("electrodes", "electrode")):
+        if region in group and group[region].shape == (width,):
+            return [f"{word}_{i}" for i in group[region][:]]
+    if len(shape) > 1:
+        return [f"{name}_" + "_".join(map(str, at)) for at in np.ndindex(*shape)]
+    if neurodata_type(group) in ("SpatialSeries", "PoseEstimationSeries") and width <= len(_AXES):
+        return [f"{name}_{axis}" for axis in _AXES[:width]]
+    return [f"{name}_{i:0{len(str(width - 1))}d}" for i in range(width)]

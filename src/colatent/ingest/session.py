@@ -1,0 +1,177 @@
+"""One recording, from its file to trials on common bins."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from colatent.errors import InputError
+from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
+from colatent.ingest.findings import Findings, check_overlap
+from colatent.ingest.clocks import NANOSECONDS
+from colatent.ingest.continuous import open_continuous, open_pose
+from colatent.ingest.nwb import find, nwb_version, open_nwb, text
+from colatent.ingest.observations import Observations, Source
+from colatent.ingest.resample import onto_bins
+from colatent.ingest.series import open_series
+from colatent.ingest.check import allows_external, check_source
+from colatent.ingest.spikes import open_spikes
+from colatent.trials import Trials
+
+
+class Truth(NamedTuple):
+    """The true latents of a simulation on the bins: values and observed are (trial, time, latent)."""
+
+    values: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IngestedSession:
+    """A session on common bins, and how it got there.
+
+    Attributes:
+        trials: the observations.
+        trial_table: one row a trial: `start`, `stop` (s), `condition`, and the file's own columns.
+        time: bin centres relative to the alignment event (s), shape (time,).
+        units_of: modality -> physical unit.
+        truth: true latents of a simulation, or None.
+        findings: what the checks found: check, severity, modality, channel, action, message, count.
+        source: identity of the file.
+        attrs: modality -> what was done to it.
+    """
+
+    trials: Trials
+    trial_table: pd.DataFrame
+    time: NDArray[np.float64]
+    units_of: dict[str, str]
+    truth: Truth | None
+    findings: list[dict[str, Any]]
+    source: dict[str, Any]
+    attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def ingest_session(
+    nwb: Path,
+    alignment: Any,
+    modalities: Mapping[str, Any],
+    checks: Mapping[str, str],
+    truth: str | None = None,
+    threads: int = 1,
+    progress: Callable[[str], None] = print,
+) -> IngestedSession:
+    """Read the modalities of a recording and put them on the bins of its trials.
+
+    Args:
+        nwb: the file.
+        alignment: trials of a table, or windows of a continuous recording.
+        modalities: name -> `colatent.config` modality section.
+        checks: check -> "refuse", "mask" or "warn", where not the default of `checks.CHECKS`.
+        truth: path of a series with true latents, or None.
+        threads: blocks of rows worked on at a time.
+        progress: told what is being read.
+
+    Raises:
+        InputError: the file cannot be read right, or a check that refuses found something.
+    """
+    check_source(nwb, alignment, modalities, truth, checks)
+    findings = Findings(str(nwb), checks)
+    with open_nwb(nwb, allow_external=allows_external(checks)) as file:
+        sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
+        windows, table, condition = _windows(file, alignment, sources, findings)
+        progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
+        observations = {}
+        for name, source in sources.items():
+            _find_unrecorded(name, source, windows, findings)
+            observations[name] = source.observe(windows, findings)
+            share = observations[name].observed.mean()
+            progress(f"{name}: {len(observations[name].channels)} channels, {share:.1%} of bins observed")
+        check_overlap({n: o.observed for n, o in observations.items()}, findings)
+        true_latents = None if truth is None else _read_truth(file, truth, windows, threads)
+        identity = _identity(file, Path(nwb))
+    return IngestedSession(
+        _trials(observations, alignment.bin_width, condition),
+        table,
+        windows.time,
+        {name: o.unit for name, o in observations.items()},
+        true_latents,
+        findings.rows,
+        identity,
+        {name: o.attrs for name, o in observations.items()},
+    )
+
+
+def _open(file: h5py.File, name: str, config: Any, findings: Findings, threads: int) -> Source:
+    if config.kind == "spikes":
+        return open_spikes(file, name, config)
+    if config.kind == "pose":
+        return open_pose(file, name, config, threads)
+    return open_continuous(file, name, config, threads)
+
+
+def _windows(
+    file: h5py.File, alignment: Any, sources: Mapping[str, Source], findings: Findings
+) -> tuple[Windows, pd.DataFrame, NDArray[np.str_] | None]:
+    if hasattr(alignment, "intervals"):
+        return trial_windows(file, alignment, findings)
+    common = max(s.extent[0] for s in sources.values()), min(s.extent[1] for s in sources.values())
+    if common[0] >= common[1]:
+        raise InputError(
+            f"{file.filename}: the modalities {', '.join(sources)} have no time in common; check their clocks"
+        )
+    return (*continuous_windows(common, alignment), None)
+
+
+def _find_unrecorded(name: str, source: Source, windows: Windows, findings: Findings) -> None:
+    outside = (windows.starts >= source.extent[1]) | (windows.stops <= source.extent[0])
+    if outside.any():
+        begin, end = (edge / NANOSECONDS for edge in source.extent)
+        findings.add(
+            "outside-recording",
+            f"{outside.sum()} of {windows.n_trials} trials lie outside its recording ({begin:g} to {end:g} s)",
+            name,
+            count=int(outside.sum()),
+        )
+    if outside.all():
+        raise InputError(
+            f"{findings.file}: {name}: no trial lies within its recording; check that the clocks agree"
+        )
+
+
+def _read_truth(file: h5py.File, path: str, windows: Windows, threads: int) -> Truth:
+    series = open_series(find(file, path), None, 3.0)
+    values, observed = onto_bins(series, windows, 3.0, threads)
+    return Truth(values, observed, series.channels)
+
+
+def _trials(
+    observations: Mapping[str, Observations], bin_width: float, condition: NDArray[np.str_] | None
+) -> Trials:
+    return Trials(
+        values={n: o.values for n, o in observations.items()},
+        observed={n: o.observed for n, o in observations.items()},
+        channels={n: o.channels for n, o in observations.items()},
+        kinds={n: o.kind for n, o in observations.items()},
+        bin_width=bin_width,
+        condition=condition,
+    )
+
+
+def _identity(file: h5py.File, path: Path) -> dict[str, Any]:
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {
+        "file": path.name,
+        "size": path.stat().st_size,
+        "sha256": digest,
+        "nwb_version": nwb_version(file),
+        "session_id": text(file["general/session_id"][()]) if "general/session_id" in file else "",
+        "identifier": text(file["identifier"][()]) if "identifier" in file else "",
+    }

@@ -1,0 +1,101 @@
+"""Columns of NWB's DynamicTables: plain and ragged."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from colatent.ingest.nwb import neurodata_type, text, wrong
+
+
+def n_rows(table: h5py.Group) -> int:
+    """Return the number of rows of a table."""
+    if not isinstance(table, h5py.Group) or "id" not in table:
+        raise wrong(table, "this is not a table (it has no `id` column)", "give the path of a DynamicTable")
+    return int(table["id"].shape[0])
+
+
+def column(table: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a column, or raise InputError naming those that the table has."""
+    node = table.get(name)
+    if not isinstance(node, h5py.Dataset):
+        known = ", ".join(column_names(table)) or "none"
+        raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
+    return node
+
+
+def column_names(table: h5py.Group) -> list[str]:
+    """Return the names of a table's columns, index columns left out."""
+    return [
+        name
+        for name, node in table.items()
+        if isinstance(node, h5py.Dataset) and name != "id" and neurodata_type(node) != "VectorIndex"
+    ]
+
+
+def scalar_columns(table: h5py.Group) -> pd.DataFrame:
+    """Return the columns with one number or string a row, indexed by the table's ids."""
+    rows = n_rows(table)
+    frame: dict[str, Any] = {}
+    for name in column_names(table):
+        node = table[name]
+        if f"{name}_index" in table or node.ndim != 1 or neurodata_type(node) == "DynamicTableRegion":
+            continue
+        if node.shape[0] != rows:
+            raise wrong(node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it")
+        if h5py.check_string_dtype(node.dtype) is not None:
+            frame[name] = [text(value) for value in node[:]]
+        elif node.dtype.kind in "biuf":
+            frame[name] = node[:]
+    return pd.DataFrame(frame, index=pd.Index(table["id"][:], name="id"))
+
+
+def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> NDArray[np.intp]:
+    """Return the positions of the rows that a pandas query keeps (all, without one)."""
+    if where is None:
+        return np.arange(len(frame))
+    try:
+        kept = frame.reset_index().query(where, engine="python").index
+    except Exception as error:  # pandas raises nearly anything on a bad query
+        known = ", ".join(map(str, frame.columns))
+        raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
+    if len(kept) == 0:
+        raise wrong(table, f"the query {where!r} keeps none of {len(frame)} rows", "loosen it")
+    return kept.to_numpy()
+
+
+def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
+    """Return where each row of a ragged column begins and ends, shape (row + 1,).
+
+    Raises:
+        InputError: the index decreases, runs past the end of the column, or stops short of it.
+    """
+    data = column(table, name)
+    index = table.get(f"{name}_index")
+    if not isinstance(index, h5py.Dataset):
+        raise wrong(data, "the column has no index that says which row owns which values", "repair the table")
+    bounds = np.concatenate([[0], index[:].astype(np.int64)])
+    if len(bounds) != n_rows(table) + 1:
+        raise wrong(
+            index, f"{len(bounds) - 1} index values for {n_rows(table)} rows", "the table is damaged: repair it"
+        )
+    if bounds[-1] != data.shape[0] or (np.diff(bounds) < 0).any():
+        raise wrong(
+            index,
+            f"the ragged index runs to {bounds.max()} but {name} holds {data.shape[0]} values"
+            if bounds[-1] != data.shape[0]
+            else "the ragged index decreases",
+            "the table is damaged: write the file again",
+        )
+    return bounds
+
+
+def ragged(table: h5py.Group, name: str, rows: NDArray[np.intp]) -> Iterator[NDArray]:
+    """Read a ragged column row by row, so that memory holds one row at a time."""
+    bounds = ragged_bounds(table, name)
+    data = column(table, name)
+    for row in rows:
+        yield data[bounds[row] : bounds[row + 1]]

@@ -1,0 +1,1 @@
+"""Models and baselines. Import them from their own modules."""

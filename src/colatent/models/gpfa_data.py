@@ -1,0 +1,166 @@
+"""Trials of any shape as one padded array, and which of them share an observation pattern.
+
+Whatever depends only on *where* something was observed (Cholesky factors above all) is computed
+once for all trials with the same pattern.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+TrialsLike = Array | Sequence[Array] | xr.DataArray
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Padded trials.
+
+    Attributes:
+        value: (trial, time, channel), zero where nothing was observed.
+        observed: boolean, the same shape.
+        length: bins of each trial (trial,); bins beyond it do not exist.
+        ragged: True if the trials came as a list.
+    """
+
+    value: Array
+    observed: Mask
+    length: Index
+    ragged: bool = False
+
+    def unpad(self, array: Array) -> Array | list[Array]:
+        """Return (trial, time, ...) results in the form in which the trials came.
+
+        A list without the padding for a list; else the array, NaN past each trial's end.
+        """
+        if self.ragged:
+            return [a[:n] for a, n in zip(array, self.length, strict=True)]
+        past_end = np.arange(array.shape[1]) >= self.length[:, None]
+        return np.where(past_end[:, :, None], np.nan, array) if past_end.any() else array
+
+
+def as_observations(trials: TrialsLike) -> Observations:
+    """Return trials as ``Observations``; NaN means missing.
+
+    Args:
+        trials: array (trial, time, channel); list of arrays (time, channel) of any lengths; or
+            DataArray with the dims trial, time and channel in any order. In an array, bins in
+            which no channel was observed at the end of a trial lie past its end (a trial without
+            any observation keeps its full length).
+
+    Raises:
+        ValueError: wrong number of dimensions or of channels, no trials, or infinite values.
+    """
+    if isinstance(trials, xr.DataArray):
+        if set(trials.dims) != {"trial", "time", "channel"}:
+            raise ValueError(f"a DataArray needs the dims trial, time and channel, not {trials.dims}")
+        trials = np.asarray(trials.transpose("trial", "time", "channel").values, dtype=float)
+    ragged = not isinstance(trials, np.ndarray)
+    padded, length = _pad(trials) if ragged else (np.asarray(trials, dtype=float), None)
+    if padded.ndim != 3 or 0 in padded.shape:
+        raise ValueError(f"trials must be a non-empty (trial, time, channel), not of shape {padded.shape}")
+    observed = ~np.isnan(padded)
+    if observed.all():
+        value = padded
+    else:
+        value = np.where(observed, padded, 0.0)
+    if not np.isfinite(value).all():
+        raise ValueError("trials hold infinite values; mark what is missing by NaN")
+    if length is None:
+        length = _last_observed_bin(observed)
+    return Observations(value, observed, length, ragged)
+
+
+def _pad(trials: Iterable[Any]) -> tuple[Array, Index]:
+    pieces = [np.asarray(trial, dtype=float) for trial in trials]
+    if not pieces or any(piece.ndim != 2 for piece in pieces):
+        raise ValueError("a list of trials must hold arrays (time, channel)")
+    if len({piece.shape[1] for piece in pieces}) > 1:
+        raise ValueError("all trials must have the same channels")
+    length = np.array([len(piece) for piece in pieces], dtype=np.intp)
+    padded = np.full((len(pieces), int(length.max()), pieces[0].shape[1]), np.nan)
+    for row, piece in zip(padded, pieces, strict=True):
+        row[: len(piece)] = piece
+    return padded, length
+
+
+def _last_observed_bin(observed: Mask) -> Index:
+    n_bins = observed.shape[1]
+    bins = observed.any(axis=2)
+    last = n_bins - np.argmax(bins[:, ::-1], axis=1)
+    return np.where(bins.any(axis=1), last, n_bins).astype(np.intp)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Trials that were observed in the same bins and channels.
+
+    Attributes:
+        trial: indices of the trials.
+        bins: the bins in which anything was observed (bin,), increasing.
+        channels: the distinct channel masks that occur (mask, channel).
+        mask: for each of ``bins``, the row of ``channels`` that was observed there (bin,).
+    """
+
+    trial: Index
+    bins: Index
+    channels: Mask
+    mask: Index
+
+    @property
+    def is_tail_missing(self) -> bool:
+        """Whether only bins at the end are missing, the same channels observed in all others."""
+        return len(self.channels) == 1 and len(self.bins) > 0 and self.bins[-1] == len(self.bins) - 1
+
+    @property
+    def n_bins(self) -> int:
+        """Bins from the first of the trial to the last one observed."""
+        return int(self.bins[-1]) + 1 if len(self.bins) else 0
+
+
+def find_patterns(observed: Mask) -> list[Pattern]:
+    """Return the distinct observation patterns of a mask (trial, time, channel)."""
+    n_trials = len(observed)
+    if observed.all():
+        return [_pattern(observed[0], np.arange(n_trials))]
+    packed = np.packbits(observed.reshape(n_trials, -1), axis=1)
+    _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    return [_pattern(observed[f], np.flatnonzero(inverse == i)) for i, f in enumerate(first)]
+
+
+def _pattern(observed: Mask, trial: Index) -> Pattern:
+    bins = np.flatnonzero(observed.any(axis=1))
+    if len(bins) == 0:
+        return Pattern(trial, bins, np.zeros((1, observed.shape[1]), dtype=bool), bins)
+    channels, mask = np.unique(observed[bins], axis=0, return_inverse=True)
+    return Pattern(trial, bins, channels, mask.reshape(-1))
+
+
+def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[Pattern]]:
+    """Group patterns that differ in nothing but the trials' length.
+
+    Within a chain the observed bins are nested, longest first, and lengths differ by at most
+    ``max_spread`` bins. Every other pattern is a chain of its own.
+    """
+    chains: list[list[Pattern]] = [[p] for p in patterns if not p.is_tail_missing]
+    by_channels: dict[bytes, list[Pattern]] = {}
+    for p in patterns:
+        if p.is_tail_missing:
+            by_channels.setdefault(p.channels.tobytes(), []).append(p)
+    for alike in by_channels.values():
+        alike.sort(key=lambda p: -p.n_bins)
+        chain = [alike[0]]
+        for p in alike[1:]:
+            if chain[0].n_bins - p.n_bins > max_spread:
+                chains.append(chain)
+                chain = []
+            chain.append(p)
+        chains.append(chain)
+    return chains

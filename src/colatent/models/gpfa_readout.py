@@ -1,0 +1,43 @@
+"""GPFA as the workflow uses it: of one modality, with a read-out to its observations."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.models.gpfa import GPFA
+from colatent.models.readout import LatentReadoutModel
+from colatent.trials import Trials
+
+Array = NDArray[np.float64]
+
+
+class GPFAReadout(LatentReadoutModel):
+    """Exact Gaussian GPFA of one modality (square-rooted counts, or continuous values)."""
+
+    def __init__(
+        self, modality: str, n_latents: int, square_root: bool, bin_width: float, kernel: str
+    ) -> None:
+        super().__init__(modality, n_latents, square_root)
+        self._gpfa = GPFA(n_latents=n_latents, bin_width=bin_width, kernel=kernel)
+
+    def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:
+        self._gpfa.fit(observation, progress=progress)
+        self.history = self._gpfa.history_
+
+    def _infer(self, observation: Array) -> tuple[Array, Array]:
+        posterior = self._gpfa.posterior(observation)
+        return posterior.mean, posterior.variance
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the parameters of the GPFA."""
+        return self._gpfa.state()
+
+    @classmethod
+    def from_state(cls, options: dict[str, Any], state: dict[str, np.ndarray], training: Trials) -> Self:
+        """Rebuild a fit from its parameters and the training trials."""
+        model = cls(**options)
+        model._gpfa = GPFA.from_state(state)
+        model._training = training
+        return model

@@ -1,0 +1,453 @@
+"""MM-GPVAE: the multi-modal Gaussian-process variational autoencoder, with a sites posterior.
+
+Gondur, Sikandar, Schaffer, Aoi & Keeley (ICLR 2024, arXiv 2310.03111): smooth latents that are
+shared by several modalities or private to one, each modality with its own decoder. Here every
+modality's encoder emits Gaussian sites, which multiply with the prior (`colatent.posterior`);
+inference from any subset of modalities, channels and bins is the same computation.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import jvp
+
+from colatent import gp
+from colatent.likelihoods import LIKELIHOODS
+from colatent.networks import DECODERS, ModalityNetwork, Observations, normal
+from colatent.posterior import Posterior, Sites, posterior, prior_basis
+from colatent.predictive import Predictive
+from colatent.training import Schedule, Trainer
+from colatent.trials import Trials
+
+Array = NDArray[np.float64]
+Data = Mapping[str, Observations]
+
+SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
+LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
+
+
+class MultiModalNetwork(nn.Module):
+    """Prior, encoders and decoders of all modalities.
+
+    Args:
+        n_channels: modality -> number of channels.
+        groups: of each latent, the modalities that it drives.
+        likelihood, decoder: modality -> name.
+        kernel: one of ``gp.KERNELS``.
+        time_scale: initial time scales, bins, shape (latent,).
+        n_bins: of the training trials, which bounds the time scales.
+        context, hidden: see `ModalityNetwork`.
+    """
+
+    bounds: Tensor
+
+    def __init__(
+        self,
+        n_channels: Mapping[str, int],
+        groups: list[frozenset[str]],
+        likelihood: Mapping[str, str],
+        decoder: Mapping[str, str],
+        kernel: str,
+        time_scale: Array,
+        n_bins: int,
+        context: int,
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.n_latents = len(groups)
+        self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
+        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
+        self.register_buffer("bounds", torch.from_numpy(bounds))
+        self.names = tuple(sorted(n_channels))
+        # A list, because a ModuleDict refuses names such as "type".
+        self.modalities = nn.ModuleList(
+            ModalityNetwork(
+                n_channels[name],
+                [k for k, group in enumerate(groups) if name in group],
+                likelihood[name],
+                decoder[name],
+                context,
+                hidden,
+                generator,
+            )
+            for name in self.names
+        )
+
+    def modality(self, name: str) -> ModalityNetwork:
+        network = self.modalities[self.names.index(name)]
+        assert isinstance(network, ModalityNetwork)
+        return network
+
+    def time_scale(self) -> Tensor:
+        """Time scale of each latent, bins."""
+        return self.log_time_scale.clamp(*self.bounds).exp()
+
+    def basis(self, n_bins: int) -> Tensor:
+        return prior_basis(self.kernel, self.time_scale(), n_bins)
+
+    def sites(self, data: Data) -> dict[str, Sites]:
+        """Return each modality's sites on all latents: zero on those that it has no part in."""
+        return {name: self._sites(name, data[name]) for name in data}
+
+    def _sites(self, name: str, data: Observations) -> Sites:
+        network = self.modality(name)
+        own = network.encoder(data.features, data.observed)
+        shape = (*own.precision.shape[:2], self.n_latents)
+        return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
+
+    def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
+        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
+        latents = q.marginals()
+        expected = [
+            self.modality(name).expected_log_prob(
+                data[name], latents.select(self.modality(name).latents), generator
+            )
+            for name in data
+        ]
+        return torch.stack(expected).sum(dim=0) - q.kl().sum(dim=-1)
+
+    def effects(self, latents: Tensor) -> tuple[Array, Array]:
+        """Return how each latent moves the decoders' outputs, each (latent,).
+
+        Sums over the channels of all modalities of the mean squared and the mean derivative, at
+        ``latents`` (trial, time, latent).
+        """
+        power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
+        for network in (self.modality(name) for name in self.names):
+            own = latents[..., network.latents]
+            for i, k in enumerate(network.latents.tolist()):
+                direction = torch.zeros_like(own)
+                direction[..., i] = 1.0
+                derivative = jvp(network.decoder, (own,), (direction,))[1]
+                power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
+                slope[k] += float(derivative.mean(dim=(0, 1)).sum())
+        return power, slope
+
+    def cross_log_prob(self, data: Data, sites: Mapping[str, Sites], basis: Tensor) -> Tensor:
+        """Return the log-density of each modality given the others, summed, shape (trial,).
+
+        Decoded from the posterior mean given the other modalities' sites; the latents that none of
+        them informs stay at their prior mean.
+        """
+        total = basis.new_zeros(next(iter(data.values())).target.shape[0])
+        for name in data:
+            network = self.modality(name)
+            others = [sites[other].select(network.latents) for other in data if other != name]
+            q = posterior(basis[network.latents], combine(others))
+            total = total + network.cross_log_prob(data[name], q.mean())
+        return total
+
+
+def combine(sites: list[Sites]) -> Sites:
+    """Return the product of the sites: natural parameters add up."""
+    return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of `MMGPVAE`.
+
+    Attributes:
+        latents: group -> number of latents; a group is the modalities it drives, joined by "+" in
+            any order.
+        likelihood: modality -> gaussian, poisson, negative-binomial or bernoulli.
+        decoder: modality -> linear or mlp.
+        bin_width: seconds; that of the training trials if None.
+        kernel: of the prior, see `gp.KERNELS`; its variance is 1.
+        time_scale: initial time scale of the latents, seconds; they are learned.
+        epochs, batch_size, patience, validation_share: see `Schedule`.
+        learning_rate: of the networks' weights.
+        time_scale_rate: learning rate of the log time scales.
+        cross_weight: weight, in the objective, of the log-density of each modality decoded from
+            the posterior mean given the other modalities. 0 is the plain ELBO.
+        channel_dropout: share of a modality's channels that half of the steps hide from its
+            encoder and still reconstruct, so that inference from some of the channels works.
+        context: bins that the encoders' convolutions see (odd).
+        hidden: units of each hidden layer of encoders and MLP decoders.
+        samples: posterior samples of a prediction (even).
+        device: cpu, cuda or auto.
+    """
+
+    latents: Mapping[str, int]
+    likelihood: Mapping[str, str]
+    decoder: Mapping[str, str]
+    bin_width: float | None = None
+    kernel: str = "squared-exponential"
+    time_scale: float = 0.2
+    epochs: int = 300
+    batch_size: int = 32
+    patience: int = 60
+    validation_share: float = 0.1
+    learning_rate: float = 3e-3
+    time_scale_rate: float = 2e-2
+    cross_weight: float = 0.0
+    channel_dropout: float = 0.25
+    context: int = 9
+    hidden: int = 64
+    samples: int = 32
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require_known("kernel", self.kernel, gp.KERNELS)
+        _require_known("device", self.device, ("cpu", "cuda", "auto"))
+        if min(self.latents.values(), default=0) < 1:
+            raise ValueError(f"latents must name at least one group, each of 1 or more: {dict(self.latents)}")
+        if len({frozenset(name.split("+")) for name in self.latents}) < len(self.latents):
+            raise ValueError(f"latents name the same group twice: {', '.join(self.latents)}")
+        for name in self.modalities:
+            if name not in self.likelihood or name not in self.decoder:
+                raise ValueError(f"modality {name!r} has latents, and needs a likelihood and a decoder")
+            _require_known(f"likelihood of {name!r}", self.likelihood[name], tuple(LIKELIHOODS))
+            _require_known(f"decoder of {name!r}", self.decoder[name], tuple(DECODERS))
+        if self.context % 2 == 0 or self.samples % 2 == 1:
+            raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(sorted({name for group in self.latents for name in group.split("+")}))
+
+    @property
+    def latent_groups(self) -> tuple[str, ...]:
+        return tuple(group for group, n in self.latents.items() for _ in range(n))
+
+
+def _require_known(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what}: {value!r}; choose one of {', '.join(known)}")
+
+
+class MMGPVAE:
+    """Multi-modal GP-VAE (workflow model interface); see `Options` for its keyword options.
+
+    Attributes:
+        latent_groups: group of each latent, in the order of the ``latents`` option.
+        history: one row an epoch, see `Trainer`; losses are negative objectives, nats per bin.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = Options(**options)
+        self.latent_groups = self.options.latent_groups
+        self.history: list[dict[str, float]] = []
+        cuda = self.options.device == "cuda" or (self.options.device == "auto" and torch.cuda.is_available())
+        self.device = torch.device("cuda" if cuda else "cpu")
+
+    def fit(
+        self,
+        trials: Trials,
+        seed: int = 0,
+        progress: Callable[[str], None] = print,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Fit to the training trials.
+
+        Args:
+            trials: must hold every modality of the options.
+            seed: of weights, batches and samples.
+            progress: gets plain lines.
+            checkpoint: folder in which an interrupted fit is kept and from which it goes on.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        n_channels = {name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)}
+        if missing := set(self.options.modalities) - set(n_channels):
+            raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
+        self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
+        for name in n_channels:
+            self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
+        self.network.to(self.device)
+        data = self._observations(trials, self.options.modalities)
+        trainer = Trainer(
+            self.network,
+            lambda trial, rng: self._loss({m: x.select(trial) for m, x in data.items()}, rng),
+            self._optimizer(),
+            self._schedule(),
+            generator,
+            self.history,
+        )
+        trainer.run(trials.n_trials, progress, checkpoint, self._fingerprint(trials, seed))
+        self._set_order(data)
+        return self
+
+    def _build(
+        self,
+        n_channels: Mapping[str, int],
+        bin_width: float,
+        n_bins: int,
+        seed: int,
+        generator: torch.Generator,
+    ) -> None:
+        o = self.options
+        self.bin_width, self.seed = bin_width, seed
+        self.network = MultiModalNetwork(
+            n_channels,
+            [frozenset(group.split("+")) for group in self.latent_groups],
+            o.likelihood,
+            o.decoder,
+            o.kernel,
+            np.full(len(self.latent_groups), o.time_scale / bin_width),
+            n_bins,
+            o.context,
+            o.hidden,
+            generator,
+        )
+        self.order = np.arange(len(self.latent_groups))
+        self.sign = np.ones(len(self.latent_groups))
+
+    def _schedule(self) -> Schedule:
+        o = self.options
+        return Schedule(o.epochs, o.batch_size, o.patience, o.validation_share)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        weights = [p for n, p in self.network.named_parameters() if n != "log_time_scale"]
+        return torch.optim.Adam(
+            [
+                {"params": weights, "lr": self.options.learning_rate},
+                {"params": [self.network.log_time_scale], "lr": self.options.time_scale_rate},
+            ]
+        )
+
+    def _loss(self, data: Data, generator: torch.Generator) -> Tensor:
+        """Negative objective per bin (nats)."""
+        network = self.network
+        visible = self._drop_channels(data, generator) if network.training else data
+        n_trials, n_bins, _ = next(iter(data.values())).target.shape
+        basis = network.basis(n_bins)
+        sites = network.sites(visible)
+        objective = network.elbo(data, posterior(basis, combine(list(sites.values()))), generator)
+        if self.options.cross_weight > 0 and len(data) > 1:
+            objective = objective + self.options.cross_weight * network.cross_log_prob(data, sites, basis)
+        return -objective.sum() / (n_trials * n_bins)
+
+    def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
+        """Hide random channels of one random modality from the encoder, in half of the calls."""
+        chance, choice = torch.rand(2, generator=generator).tolist()
+        if self.options.channel_dropout == 0 or chance < 0.5:
+            return data
+        name = list(data)[int(choice * len(data))]
+        n_trials, _, n_channels = data[name].target.shape
+        hidden = torch.rand((n_trials, 1, n_channels), generator=generator) < self.options.channel_dropout
+        return {**data, name: data[name].hide(hidden.to(self.device))}
+
+    def _observations(self, trials: Trials, names: tuple[str, ...]) -> dict[str, Observations]:
+        if self.options.bin_width not in (None, trials.bin_width) or self.bin_width != trials.bin_width:
+            raise ValueError(f"bins of {trials.bin_width} s, but the model has bins of {self.bin_width} s")
+        return {
+            name: self.network.modality(name).observations(
+                torch.from_numpy(trials.values[name]).to(self.device),
+                torch.from_numpy(trials.observed[name]).to(self.device),
+            )
+            for name in self._present(trials, names)
+        }
+
+    @staticmethod
+    def _present(trials: Trials, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(name for name in names if name in trials.values))
+
+    @torch.no_grad()
+    def _posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
+        self.network.eval()
+        basis = self.network.basis(trials.n_bins)
+        empty = basis.new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
+        sites = self.network.sites(self._observations(trials, given))
+        return posterior(basis, combine([Sites(empty, empty), *sites.values()]))
+
+    def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
+        """Return posterior mean and variance of the latents, each (trial, time, latent).
+
+        Within a group, latents are in descending order of what they move in the decoders; the sign
+        is that in which they raise the channels on average.
+        """
+        mean, variance = (x.cpu().numpy()[..., self.order] for x in self._posterior(trials, given).marginals())
+        return mean * self.sign, variance
+
+    def time_scales(self) -> Array:
+        """Return the learned time scale of each latent, seconds, in the order of `latents`."""
+        return self.network.time_scale().detach().cpu().numpy()[self.order] * self.bin_width
+
+    @torch.no_grad()
+    def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
+        """Return the predictive distribution of ``predicted`` given the modalities ``given``.
+
+        In the data's own units (counts per bin for spikes). All trials share the samples' noise,
+        so that no trial's prediction depends on which others are predicted with it.
+        """
+        q = self._posterior(trials, given)
+        generator = torch.Generator().manual_seed(self.seed)
+        half = normal((self.options.samples // 2, 1, *q.basis.shape[:2]), generator, self.device)
+        # Antithetic pairs: the samples' mean is the posterior mean itself.
+        network = self.network.modality(predicted)
+        latents = q.sample(torch.cat([half, -half]))[..., network.latents]
+        return network.predictive(latents)
+
+    @torch.no_grad()
+    def elbo(self, trials: Trials) -> Array:
+        """Return the evidence lower bound of each trial in nats, shape (trial,), in the data's units."""
+        self.network.eval()
+        data = self._observations(trials, self.options.modalities)
+        q = self._posterior(trials, self.options.modalities)
+        bound = self.network.elbo(data, q, torch.Generator().manual_seed(self.seed))
+        for name, x in data.items():
+            bound = bound - (x.observed * self.network.modality(name).scale.log()).sum(dim=(1, 2))
+        return bound.cpu().numpy()
+
+    @torch.no_grad()
+    def _set_order(self, data: Data) -> None:
+        """Fix order (within groups) and sign of the latents by their effect on the decoders."""
+        self.network.eval()
+        n_bins = next(iter(data.values())).target.shape[1]
+        sites = self.network.sites(data)
+        mean = posterior(self.network.basis(n_bins), combine(list(sites.values()))).mean()
+        power, slope = self.network.effects(mean)
+        groups = np.unique(self.latent_groups, return_inverse=True)[1]
+        first = np.array([np.flatnonzero(groups == g)[0] for g in groups])
+        self.order = np.lexsort((-power, first))
+        self.sign = np.where(slope < 0, -1.0, 1.0)[self.order]
+
+    def _fingerprint(self, trials: Trials, seed: int) -> str:
+        options = {k: v for k, v in asdict(self.options).items() if k not in ("device", "samples")}
+        digest = hashlib.sha256(json.dumps([options, seed], sort_keys=True).encode())
+        for name in self.options.modalities:
+            digest.update(np.ascontiguousarray(trials.values[name]).tobytes())
+            digest.update(np.ascontiguousarray(trials.observed[name]).tobytes())
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Array]:
+        """Return all that the fit has learned, as arrays."""
+        state = {f"network.{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()}
+        columns = self.history[0] if self.history else {}
+        state |= {f"history.{k}": np.array([row[k] for row in self.history]) for k in columns}
+        return state | {
+            "order": self.order,
+            "sign": self.sign,
+            "bin_width": np.array(self.bin_width),
+            "seed": np.array(self.seed),
+        }
+
+    @classmethod
+    def from_state(cls, options: Mapping[str, Any], state: Mapping[str, Array]) -> Self:
+        """Rebuild a fitted model from its options and `state`."""
+        model = cls(**options)
+        n_channels = {
+            name: len(state[f"network.modalities.{i}.offset"])
+            for i, name in enumerate(model.options.modalities)
+        }
+        generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
+        model._build(n_channels, float(state["bin_width"]), 1, int(state["seed"]), generator)
+        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        model.network.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in weights.items()})
+        model.network.to(model.device)
+        model.order, model.sign = state["order"], state["sign"]
+        history = {k.removeprefix("history."): v for k, v in state.items() if k.startswith("history.")}
+        model.history = [
+            dict(zip(history, map(float, row), strict=True)) for row in zip(*history.values(), strict=True)
+        ]
+        return model

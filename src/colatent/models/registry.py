@@ -1,0 +1,93 @@
+"""From a section of the config to a model.
+
+Modules are imported where they are used: a job for a baseline need not wait for the others.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from colatent import config as settings
+from colatent.trials import Trials
+
+
+def modalities_of(model: settings.Model, trials: Trials) -> tuple[str, ...]:
+    """Return the modalities that a model describes, in the order of the session."""
+    if isinstance(model, settings.LatentModel):
+        return (model.modality,)
+    if isinstance(model, settings.MMGPVAEModel):
+        return tuple(m for m in trials.modalities if m in model.modalities)
+    return trials.modalities
+
+
+def model_class_and_options(
+    model: settings.Model, trials: Trials, time_locked: bool, device: str
+) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a model and the options to make it with.
+
+    Args:
+        model: a section under ``models``.
+        trials: trials of the session, for bin width, modalities and kinds.
+        time_locked: False for windows of a continuous recording.
+        device: "cpu", "cuda" or "auto".
+    """
+    match model:
+        case settings.ConditionMean():
+            from colatent.models.condition_mean import ConditionMean
+
+            return ConditionMean, {"time_locked": time_locked}
+        case settings.RidgeLags():
+            from colatent.models.ridge_lags import RidgeLags
+
+            return RidgeLags, {"modalities": trials.modalities, "lags": model.lags}
+        case settings.MLPLags():
+            from colatent.models.mlp_lags import MLPLags
+
+            options = {"modalities": trials.modalities, **model.model_dump(exclude={"kind"})}
+            return MLPLags, options
+        case settings.SmoothedFA():
+            from colatent.models.smoothed_fa import SmoothedFA
+
+            square_root = trials.kinds[model.modality] == "spikes"
+            smoothing = model.smoothing / trials.bin_width
+            return SmoothedFA, _latent_options(model, square_root) | {"smoothing": smoothing}
+        case settings.GPFAModel():
+            from colatent.models.gpfa_readout import GPFAReadout
+
+            default = "gaussian-sqrt" if trials.kinds[model.modality] == "spikes" else "gaussian"
+            square_root = model.likelihood.get(model.modality, default) == "gaussian-sqrt"
+            gp = {"bin_width": trials.bin_width, "kernel": model.kernel}
+            return GPFAReadout, _latent_options(model, square_root) | gp
+        case settings.MMGPVAEModel():
+            from colatent.models.mmgpvae import MMGPVAE
+
+            return MMGPVAE, _mmgpvae_options(model, trials) | {"device": device}
+    raise AssertionError(model)
+
+
+def _latent_options(model: settings.LatentModel, square_root: bool) -> dict[str, Any]:
+    n_latents = model.latents[model.modality]
+    return {"modality": model.modality, "n_latents": n_latents, "square_root": square_root}
+
+
+def _mmgpvae_options(model: settings.MMGPVAEModel, trials: Trials) -> dict[str, Any]:
+    spikes = {m: trials.kinds[m] == "spikes" for m in modalities_of(model, trials)}
+    likelihood = {m: "poisson" if s else "gaussian" for m, s in spikes.items()} | model.likelihood
+    decoder = {m: "linear" if s else "mlp" for m, s in spikes.items()} | model.decoder
+    options = model.model_dump(exclude={"kind", "likelihood", "decoder", "time_scale"})
+    return options | {
+        "likelihood": likelihood,
+        "decoder": decoder,
+        "bin_width": trials.bin_width,
+        "time_scale": model.time_scale or 5 * trials.bin_width,
+    }
+
+
+def load_model(
+    model: settings.Model, state: dict[str, np.ndarray], training: Trials, time_locked: bool, device: str
+) -> Any:
+    """Rebuild a fitted model from its arrays and its training trials."""
+    cls, options = model_class_and_options(model, training, time_locked, device)
+    if isinstance(model, settings.MMGPVAEModel):  # it needs no training trials: no read-out
+        return cls.from_state(options, state)
+    return cls.from_state(options, state, training)

@@ -1,0 +1,233 @@
+"""Encoders (observations -> sites) and decoders (latents -> observation parameters).
+
+Weights are drawn from a `torch.Generator` of the caller's, never from torch's global one.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import pad, silu, softplus
+from torch.nn.utils import skip_init
+
+from colatent.likelihoods import LIKELIHOODS, Likelihood, masked_sum
+from colatent.models.standardize import Array, Standardizer
+from colatent.posterior import Marginals, Sites
+from colatent.predictive import Predictive
+
+# Sites start weak: an encoder that is sure of itself before it has learned anything drags along
+# the latents that it shares with others.
+INITIAL_LOG_PRECISION = -3.0
+
+
+def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
+    """Return a float64 linear layer with N(0, gain^2 / n_in) weights and zero bias."""
+    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.normal_(0.0, gain / math.sqrt(n_in), generator=generator)
+        layer.bias.zero_()
+    return layer
+
+
+def normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return standard normal float64 numbers; drawn where the generator is, then moved."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
+
+
+class Encoder(nn.Module):
+    """Temporal convolution over a few bins, then a per-bin network, to a site for each latent.
+
+    Args:
+        n_channels: of the modality.
+        n_latents: of all groups that contain it.
+        context: bins of the convolution (odd).
+        hidden: units of each hidden layer.
+    """
+
+    def __init__(
+        self, n_channels: int, n_latents: int, context: int, hidden: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.convolution = dense(n_channels * context, hidden, generator)
+        self.hidden = dense(hidden, hidden, generator)
+        self.location = dense(hidden, n_latents, generator)
+        self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
+
+    def forward(self, features: Tensor, observed: Tensor) -> Sites:
+        """Return one site per bin and latent.
+
+        Args:
+            features: centred observations, zero where not observed, (trial, time, channel).
+            observed: boolean, same shape.
+        """
+        half = self.context // 2
+        window = pad(features, (0, 0, half, half)).unfold(1, self.context, 1).flatten(-2)
+        hidden = silu(self.hidden(silu(self.convolution(window))))
+        # Information adds over channels, so the precision shrinks with the share of them that was
+        # observed, down to exactly zero where nothing was.
+        share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
+        precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
+        return Sites(precision, precision * self.location(hidden))
+
+
+class LinearDecoder(nn.Module):
+    """eta = C z + d."""
+
+    def __init__(self, n_latents: int, n_channels: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.readout = dense(n_latents, n_channels, generator, gain=0.5)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Map latents (..., latent) to eta (..., channel)."""
+        return self.readout(latents)
+
+    def expected_log_prob(
+        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
+    ) -> Tensor:
+        """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
+        variance = latents.variance @ self.readout.weight.square().T
+        return likelihood.expected_log_prob(target, self.readout(latents.mean), variance)
+
+
+class MLPDecoder(nn.Module):
+    """eta = a network of two hidden layers, bin by bin."""
+
+    def __init__(self, n_latents: int, n_channels: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.inner = dense(n_latents, hidden, generator)
+        self.middle = dense(hidden, hidden, generator)
+        self.readout = dense(hidden, n_channels, generator, gain=0.5)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Map latents (..., latent) to eta (..., channel)."""
+        return self.readout(silu(self.middle(silu(self.inner(latents)))))
+
+    def expected_log_prob(
+        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
+    ) -> Tensor:
+        """Estimate E[log p(target | z)] per bin and channel from one antithetic pair of samples.
+
+        Bins add up, so each needs samples of its own marginal only, which have less noise in their
+        gradients than joint samples.
+        """
+        noise = normal(latents.mean.shape, generator, latents.mean.device)
+        deviation = latents.variance.sqrt() * noise
+        pair = self(torch.stack([latents.mean + deviation, latents.mean - deviation]))
+        return likelihood.log_prob(target, pair).mean(dim=0)
+
+
+DECODERS = {"linear": LinearDecoder, "mlp": MLPDecoder}
+
+
+class Observations(NamedTuple):
+    """One modality as its networks see it, each (trial, time, channel).
+
+    Attributes:
+        features: the encoder's input: square roots (counts) or standardised, centred, zero where
+            not observed.
+        target: what the likelihood scores: standardised (Gaussian) or the values themselves.
+        observed: boolean.
+    """
+
+    features: Tensor
+    target: Tensor
+    observed: Tensor
+
+    def select(self, trial: Tensor) -> "Observations":
+        return Observations(*(x[trial] for x in self))
+
+    def hide(self, hidden: Tensor) -> "Observations":
+        """Return what the encoder gets when the channels ``hidden`` (trial, 1, channel) are."""
+        return self._replace(
+            features=torch.where(hidden, 0.0, self.features), observed=self.observed & ~hidden
+        )
+
+
+class ModalityNetwork(nn.Module):
+    """Encoder, decoder and likelihood of one modality.
+
+    Args:
+        n_channels: of the modality.
+        latents: indices of the latents of every group that contains it.
+        likelihood, decoder: names, keys of `LIKELIHOODS` and `DECODERS`.
+        context: bins that the encoder's convolution sees (odd).
+        hidden: units of each hidden layer.
+    """
+
+    latents: Tensor
+    feature_mean: Tensor
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        n_channels: int,
+        latents: list[int],
+        likelihood: str,
+        decoder: str,
+        context: int,
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(n_channels, len(latents), context, hidden, generator)
+        self.decoder = DECODERS[decoder](len(latents), n_channels, hidden, generator)
+        self.likelihood = LIKELIHOODS[likelihood](n_channels)
+        # Predictions from other modalities err more than reconstructions: they have a noise of their own.
+        self.cross_likelihood = LIKELIHOODS[likelihood](n_channels)
+        self.register_buffer("latents", torch.tensor(latents), persistent=False)
+        self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
+        self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_channels, dtype=torch.float64))
+
+    def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
+        """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""
+        raw = Standardizer.fit(values, observed)
+        if self.likelihood.family == "gaussian":
+            self.offset.copy_(torch.from_numpy(raw.mean))
+            self.scale.copy_(torch.from_numpy(raw.deviation))
+        else:
+            features = self._transform(torch.from_numpy(values)).numpy()
+            self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
+        mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
+        with torch.no_grad():
+            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))
+
+    def observations(self, values: Tensor, observed: Tensor) -> Observations:
+        """Bring values (trial, time, channel), in their original units, into the networks' units."""
+        target = torch.where(observed, (values - self.offset) / self.scale, 0.0)
+        features = torch.where(observed, self._transform(target) - self.feature_mean, 0.0)
+        return Observations(features, target, observed)
+
+    def _transform(self, target: Tensor) -> Tensor:
+        return target.clamp_min(0.0).sqrt() if self.likelihood.is_count else target
+
+    def expected_log_prob(
+        self, data: Observations, latents: Marginals, generator: torch.Generator
+    ) -> Tensor:
+        """E[log p(data | z)] in nats, shape (trial,), latents those of this modality."""
+        log_prob = self.decoder.expected_log_prob(self.likelihood, data.target, latents, generator)
+        return masked_sum(log_prob, data.observed)
+
+    def cross_log_prob(self, data: Observations, latent_mean: Tensor) -> Tensor:
+        """log p(data | z = latent_mean) with the noise of cross-modal predictions, shape (trial,)."""
+        log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
+        return masked_sum(log_prob, data.observed)
+
+    def predictive(self, latents: Tensor) -> Predictive:
+        """Return the observations' distribution, in their original units, given latent samples.
+
+        Args:
+            latents: those of this modality, (sample, trial, time, latent).
+        """
+        given = self.likelihood.distribution(self.decoder(latents))
+        scale = self.likelihood.scale()
+        return Predictive(
+            self.likelihood.family,
+            (given.mean * self.scale + self.offset).cpu().numpy(),
+            None if scale is None else (scale * self.scale).cpu().numpy(),
+        )

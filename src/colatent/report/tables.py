@@ -1,0 +1,205 @@
+"""Scores over folds: the table of models and baselines, its differences, the headline numbers."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from colatent.report.results import SessionResults
+from colatent.report.words import KINDS, METRICS, heldout_statement
+
+HELDOUT_ORDER = ("trials", "channels", "modality")
+
+
+class Summary(NamedTuple):
+    """Mean and standard error over folds, after averaging over seeds; ``fold`` has each fold's value."""
+
+    mean: float
+    sem: float
+    fold: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, with what it was given, in a table of scores."""
+
+    model: str
+    kind: str
+    baseline: bool
+    given: str
+    metrics: dict[str, Summary]
+    n: int
+    channels_without_score: int
+    n_channels: int
+    difference: Summary | None = None
+    compared_with: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """All models that predicted one modality, with the same thing held out."""
+
+    heldout: str
+    predicted: str
+    metric: str
+    second_metric: str | None
+    statement: str
+    rows: tuple[Row, ...]
+
+    @property
+    def metric_name(self) -> str:
+        return METRICS[self.metric]
+
+
+def summarise(fold: NDArray[np.float64]) -> Summary:
+    """Return mean and s.e.m. over the folds that have a value (fold,); NaN s.e.m. for fewer than two."""
+    good = fold[np.isfinite(fold)]
+    mean = float(good.mean()) if len(good) else np.nan
+    sem = float(good.std(ddof=1) / np.sqrt(len(good))) if len(good) > 1 else np.nan
+    return Summary(mean, sem, fold)
+
+
+def blocks(results: SessionResults) -> list[Block]:
+    """Return the tables of a session, in the order trials, channels, modality."""
+    found = []
+    for heldout in HELDOUT_ORDER:
+        for modality in results.modalities.values():
+            block = _block(results, heldout, modality.name, modality.main_metric)
+            if block.rows:
+                found.append(block)
+    return found
+
+
+def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -> Block:
+    scores = results.scores[results.scores["predicted"] == predicted]
+    wanted = scores["heldout"] == heldout
+    if heldout == "modality" and wanted.any():
+        # the condition mean saw nothing of the modality either: it belongs beside cross-prediction
+        wanted |= (scores["heldout"] == "trials") & (scores["given"] == "none")
+    rows = []
+    for model in results.config.models:
+        own = scores[wanted & (scores["model"] == model)]
+        for given in _shown_sets(own["given"].unique()):
+            rows.append(_row(results, model, given, own[own["given"] == given], metric))
+    second = next((m for m in ("psth_r2", "nrmse") if rows and m in rows[0].metrics), None)
+    return Block(
+        heldout,
+        predicted,
+        metric,
+        second,
+        heldout_statement(heldout, predicted, results.trial_word),
+        tuple(_mark_best(_compare(rows, metric, same_given=heldout == "modality"), metric)),
+    )
+
+
+def _shown_sets(given: NDArray) -> list[str]:
+    """The largest set of given modalities and each one alone; the matrix shows all others."""
+    ordered = sorted(given, key=lambda g: (-len(g.split("+")), g))
+    return [g for i, g in enumerate(ordered) if i == 0 or "+" not in g]
+
+
+def _row(results: SessionResults, model: str, given: str, scores: pd.DataFrame, metric: str) -> Row:
+    pooled = scores[scores["channel"] == "pooled"]
+    metrics = {
+        str(name): summarise(_by_fold(table, results.config.heldout.folds))
+        for name, table in pooled.groupby("metric")
+    }
+    main = scores[scores["metric"] == metric]
+    channels = main[main["channel"] != "pooled"]
+    n = main[main["channel"] == "pooled"].groupby("seed")["n"].sum().mean()
+    kind = results.config.models[model].kind
+    return Row(
+        model=model,
+        kind=KINDS.get(kind, kind),
+        baseline=results.is_baseline(model),
+        given=given,
+        metrics=metrics,
+        n=int(n) if np.isfinite(n) else 0,
+        channels_without_score=int(channels.loc[channels["value"].isna(), "channel"].nunique()),
+        n_channels=int(channels["channel"].nunique()),
+    )
+
+
+def _by_fold(table: pd.DataFrame, folds: int) -> NDArray[np.float64]:
+    return table.groupby("fold")["value"].mean().reindex(range(folds)).to_numpy(dtype=float)
+
+
+def _compare(rows: list[Row], metric: str, same_given: bool) -> list[Row]:
+    """Give every model's row its paired difference from the best baseline."""
+    compared = []
+    for row in rows:
+        rivals = [
+            r
+            for r in rows
+            if r.baseline and metric in r.metrics and (not same_given or r.given in (row.given, "none"))
+        ]
+        if row.baseline or metric not in row.metrics or not rivals:
+            compared.append(row)
+            continue
+        best = max(rivals, key=lambda r: np.nan_to_num(r.metrics[metric].mean, nan=-np.inf))
+        difference = summarise(row.metrics[metric].fold - best.metrics[metric].fold)
+        compared.append(replace(row, difference=difference, compared_with=best.model))
+    return compared
+
+
+def _mark_best(rows: list[Row], metric: str) -> list[Row]:
+    means = [r.metrics[metric].mean if metric in r.metrics else np.nan for r in rows]
+    top = np.nanmax(means) if np.isfinite(means).any() else np.nan
+    return [replace(r, best=bool(m == top)) for r, m in zip(rows, means, strict=True)]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number at the head of a session, with what was held out for it."""
+
+    value: Summary
+    metric: str
+    title: str
+    detail: str
+
+
+def headlines(results: SessionResults, tables: list[Block], limit: int = 6) -> list[Headline]:
+    """Return the numbers of the session's main model, hardest questions first."""
+    order = {"channels": 0, "modality": 1, "trials": 2}
+    found = []
+    for block in sorted(tables, key=lambda b: order[b.heldout]):
+        own = [r for r in block.rows if r.model == results.main_model and block.metric in r.metrics]
+        if own:
+            found.append(_headline(block, own[0], results.trial_word))
+    recovered = _recovery_headlines(results)
+    return found[: limit - len(recovered)] + recovered
+
+
+def _headline(block: Block, row: Row, word: str) -> Headline:
+    titles = {
+        "trials": f"{block.predicted} reconstructed",
+        "channels": f"hidden channels of {block.predicted}",
+        "modality": f"{block.predicted} predicted from {row.given}",
+    }
+    details = {
+        "trials": f"held out: {word}s; inference saw {row.given} of the test {word}s, so {block.predicted} too",
+        "channels": f"held out: {word}s, and in them the scored channels; inference saw all others",
+        "modality": f"held out: {word}s, and in them all of {block.predicted}",
+    }
+    detail = details[block.heldout]
+    if row.difference is not None:
+        rival = next(r for r in block.rows if r.model == row.compared_with and r.baseline)
+        detail += f". Best baseline: {rival.metrics[block.metric].mean:.3f} ({rival.model})"
+    return Headline(row.metrics[block.metric], block.metric_name, titles[block.heldout], detail)
+
+
+def _recovery_headlines(results: SessionResults) -> list[Headline]:
+    table = results.recovery[results.recovery["model"] == results.main_model]
+    if table.empty:
+        return []
+    by_latent = table.groupby(["fold", "group", "latent"])["r2"].mean()
+    worst = by_latent.groupby(["group", "latent"]).mean().idxmin()
+    fold = by_latent.xs(worst, level=("group", "latent")).to_numpy(dtype=float)
+    detail = (
+        f"held out: {results.trial_word}s; the least well recovered of the simulation’s true latents "
+        f"({worst[0]}), aligned on the training {results.trial_word}s"
+    )
+    return [Headline(summarise(fold), "R²", "worst true latent", detail)]

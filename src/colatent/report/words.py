@@ -1,0 +1,76 @@
+"""Names, units and explanations that tables, figures and text of the report share."""
+
+import math
+
+METRICS = {
+    "r2": "R²",
+    "bits_per_spike": "bits/spike",
+    "psth_r2": "PSTH R²",
+    "nrmse": "NRMSE",
+    "log_density": "log density (nats/observation)",
+    "coverage_50": "50 % coverage",
+    "coverage_95": "95 % coverage",
+}
+
+KINDS = {
+    "mm-gpvae": "multi-modal GP-VAE",
+    "gpfa": "Gaussian-process factor analysis",
+    "condition-mean": "baseline: condition mean (PSTH)",
+    "smoothed-fa": "baseline: smoothed factor analysis",
+    "ridge-lags": "baseline: ridge regression on lags",
+    "mlp-lags": "baseline: multi-layer perceptron on lags",
+}
+
+HELDOUT = {
+    "trials": "held-out trials",
+    "channels": "held-out channels of held-out trials (co-smoothing)",
+    "modality": "held-out modality in held-out trials (cross-prediction)",
+}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number for a table, with a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    text = number(value, digits)
+    return f"+{text}" if math.isfinite(value) and value > 0 else text
+
+
+def plus_minus(mean: float, sem: float, digits: int = 3) -> str:
+    """Return ``mean ± s.e.m.``, or the mean alone where one fold gives no s.e.m."""
+    if not math.isfinite(mean):
+        return "–"
+    return f"{number(mean, digits)} ± {number(sem, digits)}" if math.isfinite(sem) else number(mean, digits)
+
+
+def count(n: int, noun: str) -> str:
+    """Return ``1 trial``, ``2 trials``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def given_text(given: str) -> str:
+    """Return what inference saw, in words."""
+    return "nothing" if given == "none" else given
+
+
+def heldout_statement(heldout: str, predicted: str, word: str) -> str:
+    """Return one sentence: what was fitted on, what inference saw, what is scored."""
+    start = f"Parameters were fitted on the training {word}s only; scored on the test {word}s. "
+    if heldout == "trials":
+        return start + (
+            f"Reconstruction: inference saw the test {word}s’ own {predicted} (and what else is listed "
+            "under “given”); the condition mean saw nothing of them."
+        )
+    if heldout == "channels":
+        return start + (
+            f"Co-smoothing: some channels of {predicted} were hidden from inference in the test {word}s, "
+            "and only these are scored."
+        )
+    return start + (
+        f"Cross-prediction: inference saw the modalities listed under “given” and nothing of {predicted} "
+        f"in the test {word}s."
+    )

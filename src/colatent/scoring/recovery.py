@@ -1,0 +1,45 @@
+"""How well the true latents of a simulation are recovered, in trials that were held out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression
+
+Array = NDArray[np.float64]
+
+
+def latent_recovery(
+    inferred: Array,
+    inferred_groups: tuple[str, ...],
+    truth: Array,
+    observed: NDArray[np.bool_],
+    truth_groups: tuple[str, ...],
+    training: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+) -> list[dict[str, Any]]:
+    """Return the R2 (test trials) of each true latent, from the inferred latents of its own group.
+
+    Latents are known up to an affine map: it is fitted on the training trials only. A model that
+    lacks the latent's group (GPFA knows one modality) is asked with all its latents.
+
+    Args:
+        inferred: posterior means (trial, time, latent) of all trials.
+        inferred_groups: group of each inferred latent.
+        truth: true latents (trial, time, latent); ``observed`` of the same shape.
+        truth_groups: group of each true latent.
+        training, test: booleans (trial,).
+    """
+    rows = []
+    for k, group in enumerate(truth_groups):
+        name = f"{group} {truth_groups[: k + 1].count(group)}"
+        wanted = frozenset(group.split("+"))
+        own = np.array([frozenset(g.split("+")) == wanted for g in inferred_groups])
+        own = own if own.any() else np.ones_like(own)
+        fit, held = (observed[..., k] & trials[:, None] for trials in (training, test))
+        affine = LinearRegression().fit(inferred[fit][:, own], truth[fit][:, k])
+        true = truth[held][:, k]
+        error = ((true - affine.predict(inferred[held][:, own])) ** 2).sum()
+        deviation = ((true - true.mean()) ** 2).sum()
+        rows.append({"group": group, "latent": name, "r2": float(1 - error / deviation)})
+    return rows

@@ -1,0 +1,119 @@
+"""Score all fits of a model of a session, and join the scores of all sessions."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from colatent.config import Model
+from colatent.models.registry import load_model, modalities_of
+from colatent.provenance import provenance
+from colatent.scoring.evaluate import evaluate, reconstructions
+from colatent.scoring.recovery import latent_recovery
+from colatent.session import Fold, read_fold, read_trials
+from colatent.splits import TEST, TRAINING
+from colatent.store import check_store, dataset_to_arrays, group_names, read_attrs, read_group, write_store
+
+SCORE_COLUMNS = [
+    "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
+]  # fmt: skip
+RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
+
+
+def score_session(
+    session: str | Path,
+    split: str | Path,
+    fits: list[str],
+    clip: Mapping[str, tuple[float, float]],
+    table: str | Path,
+    store: str | Path,
+    head: dict[str, str],
+    progress: Callable[[str], None],
+) -> None:
+    """Write the table of scores, and the store with latents and reconstructions, of one model.
+
+    Args:
+        fits: stores of its fits; each names its fold and seed.
+        clip: modality -> percentiles of the training trials, as in the fits.
+        head: the columns ``session`` and ``model``.
+    """
+    trials, time = read_trials(session)
+    time_locked = read_attrs(session)["alignment"] == "trials"
+    truth = read_group(session, "truth") if "truth" in group_names(session) else None
+    tables, groups, recovery = [], {}, []
+    for i, path in enumerate(fits):
+        check_store(path)
+        attrs = read_attrs(path)
+        number, seed = attrs["inputs"]["fold"], attrs["settings"]["seed"]
+        key = {"fold": number, "seed": seed}
+        fold = read_fold(trials, split, number, seed, clip)
+        settings = TypeAdapter(Model).validate_python(attrs["settings"]["model"])
+        state = dataset_to_arrays(read_group(path, "state"))
+        model = load_model(settings, state, fold.training, time_locked, "cpu")
+        modalities = modalities_of(settings, trials)
+        scores = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
+        tables.append(scores.assign(**head, **key))
+        name = f"fold-{number}_seed-{seed}"
+        if model.latent_groups:
+            groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
+            if truth is not None:
+                recovery += [head | key | row for row in _recovery(latents, truth, fold.role)]
+        if i == 0:
+            test = np.flatnonzero(fold.role == TEST)
+            drawn = reconstructions(model, modalities, fold.test, test, time, fold.hidden)
+            groups |= {f"reconstruction/{name}/{question}": d for question, d in drawn.items()}
+        progress(f"fold {number} seed {seed}: {len(scores)} scores")
+    if recovery:
+        groups["recovery"] = xr.Dataset.from_dataframe(
+            pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
+        ).set_coords(RECOVERY_COLUMNS[:-1])
+    pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
+    inputs = {"session": str(session), "split": str(split), "fits": fits}
+    write_store(store, groups, provenance("score", {"clip": dict(clip)}, inputs))
+
+
+def _latents(model: Any, modalities: tuple[str, ...], fold: Fold, time: NDArray[np.float64]) -> xr.Dataset:
+    """Return the posterior of all trials, training trials included, given all modalities."""
+    mean, variance = model.latents(fold.everything, modalities)
+    count: dict[str, int] = {}
+    names = []
+    for group in model.latent_groups:
+        count[group] = count.get(group, 0) + 1
+        names.append(f"{group} {count[group]}")
+    dims = ("trial", "time", "latent")
+    return xr.Dataset(
+        {
+            "mean": (dims, mean.astype(np.float32)),
+            "variance": (dims, variance.astype(np.float32)),
+            "role": ("trial", fold.role),
+        },
+        coords={"time": time, "latent": names, "group": ("latent", list(model.latent_groups))},
+        attrs={"given": "+".join(modalities)},
+    )
+
+
+def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) -> list[dict[str, Any]]:
+    return latent_recovery(
+        latents["mean"].values,
+        tuple(map(str, latents["group"].values)),
+        truth["value"].values,
+        truth["observed"].values,
+        tuple(map(str, truth["group"].values)),
+        role == TRAINING,
+        role == TEST,
+    )
+
+
+def join_scores(tables: list[str], stores: list[str], output: str | Path) -> None:
+    """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known."""
+    scores = pd.concat([pd.read_csv(t) for t in tables])
+    scores[SCORE_COLUMNS].to_csv(output, index=False)
+    recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
+    if recovery:
+        joined = pd.concat(recovery)[RECOVERY_COLUMNS]
+        joined.to_csv(Path(output).with_name("latent_recovery.csv"), index=False)

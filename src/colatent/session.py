@@ -1,0 +1,89 @@
+"""Sessions and splits as stores: what the stages after ingest read."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.splits import TEST, TRAINING, clip_to_training
+from colatent.store import check_store, group_names, read_attrs, read_group
+from colatent.trials import Trials
+
+DIMS = ("trial", "time", "channel")
+
+
+def session_groups(ingested: Any) -> dict[str, xr.Dataset]:
+    """Return the groups of a session's store from what ``ingest_session`` returned."""
+    trials: Trials = ingested.trials
+    groups = {
+        f"modality/{name}": xr.Dataset(
+            {"value": (DIMS, trials.values[name]), "observed": (DIMS, trials.observed[name])},
+            coords={"time": ("time", ingested.time, {"units": "s"}), "channel": list(trials.channels[name])},
+            attrs={"kind": trials.kinds[name], "unit": ingested.units_of[name], **ingested.attrs[name]},
+        )
+        for name in trials.modalities
+    }
+    table = ingested.trial_table
+    columns = {c: ("trial", table[c].to_numpy()) for c in table if table[c].dtype.kind in "iufb"}
+    condition = {} if trials.condition is None else {"condition": ("trial", trials.condition)}
+    groups["trials"] = xr.Dataset(columns, coords=condition)
+    if ingested.truth is not None:
+        values, observed, group = ingested.truth
+        groups["truth"] = xr.Dataset(
+            {"value": (("trial", "time", "latent"), values), "observed": (("trial", "time", "latent"), observed)},
+            coords={"time": ingested.time, "group": ("latent", list(group))},
+        )  # fmt: skip
+    return groups
+
+
+def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:
+    """Return the trials of a session's store and the time (s) of their bin centres."""
+    check_store(folder)
+    attrs = read_attrs(folder)
+    names = [n.removeprefix("modality/") for n in group_names(folder) if n.startswith("modality/")]
+    data = {name: read_group(folder, f"modality/{name}") for name in sorted(names, key=attrs["modalities"].index)}
+    table = read_group(folder, "trials")
+    trials = Trials(
+        values={m: d["value"].values for m, d in data.items()},
+        observed={m: d["observed"].values for m, d in data.items()},
+        channels={m: tuple(map(str, d["channel"].values)) for m, d in data.items()},
+        kinds={m: d.attrs["kind"] for m, d in data.items()},
+        bin_width=float(attrs["bin_width"]),
+        condition=table["condition"].values if "condition" in table.coords else None,
+    )
+    return trials, next(iter(data.values()))["time"].values
+
+
+class Fold(NamedTuple):
+    """One fold of a session, for one seed.
+
+    Attributes:
+        training, test: the trials of each role, clipped by the training trials' percentiles.
+        everything: all trials, clipped likewise.
+        role: role (trial,) of each trial.
+        hidden: modality -> channels (channel,) held out for co-smoothing.
+    """
+
+    training: Trials
+    test: Trials
+    everything: Trials
+    role: NDArray[np.int8]
+    hidden: dict[str, NDArray[np.bool_]]
+
+
+def read_fold(
+    trials: Trials, split: str | Path, fold: int, seed: int, clip: dict[str, tuple[float, float]]
+) -> Fold:
+    """Return the trials of one fold; ``clip`` maps modalities to percentiles."""
+    check_store(split)
+    role = read_group(split, "split")["role"].values[fold]
+    hidden = {
+        name.removeprefix("hidden/"): read_group(split, name)["hidden"].sel(seed=seed).values[fold]
+        for name in group_names(split)
+        if name.startswith("hidden/")
+    }
+    everything = clip_to_training(trials, role == TRAINING, clip)
+    training, test = (everything.select(role == r) for r in (TRAINING, TEST))
+    return Fold(training, test, everything, role, hidden)

@@ -1,0 +1,113 @@
+"""Which trials and channels are kept from the models.
+
+Everything that looks at the data (clipping, standardising, read-outs, alignment of latents) takes
+its numbers from the training trials that are named here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from colatent.errors import InputError
+from colatent.trials import Trials
+
+TRAINING, TEST, GUARD = 0, 1, 2
+
+
+def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, seed: int = 0) -> NDArray:
+    """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
+    _enough(n_trials, folds)
+    role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
+    if condition is None:
+        chosen = KFold(folds, shuffle=True, random_state=seed).split(np.zeros(n_trials))
+    else:
+        # conditions rarer than the folds cannot be in each: they are spread as one group
+        label, count = np.unique(condition, return_counts=True)
+        rare = np.isin(condition, label[count < folds])
+        strata = np.where(rare, "", condition)
+        if 0 < rare.sum() < folds:
+            strata = np.where(rare, label[count.argmax()], condition)
+        chosen = StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata)
+    for fold, (_, test) in enumerate(chosen):
+        role[fold, test] = TEST
+    return role
+
+
+def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
+    """Return the role (fold, window): contiguous blocks, with ``guard`` windows left out beside them."""
+    _enough(n_windows, folds)
+    role = np.full((folds, n_windows), TRAINING, dtype=np.int8)
+    for fold, block in enumerate(np.array_split(np.arange(n_windows), folds)):
+        role[fold, max(block[0] - guard, 0) : block[-1] + 1 + guard] = GUARD
+        role[fold, block] = TEST
+    if not (role == TRAINING).any(axis=1).all():
+        raise InputError(
+            f"heldout: {n_windows} windows in {folds} folds with a guard of {guard} leave none to train on; "
+            "lower heldout.folds, heldout.guard or alignment.window"
+        )
+    return role
+
+
+def _enough(n_trials: int, folds: int) -> None:
+    if n_trials < folds:
+        raise InputError(
+            f"heldout.folds = {folds}, but there are only {n_trials} trials; lower it, or keep more trials"
+        )
+
+
+def hidden_channels(n_channels: int, share: float, seeds: list[int], folds: int) -> NDArray[np.bool_]:
+    """Draw the channels (seed, fold, channel) that are predicted from the others (co-smoothing)."""
+    n_hidden = min(max(round(share * n_channels), 1), n_channels - 1)
+    hidden = np.zeros((len(seeds), folds, n_channels), dtype=bool)
+    for i, seed in enumerate(seeds):
+        for fold in range(folds):
+            chosen = np.random.default_rng([seed, fold]).permutation(n_channels)[:n_hidden]
+            hidden[i, fold, chosen] = True
+    return hidden
+
+
+def make_split(
+    trials: Trials,
+    continuous: bool,
+    folds: int,
+    stratify: bool,
+    channels: Mapping[str, float],
+    seeds: list[int],
+    guard: int,
+) -> dict[str, xr.Dataset]:
+    """Return the groups of the split store: ``split`` and ``hidden/{modality}``."""
+    if continuous:
+        role = split_blocks(trials.n_trials, folds, guard)
+    else:
+        role = split_trials(trials.condition if stratify else None, trials.n_trials, folds)
+    groups = {"split": xr.Dataset({"role": (("fold", "trial"), role)})}
+    for modality, share in channels.items():
+        n_channels = len(trials.channels[modality])
+        if n_channels < 2:
+            raise InputError(
+                f"heldout.channels.{modality}: the modality has {n_channels} channel; at least 2 are needed"
+            )
+        hidden = hidden_channels(n_channels, share, seeds, folds)
+        groups[f"hidden/{modality}"] = xr.Dataset(
+            {"hidden": (("seed", "fold", "channel"), hidden)},
+            coords={"seed": seeds, "channel": list(trials.channels[modality])},
+        )
+    return groups
+
+
+def clip_to_training(
+    trials: Trials, training: NDArray[np.bool_], percentiles: Mapping[str, tuple[float, float]]
+) -> Trials:
+    """Clip each channel to percentiles of its observed values in the training trials."""
+    values = dict(trials.values)
+    for modality, bounds in percentiles.items():
+        observed = trials.observed[modality]
+        seen = np.where(observed, values[modality], np.nan)[training]
+        seen = np.where(np.isnan(seen).all(axis=(0, 1)), 0.0, seen)  # a channel never seen stays zero
+        low, high = np.nanpercentile(seen, bounds, axis=(0, 1))
+        values[modality] = np.where(observed, values[modality].clip(low, high), 0.0)
+    return replace(trials, values=values)

@@ -1,0 +1,119 @@
+"""Zarr stores that are whole or absent, and say where they come from.
+
+A store is a folder with ``data.zarr`` (Zarr v3, one group a modality or kind of result) and
+``complete.json``, a list of checksums that is written last. The folder is built beside its place
+and renamed into it, so a job killed at any moment leaves nothing that a later stage accepts.
+The Zarr lies one level down because Snakemake puts a time stamp into folders it tracks, and Zarr
+warns about files it does not know.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from colatent.errors import InputError
+
+MARKER = "complete.json"
+_LABELS = "labels"
+
+
+def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> None:
+    """Write datasets as the groups of a new store; an older store there is replaced.
+
+    Args:
+        folder: place of the store.
+        groups: group name (may hold ``/``) -> dataset. String coordinates are kept in attributes,
+            because Zarr v3 has no settled string type.
+        attrs: JSON-compatible attributes of the root: provenance.
+    """
+    folder = Path(folder)
+    building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        root = building / "data.zarr"
+        xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
+        for name, dataset in groups.items():
+            _strings_to_attrs(dataset).to_zarr(root, group=name, mode="a", zarr_format=3, consolidated=False)
+        checksums = {str(f.relative_to(building)): _sha256(f) for f in sorted(root.rglob("*")) if f.is_file()}
+        (building / MARKER).write_text(json.dumps(checksums, indent=0))
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def check_store(folder: str | Path) -> None:
+    """Raise InputError unless the store is complete and as it was written."""
+    folder = Path(folder)
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise InputError(
+            f"{folder}: not a complete store ({MARKER} is missing); delete the folder and run again"
+        )
+    for name, checksum in json.loads(marker.read_text()).items():
+        file = folder / name
+        if not file.is_file() or _sha256(file) != checksum:
+            raise InputError(
+                f"{folder}: {name} is not as it was written; delete the folder and run again"
+            )
+
+
+def read_attrs(folder: str | Path) -> dict[str, Any]:
+    """Return the attributes of a store's root."""
+    with xr.open_zarr(Path(folder) / "data.zarr", consolidated=False) as root:
+        return dict(root.attrs)
+
+
+def read_group(folder: str | Path, group: str) -> xr.Dataset:
+    """Return one group of a store, in memory. Call ``check_store`` once before."""
+    with xr.open_zarr(Path(folder) / "data.zarr", group=group, consolidated=False) as dataset:
+        return _strings_from_attrs(dataset.load())
+
+
+def group_names(folder: str | Path) -> list[str]:
+    """Return the names of a store's groups that hold arrays, sorted."""
+    root = Path(folder) / "data.zarr"
+    nodes = (json.loads(f.read_text()) | {"path": f.parent} for f in root.rglob("zarr.json"))
+    arrays = {node["path"].parent for node in nodes if node["node_type"] == "array"}
+    return sorted(str(p.relative_to(root)) for p in arrays if p != root)
+
+
+def arrays_to_dataset(arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Return plain arrays as a dataset in which each has its own dimensions."""
+    return xr.Dataset(
+        {name: ([f"{name}_{i}" for i in range(np.ndim(a))], np.asarray(a)) for name, a in arrays.items()}
+    )
+
+
+def dataset_to_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return the arrays of ``arrays_to_dataset``."""
+    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:
+    labels = {
+        str(name): [list(map(str, coord.dims)), [str(x) for x in coord.values]]
+        for name, coord in dataset.coords.items()
+        if coord.dtype.kind in "OUST"
+    }
+    kept = dataset.drop_vars(list(labels))
+    return kept.assign_attrs({_LABELS: json.dumps(labels)}) if labels else kept
+
+
+def _strings_from_attrs(dataset: xr.Dataset) -> xr.Dataset:
+    labels = json.loads(dataset.attrs.pop(_LABELS, "{}"))
+    return dataset.assign_coords({n: (dims, np.array(v, dtype=str)) for n, (dims, v) in labels.items()})

@@ -1,0 +1,80 @@
+"""The observations of one session on common bins, as the models see them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one session, every modality on the same bins.
+
+    Attributes:
+        values: modality -> array (trial, time, channel), float64. Where nothing was observed the
+            value means nothing (it is zero, so that arithmetic stays finite): use ``observed``.
+        observed: modality -> boolean array of the same shape.
+        channels: modality -> names of its channels.
+        kinds: modality -> "spikes" (counts) or "continuous".
+        bin_width: seconds.
+        condition: label of each trial, shape (trial,), or None.
+    """
+
+    values: Mapping[str, NDArray[np.float64]]
+    observed: Mapping[str, NDArray[np.bool_]]
+    channels: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, str]
+    bin_width: float
+    condition: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.values.items():
+            if value.ndim != 3 or self.observed[name].shape != value.shape:
+                raise ValueError(
+                    f"modality {name!r}: values {value.shape} and observed {self.observed[name].shape} "
+                    "must both be (trial, time, channel)"
+                )
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"modality {name!r}: values must be finite; say what is missing in `observed`"
+                )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    @property
+    def n_trials(self) -> int:
+        return int(next(iter(self.values.values())).shape[0])
+
+    @property
+    def n_bins(self) -> int:
+        return int(next(iter(self.values.values())).shape[1])
+
+    def select(self, trial: NDArray) -> "Trials":
+        """Return the trials of an index or boolean array."""
+        return replace(
+            self,
+            values={m: v[trial] for m, v in self.values.items()},
+            observed={m: v[trial] for m, v in self.observed.items()},
+            condition=None if self.condition is None else self.condition[trial],
+        )
+
+    def hide(self, hidden: Mapping[str, NDArray[np.bool_]]) -> "Trials":
+        """Return a copy in which channels (modality -> boolean (channel,)) were never observed.
+
+        Their values are zeroed as well, so that no model can look at them by mistake.
+        """
+        values, observed = dict(self.values), dict(self.observed)
+        for modality, channel in hidden.items():
+            values[modality] = np.where(channel, 0.0, values[modality])
+            observed[modality] = observed[modality] & ~channel
+        return replace(self, values=values, observed=observed)
+
+    def only(self, given: tuple[str, ...]) -> "Trials":
+        """Return a copy in which only the modalities ``given`` were observed."""
+        others = {
+            m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given
+        }
+        return self.hide(others)

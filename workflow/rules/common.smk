@@ -1,0 +1,53 @@
+"""What all rules share: the validated config, the sessions, and a few answers about them."""
+
+import re
+import sys
+from pathlib import Path
+
+from colatent.check import check_inputs
+from colatent.config import MMGPVAEModel, load_sessions, parse_config
+from colatent.errors import InputError
+from colatent.provenance import code_fingerprint
+
+
+def is_main_run():
+    """Is this the Snakemake that the user started, not one that runs a single job?"""
+    return workflow.is_main_process
+
+
+try:
+    CONFIG_FILE = Path(workflow.configfiles[-1])
+    CONFIG = parse_config(config, str(CONFIG_FILE))
+    SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
+    if is_main_run():
+        check_inputs(CONFIG, SESSIONS)
+except InputError as error:
+    print(f"colatent: {error}", file=sys.stderr)
+    sys.exit(1)
+
+RESULTS = CONFIG.results
+FOLDS = range(CONFIG.heldout.folds)
+SEEDS = CONFIG.heldout.seeds
+
+# One fit at a time on a GPU unless --resources gpu=N (or a profile) says that there are more.
+workflow.global_resources.setdefault("gpu", 1)
+
+
+def one_of(names):
+    """Return a pattern that only these names match, so that a typo fails before any job."""
+    return "|".join(re.escape(name) for name in names)
+
+
+def settings(*keys):
+    """Return the sections of the config that a stage depends on; a change of one reruns it."""
+    return CONFIG.model_dump(mode="json", include=set(keys))
+
+
+def clip_percentiles():
+    """Return the percentiles that modalities are clipped to: modality -> (low, high)."""
+    return {name: m.clip for name, m in CONFIG.modalities.items() if getattr(m, "clip", None)}
+
+
+def needs_gpu(wildcards):
+    """Return how many GPUs a fit asks for."""
+    return int(CONFIG.device != "cpu" and isinstance(CONFIG.models[wildcards.model], MMGPVAEModel))

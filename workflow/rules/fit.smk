@@ -1,0 +1,29 @@
+"""Fit one model to the training trials of one fold.
+
+Requires: `{results}/{session}/session` and `split`.
+Makes: `{results}/{session}/fit/{model}/fold-{fold}_seed-{seed}`, parameters and training history.
+"""
+
+
+rule fit:
+    input:
+        session=rules.ingest.output.session,
+        split=rules.split.output.split,
+    output:
+        fit=directory(f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}"),
+    params:
+        model=lambda wildcards: settings("models")["models"][wildcards.model],
+        clip=clip_percentiles(),
+        device=CONFIG.device,
+        code=code_fingerprint("fit"),
+        # survives a retry: Snakemake deletes declared outputs before each attempt
+        checkpoints=f"{RESULTS}/.checkpoints",
+    log:
+        f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
+    threads: 1
+    resources:
+        gpu=needs_gpu,
+        mem_mb=4000,
+        runtime=240,
+    script:
+        "../scripts/fit.py"

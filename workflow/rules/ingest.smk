@@ -1,0 +1,23 @@
+"""Bring all modalities of a recording onto common bins.
+
+Requires: the session's NWB file.
+Makes: `{results}/{session}/session`, a store with values and masks (trial, time, channel).
+"""
+
+
+rule ingest:
+    input:
+        nwb=lambda wildcards: SESSIONS[wildcards.session].nwb,
+    output:
+        session=directory(f"{RESULTS}/{{session}}/session"),
+    params:
+        settings=settings("alignment", "modalities", "checks", "truth"),
+        code=code_fingerprint("ingest"),
+    log:
+        f"{RESULTS}/logs/{{session}}/ingest.log",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    script:
+        "../scripts/ingest.py"

@@ -1,0 +1,34 @@
+"""Draw the figures and write the page.
+
+Requires: all scores, and the stores of sessions, splits, fits and scores.
+Makes: `{results}/report/index.html` (self-contained) and `{results}/report/figures`.
+"""
+
+
+rule report:
+    input:
+        scores=rules.scores.output.scores,
+        stores=rules.scores.input.stores,
+    output:
+        page=report(
+            f"{RESULTS}/report/index.html",
+            category="Report",
+            caption="../report/page.rst",
+        ),
+        figures=report(
+            directory(f"{RESULTS}/report/figures"),
+            patterns=["{name}.png"],
+            category="Figures",
+            caption="../report/figures.rst",
+        ),
+    params:
+        config=CONFIG.model_dump(mode="json"),
+        sessions=list(SESSIONS),
+        code=code_fingerprint("report"),
+    log:
+        f"{RESULTS}/logs/report.log",
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../scripts/report.py"

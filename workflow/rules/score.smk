@@ -1,0 +1,57 @@
+"""Score the fits on what they did not see.
+
+Requires: session, split, and all fits of a model.
+Makes: `{results}/{session}/score/{model}` (latents and reconstructions), its table of scores, and
+`{results}/scores.csv` (with `latent_recovery.csv` for simulations) over all sessions and models.
+"""
+
+
+def fits_of(wildcards):
+    """Return the fits of one model of one session, all folds and seeds."""
+    return expand(
+        rules.fit.output.fit,
+        session=wildcards.session,
+        model=wildcards.model,
+        fold=FOLDS,
+        seed=SEEDS,
+    )
+
+
+rule score:
+    input:
+        session=rules.ingest.output.session,
+        split=rules.split.output.split,
+        fits=fits_of,
+    output:
+        scores=f"{RESULTS}/{{session}}/score/{{model}}.csv",
+        store=directory(f"{RESULTS}/{{session}}/score/{{model}}"),
+    params:
+        clip=clip_percentiles(),
+        code=code_fingerprint("score"),
+    log:
+        f"{RESULTS}/logs/{{session}}/score/{{model}}.log",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    script:
+        "../scripts/score.py"
+
+
+rule scores:
+    input:
+        expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
+        stores=expand(rules.score.output.store, session=SESSIONS, model=CONFIG.models),
+    output:
+        scores=report(
+            f"{RESULTS}/scores.csv",
+            category="Scores",
+            caption="../report/scores.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/scores.log",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    script:
+        "../scripts/scores.py"

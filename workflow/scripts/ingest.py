@@ -1,0 +1,35 @@
+"""Read an NWB file onto common bins and write the session's store."""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from colatent.config import Alignment, Modality
+from colatent.ingest import ingest_session
+from colatent.progress import job
+from colatent.provenance import provenance
+from colatent.session import session_groups
+from colatent.store import write_store
+
+session, settings = snakemake.wildcards.session, snakemake.params.settings
+with job(snakemake.log[0], f"ingest {session}") as progress:
+    alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
+    ingested = ingest_session(
+        Path(snakemake.input.nwb),
+        alignment,
+        TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
+        settings["checks"],
+        truth=settings["truth"],
+        threads=snakemake.threads,
+        progress=progress,
+    )
+    attrs = provenance("ingest", settings, {"nwb": ingested.source}) | {
+        "session": session,
+        "bin_width": alignment.bin_width,
+        "alignment": "trials" if "intervals" in settings["alignment"] else "continuous",
+        "modalities": list(ingested.trials.modalities),
+        "simulated": str(snakemake.input.nwb).endswith(".simulated.nwb"),
+        "findings": ingested.findings,
+        "source": ingested.source,
+    }
+    write_store(snakemake.output.session, session_groups(ingested), attrs)

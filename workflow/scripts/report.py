@@ -1,0 +1,16 @@
+"""Draw the figures and write the page."""
+
+from pathlib import Path
+
+from colatent.config import Config
+from colatent.progress import job
+from colatent.report import write_report
+
+with job(snakemake.log[0], "report") as progress:
+    write_report(
+        Config.model_validate(snakemake.params.config),
+        list(snakemake.params.sessions),
+        output=Path(snakemake.output.page),
+        figures=Path(snakemake.output.figures),
+    )
+    progress(f"written to {snakemake.output.page}")

@@ -1,0 +1,11 @@
+"""Put the scores of all sessions and models into one table."""
+
+from colatent.progress import job
+from colatent.scoring.session import join_scores
+
+with job(snakemake.log[0], "scores") as progress:
+    join_scores(
+        tables=[path for path in snakemake.input if path.endswith(".csv")],
+        stores=list(snakemake.input.stores),
+        output=snakemake.output.scores,
+    )

@@ -1,0 +1,23 @@
+"""Decide which trials and channels each fold holds out."""
+
+from colatent.progress import job
+from colatent.provenance import provenance
+from colatent.session import read_trials
+from colatent.splits import make_split
+from colatent.store import write_store
+
+settings = snakemake.params.settings
+with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:
+    trials, _ = read_trials(snakemake.input.session)
+    heldout = settings["heldout"]
+    groups = make_split(
+        trials,
+        continuous="intervals" not in settings["alignment"],
+        folds=heldout["folds"],
+        stratify=heldout["stratify"] is not None,
+        channels=heldout["channels"],
+        seeds=heldout["seeds"],
+        guard=heldout["guard"],
+    )
+    attrs = provenance("split", settings, {"session": str(snakemake.input.session)})
+    write_store(snakemake.output.split, groups, attrs)
