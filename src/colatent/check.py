@@ -15,6 +15,7 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
     Files that the workflow itself simulates need not be there yet.
     """
     problems = []
+    truth = config.truth.source if config.truth else None
     for name, session in sessions.items():
         if str(session.nwb).endswith(SIMULATED):
             if config.simulate is None:
@@ -30,7 +31,7 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             )
             continue
         try:
-            check_source(session.nwb, config.alignment, config.modalities, config.truth)
+            check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
         except InputError as error:
             problems.append(f"session {name!r}: {error}")
     if problems:

@@ -256,6 +256,13 @@ class Heldout(Settings):
     )
 
 
+class Truth(Settings):
+    """The true latents that a simulated NWB file carries along."""
+
+    source: str = Field(description="path of the time series in the NWB file")
+    groups: list[str] = Field(description="latent group of each of its columns")
+
+
 class Simulation(Settings):
     """The simulated reach recording that the workflow writes itself."""
 
@@ -275,7 +282,7 @@ class Config(Settings):
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
     )
-    truth: str | None = Field(None, description="path of the true latents in a simulated NWB file")
+    truth: Truth | None = Field(None, description="the known latents of a simulation")
     alignment: Alignment
     modalities: dict[str, Modality] = Field(min_length=1)
     checks: dict[str, Action] = Field(
@@ -302,6 +309,9 @@ class Config(Settings):
 
         for name in self.heldout.channels:
             check("heldout.channels", name)
+        for group in self.truth.groups if self.truth else []:
+            for modality in group.split("+"):
+                check("truth.groups", modality)
         for model_name, model in self.models.items():
             for key in ("latents", "likelihood", "decoder"):
                 for group in getattr(model, key, {}):

@@ -1,5 +1,6 @@
 """Fit one model to the training trials of one fold and keep the fit."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from colatent.config import Model
 from colatent.models.registry import model_class_and_options
-from colatent.provenance import provenance
+from colatent.provenance import code_fingerprint, provenance
 from colatent.session import Fold
 from colatent.store import arrays_to_dataset, write_store
 
@@ -25,7 +26,7 @@ def fit_fold(
     device: str,
     threads: int,
     inputs: dict[str, Any],
-    checkpoints: str | Path,
+    checkpoint: str | Path,
     output: str | Path,
     progress: Callable[[str], None],
 ) -> None:
@@ -35,7 +36,7 @@ def fit_fold(
         fold: only its training trials are looked at.
         time_locked: False for windows of a continuous recording.
         inputs: what identifies the data, for the provenance.
-        checkpoints: folder in which long fits leave their state, to go on after an interruption.
+        checkpoint: folder in which a long fit leaves its state, to go on after an interruption.
         output: the store: groups ``state`` and ``history``.
     """
     settings = TypeAdapter(Model).validate_python(model)
@@ -46,7 +47,7 @@ def fit_fold(
 
         torch.set_num_threads(threads)
         if settings.kind == "mm-gpvae":
-            extra = {"checkpoint": Path(checkpoints)}
+            extra = {"checkpoint": Path(checkpoint) / code_fingerprint("fit")}
             used = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     started = time.monotonic()
     fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **extra)
@@ -57,3 +58,4 @@ def fit_fold(
         history = pd.DataFrame(fitted.history).rename_axis("step")
         groups["history"] = xr.Dataset.from_dataframe(history)
     write_store(output, groups, attrs)
+    shutil.rmtree(checkpoint, ignore_errors=True)  # it has served

@@ -1,12 +1,14 @@
 """Sessions and splits as stores: what the stages after ingest read."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.errors import InputError
+from colatent.ingest.session import IngestedSession
 from colatent.splits import TEST, TRAINING, clip_to_training
 from colatent.store import check_store, group_names, read_attrs, read_group
 from colatent.trials import Trials
@@ -14,8 +16,8 @@ from colatent.trials import Trials
 DIMS = ("trial", "time", "channel")
 
 
-def session_groups(ingested: Any) -> dict[str, xr.Dataset]:
-    """Return the groups of a session's store from what ``ingest_session`` returned."""
+def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[str, xr.Dataset]:
+    """Return the groups of a session's store; ``truth_groups`` are those of the true latents."""
     trials: Trials = ingested.trials
     groups = {
         f"modality/{name}": xr.Dataset(
@@ -30,10 +32,15 @@ def session_groups(ingested: Any) -> dict[str, xr.Dataset]:
     condition = {} if trials.condition is None else {"condition": ("trial", trials.condition)}
     groups["trials"] = xr.Dataset(columns, coords=condition)
     if ingested.truth is not None:
-        values, observed, group = ingested.truth
+        values, observed, names = ingested.truth
+        if len(names) != len(truth_groups):
+            raise InputError(
+                f"truth.groups has {len(truth_groups)} entries, but the series has {len(names)} columns; "
+                "name the latent group of each column"
+            )
         groups["truth"] = xr.Dataset(
             {"value": (("trial", "time", "latent"), values), "observed": (("trial", "time", "latent"), observed)},
-            coords={"time": ingested.time, "group": ("latent", list(group))},
+            coords={"time": ingested.time, "group": ("latent", truth_groups)},
         )  # fmt: skip
     return groups
 

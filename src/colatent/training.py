@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from colatent.errors import InputError
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[str], None]
@@ -192,10 +191,8 @@ class Trainer:
             return
         saved: dict[str, Any] = torch.load(path, weights_only=True)
         if saved["fingerprint"] != fingerprint:
-            raise InputError(
-                f"{path}: this checkpoint is of another fit (its data, options or seed differ); "
-                "delete it or choose another folder"
-            )
+            progress("the checkpoint there is of another fit (data, options or seed): starting afresh")
+            return
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])

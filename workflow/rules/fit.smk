@@ -17,7 +17,7 @@ rule fit:
         device=CONFIG.device,
         code=code_fingerprint("fit"),
         # survives a retry: Snakemake deletes declared outputs before each attempt
-        checkpoints=f"{RESULTS}/.checkpoints",
+        checkpoint=f"{RESULTS}/.checkpoints/{{session}}/{{model}}/fold-{{fold}}_seed-{{seed}}",
     log:
         f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
     threads: 1

@@ -17,7 +17,7 @@ with job(snakemake.log[0], f"fit {w.session} {w.model} fold {w.fold} seed {w.see
         device=snakemake.params.device,
         threads=snakemake.threads,
         inputs={"session": str(snakemake.input.session), "fold": int(w.fold), "clip": clip},
-        checkpoints=snakemake.params.checkpoints,
+        checkpoint=snakemake.params.checkpoint,
         output=snakemake.output.fit,
         progress=progress,
     )

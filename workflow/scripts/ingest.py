@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from colatent.config import Alignment, Modality
-from colatent.ingest import ingest_session
+from colatent.ingest.session import ingest_session
 from colatent.progress import job
 from colatent.provenance import provenance
 from colatent.session import session_groups
@@ -13,13 +13,14 @@ from colatent.store import write_store
 
 session, settings = snakemake.wildcards.session, snakemake.params.settings
 with job(snakemake.log[0], f"ingest {session}") as progress:
+    truth = settings["truth"]
     alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
     ingested = ingest_session(
         Path(snakemake.input.nwb),
         alignment,
         TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
         settings["checks"],
-        truth=settings["truth"],
+        truth=truth["source"] if truth else None,
         threads=snakemake.threads,
         progress=progress,
     )
@@ -32,4 +33,4 @@ with job(snakemake.log[0], f"ingest {session}") as progress:
         "findings": ingested.findings,
         "source": ingested.source,
     }
-    write_store(snakemake.output.session, session_groups(ingested), attrs)
+    write_store(snakemake.output.session, session_groups(ingested, truth["groups"] if truth else []), attrs)

@@ -12,7 +12,8 @@ from colatent.errors import InputError
 # check -> (default action, what is checked and what `mask` does)
 CHECKS: dict[str, tuple[str, str]] = {
     "external-link": ("refuse", "parts of the file that lie in other files; `warn` follows them"),
-    "inspector": ("refuse", "nwbinspector's CRITICAL findings; all others only warn"),
+    "inspector": ("refuse", "nwbinspector's CRITICAL findings about the data"),
+    "best-practice": ("warn", "all else that nwbinspector finds"),
     "trial-times": ("warn", "trials without a time or shorter than a bin; they are left out"),
     "trial-overlap": ("refuse", "trials whose windows share data"),
     "outside-recording": ("mask", "trials that a modality was not recorded in"),
@@ -142,9 +143,14 @@ def _doubtful(
 
 
 def robust_z(value: NDArray, seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (x - median) / (1.4826 MAD) of the seen entries' median and MAD; zero where MAD is zero."""
-    median = np.median(value[seen])
-    spread = 1.4826 * np.median(np.abs(value[seen] - median))
+    """Return (x - median) / spread over the seen entries; zero where the spread is zero.
+
+    The spread is 1.4826 times the median absolute deviation or, if larger, the range from the 5th to
+    the 95th percentile over 3.29: both are the standard deviation of a Gaussian. The MAD alone would
+    call every burst of a muscle at rest most of the time an artefact.
+    """
+    median, low, high = np.percentile(value[seen], [50, 5, 95])
+    spread = max(1.4826 * np.median(np.abs(value[seen] - median)), (high - low) / 3.29)
     return (value - median) / spread if spread > 0 else np.zeros_like(value)
 
 

@@ -16,6 +16,7 @@ from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
 from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.continuous import open_continuous, open_pose
+from colatent.ingest.inspector import check_best_practice
 from colatent.ingest.nwb import find, nwb_version, open_nwb, text
 from colatent.ingest.observations import Observations, Source
 from colatent.ingest.resample import onto_bins
@@ -83,6 +84,7 @@ def ingest_session(
     """
     check_source(nwb, alignment, modalities, truth, checks)
     findings = Findings(str(nwb), checks)
+    check_best_practice(nwb, findings)
     with open_nwb(nwb, allow_external=allows_external(checks)) as file:
         sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)

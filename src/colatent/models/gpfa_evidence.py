@@ -77,10 +77,12 @@ class Prior:
 class Block:
     """The trials of one chain of patterns, projected once onto the Fourier basis of their circle.
 
+    No evaluation touches time again.
+
     Attributes:
         trial: indices of the trials, in the order of the block.
-        channels: channel masks (J, p).
         n_circle: bins in the circle.
+        solver: dense or circulant, whichever needs fewer operations.
     """
 
     def __init__(
@@ -94,11 +96,104 @@ class Block:
     ):
         self.prior = prior
         self.trial = np.concatenate([p.trial for p in patterns])
-        n_bins = max(1, patterns[0].n_bins)
-        self.n_circle = prior.n_circle(n_bins, longest)
-        dense, circulant = operations(patterns, self.n_circle, prior.counts(time_scale, self.n_circle))
-        self.solver: Solver = (
-            DenseSolver(patterns, self.n_circle, device)
-            if dense <= circulant
-            else CirculantSolver(patterns, self.n_circle, device)
+        self.n_circle = prior.n_circle(max(1, patterns[0].n_bins), longest)
+        self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
+
+        n_bins = patterns[0].n_bins
+        self.observation = torch.empty(
+            (self.n_circle, len(self.trial), data.value.shape[2]), dtype=torch.float64, device=device
         )
+        for i, trial in enumerate(self.trial):
+            values = torch.as_tensor(data.value[trial, :n_bins], device=device)
+            self.observation[:, i] = to_coefficients(values, self.n_circle)
+        first = np.array([p.trial[0] for p in patterns])
+        mask = data.observed[first, :n_bins].transpose(1, 0, 2).astype(float)
+        self.mask = to_coefficients(torch.as_tensor(mask, device=device), self.n_circle)
+        sizes = [len(p.trial) for p in patterns]
+        self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(
+            torch.as_tensor(sizes, device=device)
+        )
+
+        self.channels = torch.as_tensor(patterns[0].channels.astype(float), device=device)
+        value = data.value[self.trial]
+        self.count = torch.as_tensor(data.observed[self.trial].sum((0, 1)).astype(float), device=device)
+        self.total = torch.as_tensor(value.sum((0, 1)), device=device)
+        self.square = torch.as_tensor(np.einsum("ntc,ntc->c", value, value), device=device)
+
+    def precision(self, parameters: Parameters) -> Tensor:
+        """Return M of every channel mask (J, q, q)."""
+        return parameters.loading.T @ (self.channels[:, :, None] * parameters.loading)
+
+    def natural(self, parameters: Parameters, n_coef: int) -> Tensor:
+        """Return h (F, N, q)."""
+        sigma = (0.5 * parameters.log_noise).exp()[:, None]
+        weight = parameters.loading / sigma
+        constant = self.mask[:n_coef] @ (parameters.offset[:, None] * weight)
+        return self.observation[:n_coef] @ weight - constant[:, self.pattern]
+
+    def posterior_mean(self, parameters: Parameters) -> Tensor:
+        """Return the posterior mean of the coefficients (F, N, q), trials in the block's order."""
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        h = self.natural(parameters, variances.shape[1])
+        return self.solver.mean(h, self.precision(parameters), variances)
+
+    def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
+        """Return the negative log marginal likelihood (nats) and its gradient."""
+        loading, log_noise, offset, log_time_scale = parameters
+        with torch.enable_grad():
+            log_time_scale = log_time_scale.detach().requires_grad_()
+            variances = self.prior.variances(log_time_scale, self.n_circle)
+        s = variances.detach()
+        h = self.natural(parameters, s.shape[1])
+        mean, log_det, scatter, relevance = self.solver.moments(h, self.precision(parameters), s)
+
+        sigma = (0.5 * log_noise).exp()
+        residual = (self.square - 2 * offset * self.total + offset**2 * self.count) / sigma**2
+        value = residual + self.count * (log_noise + math.log(2 * math.pi))
+        value = 0.5 * (value.sum() + log_det - (h * mean).sum())
+
+        n_coef, n_trials, q = mean.shape
+        of_pattern = mean.new_zeros(n_coef, self.mask.shape[1], q).index_add_(1, self.pattern, mean)
+        y_mean = self.observation[:n_coef].flatten(0, 1).T @ mean.flatten(0, 1)
+        mask_mean = self.mask[:n_coef].flatten(0, 1).T @ of_pattern.flatten(0, 1)
+        cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
+        second = (self.channels[:, :, None] * (loading @ scatter)).sum(0)
+        shrink = torch.where(s > 0, 0.5 * (n_trials - relevance) / s.clamp_min(1e-300), 0.0)
+        gradient = Parameters(
+            loading=second - cross,
+            log_noise=0.5 * (self.count - residual + (loading * cross).sum(1)),
+            offset=(loading * mask_mean).sum(1) / sigma - (self.total - offset * self.count) / sigma**2,
+            log_time_scale=torch.autograd.grad(variances, log_time_scale, shrink)[0],
+        )
+        return value, gradient
+
+
+def choose_solver(
+    patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int], device: torch.device
+) -> Solver:
+    """Return the solver that needs fewer operations."""
+    dense, circulant = operations(patterns, n_circle, counts)
+    if dense <= circulant:
+        return DenseSolver(patterns, n_circle, device)
+    return CirculantSolver(patterns, n_circle, device)
+
+
+def make_blocks(
+    data: Observations, prior: Prior, time_scale: np.ndarray, longest: float, device: torch.device
+) -> list[Block]:
+    """Return the blocks of all trials, for latents with time scales (bins) up to ``longest``.
+
+    Lengths within a chain spread by no more than the circle's extension, because the circulant
+    solver's cost grows with the cube of both together.
+    """
+    patterns = find_patterns(data.observed)
+    extension = gp.reach(prior.kernel, prior.tolerance) * longest
+    chains = chain_patterns(patterns, extension)
+    return [Block(data, chain, prior, time_scale, longest, device) for chain in chains]
+
+
+def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Parameters]:
+    """Return the negative log marginal likelihood of all blocks (nats), and its gradient."""
+    values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
+    gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))
+    return float(sum(values)), gradient

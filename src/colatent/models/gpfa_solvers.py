@@ -15,7 +15,7 @@ Shapes: F coefficients, N trials, q latents, J channel masks, U unobserved bins,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,6 +40,9 @@ class Moments(NamedTuple):
     log_det: Tensor
     scatter: Tensor
     relevance: Tensor
+
+
+Kept = tuple[Tensor, Tensor, Tensor]  # latent, frequency index, prior s.d. of each kept coefficient
 
 
 class Solver(Protocol):
@@ -78,19 +81,15 @@ def to_bins(coefficients: Tensor, n_circle: int) -> Tensor:
 class DenseSolver:
     """Cholesky of the whole precision, once for every pattern."""
 
-    def __init__(self, patterns: Sequence[Pattern], n_circle: int, n_coef: int, device: torch.device):
+    def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
         self.n_circle = n_circle
+        self.device = device
         self.columns = _columns(patterns, device)
-        grams = []
-        for pattern in patterns:
-            basis = torch.as_tensor(fourier_basis(n_circle, pattern.bins, n_coef), device=device)
-            mask = torch.as_tensor(pattern.mask, device=device)
-            per_mask = [basis[:, mask == j] for j in range(len(pattern.channels))]
-            grams.append(torch.stack([b @ b.T for b in per_mask]))
-        self.grams = grams  # for every pattern sum_t b_t b_t' of every channel mask (J, F, F)
+        self._grams = _GramCache(patterns, n_circle, device)
 
     def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
-        latent, coef, root = _kept(variances)
+        kept = _kept(variances)
+        latent, coef, root = kept
         n_latents, n_coef = variances.shape
         member = torch.nn.functional.one_hot(latent, n_latents).to(h.dtype)
         natural = root[:, None] * h[coef, :, latent]
@@ -98,15 +97,15 @@ class DenseSolver:
         scatter = torch.zeros_like(precision)
         relevance = h.new_zeros(len(root))
         log_det = h.new_zeros(())
-        for gram, column in zip(self.grams, self.columns, strict=True):
-            per_mask = gram[:, coef[:, None], coef]
-            factor = _factor(per_mask, precision, latent, root)
+        for grams, column in zip(self._grams(n_coef), self.columns, strict=True):
+            factor = _factor(grams, precision, kept)
             u = torch.cholesky_solve(natural[:, column], factor)
             whitened[:, column] = u
             second = torch.cholesky_inverse(factor).mul_(u.shape[1]).addmm_(u, u.T)
             relevance += second.diagonal()
             second *= root[:, None] * root
-            scatter += member.T @ (per_mask * second) @ member
+            for j, gram in enumerate(grams):
+                scatter[j] += member.T @ (gram[coef[:, None], coef] * second) @ member
             log_det += 2 * u.shape[1] * factor.diagonal().log().sum()
         mean = torch.zeros_like(h)
         mean[coef, :, latent] = root[:, None] * whitened
@@ -115,32 +114,63 @@ class DenseSolver:
         return Moments(mean, log_det, scatter, full)
 
     def mean(self, h: Tensor, precision: Tensor, variances: Tensor) -> Tensor:
-        latent, coef, root = _kept(variances)
+        kept = _kept(variances)
+        latent, coef, root = kept
         mean = torch.zeros_like(h)
         natural = root[:, None] * h[coef, :, latent]
-        for gram, column in zip(self.grams, self.columns, strict=True):
-            factor = _factor(gram[:, coef[:, None], coef], precision, latent, root)
-            natural[:, column] = torch.cholesky_solve(natural[:, column], factor)
+        for grams, column in zip(self._grams(variances.shape[1]), self.columns, strict=True):
+            natural[:, column] = torch.cholesky_solve(
+                natural[:, column], _factor(grams, precision, kept)
+            )
         mean[coef, :, latent] = root[:, None] * natural
         return mean
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
-        latent, coef, root = _kept(variances)
-        basis = torch.as_tensor(
-            fourier_basis(self.n_circle, bins.cpu().numpy(), variances.shape[1]), device=bins.device
-        )
-        # the rows of D b_t, one column block per latent, so that cov_t = Y_t' Y_t
-        right = root[:, None] * basis[coef]
+        kept = _kept(variances)
+        latent, coef, root = kept
+        basis = fourier_basis(self.n_circle, bins.cpu().numpy(), variances.shape[1])
+        right = root[:, None] * torch.as_tensor(basis, device=self.device)[coef]
+        per_latent = [right * (latent == k)[:, None] for k in range(len(variances))]
+        right = torch.stack(per_latent, dim=-1).flatten(1)  # columns (bin, latent)
         out = []
-        for gram in self.grams:
-            factor = _factor(gram[:, coef[:, None], coef], precision, latent, root)
-            per_latent = [
-                torch.linalg.solve_triangular(factor, right * (latent == k)[:, None], upper=False)
-                for k in range(len(variances))
-            ]
-            half = torch.stack(per_latent, dim=-1)
+        for grams in self._grams(variances.shape[1]):
+            factor = _factor(grams, precision, kept)
+            half = torch.linalg.solve_triangular(factor, right, upper=False)
+            half = half.view(len(root), len(bins), -1)
             out.append(torch.einsum("itk,itl->tkl", half, half))
         return torch.stack(out)
+
+
+class _GramCache:
+    """sum_t b_t b_t' (F, F) over the bins of each channel mask of each pattern.
+
+    Kept while they fit in ``BYTES``; computed anew at each use otherwise (scattered missing values
+    give every bin a mask of its own).
+    """
+
+    BYTES = 2**28
+
+    def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
+        self.patterns, self.n_circle, self.device = patterns, n_circle, device
+        self.n_coef = 0
+        self.grams: list[list[Tensor]] = []
+        self.n_masks = sum(len(p.channels) for p in patterns)
+
+    def __call__(self, n_coef: int) -> Iterator[list[Tensor]]:
+        """Yield for each pattern the Gram matrices of its channel masks."""
+        if 8 * n_coef**2 * self.n_masks > self.BYTES:
+            yield from (self._of_pattern(i, n_coef) for i in range(len(self.patterns)))
+            return
+        if n_coef > self.n_coef:  # time scales have become shorter
+            self.n_coef = min(self.n_circle, n_coef + n_coef // 4)
+            self.grams = [self._of_pattern(i, self.n_coef) for i in range(len(self.patterns))]
+        yield from self.grams
+
+    def _of_pattern(self, i: int, n_coef: int) -> list[Tensor]:
+        pattern = self.patterns[i]
+        basis = torch.as_tensor(fourier_basis(self.n_circle, pattern.bins, n_coef), device=self.device)
+        columns = [basis[:, np.flatnonzero(pattern.mask == j)] for j in range(len(pattern.channels))]
+        return [b @ b.T for b in columns]
 
 
 def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
@@ -152,15 +182,18 @@ def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
     ]
 
 
-def _kept(variances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _kept(variances: Tensor) -> Kept:
     """Latent and frequency index, and prior standard deviation, of all coefficients that count."""
     latent, coef = variances.nonzero(as_tuple=True)
     return latent, coef, variances[latent, coef].sqrt()
 
 
-def _factor(per_mask: Tensor, precision: Tensor, latent: Tensor, root: Tensor) -> Tensor:
-    """Cholesky factor of A = I + D (sum_j gram_j o M_j) D."""
-    a = (per_mask * precision[:, latent[:, None], latent]).sum(0)
+def _factor(grams: list[Tensor], precision: Tensor, kept: Kept) -> Tensor:
+    """Cholesky factor of A = I + D (sum_j gram_j (x) M_j) D."""
+    latent, coef, root = kept
+    a = root.new_zeros(len(root), len(root))
+    for j, gram in enumerate(grams):
+        a += gram[coef[:, None], coef] * precision[j][latent[:, None], latent]
     a *= root[:, None] * root
     a.diagonal().add_(1.0)
     return torch.linalg.cholesky(a)
