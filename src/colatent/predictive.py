@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import logsumexp
+from scipy import special
 
 Array = NDArray[np.float64]
 FAMILIES = ("gaussian", "poisson", "negative-binomial", "bernoulli")
+COUNT_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,57 +34,84 @@ class Predictive:
             raise ValueError(f"unknown family {self.family!r}; choose one of {', '.join(FAMILIES)}")
         if self.component_mean.ndim != 4:
             raise ValueError("component_mean must be (sample, trial, time, channel)")
+        if self.scale is None and self.family in ("gaussian", "negative-binomial"):
+            raise ValueError(f"the family {self.family} needs a scale")
 
     @property
     def mean(self) -> Array:
         """Expected observation, shape (trial, time, channel)."""
         return self.component_mean.mean(axis=0)
 
-    def _component(self) -> stats.rv_continuous | stats.rv_discrete:
-        if self.family == "gaussian":
-            return stats.norm(self.component_mean, self.scale)
-        if self.family == "poisson":
-            return stats.poisson(self.component_mean)
-        if self.family == "bernoulli":
-            return stats.bernoulli(np.clip(self.component_mean, 0.0, 1.0))
-        assert self.scale is not None
-        return stats.nbinom(self.scale, self.scale / (self.scale + self.component_mean))
-
     def log_density(self, observation: Array) -> Array:
         """Log predictive density (nats) of each bin and channel, shape (trial, time, channel)."""
-        component = self._component()
-        log_p = (
-            component.logpdf(observation) if self.family == "gaussian" else component.logpmf(observation)
-        )
-        return logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
+        log_p = self._component_log_density(observation)
+        return special.logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
+
+    def _component_log_density(self, y: Array) -> Array:
+        mean, scale = self.component_mean, self.scale
+        if self.family == "poisson":
+            return special.xlogy(y, mean) - mean - special.gammaln(y + 1)
+        if self.family == "bernoulli":
+            return special.xlogy(y, mean) + special.xlog1py(1 - y, -mean)
+        assert scale is not None
+        if self.family == "gaussian":
+            return -0.5 * ((y - mean) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
+        counted = special.gammaln(y + scale) - special.gammaln(scale) - special.gammaln(y + 1)
+        return counted + special.xlogy(y, mean) - y * np.log(scale + mean) - scale * np.log1p(mean / scale)
 
     def cdf(self, observation: Array) -> Array:
         """Predictive distribution function, shape (trial, time, channel)."""
-        return self._component().cdf(observation).mean(axis=0)
+        return self._component_cdf(observation).mean(axis=0)
 
-    def coverage(self, observation: Array, level: float) -> Array:
-        """Share of each observation that lies in the central interval of probability ``level``.
+    def _component_cdf(self, y: Array) -> Array:
+        mean, scale = self.component_mean, self.scale
+        if self.family == "poisson":
+            return np.where(y < 0, 0.0, special.pdtr(np.maximum(y, 0), mean))
+        if self.family == "bernoulli":
+            return np.where(y < 0, 0.0, np.where(y < 1, 1 - mean, 1.0))
+        assert scale is not None
+        if self.family == "gaussian":
+            return special.ndtr((y - mean) / scale)
+        return np.where(y < 0, 0.0, special.betainc(scale, np.maximum(y, 0) + 1, scale / (scale + mean)))
+
+    def coverage(self, observation: Array, *levels: float) -> tuple[Array, ...]:
+        """Share of each observation that lies in the central interval of each probability.
 
         0 or 1 for continuous observations. A count lies in the interval with the share of its own
         probability that does (non-randomised PIT, Czado, Gneiting & Held 2009), so that a
-        calibrated model has an expected coverage of exactly ``level`` even for rare spikes.
+        calibrated model has an expected coverage of exactly the level even for rare spikes.
         """
-        low, high = (1 - level) / 2, (1 + level) / 2
         upper = self.cdf(observation)
+        intervals = [((1 - level) / 2, (1 + level) / 2) for level in levels]
         if self.family == "gaussian":
-            return ((upper >= low) & (upper <= high)).astype(float)
-        lower = self.cdf(observation - 1)
-        width = np.maximum(upper - lower, 1e-300)
-        overlap = np.clip(np.minimum(upper, high) - np.maximum(lower, low), 0.0, None)
-        return np.clip(overlap / width, 0.0, 1.0)
+            return tuple(((upper >= low) & (upper <= high)).astype(float) for low, high in intervals)
+        mass = np.exp(self.log_density(observation))
+        lower = upper - mass
+        return tuple(
+            np.clip((np.minimum(upper, high) - np.maximum(lower, low)) / np.maximum(mass, 1e-300), 0.0, 1.0)
+            for low, high in intervals
+        )
 
     def quantile(self, probability: float) -> Array:
-        """Quantile of the predictive distribution, by bisection, shape (trial, time, channel)."""
-        component = self._component()
-        low = component.ppf(min(probability, 0.5) / 10).min(axis=0)
-        high = component.ppf(1 - min(1 - probability, 0.5) / 10).max(axis=0)
-        for _ in range(40):
+        """Quantile of the predictive distribution, shape (trial, time, channel)."""
+        return self._quantile(probability) if self.family == "gaussian" else self._count_quantile(probability)
+
+    def _quantile(self, probability: float) -> Array:
+        """Bisect between the least and the greatest quantile of the components."""
+        components = self.component_mean + np.asarray(self.scale) * special.ndtri(probability)
+        low, high = components.min(axis=0), components.max(axis=0)
+        for _ in range(30):
             middle = (low + high) / 2
-            below = component.cdf(middle).mean(axis=0) < probability
+            below = self.cdf(middle) < probability
             low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return high if self.family == "gaussian" else np.ceil(high - 1e-6)
+        return high
+
+    def _count_quantile(self, probability: float) -> Array:
+        """Count up until the distribution function reaches the probability everywhere."""
+        quantile = np.zeros(self.component_mean.shape[1:])
+        for _ in range(COUNT_LIMIT):
+            below = self.cdf(quantile) < probability
+            if not below.any():
+                break
+            quantile = quantile + below
+        return quantile

@@ -51,3 +51,14 @@ def clip_percentiles():
 def needs_gpu(wildcards):
     """Return how many GPUs a fit asks for."""
     return int(CONFIG.device != "cpu" and isinstance(CONFIG.models[wildcards.model], MMGPVAEModel))
+
+
+def fits_of(wildcards):
+    """Return the fits of one model of one session, all folds and seeds."""
+    return expand(
+        rules.fit.output.fit,
+        session=wildcards.session,
+        model=wildcards.model,
+        fold=FOLDS,
+        seed=SEEDS,
+    )

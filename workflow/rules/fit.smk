@@ -25,5 +25,7 @@ rule fit:
         gpu=needs_gpu,
         mem_mb=4000,
         runtime=240,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/fit.py"

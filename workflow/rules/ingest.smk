@@ -19,5 +19,7 @@ rule ingest:
     resources:
         mem_mb=4000,
         runtime=120,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/ingest.py"

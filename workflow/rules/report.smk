@@ -30,5 +30,7 @@ rule report:
     resources:
         mem_mb=4000,
         runtime=30,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/report.py"

@@ -6,17 +6,6 @@ Makes: `{results}/{session}/score/{model}` (latents and reconstructions), its ta
 """
 
 
-def fits_of(wildcards):
-    """Return the fits of one model of one session, all folds and seeds."""
-    return expand(
-        rules.fit.output.fit,
-        session=wildcards.session,
-        model=wildcards.model,
-        fold=FOLDS,
-        seed=SEEDS,
-    )
-
-
 rule score:
     input:
         session=rules.ingest.output.session,
@@ -34,6 +23,8 @@ rule score:
     resources:
         mem_mb=4000,
         runtime=120,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/score.py"
 
@@ -53,5 +44,7 @@ rule scores:
     resources:
         mem_mb=2000,
         runtime=10,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/scores.py"

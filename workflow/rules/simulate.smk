@@ -16,5 +16,7 @@ rule simulate:
     resources:
         mem_mb=2000,
         runtime=10,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/simulate.py"

@@ -18,5 +18,7 @@ rule split:
     resources:
         mem_mb=2000,
         runtime=10,
+    conda:
+        "../../envs/colatent.yaml"
     script:
         "../scripts/split.py"

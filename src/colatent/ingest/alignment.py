@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.findings import Findings
 from colatent.ingest.clocks import NANOSECONDS, to_ns
+from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import find, wrong
 from colatent.ingest.tables import scalar_columns, select_rows
 
@@ -151,9 +151,7 @@ def continuous_windows(extent: tuple[int, int], alignment: Any) -> tuple[Windows
     return windows, _trial_table(pd.DataFrame(index=pd.RangeIndex(count, name="id")), windows, None)
 
 
-def _trial_table(
-    rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str_] | None
-) -> pd.DataFrame:
+def _trial_table(rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str_] | None) -> pd.DataFrame:
     """The table's own columns behind `start` and `stop` (s, of the window) and `condition`."""
     own = rows.drop(columns=["start", "stop", "condition"], errors="ignore")
     own.insert(0, "start", windows.starts / NANOSECONDS)

@@ -130,7 +130,7 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
 
 def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
     """Look at all timestamps once, in blocks: order, typical step, gaps, jitter."""
-    coarse, previous, step, gaps, jitter = [], None, 0.0, 0, 0.0
+    coarse, previous, step, gaps, jitter = [], 0, 0.0, 0, 0.0
     size = timestamps.shape[0]
     for first in range(0, size, _SCAN_ROWS):
         seconds = timestamps[first : first + _SCAN_ROWS]
@@ -138,18 +138,18 @@ def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
             raise wrong(timestamps, "some timestamps are not finite", "repair the series")
         times = to_ns(seconds)
         coarse.append(times[::_STRIDE])
-        steps = np.diff(times) if previous is None else np.diff(times, prepend=previous)
+        steps = np.diff(times, prepend=previous) if first else np.diff(times)
         if (steps <= 0).any():
-            at = first + int(np.argmax(steps <= 0))
+            at = max(first, 1) + int(np.argmax(steps <= 0))
             raise wrong(timestamps, f"times do not increase near sample {at}", "sort or repair the series")
         if steps.size:
             step = step or float(np.median(steps))
             gaps += int((steps > max_gap * step).sum())
             jitter = max(jitter, float(np.abs(steps - step).max()) / step)
-        previous = times[-1]
+        previous = int(times[-1])
     if size < 2:
         raise wrong(timestamps, f"{size} samples are too few for a series", "choose another series")
-    return IrregularClock(timestamps, np.concatenate(coarse), int(previous), step, gaps, jitter)
+    return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps, jitter)
 
 
 def as_regular(clock: Clock) -> RegularClock | None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.ingest.alignment import Windows
-from colatent.ingest.findings import Findings, check_continuous
 from colatent.ingest.envelope import envelope
+from colatent.ingest.findings import Findings, check_continuous
 from colatent.ingest.nwb import find, find_all, wrong
 from colatent.ingest.observations import Observations
 from colatent.ingest.resample import method, onto_bins

@@ -72,7 +72,7 @@ class _Filters:
         """Envelope samples first to last - 1, (row, channel)."""
         raw = self._raw((first - self.margin) * self.factor, (last + self.margin) * self.factor)
         missing = np.isnan(raw)
-        gaps = missing.any()
+        gaps = bool(missing.any())
         if gaps:
             raw[missing] = 0.0
         n = scipy.fft.next_fast_len(len(raw) // self.factor, real=True) * self.factor
@@ -110,5 +110,3 @@ def _passed(frequencies: NDArray[np.float64], corner: float, sign: int) -> NDArr
     """Squared magnitude of a Butterworth low-pass (sign 1) or high-pass (sign -1), (frequency, 1)."""
     with np.errstate(divide="ignore"):
         return (1.0 / (1.0 + (frequencies / corner) ** (2.0 * ORDER * sign)))[:, None]
-
-

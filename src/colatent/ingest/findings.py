@@ -26,7 +26,10 @@ CHECKS: dict[str, tuple[str, str]] = {
     "no-spikes": ("warn", "units that never fire in the trials; `mask` hides them"),
     "unsorted-spikes": ("warn", "units whose spike times are not in order; they are sorted"),
     "duplicate-spikes": ("warn", "spikes at the same nanosecond; `mask` counts them once"),
-    "spike-times": ("mask", "spike times that are not finite (always dropped) or negative (dropped by `mask`)"),
+    "spike-times": (
+        "mask",
+        "spike times that are not finite (always dropped) or negative (dropped by `mask`)",
+    ),
 }
 ARTEFACT_Z = 20.0
 SATURATED_SHARE = 0.05

@@ -63,7 +63,7 @@ def _require_nwb2(file: h5py.File) -> None:
     version = nwb_version(file)
     if not version:
         raise InputError(f"{file.filename}: the root names no nwb_version; give an NWB 2 file")
-    if version.removeprefix("NWB-").split(".")[0] != "2":
+    if version.split(".")[0] != "2":
         raise InputError(
             f"{file.filename}: this is NWB {version} and only NWB 2 is read; convert it to NWB 2 with pynwb"
         )
@@ -74,7 +74,7 @@ def nwb_version(file: h5py.File) -> str:
     version = file.attrs.get("nwb_version")
     if version is None and isinstance(file.get("nwb_version"), h5py.Dataset):
         version = file["nwb_version"][()]
-    return "" if version is None else text(version)
+    return "" if version is None else text(version).removeprefix("NWB-")
 
 
 def text(value: object) -> str:
@@ -135,9 +135,7 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
     ]
     groups = [node for name in sorted(matches) if isinstance(node := file.get(name), h5py.Group)]
     if not groups:
-        raise InputError(
-            f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}"
-        )
+        raise InputError(f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}")
     return groups
 
 
@@ -159,6 +157,6 @@ def wrong(node: h5py.Group | h5py.Dataset, what: str, remedy: str) -> InputError
 def _suggest(file: h5py.File, path: str) -> str:
     known = paths(file)
     last = path.rsplit("/", 1)[-1]
-    near = difflib.get_close_matches(path, known, 3, 0.6)
-    near += [name for name in known if name.rsplit("/", 1)[-1] == last and name not in near]
+    near = [name for name in known if name.rsplit("/", 1)[-1] == last]
+    near += [name for name in difflib.get_close_matches(path, known, 3, 0.6) if name not in near]
     return f"did you mean {' or '.join(near[:3])}?" if near else "`colatent inspect` lists what is inside"

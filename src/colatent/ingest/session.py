@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from colatent.errors import InputError
 from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
-from colatent.ingest.findings import Findings, check_overlap
+from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.continuous import open_continuous, open_pose
+from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.inspector import check_best_practice
 from colatent.ingest.nwb import find, nwb_version, open_nwb, text
 from colatent.ingest.observations import Observations, Source
 from colatent.ingest.resample import onto_bins
 from colatent.ingest.series import open_series
-from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.spikes import open_spikes
 from colatent.trials import Trials
 

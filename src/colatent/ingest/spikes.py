@@ -22,9 +22,7 @@ from colatent.ingest.tables import (
 )
 
 
-def count_spikes(
-    trains: Iterable[NDArray[np.int64]], n_units: int, windows: Windows
-) -> NDArray[np.float64]:
+def count_spikes(trains: Iterable[NDArray[np.int64]], n_units: int, windows: Windows) -> NDArray[np.float64]:
     """Count spikes in half-open bins.
 
     A spike belongs to bin k of trial j if starts[j] + k w <= spike < starts[j] + (k+1) w, all in

@@ -80,7 +80,9 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     bounds = np.concatenate([[0], index[:].astype(np.int64)])
     if len(bounds) != n_rows(table) + 1:
         raise wrong(
-            index, f"{len(bounds) - 1} index values for {n_rows(table)} rows", "the table is damaged: repair it"
+            index,
+            f"{len(bounds) - 1} index values for {n_rows(table)} rows",
+            "the table is damaged: repair it",
         )
     if bounds[-1] != data.shape[0] or (np.diff(bounds) < 0).any():
         raise wrong(

@@ -14,6 +14,7 @@ from colatent.predictive import Predictive
 from colatent.scoring import metrics
 from colatent.trials import Trials
 
+N_DRAWN = 12
 COLUMNS = ("heldout", "given", "predicted", "channel", "metric", "value", "n")
 
 
@@ -84,8 +85,7 @@ def score(
         results["r2"] = metrics.r2(observation, prediction, scored, scale)
         results["nrmse"] = metrics.nrmse(observation, prediction, scored, scale)
     results["log_density"] = metrics.mean_over_observed(predictive.log_density(observation), scored)
-    for level in (50, 95):
-        covered = predictive.coverage(observation, level / 100)
+    for level, covered in zip((50, 95), predictive.coverage(observation, 0.5, 0.95), strict=True):
         results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored)
     names = test.channels[task.predicted]
     evaluated = scored.any(axis=(0, 1)) if task.heldout == "channels" else np.ones(len(names), dtype=bool)
@@ -131,8 +131,11 @@ def reconstructions(
 ) -> dict[str, xr.Dataset]:
     """Return what the model predicts of its test trials, with its bands, for the report.
 
-    Of each kind of question and predicted modality, the one with the most modalities given.
+    Of each kind of question and predicted modality, the one with the most modalities given, in
+    test trials spread over the session.
     """
+    drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
+    test, trial_index = test.select(drawn), trial_index[drawn]
     largest: dict[tuple[str, str], Task] = {}
     for task in tasks(model, modalities, hidden):
         key = (task.heldout, task.predicted)

@@ -1,0 +1,64 @@
+"""The command `colatent`: what can be asked without running the workflow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from colatent.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+error_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="config file (YAML), such as config/config.yaml")],
+) -> None:
+    """Validate a config and the files it names, without running anything."""
+    from colatent.check import check_inputs
+    from colatent.config import load_config, load_sessions
+
+    with _one_sentence():
+        settings = load_config(config)
+        sessions = load_sessions(config.parent / settings.sessions)
+        check_inputs(settings, sessions)
+        n_fits = len(sessions) * len(settings.models) * settings.heldout.folds * len(settings.heldout.seeds)
+        print(f"{config}: fine. {len(sessions)} session(s), {len(settings.models)} models, {n_fits} fits")
+
+
+@app.command()
+def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
+    """Show what is inside an NWB file, and a section of config to paste."""
+    from colatent.ingest.inspect import print_contents
+
+    with _one_sentence():
+        print_contents(nwb, Console())
+
+
+@app.command()
+def reference(
+    schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
+        "workflow/schemas/config.schema.json"
+    ),
+    manual: Annotated[Path, typer.Option(help="manual whose table of keys is renewed")] = Path(
+        "config/README.md"
+    ),
+) -> None:
+    """Write the JSON schema and the table of keys from the config's models."""
+    from colatent.reference import json_schema, with_reference
+
+    schema.write_text(json_schema())
+    manual.write_text(with_reference(manual.read_text()))
+
+
+class _one_sentence:
+    """Ends the program with the sentence of an InputError instead of a traceback."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            error_console.print(f"colatent: {error}")
+            raise typer.Exit(1)

@@ -1,0 +1,90 @@
+"""What is generated from the config's models: the JSON schema and the table of keys."""
+
+import json
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from colatent import config as settings
+
+BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
+SECTIONS: dict[str, type[BaseModel]] = {
+    "(top level)": settings.Config,
+    "simulate": settings.Simulation,
+    "truth": settings.Truth,
+    "alignment (trials)": settings.TrialAlignment,
+    "alignment (continuous recording)": settings.ContinuousAlignment,
+    "modalities.<name> (spikes)": settings.SpikesModality,
+    "modalities.<name> (continuous)": settings.ContinuousModality,
+    "modalities.<name>.envelope": settings.EnvelopeSettings,
+    "modalities.<name> (pose)": settings.PoseModality,
+    "models.<name> (mm-gpvae)": settings.MMGPVAEModel,
+    "models.<name> (gpfa)": settings.GPFAModel,
+    "models.<name> (smoothed-fa)": settings.SmoothedFA,
+    "models.<name> (condition-mean)": settings.ConditionMean,
+    "models.<name> (ridge-lags)": settings.RidgeLags,
+    "models.<name> (mlp-lags)": settings.MLPLags,
+    "heldout": settings.Heldout,
+}
+
+
+def json_schema() -> str:
+    """Return the JSON schema of a config file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **settings.Config.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def with_reference(manual: str) -> str:
+    """Return the manual with its table of keys renewed, between the two markers."""
+    before, _, rest = manual.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{_reference()}{END}{after}"
+
+
+def _reference() -> str:
+    parts = []
+    for title, model in SECTIONS.items():
+        rows = "".join(_row(name, field) for name, field in model.model_fields.items())
+        doc = " ".join((model.__doc__ or "").split())
+        parts.append(f"\n#### `{title}`\n\n{doc}\n\n| key | value | default | meaning |\n|---|---|---|---|\n{rows}")
+    return "".join(parts) + "\n"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        default = "**required**"
+    elif field.default is PydanticUndefined or isinstance(field.default, BaseModel):
+        default = ""
+    else:
+        default = f"`{json.dumps(field.default)}`"
+    meaning = (field.description or "").replace("|", "\\|")
+    return f"| `{name}` | {_describe(field.annotation, field.metadata)} | {default} | {meaning} |\n"
+
+
+def _describe(kind: Any, metadata: list[Any] = []) -> str:  # noqa: B006
+    bounds = [f"{sign} {getattr(m, key)}" for m in metadata
+              for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")) if hasattr(m, key)]  # fmt: skip
+    return _type_name(kind) + (f" {', '.join(bounds)}" if bounds else "")
+
+
+def _type_name(kind: Any) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is type(None):
+        return "null"
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type_name(a) for a in arguments))
+    if origin is Annotated:
+        return _describe(arguments[0], [m for a in arguments[1:] for m in getattr(a, "metadata", [a])])
+    if origin in (list, tuple):
+        inner = dict.fromkeys(_type_name(a) for a in arguments if a is not Ellipsis)
+        return f"list of {', '.join(inner)}"
+    if origin is dict:
+        return f"mapping to {_type_name(arguments[1])}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "section"
+    return {"str": "text", "float": "number", "int": "whole number", "bool": "true or false"}[kind.__name__]

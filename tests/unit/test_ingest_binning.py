@@ -1,0 +1,202 @@
+"""Properties of bins, clocks and filters, against NumPy and SciPy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import signal
+from scipy.interpolate import interp1d
+
+from colatent.ingest import resample
+from colatent.ingest.alignment import Windows
+from colatent.ingest.clocks import RegularClock, to_ns
+from colatent.ingest.envelope import envelope
+from colatent.ingest.findings import Findings, robust_z
+from colatent.ingest.resample import bin_means, interpolate, onto_bins
+from colatent.ingest.series import Series
+from colatent.ingest.spikes import clean, count_spikes, within_intervals
+
+NS = 1_000_000_000
+spike_trains = st.lists(st.integers(0, 10_000), max_size=200).map(lambda x: np.sort(np.array(x, np.int64)))
+
+
+def one_window(n_bins: int, width: int, start: int = 0) -> Windows:
+    return Windows(np.array([start]), np.array([n_bins]), width)
+
+
+def series_of(values: np.ndarray, rate: float = 10.0, start: int = 0) -> Series:
+    clock = RegularClock(start, rate, len(values))
+    names = tuple(f"c{i}" for i in range(values.shape[1]))
+    return Series(clock, names, "V", lambda i, j: values[i:j].copy(), 16 * values.shape[1])
+
+
+@given(spike_trains, st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_counts_are_conserved_under_any_split(spikes, parts):
+    width, bins = 700, sum(parts)
+    whole = count_spikes([spikes], 1, one_window(bins, width))[0, :, 0]
+    begins = np.concatenate([[0], np.cumsum(parts)[:-1]])
+    split = count_spikes([spikes], 1, Windows(begins * width, np.array(parts), width))[..., 0]
+    pieces = np.concatenate([row[:n] for row, n in zip(split, parts, strict=True)])
+    np.testing.assert_array_equal(pieces, whole)
+    assert whole.sum() == (spikes < bins * width).sum()
+    np.testing.assert_array_equal(whole, np.histogram(spikes, np.arange(bins + 1) * width - 0.5)[0])
+
+
+@given(spike_trains, st.integers(-(10**15), 10**15))
+def test_shifting_all_clocks_changes_no_count(spikes, shift):
+    windows = Windows(np.array([100, 4000]), np.array([4, 7]), 650)
+    moved = Windows(windows.starts + shift, windows.n_bins, windows.bin_width)
+    np.testing.assert_array_equal(
+        count_spikes([spikes], 1, windows), count_spikes([spikes + shift], 1, moved)
+    )
+
+
+def test_a_spike_on_an_edge_is_in_the_later_bin_and_overlapping_trials_both_count_it():
+    spikes = np.array([0, 10, 19, 20, 30])
+    windows = Windows(np.array([0, 10]), np.array([2, 2]), 10)
+    np.testing.assert_array_equal(count_spikes([spikes], 1, windows)[..., 0], [[1, 2], [2, 1]])
+
+
+@given(
+    st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-6 or x == 0),
+    st.integers(2, 40),
+    st.integers(0, 10**9),
+    st.integers(1, 5),
+)
+@settings(deadline=None)
+def test_bin_means_of_a_constant_are_that_constant(constant, samples, begin, channels):
+    values = np.full((4000, channels), constant)
+    windows = one_window(20, samples * NS // 100, begin)
+    got, observed = onto_bins(series_of(values, 100.0), windows, 3.0)
+    np.testing.assert_allclose(got[observed], constant, rtol=1e-12)
+    assert observed.all()
+
+
+@given(arrays(np.float64, (60, 2), elements=st.floats(-1e3, 1e3)), st.integers(-(10**14), 10**14))
+@settings(deadline=None)
+def test_shifting_all_clocks_shifts_only_coordinates(values, shift):
+    for width in (40_000_000, 300_000_000):
+        here = onto_bins(series_of(values, 10.0), one_window(15, width, 123_456_789), 3.0)
+        there = onto_bins(series_of(values, 10.0, shift), one_window(15, width, 123_456_789 + shift), 3.0)
+        np.testing.assert_array_equal(here[0], there[0])
+        np.testing.assert_array_equal(here[1], there[1])
+
+
+@given(
+    arrays(np.float64, (50, 2), elements=st.floats(-10, 10) | st.just(np.nan)),
+    st.integers(-(3 * NS), 6 * NS),
+    st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    st.sampled_from([30_000_000, 250_000_000]),
+)
+@settings(deadline=None)
+def test_masked_plus_observed_are_all_bins_and_nothing_is_made_up(values, begin, lengths, width):
+    windows = Windows(begin + 3 * NS * np.arange(len(lengths)), np.array(lengths), width)
+    got, observed = onto_bins(series_of(values), windows, 3.0)
+    masked = ~observed
+    assert masked.sum() + observed.sum() == windows.n_trials * windows.longest * 2
+    assert (got[masked] == 0).all() and np.isfinite(got).all()
+    assert not observed[~windows.inside].any()
+    ends = windows.bin_starts + width
+    outside = (ends <= 0) | (windows.bin_starts >= 5 * NS)
+    assert not observed[outside].any()
+
+
+def test_blocks_give_what_one_block_gives(monkeypatch):
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.integers(50, 200, 3000)) * 1_000_000
+    values = rng.normal(size=(3000, 3))
+    values[rng.random(values.shape) < 0.02] = np.nan
+    series = series_of(values)
+    windows = Windows(np.sort(rng.integers(0, times[-1], 40)), rng.integers(5, 30, 40), 500_000_000)
+    whole = onto_bins(series, windows, 3.0)
+    monkeypatch.setattr(resample, "BLOCK_BYTES", 40 * series.row_bytes)
+    for threads in (1, 2):
+        parts = onto_bins(series, windows, 3.0, threads)
+        np.testing.assert_array_equal(parts[0], whole[0])
+        np.testing.assert_array_equal(parts[1], whole[1])
+
+
+def test_bin_means_match_numpy_and_need_half_of_the_samples():
+    rng = np.random.default_rng(1)
+    times = np.sort(rng.integers(0, 10_000, 400))
+    values = rng.normal(size=(400, 2))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    starts = np.arange(0, 10_000, 500)
+    got = bin_means(times, values, starts, 500, 20.0)
+    for k, start in enumerate(starts):
+        for c in range(2):
+            inside = values[(times >= start) & (times < start + 500), c]
+            inside = inside[np.isfinite(inside)]
+            expected = inside.mean() if len(inside) >= 10 else np.nan
+            np.testing.assert_allclose(got[k, c], expected, rtol=1e-12)
+
+
+def test_interpolation_matches_scipy_and_stops_at_gaps():
+    rng = np.random.default_rng(2)
+    times = np.cumsum(rng.integers(400, 700, 200)).astype(np.int64)
+    times[100:] += 5000
+    values = rng.normal(size=(200, 3))
+    centres = np.arange(-500, times[-1] + 900, 130)
+    got = interpolate(times, values, centres, 3 * 550.0)
+    expected = interp1d(times, values, axis=0, bounds_error=False)(centres)
+    expected[(centres > times[99]) & (centres < times[100])] = np.nan
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_bins_wholly_inside_intervals_are_observed():
+    windows = one_window(10, NS)
+    intervals = np.array([[4.0, 6.5], [0.5, 3.0], [3.0, 4.0], [8.0, 9.0]])
+    expected = [False, True, True, True, True, True, False, False, True, False]
+    assert within_intervals(intervals, windows)[0].tolist() == expected
+    assert not within_intervals(np.empty((0, 2)), windows).any()
+
+
+@pytest.mark.parametrize("highpass", [None, 40.0])
+def test_envelope_matches_scipy_filters_in_blocks(highpass):
+    rng = np.random.default_rng(3)
+    rate, n = 2000.0, 40_000
+    bursts = 1 + np.sin(2 * np.pi * 1.5 * np.arange(n) / rate)
+    raw = rng.normal(size=(n, 2)) * bursts[:, None] + (0.0 if highpass is None else 5.0)
+    slow = envelope(series_of(raw, rate), SimpleNamespace(highpass=highpass, lowpass=10.0))
+    assert slow.clock.rate == 100.0 and slow.clock.size == n // 20
+    got = np.concatenate([slow.read(i, min(i + 300, 2000)) for i in range(0, 2000, 300)])
+    expected = raw
+    if highpass:
+        expected = signal.sosfiltfilt(
+            signal.butter(4, highpass, "high", fs=rate, output="sos"), expected, axis=0
+        )
+    low = signal.butter(4, 10.0, fs=rate, output="sos")
+    expected = signal.sosfiltfilt(low, np.abs(expected), axis=0)[::20]
+    # The bilinear transform behind SciPy's digital filter bends frequencies by (f/rate)^2; and the ends
+    # are extended differently.
+    inner = slice(60, -60)
+    assert np.abs(got[inner] - expected[inner]).max() < 5e-3 * expected.max()
+
+
+def test_envelope_of_a_gap_is_missing():
+    raw = np.random.default_rng(4).normal(size=(20_000, 1))
+    raw[8000:8400] = np.nan
+    slow = envelope(series_of(raw, 2000.0), SimpleNamespace(highpass=20.0, lowpass=10.0))
+    assert np.flatnonzero(np.isnan(slow.read(0, 1000)[:, 0])).tolist() == list(range(400, 420))
+
+
+def test_impossible_spike_times_are_dropped_and_said():
+    findings = Findings("f.nwb", {"duplicate-spikes": "mask"})
+    spikes = clean(np.array([0.3, np.nan, 0.1, 0.1, -1.0]), "spikes", "unit_0", findings)
+    assert spikes.tolist() == to_ns([0.1, 0.3]).tolist()
+    assert [row["check"] for row in findings.rows] == [
+        "spike-times",
+        "spike-times",
+        "unsorted-spikes",
+        "duplicate-spikes",
+    ]
+
+
+def test_robust_z_finds_the_artefact_of_a_gaussian():
+    value = np.random.default_rng(5).normal(2.0, 3.0, 100_000)
+    value[7] = 2.0 + 3.0 * 50
+    z = robust_z(value, np.ones(len(value), dtype=bool))
+    assert abs(z[7] - 50) < 1 and np.abs(np.delete(z, 7)).max() < 6

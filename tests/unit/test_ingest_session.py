@@ -1,0 +1,275 @@
+"""Files written with pynwb, read here without it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.behavior import Position, SpatialSeries
+from pynwb.image import ImageSeries
+
+from colatent.config import (
+    ContinuousAlignment,
+    ContinuousModality,
+    PoseModality,
+    SpikesModality,
+    TrialAlignment,
+)
+from colatent.errors import InputError
+from colatent.ingest import ingest_session, inspect
+from colatent.ingest.check import check_source
+from colatent.ingest.nwb import open_nwb
+
+TRIALS = TrialAlignment(bin_width=0.1, condition="target")
+SPIKES = SpikesModality(kind="spikes")
+FORCE = ContinuousModality(kind="continuous", source="processing/behavior/force")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Twelve seconds: three units, force at 10 Hz, a cell series each, ragged trials, pictures."""
+    rng = np.random.default_rng(0)
+    file = NWBFile("made for a test", "id", datetime(2020, 1, 1, tzinfo=UTC), session_id="s1")
+    file.add_unit_column("quality", "by eye")
+    for rate, quality in ((20, "good"), (5, "good"), (50, "mua")):
+        file.add_unit(
+            spike_times=np.sort(rng.uniform(0, 12, 12 * rate)),
+            obs_intervals=[[0.0, 5.0], [6.0, 12.0]],
+            quality=quality,
+        )
+    file.add_trial_column("target", "which")
+    for k, stop in enumerate((2.0, 3.5, 5.5, 8.0)):
+        file.add_trial(start_time=stop - 1.0 - 0.25 * (k == 1), stop_time=stop, target=float(k % 2))
+    behavior = file.create_processing_module("behavior", "b")
+    force = np.stack([np.arange(120.0), np.sin(np.arange(120))], axis=1)
+    behavior.add(
+        TimeSeries("force", data=force, unit="N", rate=10.0, starting_time=0.05, conversion=2.0, offset=1.0)
+    )
+    cursor = SpatialSeries("cursor", data=force, timestamps=np.arange(120) * 0.1, reference_frame="screen")
+    behavior.add(Position(spatial_series=cursor))
+    for i in range(2):
+        behavior.add(TimeSeries(f"cell{i}", data=force[:, 1] * i, unit="a.u.", rate=10.0))
+    file.add_acquisition(
+        ImageSeries("film", data=np.zeros((120, 2, 3)), unit="n.a.", rate=10.0, format="raw")
+    )
+    path = tmp_path / "session.nwb"
+    with NWBHDF5IO(path, "w") as io:
+        io.write(file)
+    return path
+
+
+def quietly(path, alignment, modalities, checks=None, **more):
+    return ingest_session(path, alignment, modalities, checks or {}, progress=lambda _: None, **more)
+
+
+def test_counts_and_means_equal_those_of_pynwb(recording):
+    got = quietly(recording, TRIALS, {"spikes": SPIKES, "force": FORCE})
+    with NWBHDF5IO(recording, "r") as io:
+        file = io.read()
+        trials, units = file.trials.to_dataframe(), file.units.to_dataframe()
+        force = file.processing["behavior"]["force"].get_data_in_units()
+    counts, observed = got.trials.values["spikes"], got.trials.observed["spikes"]
+    assert counts.shape == (4, 12, 3) and got.trials.condition.tolist() == ["0", "1", "0", "1"]
+    for j, (start, stop) in enumerate(zip(trials.start_time, trials.stop_time, strict=True)):
+        edges = start + 0.1 * np.arange(int(round((stop - start) * 1e9) // 10**8) + 1)
+        for u, times in enumerate(units.spike_times):
+            seen = observed[j, :, u]
+            expected = np.histogram(times, edges)[0]
+            inside = (edges[1:] <= 5.0 + 1e-9) | (edges[:-1] >= 6.0 - 1e-9)
+            np.testing.assert_array_equal(seen[: len(expected)], inside)
+            assert not seen[len(expected) :].any()
+            np.testing.assert_array_equal(counts[j, : len(expected), u][inside], expected[inside])
+    centres = trials.start_time.to_numpy()[:, None] + got.time
+    for c in range(2):
+        expected = np.interp(centres, 0.05 + np.arange(120) / 10, force[:, c])
+        seen = got.trials.observed["force"][..., c]
+        np.testing.assert_allclose(got.trials.values["force"][..., c][seen], expected[seen], rtol=1e-7)
+    assert got.units_of == {"spikes": "spikes/bin", "force": "N"}
+    assert got.source["session_id"] == "s1" and len(got.source["sha256"]) == 64
+    assert list(got.trial_table.columns[:3]) == ["start", "stop", "condition"]
+
+
+def test_units_are_selected_by_query_and_rate(recording):
+    modality = SpikesModality(kind="spikes", where="quality == 'good'", min_rate=10.0)
+    got = quietly(recording, TRIALS, {"spikes": modality})
+    assert got.trials.channels["spikes"] == ("unit_0",)
+    assert got.attrs["spikes"]["units_below_min_rate"] == 1
+
+
+def test_globs_positions_images_and_truth(recording):
+    modalities = {
+        "cells": ContinuousModality(kind="continuous", source="processing/behavior/cell*"),
+        "cursor": ContinuousModality(kind="continuous", source="processing/behavior/Position"),
+        "film": ContinuousModality(kind="continuous", source="acquisition/film", columns=[0, 5]),
+    }
+    alignment = ContinuousAlignment(window=3.0, gap=0.5, bin_width=0.2)
+    got = quietly(recording, alignment, modalities, truth="processing/behavior/force")
+    assert got.trials.channels == {
+        "cells": ("cell0", "cell1"),
+        "cursor": ("cursor_x", "cursor_y"),
+        "film": ("film_0_0", "film_1_2"),
+    }
+    assert got.trials.n_trials == 3 and got.trials.n_bins == 15
+    assert got.truth.values.shape == (3, 15, 2) and got.truth.names == ("force_0", "force_1")
+    starts = got.trial_table["start"].to_numpy()
+    np.testing.assert_allclose(np.diff(starts), 3.5)
+    constant = [f["channel"] for f in got.findings if f["check"] == "constant-channel"]
+    assert constant == ["cell0", "film_0_0", "film_1_2"]
+
+
+def test_fixed_windows_round_an_event_and_pad(recording):
+    alignment = TrialAlignment(bin_width=0.1, start="stop_time", window=(-0.3, 0.2), where="target == 1")
+    got = quietly(recording, alignment, {"force": FORCE})
+    np.testing.assert_allclose(got.time, [-0.25, -0.15, -0.05, 0.05, 0.15])
+    np.testing.assert_allclose(got.trial_table["start"], [3.2, 7.7])
+    padded = quietly(recording, TrialAlignment(bin_width=0.1, pad=(0.1, 0.0)), {"force": FORCE})
+    assert padded.time[0] == pytest.approx(-0.05)
+
+
+def test_overlapping_trials_are_refused_unless_allowed(recording):
+    alignment = TrialAlignment(bin_width=0.1, pad=(1.0, 1.0))
+    with pytest.raises(InputError, match="begin before an earlier one ends"):
+        quietly(recording, alignment, {"force": FORCE})
+    got = quietly(recording, alignment, {"force": FORCE}, {"trial-overlap": "warn"})
+    assert any(f["check"] == "trial-overlap" and f["count"] == 3 for f in got.findings)
+
+
+def test_trials_outside_the_recording_are_masked(recording):
+    with h5py.File(recording, "a") as file:
+        file["intervals/trials/start_time"][3] = 100.0
+        file["intervals/trials/stop_time"][3] = 101.0
+    got = quietly(recording, TRIALS, {"spikes": SPIKES, "force": FORCE})
+    assert not got.trials.observed["spikes"][3].any() and not got.trials.observed["force"][3].any()
+    assert {f["modality"] for f in got.findings if f["check"] == "outside-recording"} == {"spikes", "force"}
+    with pytest.raises(InputError, match="outside its recording"):
+        quietly(recording, TRIALS, {"force": FORCE}, {"outside-recording": "refuse"})
+
+
+def test_artefacts_and_saturation_are_masked_when_asked(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/data"][15, 1] = 1e6
+        file["processing/behavior/force/data"][25:80, 0] = 500.0
+    checks = {"artefact": "mask", "saturated-channel": "mask"}
+    plain = quietly(recording, TRIALS, {"force": FORCE}).trials.observed["force"]
+    masked = quietly(recording, TRIALS, {"force": FORCE}, checks).trials.observed["force"]
+    assert plain[..., 1].sum() - masked[..., 1].sum() in (1, 2)
+    assert plain[..., 0].sum() - masked[..., 0].sum() > 10
+
+
+def damage_index(file):
+    index = file["units/spike_times_index"]
+    values, attrs = index[:].astype("u4"), dict(index.attrs)
+    del file["units/spike_times_index"]
+    file["units/spike_times_index"] = np.append(values[:-1], 987_786)
+    file["units/spike_times_index"].attrs.update(attrs)
+
+
+def damage_clock(file):
+    del file["processing/behavior/force/starting_time"]
+
+
+def damage_times(file):
+    file["processing/behavior/Position/cursor/timestamps"][50] = 0.0
+
+
+def damage_lengths(file):
+    series = file["processing/behavior/Position/cursor"]
+    del series["timestamps"]
+    series["timestamps"] = np.arange(7.0)
+
+
+def link_outside(file):
+    file["processing/behavior/elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def store_outside(file):
+    file.create_dataset("scratch_data", (10,), "u1", external=[("/etc/passwd", 0, 10)])
+
+
+def old_version(file):
+    file.attrs["nwb_version"] = "NWB-1.0.6"
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (damage_index, "spike_times_index: the ragged index runs to 987786 but spike_times holds 900"),
+        (damage_clock, "force: there are neither timestamps nor a starting_time"),
+        (damage_times, "cursor/timestamps: times do not increase near sample 50"),
+        (damage_lengths, "cursor: 7 timestamps for 120 samples"),
+        (link_outside, r"elsewhere: a link to another file \(/etc/passwd\)"),
+        (store_outside, "scratch_data: its values lie in another file"),
+        (old_version, "this is NWB 1.0.6 and only NWB 2 is read"),
+    ],
+)
+def test_damaged_files_are_refused_in_a_sentence(recording, damage, sentence):
+    with h5py.File(recording, "a") as file:
+        damage(file)
+    cursor = ContinuousModality(kind="continuous", source="processing/behavior/Position/cursor")
+    with pytest.raises(InputError, match=sentence) as error:
+        quietly(recording, TRIALS, {"spikes": SPIKES, "force": FORCE, "cursor": cursor})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncated_missing_and_foreign_files_are_refused(recording, tmp_path):
+    whole = recording.read_bytes()
+    short = tmp_path / "short.nwb"
+    short.write_bytes(whole[: len(whole) // 2])
+    text = tmp_path / "text.nwb"
+    text.write_text("not a recording")
+    for path, sentence in (
+        (short, "truncated"),
+        (text, "not an HDF5"),
+        (tmp_path / "none.nwb", "no such file"),
+    ):
+        with pytest.raises(InputError, match=sentence), open_nwb(path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("alignment", "modality", "sentence"),
+    [
+        (TRIALS, {"source": "processing/behavior/forc"}, "did you mean processing/behavior/force"),
+        (TRIALS, {"source": "acquisition/force"}, "did you mean .*processing/behavior/force"),
+        (TRIALS, {"source": "processing/behavior/cel?"}, "no path matches"),
+        (TRIALS, {"source": "processing/behavior/force/data"}, "is a dataset, not a series"),
+        (TRIALS, {"source": "processing/behavior/Position/cursor/../../../units"}, "no such path"),
+        (TrialAlignment(bin_width=0.1, start="go"), {"source": FORCE.source}, "has no column 'go'"),
+    ],
+)
+def test_check_source_names_what_is_wrong(recording, alignment, modality, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_source(recording, alignment, {"m": SimpleNamespace(kind="continuous", **modality)})
+
+
+def test_pose_below_confidence_is_missing(recording):
+    with h5py.File(recording, "a") as file:
+        pose = file.create_group("processing/behavior/pose")
+        for name in ("nose", "tail"):
+            file.copy(file["processing/behavior/Position/cursor"], pose, name)
+            pose[name]["confidence"] = np.where(np.arange(120) < 60, 0.9, 0.1)
+    modality = PoseModality(kind="pose", source="processing/behavior/pose", keypoints=["tail"])
+    got = quietly(recording, ContinuousAlignment(window=2, gap=0, bin_width=0.1), {"pose": modality}, {
+        "inspector": "warn"})  # fmt: skip
+    assert got.trials.channels["pose"] == ("tail_x", "tail_y")
+    time = got.trial_table["start"].to_numpy()[:, None] + got.time
+    np.testing.assert_array_equal(got.trials.observed["pose"][..., 0], time < 5.9)
+
+
+def test_inspect_lists_what_is_inside_and_escapes_it(recording):
+    with h5py.File(recording, "a") as file:
+        file.copy(file["processing/behavior/force"], file["processing/behavior"], "[red]\x1b[31mforce")
+    contents = inspect(recording)
+    assert contents.tables == {"intervals/trials": (4, ("start_time", "stop_time", "target"))}
+    paths = {item.path: item for item in contents.items}
+    assert paths["units"].shape == "3 units, 900 spikes"
+    assert paths["processing/behavior/force"].rate == 10.0
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console.print(contents)
+    shown = console.export_text()
+    assert "[red]\\x1b[31mforce" in shown and "\x1b" not in shown
