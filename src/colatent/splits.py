@@ -4,6 +4,7 @@ Everything that looks at the data (clipping, standardising, read-outs, alignment
 its numbers from the training trials that are named here.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,16 +23,13 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
     """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
     _enough(n_trials, folds)
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
-    if condition is None:
-        chosen = KFold(folds, shuffle=True, random_state=seed).split(np.zeros(n_trials))
-    else:
-        # conditions rarer than the folds cannot be in each: they are spread as one group
-        label, count = np.unique(condition, return_counts=True)
-        rare = np.isin(condition, label[count < folds])
-        strata = np.where(rare, "", condition)
-        if 0 < rare.sum() < folds:
-            strata = np.where(rare, label[count.argmax()], condition)
-        chosen = StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata)
+    splitter, strata = KFold, np.zeros(n_trials)
+    # scikit-learn spreads rare conditions too, but refuses if all are rarer than the folds
+    if condition is not None and np.unique(condition, return_counts=True)[1].max() >= folds:
+        splitter, strata = StratifiedKFold, condition
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        chosen = list(splitter(folds, shuffle=True, random_state=seed).split(strata, strata))
     for fold, (_, test) in enumerate(chosen):
         role[fold, test] = TEST
     return role

@@ -1,5 +1,6 @@
 """Files written with pynwb, read here without it."""
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.image import ImageSeries
+from rich.console import Console
 
 from colatent.config import (
     ContinuousAlignment,
@@ -56,8 +58,8 @@ def recording(tmp_path: Path) -> Path:
         ImageSeries("film", data=np.zeros((120, 2, 3)), unit="n.a.", rate=10.0, format="raw")
     )
     path = tmp_path / "session.nwb"
-    with NWBHDF5IO(path, "w") as io:
-        io.write(file)
+    with NWBHDF5IO(path, "w") as nwb:
+        nwb.write(file)
     return path
 
 
@@ -67,8 +69,8 @@ def quietly(path, alignment, modalities, checks=None, **more):
 
 def test_counts_and_means_equal_those_of_pynwb(recording):
     got = quietly(recording, TRIALS, {"spikes": SPIKES, "force": FORCE})
-    with NWBHDF5IO(recording, "r") as io:
-        file = io.read()
+    with NWBHDF5IO(recording, "r") as nwb:
+        file = nwb.read()
         trials, units = file.trials.to_dataframe(), file.units.to_dataframe()
         force = file.processing["behavior"]["force"].get_data_in_units()
     counts, observed = got.trials.values["spikes"], got.trials.observed["spikes"]
@@ -267,9 +269,7 @@ def test_inspect_lists_what_is_inside_and_escapes_it(recording):
     paths = {item.path: item for item in contents.items}
     assert paths["units"].shape == "3 units, 900 spikes"
     assert paths["processing/behavior/force"].rate == 10.0
-    from rich.console import Console
-
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(contents)
     shown = console.export_text()
     assert "[red]\\x1b[31mforce" in shown and "\x1b" not in shown

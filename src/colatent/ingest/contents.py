@@ -67,7 +67,7 @@ class Contents:
         if self.tables:
             path = next(iter(self.tables))
             alignment = {"intervals": path, "start": "start_time", "stop": "stop_time"}
-        modalities = {}
+        modalities: dict[str, Any] = {}
         for item in usable:
             name = _modality_name(item.path, modalities)
             modalities[name] = {"kind": item.kind, "source": item.path}
@@ -109,7 +109,7 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
         items = [_units_item(file, p) for p in units]
         items += [_pose_item(file, p) for p in poses]
         items += [_series_item(file, p) for p in series]
-        tables = {p: (n_rows(groups[p]), tuple(scalar_columns(groups[p]))) for p in intervals}
+        tables = {p: (n_rows(groups[p]), tuple(map(str, scalar_columns(groups[p])))) for p in intervals}
         return Contents(nwb_version(file), tuple(items), tables)
 
 

@@ -15,6 +15,8 @@ ORDER = 4
 _OVERSAMPLING = 10
 # Response of the filters beyond this many periods of their corner is below 1e-6 of its peak.
 _MEMORY_PERIODS = 6.0
+# Raw rows of one transform, which then stays in the processor's cache.
+_TILE_ROWS = 2**14
 
 
 def envelope(series: Series, config: Any) -> Series:
@@ -36,7 +38,7 @@ def envelope(series: Series, config: Any) -> Series:
         raise ValueError("an envelope needs a regular sampling rate, and these timestamps are irregular")
     if not (config.highpass or 0.0) < clock.rate / 2 or 2 * config.lowpass > clock.rate:
         raise ValueError(
-            f"corners {config.highpass} and {config.lowpass} Hz do not fit a sampling rate of {clock.rate:g} Hz"
+            f"corners {config.highpass} and {config.lowpass} Hz do not fit a rate of {clock.rate:g} Hz"
         )
     factor = max(int(clock.rate / (_OVERSAMPLING * config.lowpass)), 1)
     slow = RegularClock(clock.start, clock.rate / factor, -(-clock.size // factor))
@@ -70,26 +72,35 @@ class _Filters:
 
     def read(self, first: int, last: int) -> NDArray[np.float64]:
         """Envelope samples first to last - 1, (row, channel)."""
+        step = max(_TILE_ROWS // self.factor, 1)
+        tiles = [self._tile(i, min(i + step, last)) for i in range(first, last, step)]
+        return np.concatenate(tiles) if tiles else np.empty((0, len(self.series.channels)))
+
+    def _tile(self, first: int, last: int) -> NDArray[np.float64]:
         raw = self._raw((first - self.margin) * self.factor, (last + self.margin) * self.factor)
-        missing = np.isnan(raw)
+        missing = np.asarray(np.isnan(raw))
         gaps = bool(missing.any())
         if gaps:
             raw[missing] = 0.0
-        n = scipy.fft.next_fast_len(len(raw) // self.factor, real=True) * self.factor
-        if self.highpass:
-            spectrum = scipy.fft.rfft(raw, n, axis=0, overwrite_x=True)
-            spectrum *= _passed(self._frequencies(n), self.highpass, -1)
-            raw = scipy.fft.irfft(spectrum, n, axis=0, overwrite_x=True)
-        np.abs(raw, out=raw)
-        spectrum = scipy.fft.rfft(raw, n, axis=0, overwrite_x=True)[: n // self.factor // 2 + 1]
-        spectrum *= _passed(self._frequencies(n)[: len(spectrum)], self.lowpass, 1)
-        slow = scipy.fft.irfft(spectrum, n // self.factor, axis=0) / self.factor
-        rows = slow[self.margin : self.margin + last - first]
+        # Single precision is finer than any converter; a channel's samples in a row make the FFT fast.
+        emg = raw.astype(np.float32).T.copy()
+        slow = self._filter(emg).T[self.margin : self.margin + last - first].astype(np.float64)
         if gaps:
-            whole = missing[: len(missing) // self.factor * self.factor]
-            lost = whole.reshape(-1, self.factor, missing.shape[1]).any(axis=1)
-            rows[lost[self.margin : self.margin + last - first]] = np.nan
-        return rows
+            lost = np.asarray(missing.reshape(-1, self.factor, missing.shape[1]).any(axis=1))
+            slow[lost[self.margin : self.margin + last - first]] = np.nan
+        return slow
+
+    def _filter(self, emg: NDArray[np.float32]) -> NDArray[np.float32]:
+        """High-pass, rectify, low-pass and keep every factor-th sample, (channel, row)."""
+        n = scipy.fft.next_fast_len(emg.shape[1] // self.factor, real=True) * self.factor
+        frequencies = scipy.fft.rfftfreq(n, 1 / self.clock.rate)
+        if self.highpass:
+            spectrum = scipy.fft.rfft(emg, n)
+            spectrum *= _passed(frequencies, self.highpass, -1)
+            emg = scipy.fft.irfft(spectrum, n, overwrite_x=True)
+        spectrum = scipy.fft.rfft(np.abs(emg), n)[:, : n // self.factor // 2 + 1]
+        spectrum *= _passed(frequencies[: spectrum.shape[1]], self.lowpass, 1)
+        return scipy.fft.irfft(spectrum, n // self.factor) / np.float32(self.factor)
 
     def _raw(self, first: int, last: int) -> NDArray[np.float64]:
         """Raw rows; those before the beginning and after the end are reflected."""
@@ -102,11 +113,8 @@ class _Filters:
         short = (low - first - pad[0], last - high - pad[1])
         return np.pad(rows, (short, (0, 0))) if short != (0, 0) else rows
 
-    def _frequencies(self, n: int) -> NDArray[np.float64]:
-        return scipy.fft.rfftfreq(n, 1 / self.clock.rate)
 
-
-def _passed(frequencies: NDArray[np.float64], corner: float, sign: int) -> NDArray[np.float64]:
-    """Squared magnitude of a Butterworth low-pass (sign 1) or high-pass (sign -1), (frequency, 1)."""
+def _passed(frequencies: NDArray[np.float64], corner: float, sign: int) -> NDArray[np.float32]:
+    """Squared magnitude of a Butterworth low-pass (sign 1) or high-pass (sign -1), (frequency,)."""
     with np.errstate(divide="ignore"):
-        return (1.0 / (1.0 + (frequencies / corner) ** (2.0 * ORDER * sign)))[:, None]
+        return (1.0 / (1.0 + (frequencies / corner) ** (2.0 * ORDER * sign))).astype(np.float32)

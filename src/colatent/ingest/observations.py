@@ -34,6 +34,11 @@ class Observations:
 class Source(Protocol):
     """A modality in its file, before it is put on bins."""
 
-    extent: tuple[int, int]  # first time and end of what was recorded (ns)
+    @property
+    def extent(self) -> tuple[int, int]:
+        """First time and end of what was recorded (ns)."""
+        ...
 
-    def observe(self, windows: Windows, findings: Findings) -> Observations: ...
+    def observe(self, windows: Windows, findings: Findings) -> Observations:
+        """Put the modality on bins; what is doubtful goes to the findings."""
+        ...

@@ -137,7 +137,8 @@ def _find_unrecorded(name: str, source: Source, windows: Windows, findings: Find
         begin, end = (edge / NANOSECONDS for edge in source.extent)
         findings.add(
             "outside-recording",
-            f"{outside.sum()} of {windows.n_trials} trials lie outside its recording ({begin:g} to {end:g} s)",
+            f"{outside.sum()} of {windows.n_trials} trials lie outside its recording "
+            f"({begin:g} to {end:g} s)",
             name,
             count=int(outside.sum()),
         )

@@ -1,0 +1,241 @@
+"""Figure: predictions of test trials beside what was observed, models one above the other."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from colatent.report.results import Modality, SessionResults
+from colatent.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    ReportFigure,
+    masked,
+    new_figure,
+    short,
+    spread,
+    style,
+    to_png,
+)
+from colatent.report.words import HELDOUT, METRICS, given_text, number
+
+Array = NDArray[np.float64]
+LONG = 60  # bins: of longer trials, fewer are shown
+BAND_50, BAND_95 = "#8CBFE0", "#D3E6F3"
+
+
+class ShownChannel(NamedTuple):
+    """A channel of the figure: its place, its name, and why it was chosen."""
+
+    index: int
+    name: str
+    rank: str
+
+
+def reconstruction_figure(results: SessionResults, heldout: str, predicted: str) -> ReportFigure | None:
+    """Draw example test trials of three channels as all models predict them, or None if none did."""
+    models = {
+        m: results.reconstructions[m, heldout, predicted]
+        for m in results.config.models
+        if (m, heldout, predicted) in results.reconstructions
+    }
+    if not models:
+        return None
+    modality = results.modalities[predicted]
+    reference = results.main_model if results.main_model in models else next(iter(models))
+    values = _channel_values(results, reference, models[reference], modality.main_metric)
+    channels = choose_channels(values, models[reference])
+    if not channels:
+        return None
+    trials = choose_trials(results, models[reference])
+    with style():
+        figure = new_figure(1.35 * len(models) + 1.1)
+        grid = figure.subplots(len(models), len(channels), squeeze=False, sharex=True, sharey="col")
+        for row, (model, data) in zip(grid, models.items(), strict=True):
+            scores = _channel_values(results, model, data, modality.main_metric)
+            for axes, channel in zip(row, channels, strict=True):
+                _draw_trials(axes, results, data.isel(trial=trials), channel.index, modality)
+                _write_score(axes, modality.main_metric, scores.get(channel.name, np.nan))
+            row[0].set_ylabel(_row_label(model, data), rotation=0, ha="right", va="center", labelpad=10)
+        for axes, channel in zip(grid[0], channels, strict=True):
+            _head_column(axes, results, models[reference], trials, channel, modality)
+        for axes in grid[-1]:
+            axes.set_xlabel(f"time in {results.trial_word} (s)")
+        figure.legend(handles=_handles(modality), loc="outside upper center", ncols=4)
+        png = to_png(figure)
+    caption = _caption(results, heldout, predicted, reference, channels, len(trials))
+    name = f"{results.name}_{heldout}_{predicted}"
+    return ReportFigure(name, png, caption, f"Observed and predicted {predicted}, {HELDOUT[heldout]}")
+
+
+def _channel_values(results: SessionResults, model: str, data: xr.Dataset, metric: str) -> dict[str, float]:
+    """Return channel -> score of the very fold, seed and question that the figure shows."""
+    s: pd.DataFrame = results.scores
+    chosen = s[
+        (s["model"] == model)
+        & (s["metric"] == metric)
+        & (s["heldout"] == data.attrs["heldout"])
+        & (s["predicted"] == data.attrs["predicted"])
+        & (s["given"] == data.attrs["given"])
+        & (s["fold"] == results.shown_fold)
+        & (s["seed"] == results.shown_seed)
+        & (s["channel"] != "pooled")
+    ]
+    return dict(zip(chosen["channel"].astype(str), chosen["value"].astype(float), strict=True))
+
+
+def choose_channels(values: dict[str, float], data: xr.Dataset) -> list[ShownChannel]:
+    """Return the best, the median and the worst channel among those scored."""
+    names = [str(c) for c in data["channel"].values]
+    scored = data["observed"].values.any(axis=(0, 1))
+    good = [i for i, n in enumerate(names) if scored[i] and np.isfinite(values.get(n, np.nan))]
+    good.sort(key=lambda i: -values[names[i]])
+    if len(good) < 3:
+        return [ShownChannel(i, names[i], r) for i, r in zip(good, ("better", "worse"), strict=False)]
+    picks = {"best": good[0], "median": good[len(good) // 2], "worst": good[-1]}
+    return [ShownChannel(i, names[i], rank) for rank, i in picks.items()]
+
+
+def choose_trials(results: SessionResults, data: xr.Dataset) -> list[int]:
+    """Return positions of example test trials: evenly spread over conditions, or else over time."""
+    seen = np.flatnonzero(data["observed"].values.any(axis=(1, 2)))
+    index = data["trial"].values[seen]
+    if results.condition is not None:
+        seen = seen[np.argsort(results.condition[index], kind="stable")]
+    wanted = 3 if len(results.time) <= LONG else 2
+    return [int(i) for i in seen[spread(len(seen), wanted)]]
+
+
+def _draw_trials(
+    axes: Axes, results: SessionResults, data: xr.Dataset, channel: int, modality: Modality
+) -> None:
+    """Draw trials side by side along the time axis, with a gap between them."""
+    time, step = results.time, float(results.attrs["bin_width"])
+    length = time[-1] - time[0] + step
+    spikes = modality.kind == "spikes"
+    reached = results.reached()
+    for i, trial in enumerate(data["trial"].values):
+        x = time - time[0] + i * 1.08 * length
+        one = {str(n): v.values[i, :, channel] for n, v in data.data_vars.items()}
+        runs = reached[int(trial)]
+        for level, colour in ((95, BAND_95), (50, BAND_50)):
+            axes.fill_between(
+                x,
+                masked(one[f"low_{level}"], runs),
+                masked(one[f"high_{level}"], runs),
+                color=colour,
+                lw=0,
+                step="mid" if spikes else None,
+            )
+        axes.plot(x, masked(one["mean"], runs), color=BLUE, lw=1.4)
+        seen = one["observed"].astype(bool)
+        observation = masked(one["observation"], seen)
+        if spikes:
+            axes.plot(x[observation > 0], observation[observation > 0], "o", color=INK, ms=2.2, mew=0)
+            axes.plot(x[observation == 0], observation[observation == 0], "|", color=GREY, ms=2.5, mew=0.6)
+        else:
+            axes.plot(x, observation, color=INK, lw=0.9)
+    _time_ticks(axes, time, step, length, data.sizes["trial"])
+
+
+def _time_ticks(axes: Axes, time: Array, step: float, length: float, n_trials: int) -> None:
+    """Ticks at the start and towards the end of each trial, in the trial's own time."""
+    first = time[0] - step / 2
+    inside = np.array([0.0, 0.8 * length])
+    digits = 1 if length >= 0.8 else 2
+    inside = np.round(inside + first, digits) - first
+    at = np.concatenate([inside + i * 1.08 * length - step / 2 for i in range(n_trials)])
+    labels = [f"{t + first:.{digits}f}".replace("-0.0", "0.0") for t in inside] * n_trials
+    axes.set_xticks(at, labels)
+    axes.margins(x=0.01)
+
+
+def _write_score(axes: Axes, metric: str, value: float) -> None:
+    axes.text(
+        0.99,
+        0.97,
+        f"{METRICS[metric]} {number(value, 2)}",
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=7.5,
+        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
+    )
+
+
+def _row_label(model: str, data: xr.Dataset) -> str:
+    given = given_text(str(data.attrs["given"]))
+    given = given.replace("+", "+\n") if len(given) > 13 else given
+    return f"{short(model, 18)}\ngiven {given}"
+
+
+def _head_column(
+    axes: Axes,
+    results: SessionResults,
+    data: xr.Dataset,
+    trials: list[int],
+    channel: ShownChannel,
+    modality: Modality,
+) -> None:
+    unit = "spikes per bin" if modality.kind == "spikes" else modality.unit or "no unit"
+    axes.set_title(f"{channel.rank}: {short(channel.name, 22)} ({short(unit, 18)})")
+    length = results.time[-1] - results.time[0] + float(results.attrs["bin_width"])
+    for i, trial in enumerate(data["trial"].values[trials]):
+        label = f"{results.trial_word} {int(trial)}"
+        at = i * 1.08 * length
+        axes.annotate(
+            label,
+            (at, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 1),
+            textcoords="offset points",
+            fontsize=7,
+            color=GREY,
+        )
+    axes.title.set_position((0.5, 1.0))
+    axes.set_title(axes.get_title(), pad=12)
+
+
+def _handles(modality: Modality) -> list[Line2D | Patch]:
+    observed = (
+        Line2D([], [], color=INK, marker="o", ls="", ms=3, label="observed count")
+        if modality.kind == "spikes"
+        else Line2D([], [], color=INK, lw=1, label="observed")
+    )
+    return [
+        observed,
+        Line2D([], [], color=BLUE, lw=1.6, label="predicted mean"),
+        Patch(color=BAND_50, label="50 % predictive interval"),
+        Patch(color=BAND_95, label="95 % predictive interval"),
+    ]
+
+
+def _caption(
+    results: SessionResults,
+    heldout: str,
+    predicted: str,
+    reference: str,
+    channels: list[ShownChannel],
+    n_trials: int,
+) -> str:
+    word = results.trial_word
+    seen = {
+        "trials": f"Each model was given, of these {word}s, what stands beside its row",
+        "channels": f"Each model was given what stands beside its row, except the hidden channels of {predicted}, "
+        "which alone are shown",
+        "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
+    }[heldout]
+    chosen = ", ".join(c.rank for c in channels)
+    metric = METRICS[results.modalities[predicted].main_metric]
+    return (
+        f"{predicted}, {HELDOUT[heldout]}: {n_trials} example test {word}s of fold {results.shown_fold} (seed "
+        f"{results.shown_seed}), side by side. {seen}; no parameter was fitted to them. Channels: {chosen} by "
+        f"{metric} of {reference} over all test {word}s of this fold; the number in a panel is the channel’s {metric} "
+        "there."
+    )

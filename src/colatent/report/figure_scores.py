@@ -1,0 +1,149 @@
+"""Figures: models and baselines fold by fold, and the given x predicted matrix."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from colatent.report.results import SessionResults
+from colatent.report.style import BLUE, GREY, INK, ReportFigure, new_figure, short, style, to_png
+from colatent.report.tables import Block, Summary, summarise
+from colatent.report.words import METRICS, given_text
+
+SHORT_HELDOUT = {"trials": "reconstruction", "channels": "co-smoothing", "modality": "cross-prediction"}
+Matrix = dict[tuple[str, str], Summary]
+
+
+def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure | None:
+    """Draw the main metric of every row of the tables, one panel a table."""
+    drawn = [b for b in tables if any(np.isfinite(_fold(b, i)).any() for i in range(len(b.rows)))]
+    if not drawn:
+        return None
+    columns = min(len(drawn), 3)
+    rows = math.ceil(len(drawn) / columns)
+    longest = [max(len(b.rows) for b in drawn[i * columns : (i + 1) * columns]) for i in range(rows)]
+    with style():
+        figure = new_figure(sum(0.24 * n + 0.85 for n in longest))
+        grid = figure.subplots(rows, columns, squeeze=False, height_ratios=[n + 1 for n in longest])
+        for axes, block in zip(grid.flat, drawn, strict=False):
+            _draw_block(axes, block)
+        for axes in grid.flat[len(drawn) :]:
+            axes.set_visible(False)
+        png = to_png(figure)
+    caption = (
+        "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its bar is "
+        f"mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held out stands above "
+        "each panel, what inference was given beside each row. The axis may cut off folds far below zero."
+    )
+    return ReportFigure(f"{results.name}_scores", png, caption, "Scores of models and baselines by fold")
+
+
+def _fold(block: Block, row: int) -> np.ndarray:
+    summary = block.rows[row].metrics.get(block.metric)
+    return summary.fold if summary else np.array([np.nan])
+
+
+def _draw_block(axes: Axes, block: Block) -> None:
+    labels = []
+    means = []
+    for y, row in enumerate(block.rows):
+        given = "" if row.given in (block.predicted, "none") else f" | {row.given}"
+        labels.append(short(row.model + given, 34))
+        summary = row.metrics.get(block.metric)
+        if summary is None or not np.isfinite(summary.mean):
+            continue
+        means.append(summary.mean)
+        colour = GREY if row.baseline else BLUE
+        axes.plot(summary.fold, np.full(len(summary.fold), y), "o", color=colour, ms=3, alpha=0.45, mew=0)
+        sem = summary.sem if np.isfinite(summary.sem) else 0.0
+        axes.errorbar(summary.mean, y, xerr=sem, fmt="o", color=colour, ms=5.5, capsize=2.5)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    # one failed baseline must not squeeze all others into a corner
+    top = max(means)
+    axes.set_xlim(max(low, min(0.0, top) - 1.0 * max(abs(top), 0.1)), high)
+    axes.axvline(0, color=GREY, lw=0.6)
+    axes.set_title(f"{block.predicted}: {SHORT_HELDOUT[block.heldout]}", loc="left")
+    axes.set_xlabel(METRICS[block.metric])
+
+
+def matrix_of(results: SessionResults, model: str) -> Matrix:
+    """Return (given, predicted) -> pooled main metric over test trials, of one model."""
+    scores = results.scores
+    own = scores[
+        (scores["model"] == model) & (scores["channel"] == "pooled") & (scores["heldout"] != "channels")
+    ]
+    matrix = {}
+    for modality in results.modalities.values():
+        cells = own[(own["predicted"] == modality.name) & (own["metric"] == modality.main_metric)]
+        for given, cell in cells.groupby("given"):
+            by_fold = cell.groupby("fold")["value"].mean().to_numpy(dtype=float)
+            matrix[str(given), modality.name] = summarise(by_fold)
+    return matrix
+
+
+def matrix_figure(results: SessionResults) -> ReportFigure | None:
+    """Draw given x predicted for all models that know several modalities."""
+    if len(results.modalities) < 2:
+        return None
+    matrices = {m: matrix_of(results, m) for m in results.config.models}
+    matrices = {m: c for m, c in matrices.items() if len(c) > 1}
+    if not any(given != predicted for c in matrices.values() for given, predicted in c if given != "none"):
+        return None
+    names = list(results.modalities)
+    given = sorted(
+        {g for c in matrices.values() for g, _ in c},
+        key=lambda g: (g == "none", len(g.split("+")), [names.index(x) for x in g.split("+") if x in names]),
+    )
+    columns = min(len(matrices), 3)
+    rows = math.ceil(len(matrices) / columns)
+    top = {m: max((c[k].mean for c in matrices.values() for k in c if k[1] == m), default=1.0) for m in names}
+    with style():
+        width = min(10.5, 1.6 + columns * max(1.0 * len(names) + 0.3, 2.4))
+        figure = new_figure(rows * (0.36 * len(given) + 1.0), width=width)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, (model, cells) in zip(grid.flat, matrices.items(), strict=False):
+            _draw_matrix(axes, results, model, cells, given, top)
+        for axes in grid.flat[len(matrices) :]:
+            axes.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("given to inference")
+        png = to_png(figure)
+    caption = (
+        f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for continuous "
+        "modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted modality was itself "
+        f"among the given); all others are cross-predictions, which saw nothing of it in the test {results.trial_word}s. "
+        "Colour: the score as a share of the column’s best over all models, white at 0 and below."
+    )
+    return ReportFigure(f"{results.name}_matrix", png, caption, "Scores by given and predicted modality")
+
+
+def _draw_matrix(
+    axes: Axes,
+    results: SessionResults,
+    model: str,
+    cells: Matrix,
+    given: list[str],
+    top: dict[str, float],
+) -> None:
+    names = list(results.modalities)
+    share = np.full((len(given), len(names)), np.nan)
+    for (g, predicted), summary in cells.items():
+        share[given.index(g), names.index(predicted)] = summary.mean / max(top[predicted], 1e-9)
+    axes.imshow(np.clip(share, 0, 1), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
+    for (g, predicted), summary in cells.items():
+        y, x = given.index(g), names.index(predicted)
+        dark = share[y, x] > 0.75
+        text = "–" if not np.isfinite(summary.mean) else f"{summary.mean:.2f}".replace("-", "−")
+        axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color="white" if dark else INK)
+        if predicted in g.split("+"):
+            axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=INK, lw=1.0))
+    units = {m.name: METRICS[m.main_metric] for m in results.modalities.values()}
+    axes.set_xticks(range(len(names)), [f"{short(n, 14)}\n({units[n]})" for n in names])
+    axes.set_yticks(range(len(given)), [given_text(g) for g in given])
+    axes.set_xlabel("predicted")
+    axes.set_title(short(model))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)

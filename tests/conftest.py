@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from colatent.trials import Trials
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real recordings; tests that need it skip, saying so, where it is absent."""
+    folder = Path(os.environ.get("COLATENT_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings: {folder} does not exist (set COLATENT_REAL_DATA)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def simulated_nwb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small simulated reach recording."""
+    from colatent.simulate import simulate_reach, write_reach_nwb
+
+    path = tmp_path_factory.mktemp("simulated") / "reach.simulated.nwb"
+    write_reach_nwb(simulate_reach(seed=3, n_trials=24, n_units=20), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def simulated_trials(simulated_nwb: Path) -> Trials:
+    """Spikes and EMG of the small simulated recording on 20 ms bins."""
+    from colatent.config import load_config
+    from colatent.ingest.session import ingest_session
+
+    config = load_config(ROOT / "config" / "config.yaml")
+    chosen = {name: config.modalities[name] for name in ("spikes", "emg")}
+    return ingest_session(simulated_nwb, config.alignment, chosen, {}, progress=lambda _: None).trials

@@ -1,0 +1,112 @@
+"""Baselines against scikit-learn and against what they must not see."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import FactorAnalysis
+from sklearn.linear_model import Ridge
+
+from colatent.models.condition_mean import ConditionMean
+from colatent.models.lagged_regression import lagged
+from colatent.models.mlp_lags import MLPLags
+from colatent.models.ridge_lags import RidgeLags
+from colatent.models.smoothed_fa import SmoothedFA
+from colatent.models.standardize import Standardizer
+from colatent.trials import Trials
+
+
+def quiet(_: str) -> None: ...
+
+
+@pytest.fixture
+def halves(simulated_trials: Trials) -> tuple[Trials, Trials]:
+    return simulated_trials.select(np.arange(16)), simulated_trials.select(np.arange(16, 24))
+
+
+def test_condition_means_are_the_training_trials_means(halves):
+    training, test = halves
+    predictive = ConditionMean().fit(training, progress=quiet).predict(test, (), "emg")
+    for i, label in enumerate(test.condition):
+        same = training.condition == label
+        if same.sum() > 1:
+            np.testing.assert_allclose(predictive.mean[i], training.values["emg"][same].mean(axis=0))
+    flat = ConditionMean(time_locked=False).fit(training, progress=quiet).predict(test, (), "spikes")
+    one = training.condition == test.condition[0]
+    if one.sum() > 1:
+        np.testing.assert_allclose(flat.mean[0, 3], training.values["spikes"][one].mean(axis=(0, 1)), atol=0.01)
+
+
+def test_lags_are_the_neighbours_and_stay_within_the_trial():
+    values = np.arange(2 * 5 * 2, dtype=float).reshape(2, 5, 2) + 1
+    x = lagged(values, 3).reshape(2, 5, 3, 2)
+    np.testing.assert_array_equal(x[:, :, 1], values)
+    np.testing.assert_array_equal(x[:, 1:, 0], values[:, :-1])
+    np.testing.assert_array_equal(x[:, :-1, 2], values[:, 1:])
+    assert (x[:, 0, 0] == 0).all()
+    assert (x[:, -1, 2] == 0).all()
+
+
+def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
+    training, test = halves
+    model = RidgeLags(modalities=("spikes", "emg"), lags=5).fit(training, progress=quiet)
+    predicted = model.predict(test.only(("spikes",)), ("spikes",), "emg").mean
+    scales = {m: Standardizer.fit(training.values[m], training.observed[m]) for m in ("spikes", "emg")}
+
+    def design(trials: Trials) -> np.ndarray:
+        x = lagged(scales["spikes"].apply(trials.values["spikes"], trials.observed["spikes"]), 5)
+        return x.reshape(-1, x.shape[-1])
+
+    y = scales["emg"].apply(training.values["emg"], training.observed["emg"]).reshape(-1, 8)
+    candidates = [
+        Ridge(a).fit(design(training), y).predict(design(test)).reshape(predicted.shape)
+        * scales["emg"].deviation
+        + scales["emg"].mean
+        for a in np.logspace(0, 5, 6)
+    ]
+    assert min(np.abs(c - predicted).max() for c in candidates) < 1e-8
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RidgeLags(modalities=("spikes", "emg"), lags=5),
+        MLPLags(modalities=("spikes", "emg"), lags=5, hidden=(32,), dropout=0.2, epochs=30),
+    ],
+    ids=["ridge", "mlp"],
+)
+@pytest.mark.parametrize(("given", "predicted"), [("spikes", "emg"), ("emg", "spikes")])
+def test_regressions_do_not_see_their_target_and_beat_the_mean(halves, model, given, predicted):
+    training, test = halves
+    model.fit(training, seed=1, progress=quiet)
+    shown = model.predict(test, (given,), predicted)
+    hidden = model.predict(test.only((given,)), (given,), predicted)
+    np.testing.assert_array_equal(shown.mean, hidden.mean)
+    truth, average = test.values[predicted], training.values[predicted].mean(axis=(0, 1))
+    assert ((truth - shown.mean) ** 2).mean() < ((truth - average) ** 2).mean()
+    assert (shown.mean > 0).all() or predicted == "emg"
+    options = {k: getattr(model, k) for k in ("modalities", "lags", "hidden", "dropout", "epochs") if hasattr(model, k)}
+    again = type(model).from_state(options, model.state(), training).predict(test, (given,), predicted)
+    np.testing.assert_array_equal(again.mean, shown.mean)
+
+
+def test_smoothed_fa_infers_scikit_learns_latents(halves):
+    training, test = halves
+    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
+    mean, variance = model.latents(test, ("spikes",))
+    smooth = [model._smooth(np.sqrt(t.values["spikes"])).reshape(-1, 18) for t in (training, test)]
+    peer = FactorAnalysis(3, svd_method="lapack").fit(smooth[0])
+    np.testing.assert_allclose(mean.reshape(-1, 3), peer.transform(smooth[1]), atol=1e-6)
+    assert (variance > 0).all()
+    assert (variance < 1).all()
+
+
+def test_co_smoothing_does_not_see_the_hidden_channels(halves):
+    training, test = halves
+    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
+    hidden = np.arange(18) < 5
+    changed = test.hide({})
+    changed.values["spikes"][..., hidden] += 7
+    one = model.predict(test.hide({"spikes": hidden}), ("spikes",), "spikes").mean
+    other = model.predict(changed.hide({"spikes": hidden}), ("spikes",), "spikes").mean
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="knows only"):
+        model.predict(test, ("emg",), "spikes")

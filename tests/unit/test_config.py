@@ -1,0 +1,100 @@
+"""The config: what is right is read, what is wrong is said in a sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colatent.config import load_config, load_sessions, parse_config
+from colatent.errors import InputError
+from colatent.reference import json_schema, with_reference
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_of_the_project_is_valid(path):
+    config = load_config(path)
+    assert config.modalities
+    assert parse_config(config.model_dump(mode="json"), "again") == config
+
+
+def test_the_schema_and_the_table_of_keys_are_up_to_date():
+    hint = "run `make reference`"
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), hint
+    manual = (ROOT / "config/README.md").read_text()
+    assert manual == with_reference(manual), hint
+
+
+DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"modalitys": {}}, "unknown key 'modalitys'; did you mean 'modalities'?"),
+        ({"device": "tpu"}, "device = 'tpu': input should be 'cpu', 'cuda' or 'auto'"),
+        ({"alignment": {"window": 10.0, "bin_width": 0.1}}, "the key 'alignment.gap' is missing"),
+        ({"alignment": {"intervals": "trials", "bin_widht": 0.1, "bin_width": 0.1}}, "did you mean 'bin_width'"),
+        ({"modalities": {"my spikes": {"kind": "spikes"}}}, "must be letters, digits and underscores"),
+        ({"modalities": {"spikes": {"kind": "spiks"}}}, "modalities.spikes"),
+        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes+legs": 2}}}},
+         "models.m.latents.spikes+legs names the unknown modality 'legs'; known: spikes, emg, pose"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 0}}}}, "models.m.latents.spikes = 0"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 2, "emg": 2}}}}, "must name one modality"),
+        ({"models": {"m": {"kind": "ridge-lags", "lags": 10}}}, "must be odd"),
+        ({"heldout": {"channels": {"legs": 0.2}}}, "heldout.channels names the unknown modality 'legs'"),
+        ({"heldout": {"folds": 1}}, "heldout.folds = 1"),
+        ({"heldout": {"seeds": []}}, "heldout.seeds"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_named_in_one_line(change, sentence):
+    with pytest.raises(InputError) as error:
+        parse_config(DEMO | change, "my.yaml")
+    lines = str(error.value).splitlines()
+    assert any(sentence in line for line in lines), lines
+    assert all(line.startswith("my.yaml: ") for line in lines)
+
+
+def test_files_that_are_no_config(tmp_path):
+    with pytest.raises(InputError, match="there is no such config file"):
+        load_config(tmp_path / "none.yaml")
+    for content in ("a: [", "just text", ""):
+        (tmp_path / "c.yaml").write_text(content)
+        with pytest.raises(InputError, match=r"c\.yaml"):
+            load_config(tmp_path / "c.yaml")
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "sessions.tsv"
+    path.write_text(text)
+    return path
+
+
+def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_DATA", str(tmp_path / "data"))
+    rows = "session\tnwb\tanimal\na\tx.nwb\tA1\nb\t../y.nwb\t\nc\t${SOME_DATA}/z.nwb\t\n"
+    sessions = load_sessions(table(tmp_path, rows))
+    assert sessions["a"].nwb == tmp_path / "x.nwb"
+    assert sessions["a"].metadata == {"animal": "A1"}
+    assert sessions["b"].nwb == tmp_path.parent / "y.nwb"
+    assert sessions["c"].nwb == tmp_path / "data/z.nwb"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_DATA", "here")
+    assert load_sessions(tmp_path / "sessions.tsv")["c"].nwb == Path("here/z.nwb")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("session\tpath\na\tb\n", "the column 'nwb' is missing"),
+        ("session\tnwb\n", "holds no session"),
+        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' stands there twice"),
+        ("session\tnwb\n../a\tx\n", "must be letters, digits"),
+        ("session\tnwb\na\t$NOT_SET_ANYWHERE/x\n", "environment variable NOT_SET_ANYWHERE"),
+    ],
+)
+def test_a_wrong_table_of_sessions_is_named(tmp_path, rows, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_sessions(table(tmp_path, rows))

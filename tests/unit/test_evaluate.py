@@ -1,0 +1,97 @@
+"""The accounting of what a model saw: the worst bug would be here."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from colatent.predictive import Predictive
+from colatent.scoring.evaluate import answer, evaluate, tasks
+from colatent.scoring.recovery import latent_recovery
+from colatent.trials import Trials
+
+
+class Spy:
+    """A latent model that remembers what it was shown."""
+
+    latent_groups = ("spikes+emg",)
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[tuple[str, ...], str, Trials]] = []
+
+    def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
+        self.shown.append((given, predicted, trials))
+        shape = (1, *trials.values[predicted].shape)
+        return (
+            Predictive("poisson", np.full(shape, 0.3))
+            if trials.kinds[predicted] == "spikes"
+            else Predictive("gaussian", np.zeros(shape), np.ones(1))
+        )
+
+
+HIDDEN = {"spikes": np.arange(18) < 5}
+
+
+def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulated_trials):
+    spy: Any = Spy()
+    for task in tasks(spy, ("spikes", "emg"), HIDDEN):
+        _, scored = answer(spy, task, simulated_trials, HIDDEN)
+        given, predicted, shown = spy.shown[-1]
+        assert given == task.given
+        for m in ("spikes", "emg"):
+            if m not in given:
+                assert not shown.observed[m].any()
+                assert (shown.values[m] == 0).all()
+        if task.heldout == "channels":
+            assert not shown.observed["spikes"][..., HIDDEN["spikes"]].any()
+            assert (shown.values["spikes"][..., HIDDEN["spikes"]] == 0).all()
+            assert shown.observed["spikes"][..., ~HIDDEN["spikes"]].all()
+            assert not scored[..., ~HIDDEN["spikes"]].any()
+        else:
+            assert (task.heldout == "modality") == (predicted not in given)
+            np.testing.assert_array_equal(scored, simulated_trials.observed[predicted])
+
+
+def test_every_question_is_scored_on_every_channel(simulated_trials):
+    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 24))
+    spy: Any = Spy()
+    scores = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
+    questions = scores.groupby(["heldout", "given", "predicted"])
+    assert set(questions.groups) == {
+        ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
+        ("channels", "spikes", "spikes"), ("channels", "spikes+emg", "spikes"),
+        ("trials", "emg", "emg"), ("trials", "spikes+emg", "emg"), ("modality", "spikes", "emg"),
+    }  # fmt: skip
+    for (heldout, _, predicted), rows in questions:
+        n_channels = 5 if heldout == "channels" else len(test.channels[predicted])
+        for metric, one in rows.groupby("metric"):
+            assert len(one) == n_channels + 1, metric
+            assert one.query("channel == 'pooled'")["n"].item() > 0
+    spikes = set(scores.query("predicted == 'spikes'")["metric"])
+    assert spikes == {"bits_per_spike", "psth_r2", "log_density", "coverage_50", "coverage_95"}
+    emg = set(scores.query("predicted == 'emg'")["metric"])
+    assert emg == {"r2", "nrmse", "log_density", "coverage_50", "coverage_95"}
+
+
+def test_hiding_leaves_the_original_untouched(simulated_trials):
+    before = simulated_trials.values["spikes"].copy()
+    simulated_trials.hide(HIDDEN).only(("emg",))
+    np.testing.assert_array_equal(simulated_trials.values["spikes"], before)
+
+
+def test_latents_are_aligned_on_training_trials_only():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(30, 10, 2))
+    mixing = np.array([[2.0, 1.0], [-1.0, 0.5]])
+    inferred = np.concatenate([truth[..., :1] * 3 + 1, rng.normal(size=(30, 10, 1))], axis=-1)
+    training, test = np.arange(30) < 20, np.arange(30) >= 22
+    seen = np.ones_like(truth, dtype=bool)
+    groups = ("a+b", "a")
+    rows = latent_recovery(inferred, groups, truth, seen, groups, training, test)
+    assert rows[0]["r2"] == pytest.approx(1.0)
+    assert rows[1]["r2"] < 0.1  # its own group holds noise; the other group's latent must not help
+    both = latent_recovery(truth @ mixing, ("a", "a"), truth, seen, ("a", "a"), training, test)
+    assert all(r["r2"] == pytest.approx(1.0) for r in both)
+    spoiled = inferred.copy()
+    spoiled[~training] *= -1  # an alignment that looked at the test trials would not notice
+    assert latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"] < 0
