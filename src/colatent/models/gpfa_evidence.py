@@ -23,6 +23,7 @@ from colatent.models.gpfa_solvers import (
     DenseSolver,
     Solver,
     operations,
+    to_bins,
     to_coefficients,
 )
 
@@ -56,6 +57,10 @@ class Prior:
     kernel: str
     tolerance: float
 
+    def extension(self, longest_time_scale: float) -> int:
+        """Return the bins after which latents are uncorrelated, up to the tolerance."""
+        return math.ceil(gp.reach(self.kernel, self.tolerance) * longest_time_scale)
+
     def n_circle(self, n_bins: int, longest_time_scale: float) -> int:
         """Return the bins of a circle for trials of ``n_bins``."""
         return gp.circle_bins(n_bins, longest_time_scale, self.kernel, self.tolerance)
@@ -81,6 +86,7 @@ class Block:
 
     Attributes:
         trial: indices of the trials, in the order of the block.
+        n_bins: bins up to which the circle represents the latents.
         n_circle: bins in the circle.
         solver: dense or circulant, whichever needs fewer operations.
     """
@@ -92,11 +98,15 @@ class Block:
         prior: Prior,
         time_scale: np.ndarray,
         longest: float,
+        n_wanted: int,
         device: torch.device,
     ):
         self.prior = prior
         self.trial = np.concatenate([p.trial for p in patterns])
-        self.n_circle = prior.n_circle(max(1, patterns[0].n_bins), longest)
+        # past the reach of the last observation the posterior is the prior
+        n_reached = patterns[0].n_bins + prior.extension(longest)
+        self.n_bins = max(1, patterns[0].n_bins, min(n_wanted, n_reached))
+        self.n_circle = prior.n_circle(self.n_bins, longest)
         self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
 
         n_bins = patterns[0].n_bins
@@ -107,8 +117,9 @@ class Block:
             values = torch.as_tensor(data.value[trial, :n_bins], device=device)
             self.observation[:, i] = to_coefficients(values, self.n_circle)
         first = np.array([p.trial[0] for p in patterns])
-        mask = data.observed[first, :n_bins].transpose(1, 0, 2).astype(float)
-        self.mask = to_coefficients(torch.as_tensor(mask, device=device), self.n_circle)
+        observed = data.observed[first, :n_bins].transpose(1, 0, 2).astype(float)
+        self.observed = torch.as_tensor(observed, device=device)  # (T, pattern, p)
+        self.mask = to_coefficients(self.observed, self.n_circle)
         sizes = [len(p.trial) for p in patterns]
         self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(
             torch.as_tensor(sizes, device=device)
@@ -136,6 +147,25 @@ class Block:
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         h = self.natural(parameters, variances.shape[1])
         return self.solver.mean(h, self.precision(parameters), variances)
+
+    def bin_covariance(self, parameters: Parameters, n_bins: int) -> Tensor:
+        """Return the latents' posterior covariance in the first bins (N, n_bins, q, q)."""
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        bins = torch.arange(n_bins, device=variances.device)
+        return self.solver.bin_covariance(self.precision(parameters), variances, bins)[self.pattern]
+
+    def sample(self, parameters: Parameters, generator: torch.Generator) -> Tensor:
+        """Return one sample of the coefficients' posterior (F, N, q), by Matheron's rule."""
+        loading = parameters.loading
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        like = {"generator": generator, "dtype": loading.dtype, "device": loading.device}
+        n_coef, n_trials = variances.shape[1], len(self.trial)
+        prior = torch.randn(n_coef, n_trials, loading.shape[1], **like) * variances.T.sqrt()[:, None]
+        simulated = to_bins(prior, self.n_circle)[: self.observed.shape[0]] @ loading.T
+        simulated += torch.randn(simulated.shape, **like)
+        simulated *= self.observed[:, self.pattern]
+        h = self.natural(parameters, n_coef) - to_coefficients(simulated, self.n_circle)[:n_coef] @ loading
+        return prior + self.solver.mean(h, self.precision(parameters), variances)
 
     def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
         """Return the negative log marginal likelihood (nats) and its gradient."""
@@ -179,17 +209,26 @@ def choose_solver(
 
 
 def make_blocks(
-    data: Observations, prior: Prior, time_scale: np.ndarray, longest: float, device: torch.device
+    data: Observations,
+    prior: Prior,
+    time_scale: np.ndarray,
+    longest: float,
+    device: torch.device,
+    n_wanted: np.ndarray | None = None,
 ) -> list[Block]:
     """Return the blocks of all trials, for latents with time scales (bins) up to ``longest``.
 
     Lengths within a chain spread by no more than the circle's extension, because the circulant
-    solver's cost grows with the cube of both together.
+    solver's cost grows with the cube of both together. ``n_wanted`` is the number of bins of each
+    trial in which the posterior is wanted, by default those with observations.
     """
-    patterns = find_patterns(data.observed)
-    extension = gp.reach(prior.kernel, prior.tolerance) * longest
-    chains = chain_patterns(patterns, extension)
-    return [Block(data, chain, prior, time_scale, longest, device) for chain in chains]
+    wanted = np.zeros(len(data.value), dtype=int) if n_wanted is None else n_wanted
+    chains = chain_patterns(find_patterns(data.observed), prior.extension(longest))
+    blocks = []
+    for chain in chains:
+        n_bins = int(max(wanted[p.trial].max() for p in chain))
+        blocks.append(Block(data, chain, prior, time_scale, longest, n_bins, device))
+    return blocks
 
 
 def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Parameters]:

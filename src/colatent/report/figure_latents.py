@@ -162,8 +162,8 @@ def _caption(results: SessionResults, model: str, given: str) -> str:
 def _sentences(results: SessionResults, model: str, given: str) -> Iterator[str]:
     word = results.trial_word
     yield (
-        f"Latents of {model}, inferred given {given or 'its modality'}: posterior means with 95 % bands, in units "
-        "of the prior’s standard deviation; sign and order have no meaning."
+        f"Latents of {model}, inferred given {given or 'its modality'}: posterior means with 95 % bands, in "
+        "units of the prior’s standard deviation; sign and order have no meaning."
     )
     yield (
         f"All {word}s shown are test {word}s of fold {results.shown_fold} (seed {results.shown_seed}): no "
@@ -172,9 +172,7 @@ def _sentences(results: SessionResults, model: str, given: str) -> Iterator[str]
     if results.continuous:
         yield "One column for each example window; its start in the recording stands above."
         return
-    yield (
-        "Bands of averages are the posterior’s uncertainty of the average, not the spread between trials."
-    )
+    yield ("Bands of averages are the posterior’s uncertainty of the average, not the spread between trials.")
     condition = results.condition
     n = len(np.unique(condition)) if condition is not None else 1
     if n > len(CONDITION_COLOURS):

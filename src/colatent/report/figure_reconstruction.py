@@ -33,7 +33,7 @@ BAND_50, BAND_95 = "#8CBFE0", "#D3E6F3"
 class ShownChannel(NamedTuple):
     """A channel of the figure: its place, its name, and why it was chosen."""
 
-    index: int
+    place: int
     name: str
     rank: str
 
@@ -60,7 +60,7 @@ def reconstruction_figure(results: SessionResults, heldout: str, predicted: str)
         for row, (model, data) in zip(grid, models.items(), strict=True):
             scores = _channel_values(results, model, data, modality.main_metric)
             for axes, channel in zip(row, channels, strict=True):
-                _draw_trials(axes, results, data.isel(trial=trials), channel.index, modality)
+                _draw_trials(axes, results, data.isel(trial=trials), channel.place, modality)
                 _write_score(axes, modality.main_metric, scores.get(channel.name, np.nan))
             row[0].set_ylabel(_row_label(model, data), rotation=0, ha="right", va="center", labelpad=10)
         for axes, channel in zip(grid[0], channels, strict=True):
@@ -107,7 +107,7 @@ def choose_trials(results: SessionResults, data: xr.Dataset) -> list[int]:
     seen = np.flatnonzero(data["observed"].values.any(axis=(1, 2)))
     index = data["trial"].values[seen]
     if results.condition is not None:
-        seen = seen[np.argsort(results.condition[index], kind="stable")]
+        seen = seen[np.argsort(np.asarray(results.condition)[index], kind="stable")]
     wanted = 3 if len(results.time) <= LONG else 2
     return [int(i) for i in seen[spread(len(seen), wanted)]]
 
@@ -227,15 +227,15 @@ def _caption(
     word = results.trial_word
     seen = {
         "trials": f"Each model was given, of these {word}s, what stands beside its row",
-        "channels": f"Each model was given what stands beside its row, except the hidden channels of {predicted}, "
-        "which alone are shown",
+        "channels": "Each model was given what stands beside its row, except the hidden channels of "
+        f"{predicted}, which alone are shown",
         "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
     }[heldout]
     chosen = ", ".join(c.rank for c in channels)
     metric = METRICS[results.modalities[predicted].main_metric]
     return (
-        f"{predicted}, {HELDOUT[heldout]}: {n_trials} example test {word}s of fold {results.shown_fold} (seed "
-        f"{results.shown_seed}), side by side. {seen}; no parameter was fitted to them. Channels: {chosen} by "
-        f"{metric} of {reference} over all test {word}s of this fold; the number in a panel is the channel’s {metric} "
-        "there."
+        f"{predicted}, {HELDOUT[heldout]}: {n_trials} example test {word}s of fold {results.shown_fold} "
+        f"(seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to them. Channels: "
+        f"{chosen} by {metric} of {reference} over all test {word}s of this fold; the number in a panel is "
+        f"the channel’s {metric} there."
     )

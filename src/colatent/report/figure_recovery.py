@@ -34,7 +34,11 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
     with style():
         figure = new_figure(0.75 * len(latents) + 1.2)
         grid = figure.subplots(
-            len(latents), 2 if traces else 1, squeeze=False, sharex="col", width_ratios=[1, 2][: 1 + bool(traces)]
+            len(latents),
+            2 if traces else 1,
+            squeeze=False,
+            sharex="col",
+            width_ratios=[1, 2] if traces else [1],
         )
         models = list(dict.fromkeys(table["model"]))
         for k, (row, (latent, group)) in enumerate(zip(grid, latents, strict=True)):
@@ -57,11 +61,11 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
 
 def _caption(results: SessionResults) -> str:
     return (
-        "Recovery of the simulation’s true latents. Left: R² of each true latent in test trials, small dots are folds "
-        "and seeds, the large one is their mean; the affine map from the inferred latents of the same group (of all, "
-        "for a model without that group) was fitted on training trials only. Right: true latents (black) and aligned "
-        f"posterior means of {results.main_model} (blue) in test trials of fold {results.shown_fold} (seed "
-        f"{results.shown_seed}), in units of the simulation."
+        "Recovery of the simulation’s true latents. Left: R² of each true latent in test trials, small dots "
+        "are folds and seeds, the large one is their mean; the affine map from the inferred latents of the "
+        "same group (of all, for a model without that group) was fitted on training trials only. Right: true "
+        f"latents (black) and aligned posterior means of {results.main_model} (blue) in test trials of fold "
+        f"{results.shown_fold} (seed {results.shown_seed}), in units of the simulation."
     )
 
 

@@ -32,9 +32,10 @@ def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure 
             axes.set_visible(False)
         png = to_png(figure)
     caption = (
-        "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its bar is "
-        f"mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held out stands above "
-        "each panel, what inference was given beside each row. The axis may cut off folds far below zero."
+        "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its "
+        f"bar is mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held "
+        "out stands above each panel, what inference was given beside each row. The axis may cut off folds "
+        "far below zero."
     )
     return ReportFigure(f"{results.name}_scores", png, caption, "Scores of models and baselines by fold")
 
@@ -112,10 +113,11 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
             row[0].set_ylabel("given to inference")
         png = to_png(figure)
     caption = (
-        f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for continuous "
-        "modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted modality was itself "
-        f"among the given); all others are cross-predictions, which saw nothing of it in the test {results.trial_word}s. "
-        "Colour: the score as a share of the column’s best over all models, white at 0 and below."
+        f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for "
+        "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
+        "modality was itself among the given); all others are cross-predictions, which saw nothing of it in "
+        f"the test {results.trial_word}s. Colour: the score as a share of the column’s best over all models, "
+        "white at 0 and below."
     )
     return ReportFigure(f"{results.name}_matrix", png, caption, "Scores by given and predicted modality")
 

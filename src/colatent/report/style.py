@@ -64,7 +64,7 @@ class ReportFigure:
 
 def style() -> Any:
     """Return a context in which figures look like those of the report."""
-    return matplotlib.rc_context(SETTINGS)
+    return matplotlib.rc_context(SETTINGS)  # type: ignore[arg-type]
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:

@@ -180,7 +180,8 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
         "modality": f"{block.predicted} predicted from {row.given}",
     }
     details = {
-        "trials": f"held out: {word}s; inference saw {row.given} of the test {word}s, so {block.predicted} too",
+        "trials": f"held out: {word}s; inference saw {row.given} of the test {word}s, so {block.predicted} "
+        "too",
         "channels": f"held out: {word}s, and in them the scored channels; inference saw all others",
         "modality": f"held out: {word}s, and in them all of {block.predicted}",
     }
@@ -195,11 +196,10 @@ def _recovery_headlines(results: SessionResults) -> list[Headline]:
     table = results.recovery[results.recovery["model"] == results.main_model]
     if table.empty:
         return []
-    by_latent = table.groupby(["fold", "group", "latent"])["r2"].mean()
-    worst = by_latent.groupby(["group", "latent"]).mean().idxmin()
-    fold = by_latent.xs(worst, level=("group", "latent")).to_numpy(dtype=float)
+    latents = {key: rows.groupby("fold")["r2"].mean() for key, rows in table.groupby(["group", "latent"])}
+    (group, _), fold = min(latents.items(), key=lambda item: item[1].mean())
     detail = (
         f"held out: {results.trial_word}s; the least well recovered of the simulation’s true latents "
-        f"({worst[0]}), aligned on the training {results.trial_word}s"
+        f"({group}), aligned on the training {results.trial_word}s"
     )
-    return [Headline(summarise(fold), "R²", "worst true latent", detail)]
+    return [Headline(summarise(fold.to_numpy(dtype=float)), "R²", "worst true latent", detail)]

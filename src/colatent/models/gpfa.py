@@ -1,0 +1,339 @@
+"""Gaussian-process factor analysis with Gaussian observations, fitted exactly.
+
+Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-635,
+doi 10.1152/jn.90941.2008.
+"""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from colatent import gp
+from colatent.models.gpfa_data import Observations, TrialsLike, as_observations
+from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, make_blocks
+from colatent.models.gpfa_fit import FitOptions, initial_parameters, maximize, standardize
+from colatent.models.gpfa_solvers import to_bins
+
+Array = NDArray[np.float64]
+
+# The optimum moves by far less than its standard error when a fit uses this tolerance.
+_FIT_TOLERANCE = 1e-5
+
+
+class Posterior(NamedTuple):
+    """Posterior of the latents.
+
+    Attributes:
+        mean: (trial, time, latent).
+        variance: (trial, time, latent).
+    """
+
+    mean: Array
+    variance: Array
+
+
+class Prediction(NamedTuple):
+    """Predictive distribution of observations, a Gaussian per bin and channel.
+
+    Attributes:
+        mean: (trial, time, channel).
+        variance: (trial, time, channel), the noise included.
+    """
+
+    mean: Array
+    variance: Array
+
+
+class GPFA:
+    """y_t = C z_t + d + e_t,  e_t ~ N(0, diag R),  z_k ~ GP(0, kernel with time scale tau_k).
+
+    Latents have unit prior variance. They come in the order of the variance they explain in units
+    of the noise, largest first, and with a sign that makes each one's largest loading positive.
+
+    Example:
+        >>> model = GPFA(n_latents=3, bin_width=0.02).fit(np.sqrt(counts))
+        >>> latents = model.transform(np.sqrt(counts))       # (trial, time, latent)
+
+    Trials are an array (trial, time, channel), a list of arrays (time, channel) of any lengths, or
+    a DataArray with the dims trial, time and channel. NaN means missing: whole bins or single
+    channels, in any pattern. Missing values are marginalised exactly.
+
+    Args:
+        n_latents: number of latents.
+        bin_width: seconds.
+        kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
+        time_scale_bounds: shortest and longest time scale in seconds; by default one bin and the
+            longest trial.
+        noise_floor: smallest noise variance of a channel, as a share of the channel's variance.
+        max_iterations: of the optimiser.
+        convergence: relative improvement of the log likelihood at which a fit stops.
+        tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
+            variance are dropped, correlations below it neglected.
+        device: of torch, such as "cpu" or "cuda".
+
+    Attributes:
+        loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
+        time_scale_: seconds (latent,).
+        history_: one row per iteration: iteration, log_likelihood (nats per bin).
+        converged_: whether the fit ended before ``max_iterations``.
+    """
+
+    loading_: Array
+    offset_: Array
+    noise_variance_: Array
+    time_scale_: Array
+    history_: list[dict[str, float]]
+    converged_: bool
+
+    def __init__(
+        self,
+        n_latents: int = 8,
+        bin_width: float = 0.02,
+        kernel: str = "squared-exponential",
+        *,
+        time_scale_bounds: tuple[float, float] | None = None,
+        noise_floor: float = 1e-3,
+        max_iterations: int = 200,
+        convergence: float = 1e-7,
+        tolerance: float = 1e-8,
+        device: str = "cpu",
+    ):
+        if n_latents < 1 or bin_width <= 0:
+            raise ValueError("n_latents and bin_width must be positive")
+        if kernel not in gp.KERNELS:
+            raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
+        self.n_latents = n_latents
+        self.bin_width = bin_width
+        self.kernel = kernel
+        self.time_scale_bounds = time_scale_bounds
+        self.noise_floor = noise_floor
+        self.max_iterations = max_iterations
+        self.convergence = convergence
+        self.tolerance = tolerance
+        self.device = torch.device(device)
+
+    def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
+        """Maximise the exact log marginal likelihood.
+
+        Args:
+            trials: training trials.
+            progress: called with one line of text per iteration.
+
+        Raises:
+            ValueError: trials of a wrong shape, nothing observed, or fewer channels than latents.
+        """
+        data = as_observations(trials)
+        n_channels = data.value.shape[2]
+        if n_channels < self.n_latents:
+            raise ValueError(f"{self.n_latents} latents need at least as many channels, not {n_channels}")
+        if not data.observed.any():
+            raise ValueError("the trials hold no observation")
+        options = self._fit_options(data)
+        data, mean, scale = standardize(data)
+        self.history_ = []
+
+        def report(iteration: int, log_likelihood: float) -> None:
+            log_likelihood -= np.log(scale).mean() * n_channels
+            self.history_.append({"iteration": iteration, "log_likelihood": log_likelihood})
+            if progress is not None:
+                progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
+
+        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE))
+        start = initial_parameters(data, self.n_latents, self.kernel, options)
+        fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
+        loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
+
+        order = np.argsort(-(loading**2).sum(0), kind="stable")
+        loading = loading[:, order]
+        largest = np.abs(loading).argmax(axis=0)
+        loading = loading * np.where(loading[largest, np.arange(self.n_latents)] < 0, -1.0, 1.0)
+        self.loading_ = loading * (np.exp(log_noise / 2) * scale)[:, None]
+        self.noise_variance_ = np.exp(log_noise) * scale**2
+        self.offset_ = mean + scale * offset
+        self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
+        return self
+
+    def _fit_options(self, data: Observations) -> FitOptions:
+        if self.time_scale_bounds is None:
+            bounds = (1.0, max(2.0, float(data.length.max())))
+        else:
+            shortest, longest = (b / self.bin_width for b in self.time_scale_bounds)
+            bounds = (shortest, longest)
+        if not 0 < bounds[0] < bounds[1]:
+            raise ValueError("time_scale_bounds must be positive and increasing")
+        return FitOptions(self.noise_floor, bounds, self.max_iterations, self.convergence)
+
+    def transform(self, trials: TrialsLike, orthonormal: bool = False) -> Array | list[Array]:
+        """Return the posterior means of the latents, (trial, time, latent).
+
+        NaN past the end of a trial; a list for a list.
+
+        Args:
+            trials: trials, those of the fit or others.
+            orthonormal: return the latents of ``orthonormal_loading``.
+        """
+        data = self._check(trials)
+        mean = self._mean(data)
+        return data.unpad(mean @ self._rotation().T if orthonormal else mean)
+
+    def fit_transform(
+        self, trials: TrialsLike, progress: Callable[[str], None] | None = None
+    ) -> Array | list[Array]:
+        """Fit, and return the posterior means of the latents."""
+        return self.fit(trials, progress).transform(trials)
+
+    def posterior(self, trials: TrialsLike) -> Posterior:
+        """Return mean and variance of the latents in every bin of the padded trials."""
+        mean, covariance = self._mean_and_covariance(self._check(trials))
+        return Posterior(mean, covariance.diagonal(axis1=2, axis2=3).copy())
+
+    def predict(self, trials: TrialsLike) -> Prediction:
+        """Return the predictive mean and variance of every channel, missing ones included.
+
+        Co-smoothing: set the held-out channels to NaN, and read their prediction.
+        """
+        mean, covariance = self._mean_and_covariance(self._check(trials))
+        variance = ((self.loading_ @ covariance) * self.loading_).sum(-1)
+        return Prediction(mean @ self.loading_.T + self.offset_, variance + self.noise_variance_)
+
+    def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
+        """Return samples of the latents' joint posterior, (sample, trial, time, latent).
+
+        By Matheron's rule: a sample of the prior, plus the posterior mean given the difference
+        between the data and data simulated from that sample.
+        """
+        data = self._check(trials)
+        rng = torch.Generator(device=self.device).manual_seed(seed)
+        blocks, parameters = self._blocks(data)
+        shape = (n_samples, len(data.value), data.value.shape[1], self.n_latents)
+        samples = np.random.default_rng(seed).standard_normal(shape)  # beyond the reach of data
+        for block in blocks:
+            n_bins = min(block.n_bins, shape[2])
+            for sample in samples:
+                coefficients = block.sample(parameters, rng)
+                z = to_bins(coefficients, block.n_circle)[:n_bins].transpose(0, 1)
+                sample[block.trial, :n_bins] = z.cpu().numpy()
+        return samples
+
+    def log_marginal_likelihood(self, trials: TrialsLike) -> float:
+        """Return log p(observed values) over all trials (nats)."""
+        blocks, parameters = self._blocks(self._check(trials))
+        return -evaluate(blocks, parameters)[0]
+
+    @property
+    def orthonormal_loading_(self) -> Array:
+        """Orthonormal directions of the channels (channel, latent), by variance (Yu et al., eq 13)."""
+        return self._svd()[0]
+
+    @property
+    def variance_explained_(self) -> Array:
+        """Share of each channel's variance that each orthonormal latent explains (channel, latent)."""
+        left, singular, _ = self._svd()
+        signal = (left * singular) ** 2
+        return signal / (signal.sum(1) + self.noise_variance_)[:, None]
+
+    def _svd(self) -> tuple[Array, Array, Array]:
+        left, singular, right = np.linalg.svd(self.loading_, full_matrices=False)
+        sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
+        return left * sign, singular, right * sign[:, None]
+
+    def _rotation(self) -> Array:
+        _, singular, right = self._svd()
+        return singular[:, None] * right
+
+    def _check(self, trials: TrialsLike) -> Observations:
+        if not hasattr(self, "loading_"):
+            raise ValueError("the model is not fitted; call fit first")
+        data = as_observations(trials)
+        if data.value.shape[2] != len(self.loading_):
+            raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
+        return data
+
+    def _blocks(self, data: Observations) -> tuple[list[Block], Parameters]:
+        """Blocks of the data less their offset, and the parameters that go with them."""
+        value = data.value - self.offset_
+        if not data.observed.all():
+            value *= data.observed
+        time_scale = self.time_scale_ / self.bin_width
+        wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
+        blocks = make_blocks(
+            Observations(value, data.observed, data.length),
+            Prior(self.kernel, self.tolerance),
+            time_scale,
+            float(time_scale.max()),
+            self.device,
+            wanted,
+        )
+        sigma = np.sqrt(self.noise_variance_)
+        arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), np.zeros_like(sigma), np.log(time_scale)
+        return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
+
+    def _mean(self, data: Observations) -> Array:
+        blocks, parameters = self._blocks(data)
+        mean = np.zeros((*data.value.shape[:2], self.n_latents))
+        for block in blocks:
+            _put_mean(mean, block, parameters)
+        return mean
+
+    def _mean_and_covariance(self, data: Observations) -> tuple[Array, Array]:
+        """Posterior means, and covariances between the latents in each bin (trial, time, q, q)."""
+        blocks, parameters = self._blocks(data)
+        n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
+        mean = np.zeros((n_trials, n_bins, q))
+        covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
+        for block in blocks:
+            _put_mean(mean, block, parameters)
+            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins))
+            covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
+        return mean, covariance
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a fit consists of, as plain arrays."""
+        return {
+            "loading": self.loading_,
+            "offset": self.offset_,
+            "noise_variance": self.noise_variance_,
+            "time_scale": self.time_scale_,
+            "bin_width": np.array(self.bin_width),
+            "tolerance": np.array(self.tolerance),
+            "kernel": np.array(gp.KERNELS.index(self.kernel)),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
+        """Rebuild a fitted model from ``state()``."""
+        loading = np.asarray(state["loading"], dtype=float)
+        model = cls(
+            n_latents=loading.shape[1],
+            bin_width=float(state["bin_width"]),
+            kernel=gp.KERNELS[int(state["kernel"])],
+            tolerance=float(state["tolerance"]),
+            device=device,
+        )
+        model.loading_ = loading
+        model.offset_ = np.asarray(state["offset"], dtype=float)
+        model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
+        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
+        model.history_ = []
+        return model
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit as an npz file (arrays only, no code)."""
+        with open(path, "wb") as file:
+            np.savez(file, allow_pickle=False, **self.state())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
+        """Read a file of ``save``."""
+        with np.load(path, allow_pickle=False) as state:
+            return cls.from_state(dict(state), device)
+
+
+def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:
+    n_bins = min(block.n_bins, mean.shape[1])
+    z = to_bins(block.posterior_mean(parameters), block.n_circle)[:n_bins]
+    mean[block.trial, :n_bins] = z.transpose(0, 1).cpu().numpy()

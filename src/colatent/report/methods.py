@@ -1,0 +1,120 @@
+"""The methods text of a session: what was fitted, with which objective, and what every number means."""
+
+from colatent.config import GPFAModel, LagRegression, MMGPVAEModel, SmoothedFA
+from colatent.report.results import SessionResults
+from colatent.report.words import KINDS, count
+
+METRIC_TEXT = {
+    "bits_per_spike": "(NLL of the null − NLL of the model) / (number of spikes · ln 2), both Poisson, "
+    "summed over the scored bins; the null is each unit’s mean over these bins, which favours it slightly "
+    "(Pei et al. 2021, Neural Latents Benchmark). 0: no better than the mean.",
+    "r2": "1 − SSE/SST about the mean over the scored bins. Pooled: SSE and SST summed over channels in "
+    "units of each channel’s s.d. in the training trials.",
+    "psth_r2": "R² of the predicted mean over test trials of each condition, over conditions and time.",
+    "nrmse": "root-mean-square error over the channel’s s.d. in the training trials.",
+    "log_density": "mean log predictive density, nats per scored bin and channel, in the modality’s own "
+    "unit: comparable between models of one modality only.",
+    "coverage_50": "share of observations inside the central 50 % predictive interval; 0.5 if calibrated. A "
+    "count counts with the share of its probability that lies inside (non-randomised PIT, Czado et al. "
+    "2009).",
+    "coverage_95": "the same for the 95 % interval; 0.95 if calibrated.",
+}
+
+
+def model_texts(results: SessionResults) -> list[tuple[str, str]]:
+    """Return name and one-paragraph description of every model."""
+    return [(name, _describe(results, name)) for name in results.config.models]
+
+
+def _describe(results: SessionResults, name: str) -> str:
+    model = results.config.models[name]
+    head = KINDS.get(model.kind, model.kind)
+    head = head[0].upper() + head[1:]
+    if isinstance(model, MMGPVAEModel):
+        return f"{head} ({_latents(model.latents)}; {model.kernel} prior). {_objective(model)}"
+    if isinstance(model, GPFAModel):
+        default = "gaussian-sqrt" if results.modalities[model.modality].kind == "spikes" else "gaussian"
+        likelihood = model.likelihood.get(model.modality, default)
+        what = "square-rooted counts" if likelihood == "gaussian-sqrt" else "values"
+        return (
+            f"{head} ({_latents(model.latents)}; {model.kernel} prior), Gaussian on {what}. Objective: the "
+            f"exact log marginal likelihood. {_readout(results, model.modality)}"
+        )
+    if isinstance(model, SmoothedFA):
+        return (
+            f"{head} ({_latents(model.latents)}), observations smoothed by a Gaussian of s.d. "
+            f"{model.smoothing:g} s. {_readout(results, model.modality)}"
+        )
+    if isinstance(model, LagRegression):
+        return (
+            f"{head}: every modality from every set of the others at {model.lags} lags of one bin, centred. "
+            "Hyper-parameters were chosen inside the training trials."
+        )
+    if results.continuous:
+        return f"{head}: each channel’s mean over all bins of the training windows."
+    return f"{head}: each channel’s mean time course over the training trials of the trial’s condition."
+
+
+def _latents(latents: dict[str, int]) -> str:
+    return ", ".join(f"{count(n, 'latent')} of {group}" for group, n in latents.items())
+
+
+def _objective(model: MMGPVAEModel) -> str:
+    if model.cross_weight == 0:
+        objective = "Objective: the ELBO."
+    else:
+        objective = (
+            f"Objective: ELBO + {model.cross_weight:g} × cross-modal prediction, the expected log density of "
+            "each modality when inference is given only the others; it makes shared latents predictive and "
+            "is no bound on the likelihood."
+        )
+    dropout = ""
+    if model.channel_dropout:
+        dropout = (
+            f" In half of the batches {100 * model.channel_dropout:g} % of the channels were hidden from the "
+            "encoder."
+        )
+    return objective + dropout
+
+
+def _readout(results: SessionResults, modality: str) -> str:
+    kind = "Poisson" if results.modalities[modality].kind == "spikes" else "linear"
+    return (
+        f"Predictions are read out of its latents by a {kind} regression for each channel, fitted on the "
+        "training trials with the latents inferred as in the test trials (for hidden channels: from the "
+        "others alone). They use the posterior mean, so their intervals leave out the latents’ own "
+        "uncertainty."
+    )
+
+
+def transform_texts(results: SessionResults) -> list[str]:
+    """Return sentences on what was done to the observations after ingest."""
+    texts = [
+        f"{name} was clipped to the {modality.clip[0]:g}th and {modality.clip[1]:g}th percentile of each "
+        "channel’s training trials, in test trials too: its scores are of clipped values."
+        for name, modality in results.config.modalities.items()
+        if modality.kind == "continuous" and modality.clip is not None
+    ]
+    return texts
+
+
+def metric_texts(results: SessionResults) -> list[tuple[str, str]]:
+    """Return name and definition of every metric in the session's scores."""
+    from colatent.report.words import METRICS
+
+    present = set(results.scores["metric"].unique())
+    return [(METRICS[m], text) for m, text in METRIC_TEXT.items() if m in present]
+
+
+def statistics_text(results: SessionResults) -> str:
+    """Return how folds and seeds become mean ± s.e.m."""
+    seeds = results.config.heldout.seeds
+    averaged = f"averaged over {len(seeds)} seeds, then " if len(seeds) > 1 else ""
+    return (
+        f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
+        "Folds share training trials, so the s.e.m. understates how much a new recording would differ. "
+        "Differences are paired by fold, from the baseline with the highest mean in the same table (for "
+        "cross-prediction: with the same modalities given, or the condition mean); that baseline is chosen "
+        "on the test scores, in its favour. Channels without a score (silent units, constant channels) are "
+        "counted, and left out of pooled values."
+    )
