@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import pad, silu, softplus
+from torch.nn.functional import conv1d, silu, softplus
 from torch.nn.utils import skip_init
 
 from colatent.likelihoods import LIKELIHOODS, Likelihood, masked_sum
@@ -21,11 +21,13 @@ from colatent.predictive import Predictive
 # Sites start weak: an encoder that is sure of itself before it has learned anything drags along
 # the latents that it shares with others.
 INITIAL_LOG_PRECISION = -3.0
+# Networks run in single precision, which halves their cost; sites and posteriors are float64.
+DTYPE = torch.float32
 
 
 def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
-    """Return a float64 linear layer with N(0, gain^2 / n_in) weights and zero bias."""
-    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=torch.float64)
+    """Return a linear layer with N(0, gain^2 / n_in) weights and zero bias."""
+    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=DTYPE)
     with torch.no_grad():
         layer.weight.normal_(0.0, gain / math.sqrt(n_in), generator=generator)
         layer.bias.zero_()
@@ -38,21 +40,26 @@ def normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator, devi
 
 
 class Encoder(nn.Module):
-    """Temporal convolution over a few bins, then a per-bin network, to a site for each latent.
+    """A projection of the channels, filters over a few bins, and a per-bin network to the sites.
+
+    The filters act on each projection by itself: a full convolution over channels and bins has
+    many times the weights, costs as much more and over-fits sooner.
 
     Args:
         n_channels: of the modality.
         n_latents: of all groups that contain it.
-        context: bins of the convolution (odd).
-        hidden: units of each hidden layer.
+        context: bins that the filters see (odd).
+        hidden: number of projections, and units of the hidden layer.
     """
 
     def __init__(
         self, n_channels: int, n_latents: int, context: int, hidden: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.context = context
-        self.convolution = dense(n_channels * context, hidden, generator)
+        self.projection = dense(n_channels, hidden, generator)
+        self.filters = nn.Parameter(
+            torch.empty(hidden, 1, context, dtype=DTYPE).normal_(0.0, context**-0.5, generator=generator)
+        )
         self.hidden = dense(hidden, hidden, generator)
         self.location = dense(hidden, n_latents, generator)
         self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
@@ -64,14 +71,15 @@ class Encoder(nn.Module):
             features: centred observations, zero where not observed, (trial, time, channel).
             observed: boolean, same shape.
         """
-        half = self.context // 2
-        window = pad(features, (0, 0, half, half)).unfold(1, self.context, 1).flatten(-2)
-        hidden = silu(self.hidden(silu(self.convolution(window))))
+        projected = self.projection(features).transpose(1, 2)
+        n_projections, _, context = self.filters.shape
+        filtered = conv1d(projected, self.filters, padding=context // 2, groups=n_projections)
+        hidden = silu(self.hidden(silu(filtered.transpose(1, 2))))
         # Information adds over channels, so the precision shrinks with the share of them that was
         # observed, down to exactly zero where nothing was.
         share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
         precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
-        return Sites(precision, precision * self.location(hidden))
+        return Sites(precision.double(), (precision * self.location(hidden)).double())
 
 
 class LinearDecoder(nn.Module):
@@ -83,14 +91,14 @@ class LinearDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Map latents (..., latent) to eta (..., channel)."""
-        return self.readout(latents)
+        return self.readout(latents.to(DTYPE))
 
     def expected_log_prob(
         self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
     ) -> Tensor:
         """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
-        variance = latents.variance @ self.readout.weight.square().T
-        return likelihood.expected_log_prob(target, self.readout(latents.mean), variance)
+        variance = latents.variance.to(DTYPE) @ self.readout.weight.square().T
+        return likelihood.expected_log_prob(target, self(latents.mean), variance)
 
 
 class MLPDecoder(nn.Module):
@@ -104,7 +112,7 @@ class MLPDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Map latents (..., latent) to eta (..., channel)."""
-        return self.readout(silu(self.middle(silu(self.inner(latents)))))
+        return self.readout(silu(self.middle(silu(self.inner(latents.to(DTYPE))))))
 
     def expected_log_prob(
         self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
@@ -201,7 +209,7 @@ class ModalityNetwork(nn.Module):
         """Bring values (trial, time, channel), in their original units, into the networks' units."""
         target = torch.where(observed, (values - self.offset) / self.scale, 0.0)
         features = torch.where(observed, self._transform(target) - self.feature_mean, 0.0)
-        return Observations(features, target, observed)
+        return Observations(features.to(DTYPE), target.to(DTYPE), observed)
 
     def _transform(self, target: Tensor) -> Tensor:
         return target.clamp_min(0.0).sqrt() if self.likelihood.is_count else target
@@ -224,7 +232,7 @@ class ModalityNetwork(nn.Module):
         Args:
             latents: those of this modality, (sample, trial, time, latent).
         """
-        given = self.likelihood.distribution(self.decoder(latents))
+        given = self.likelihood.distribution(self.decoder(latents).double())
         scale = self.likelihood.scale()
         return Predictive(
             self.likelihood.family,

@@ -215,7 +215,7 @@ class GPFA:
             n_bins = min(block.n_bins, shape[2])
             for sample in samples:
                 coefficients = block.sample(parameters, rng)
-                z = to_bins(coefficients, block.n_circle)[:n_bins].transpose(0, 1)
+                z = to_bins(coefficients, block.n_circle)[:n_bins].permute(2, 0, 1)
                 sample[block.trial, :n_bins] = z.cpu().numpy()
         return samples
 
@@ -336,4 +336,4 @@ class GPFA:
 def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:
     n_bins = min(block.n_bins, mean.shape[1])
     z = to_bins(block.posterior_mean(parameters), block.n_circle)[:n_bins]
-    mean[block.trial, :n_bins] = z.transpose(0, 1).cpu().numpy()
+    mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

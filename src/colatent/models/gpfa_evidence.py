@@ -111,14 +111,14 @@ class Block:
 
         n_bins = patterns[0].n_bins
         self.observation = torch.empty(
-            (self.n_circle, len(self.trial), data.value.shape[2]), dtype=torch.float64, device=device
+            (self.n_circle, data.value.shape[2], len(self.trial)), dtype=torch.float64, device=device
         )
         for i, trial in enumerate(self.trial):
             values = torch.as_tensor(data.value[trial, :n_bins], device=device)
-            self.observation[:, i] = to_coefficients(values, self.n_circle)
+            self.observation[:, :, i] = to_coefficients(values, self.n_circle)
         first = np.array([p.trial[0] for p in patterns])
-        observed = data.observed[first, :n_bins].transpose(1, 0, 2).astype(float)
-        self.observed = torch.as_tensor(observed, device=device)  # (T, pattern, p)
+        observed = data.observed[first, :n_bins].transpose(1, 2, 0).astype(float)
+        self.observed = torch.as_tensor(observed, device=device)  # (T, p, pattern)
         self.mask = to_coefficients(self.observed, self.n_circle)
         sizes = [len(p.trial) for p in patterns]
         self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(
@@ -136,14 +136,14 @@ class Block:
         return parameters.loading.T @ (self.channels[:, :, None] * parameters.loading)
 
     def natural(self, parameters: Parameters, n_coef: int) -> Tensor:
-        """Return h (F, N, q)."""
+        """Return h (F, q, N)."""
         sigma = (0.5 * parameters.log_noise).exp()[:, None]
-        weight = parameters.loading / sigma
-        constant = self.mask[:n_coef] @ (parameters.offset[:, None] * weight)
-        return self.observation[:n_coef] @ weight - constant[:, self.pattern]
+        weight = (parameters.loading / sigma).T
+        constant = (weight * parameters.offset) @ self.mask[:n_coef]
+        return weight @ self.observation[:n_coef] - constant[:, :, self.pattern]
 
     def posterior_mean(self, parameters: Parameters) -> Tensor:
-        """Return the posterior mean of the coefficients (F, N, q), trials in the block's order."""
+        """Return the posterior mean of the coefficients (F, q, N), trials in the block's order."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         h = self.natural(parameters, variances.shape[1])
         return self.solver.mean(h, self.precision(parameters), variances)
@@ -155,16 +155,17 @@ class Block:
         return self.solver.bin_covariance(self.precision(parameters), variances, bins)[self.pattern]
 
     def sample(self, parameters: Parameters, generator: torch.Generator) -> Tensor:
-        """Return one sample of the coefficients' posterior (F, N, q), by Matheron's rule."""
+        """Return one sample of the coefficients' posterior (F, q, N), by Matheron's rule."""
         loading = parameters.loading
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         like = {"generator": generator, "dtype": loading.dtype, "device": loading.device}
         n_coef, n_trials = variances.shape[1], len(self.trial)
-        prior = torch.randn(n_coef, n_trials, loading.shape[1], **like) * variances.T.sqrt()[:, None]
-        simulated = to_bins(prior, self.n_circle)[: self.observed.shape[0]] @ loading.T
+        prior = torch.randn(n_coef, loading.shape[1], n_trials, **like) * variances.T.sqrt()[:, :, None]
+        simulated = loading @ to_bins(prior, self.n_circle)[: len(self.observed)]
         simulated += torch.randn(simulated.shape, **like)
-        simulated *= self.observed[:, self.pattern]
-        h = self.natural(parameters, n_coef) - to_coefficients(simulated, self.n_circle)[:n_coef] @ loading
+        simulated *= self.observed[:, :, self.pattern]
+        h = self.natural(parameters, n_coef)
+        h -= loading.T @ to_coefficients(simulated, self.n_circle)[:n_coef]
         return prior + self.solver.mean(h, self.precision(parameters), variances)
 
     def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
@@ -182,10 +183,10 @@ class Block:
         value = residual + self.count * (log_noise + math.log(2 * math.pi))
         value = 0.5 * (value.sum() + log_det - (h * mean).sum())
 
-        n_coef, n_trials, q = mean.shape
-        of_pattern = mean.new_zeros(n_coef, self.mask.shape[1], q).index_add_(1, self.pattern, mean)
-        y_mean = self.observation[:n_coef].flatten(0, 1).T @ mean.flatten(0, 1)
-        mask_mean = self.mask[:n_coef].flatten(0, 1).T @ of_pattern.flatten(0, 1)
+        n_coef, q, n_trials = mean.shape
+        of_pattern = mean.new_zeros(n_coef, q, self.mask.shape[2]).index_add_(2, self.pattern, mean)
+        y_mean = (self.observation[:n_coef] @ mean.transpose(1, 2)).sum(0)
+        mask_mean = (self.mask[:n_coef] @ of_pattern.transpose(1, 2)).sum(0)
         cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
         second = (self.channels[:, :, None] * (loading @ scatter)).sum(0)
         shrink = torch.where(s > 0, 0.5 * (n_trials - relevance) / s.clamp_min(1e-300), 0.0)

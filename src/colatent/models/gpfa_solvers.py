@@ -30,7 +30,7 @@ class Moments(NamedTuple):
     """What the marginal likelihood and its gradient need of the posterior.
 
     Attributes:
-        mean: posterior mean of the coefficients (F, N, q).
+        mean: posterior mean of the coefficients (F, q, N).
         log_det: sum over trials of log|A|.
         scatter: sum over trials, and the bins of each channel mask, of E[z z'] (J, q, q).
         relevance: sum over trials of E[x^2] / S for each coefficient (q, F).
@@ -49,11 +49,11 @@ class Solver(Protocol):
     """Posterior of the coefficients for the trials of one chain of patterns."""
 
     def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
-        """Return the moments for h (F, N, q), precisions M (J, q, q) and S (q, F)."""
+        """Return the moments for h (F, q, N), precisions M (J, q, q) and S (q, F)."""
         ...
 
     def mean(self, h: Tensor, precision: Tensor, variances: Tensor) -> Tensor:
-        """Return the posterior mean of the coefficients (F, N, q)."""
+        """Return the posterior mean of the coefficients (F, q, N)."""
         ...
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class DenseSolver:
         latent, coef, root = kept
         n_latents, n_coef = variances.shape
         member = torch.nn.functional.one_hot(latent, n_latents).to(h.dtype)
-        natural = root[:, None] * h[coef, :, latent]
+        natural = root[:, None] * h[coef, latent]
         whitened = torch.empty_like(natural)
         scatter = torch.zeros_like(precision)
         relevance = h.new_zeros(len(root))
@@ -108,8 +108,8 @@ class DenseSolver:
                 scatter[j] += member.T @ (gram[coef[:, None], coef] * second) @ member
             log_det += 2 * u.shape[1] * factor.diagonal().log().sum()
         mean = torch.zeros_like(h)
-        mean[coef, :, latent] = root[:, None] * whitened
-        full = h.new_full((n_latents, n_coef), h.shape[1])
+        mean[coef, latent] = root[:, None] * whitened
+        full = h.new_full((n_latents, n_coef), h.shape[2])
         full[latent, coef] = relevance
         return Moments(mean, log_det, scatter, full)
 
@@ -117,12 +117,12 @@ class DenseSolver:
         kept = _kept(variances)
         latent, coef, root = kept
         mean = torch.zeros_like(h)
-        natural = root[:, None] * h[coef, :, latent]
+        natural = root[:, None] * h[coef, latent]
         for grams, column in zip(self._grams(variances.shape[1]), self.columns, strict=True):
             natural[:, column] = torch.cholesky_solve(
                 natural[:, column], _factor(grams, precision, kept)
             )
-        mean[coef, :, latent] = root[:, None] * natural
+        mean[coef, latent] = root[:, None] * natural
         return mean
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ class CirculantSolver:
         self.n_missing = self.is_missing_in_trial.sum(1).to(torch.float64)  # (U,) trials
 
     def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
-        n_trials, q = h.shape[1:]
+        q, n_trials = h.shape[1:]
         k, log_det_n = _blocks(variances, precision[0])
         half = _half(precision[0])
         w_inv_half, log_det_w = self._correction(k, half)
@@ -243,7 +243,7 @@ class CirculantSolver:
         spectrum = half @ spectrum @ half.T
         covariance = n_trials * k + k @ spectrum @ k
 
-        square = (mean**2).sum(1)
+        square = (mean**2).sum(2)
         relevance = _per_coefficient(covariance.diagonal(dim1=1, dim2=2)) + square
         relevance = torch.where(variances > 0, relevance.T / variances, n_trials)
         everywhere = 2 * covariance.sum(0) - covariance[0] + _outer_sum(mean)
@@ -289,17 +289,17 @@ class CirculantSolver:
         return inverse, 2 * factor.diagonal().log()
 
     def _mean(self, h: Tensor, k: Tensor, half: Tensor, w_inv_half: Tensor) -> tuple[Tensor, Tensor]:
-        """Return half' z at the unobserved bins (U, N, q) and the mean of the coefficients."""
+        """Return half' z at the unobserved bins (U, q, N) and the mean of the coefficients."""
         q = len(half)
         block = _per_coefficient(k)
-        full_circle = to_bins(h @ block, self.n_circle)[self.unobserved] @ half
-        residual = full_circle.transpose(1, 2).reshape(len(w_inv_half), -1)
+        full_circle = to_bins(block @ h, self.n_circle)[self.unobserved]
+        residual = (half.T @ full_circle).view(len(w_inv_half), -1)
         is_missing = self.is_missing_in_trial.repeat_interleave(q, dim=0)
         gap = w_inv_half.T @ ((w_inv_half @ residual) * is_missing)
-        gap = gap.view(-1, q, h.shape[1]).transpose(1, 2)
+        gap = gap.view(-1, *h.shape[1:])
         filled = h.new_zeros(self.n_circle, *h.shape[1:])
-        filled[self.unobserved] = gap @ half.T
-        return gap, (h + to_coefficients(filled, self.n_circle)[: len(h)]) @ block
+        filled[self.unobserved] = half @ gap
+        return gap, block @ (h + to_coefficients(filled, self.n_circle)[: len(h)])
 
 
 def _per_coefficient(per_frequency: Tensor) -> Tensor:
@@ -308,8 +308,8 @@ def _per_coefficient(per_frequency: Tensor) -> Tensor:
 
 
 def _outer_sum(values: Tensor) -> Tensor:
-    flat = values.reshape(-1, values.shape[-1])
-    return flat.T @ flat
+    """Sum of the outer products z z' over (.., latent, trial)."""
+    return (values @ values.transpose(1, 2)).sum(0)
 
 
 def _half(precision: Tensor) -> Tensor:

@@ -99,18 +99,19 @@ def _level(modality: Modality, width: float) -> str:
 
 
 def _processing(modality: Modality) -> str:
-    hidden = ("description_of_channels",)
-    parts = [
-        f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in sorted(modality.attrs.items()) if k not in hidden
-    ]
+    parts = [f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in sorted(modality.attrs.items())]
     return "; ".join(p for p in parts if not p.endswith(": "))
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (list, tuple, np.ndarray)):
-        return f"{len(value)} values" if len(value) > 6 else ", ".join(_plain(v) for v in value)
+        texts = list(dict.fromkeys(_plain(v) for v in value))
+        rest = f" and {len(texts) - 2} more" if len(texts) > 2 else ""
+        return " / ".join(texts[:2]) + rest
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

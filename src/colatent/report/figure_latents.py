@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from colatent.report.results import SessionResults
@@ -15,6 +17,7 @@ from colatent.report.style import (
     INK,
     MODEL_COLOURS,
     ReportFigure,
+    break_group,
     masked,
     new_figure,
     short,
@@ -139,17 +142,12 @@ def _draw_curves(axes: Axes, time: Array, curves: list[Curve], k: int) -> None:
 def _label_row(axes: Axes, k: int, group: str, groups: list[str]) -> None:
     kind = "shared" if "+" in group else "private"
     several = len(set(groups)) > 1
-    name = group.replace("+", "+\n") if len(group) > 14 else group
-    label = f"latent {k + 1}\n{kind}: {name}" if several else f"latent {k + 1}\n{group}"
+    label = f"latent {k + 1}\n{kind}:\n{break_group(group)}" if several else f"latent {k + 1}\n{group}"
     colour = MODEL_COLOURS[list(dict.fromkeys(groups)).index(group) % len(MODEL_COLOURS)] if several else INK
     axes.set_ylabel(label, color=colour, rotation=0, ha="right", va="center", labelpad=8, fontsize=8.5)
 
 
-def _condition_legend(figure: "object", curves: list[Curve]) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    assert isinstance(figure, Figure)
+def _condition_legend(figure: Figure, curves: list[Curve]) -> None:
     if len(curves) > 1:
         handles = [Line2D([], [], color=c.colour, lw=2, label=short(c.label)) for c in curves]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(curves), title="condition")

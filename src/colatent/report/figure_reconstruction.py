@@ -16,12 +16,15 @@ from colatent.report.style import (
     GREY,
     INK,
     ReportFigure,
+    break_group,
     masked,
     new_figure,
     short,
     spread,
     style,
     to_png,
+    trial_offset,
+    trial_ticks,
 )
 from colatent.report.words import HELDOUT, METRICS, given_text, number
 
@@ -93,7 +96,7 @@ def _channel_values(results: SessionResults, model: str, data: xr.Dataset, metri
 def choose_channels(values: dict[str, float], data: xr.Dataset) -> list[ShownChannel]:
     """Return the best, the median and the worst channel among those scored."""
     names = [str(c) for c in data["channel"].values]
-    scored = data["observed"].values.any(axis=(0, 1))
+    scored = np.asarray(data["observed"].values.any(axis=(0, 1)))
     good = [i for i, n in enumerate(names) if scored[i] and np.isfinite(values.get(n, np.nan))]
     good.sort(key=lambda i: -values[names[i]])
     if len(good) < 3:
@@ -117,11 +120,10 @@ def _draw_trials(
 ) -> None:
     """Draw trials side by side along the time axis, with a gap between them."""
     time, step = results.time, float(results.attrs["bin_width"])
-    length = time[-1] - time[0] + step
     spikes = modality.kind == "spikes"
     reached = results.reached()
     for i, trial in enumerate(data["trial"].values):
-        x = time - time[0] + i * 1.08 * length
+        x = time - time[0] + trial_offset(i, time, step)
         one = {str(n): v.values[i, :, channel] for n, v in data.data_vars.items()}
         runs = reached[int(trial)]
         for level, colour in ((95, BAND_95), (50, BAND_50)):
@@ -141,19 +143,7 @@ def _draw_trials(
             axes.plot(x[observation == 0], observation[observation == 0], "|", color=GREY, ms=2.5, mew=0.6)
         else:
             axes.plot(x, observation, color=INK, lw=0.9)
-    _time_ticks(axes, time, step, length, data.sizes["trial"])
-
-
-def _time_ticks(axes: Axes, time: Array, step: float, length: float, n_trials: int) -> None:
-    """Ticks at the start and towards the end of each trial, in the trial's own time."""
-    first = time[0] - step / 2
-    inside = np.array([0.0, 0.8 * length])
-    digits = 1 if length >= 0.8 else 2
-    inside = np.round(inside + first, digits) - first
-    at = np.concatenate([inside + i * 1.08 * length - step / 2 for i in range(n_trials)])
-    labels = [f"{t + first:.{digits}f}".replace("-0.0", "0.0") for t in inside] * n_trials
-    axes.set_xticks(at, labels)
-    axes.margins(x=0.01)
+    trial_ticks(axes, time, step, data.sizes["trial"])
 
 
 def _write_score(axes: Axes, metric: str, value: float) -> None:
@@ -171,8 +161,8 @@ def _write_score(axes: Axes, metric: str, value: float) -> None:
 
 def _row_label(model: str, data: xr.Dataset) -> str:
     given = given_text(str(data.attrs["given"]))
-    given = given.replace("+", "+\n") if len(given) > 13 else given
-    return f"{short(model, 18)}\ngiven {given}"
+    between = "\n" if len(given) > 12 else " "
+    return f"{short(model, 18)}\ngiven{between}{break_group(given)}"
 
 
 def _head_column(
@@ -185,10 +175,9 @@ def _head_column(
 ) -> None:
     unit = "spikes per bin" if modality.kind == "spikes" else modality.unit or "no unit"
     axes.set_title(f"{channel.rank}: {short(channel.name, 22)} ({short(unit, 18)})")
-    length = results.time[-1] - results.time[0] + float(results.attrs["bin_width"])
     for i, trial in enumerate(data["trial"].values[trials]):
         label = f"{results.trial_word} {int(trial)}"
-        at = i * 1.08 * length
+        at = trial_offset(i, results.time, float(results.attrs["bin_width"]))
         axes.annotate(
             label,
             (at, 1.0),
@@ -204,7 +193,7 @@ def _head_column(
 
 def _handles(modality: Modality) -> list[Line2D | Patch]:
     observed = (
-        Line2D([], [], color=INK, marker="o", ls="", ms=3, label="observed count")
+        Line2D([], [], color=INK, marker="o", ls="", ms=3, label="observed count (grey tick: 0)")
         if modality.kind == "spikes"
         else Line2D([], [], color=INK, lw=1, label="observed")
     )

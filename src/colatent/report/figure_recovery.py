@@ -18,6 +18,8 @@ from colatent.report.style import (
     spread,
     style,
     to_png,
+    trial_offset,
+    trial_ticks,
 )
 
 Array = NDArray[np.float64]
@@ -45,7 +47,7 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
             own = table[(table["latent"] == latent) & (table["group"] == group)]
             values = {m: own.loc[own["model"] == m, "r2"].to_numpy(dtype=float) for m in models}
             _draw_values(row[0], values)
-            label = f"{latent}\n{group}" if str(latent) not in str(group) else str(group)
+            label = str(latent) if str(group) in str(latent) else f"{latent}\n{group}"
             row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
             if traces is not None:
                 _draw_trace(row[1], results, *traces, k)
@@ -53,7 +55,8 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
         grid[-1][0].set_xlim(min(max(low - 0.05, -0.5), 0.8), 1.01)
         grid[-1][0].set_xlabel("R² (held-out trials)")
         if traces is not None:
-            grid[-1][1].set_xlabel(f"time (s), {TRACES} test trials side by side")
+            grid[-1][1].set_xlabel(f"time in {results.trial_word} (s)")
+            grid[0][1].set_title(f"test {results.trial_word}s side by side (units of the simulation)")
         figure.legend(handles=_handles(results, models, bool(traces)), loc="outside upper center", ncols=4)
         png = to_png(figure)
     return ReportFigure(f"{results.name}_recovery", png, _caption(results), "Recovery of the true latents")
@@ -110,11 +113,13 @@ def _truth_groups(results: SessionResults) -> list[str]:
 def _draw_trace(axes: Axes, results: SessionResults, truth: Array, aligned: Array, k: int) -> None:
     test = results.test_trials()
     time = results.time
-    length = 1.08 * (time[-1] - time[0] + float(results.attrs["bin_width"]))
-    for i, trial in enumerate(test[spread(len(test), TRACES)]):
-        axes.plot(time - time[0] + i * length, truth[trial, :, k], color=INK, lw=1.0)
-        axes.plot(time - time[0] + i * length, aligned[trial, :, k], color=BLUE, lw=1.4, alpha=0.85)
-    axes.margins(x=0.01)
+    width = float(results.attrs["bin_width"])
+    chosen = test[spread(len(test), TRACES)]
+    for i, trial in enumerate(chosen):
+        x = time - time[0] + trial_offset(i, time, width)
+        axes.plot(x, truth[trial, :, k], color=INK, lw=1.0)
+        axes.plot(x, aligned[trial, :, k], color=BLUE, lw=1.4, alpha=0.85)
+    trial_ticks(axes, time, width, len(chosen))
     axes.tick_params(labelsize=7)
 
 

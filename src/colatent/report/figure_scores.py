@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from colatent.report.results import SessionResults
 from colatent.report.style import BLUE, GREY, INK, ReportFigure, new_figure, short, style, to_png
 from colatent.report.tables import Block, Summary, summarise
-from colatent.report.words import METRICS, given_text
+from colatent.report.words import METRICS, number
 
 SHORT_HELDOUT = {"trials": "reconstruction", "channels": "co-smoothing", "modality": "cross-prediction"}
 Matrix = dict[tuple[str, str], Summary]
@@ -20,7 +20,7 @@ def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure 
     drawn = [b for b in tables if any(np.isfinite(_fold(b, i)).any() for i in range(len(b.rows)))]
     if not drawn:
         return None
-    columns = min(len(drawn), 3)
+    columns = min(len(drawn), 2)
     rows = math.ceil(len(drawn) / columns)
     longest = [max(len(b.rows) for b in drawn[i * columns : (i + 1) * columns]) for i in range(rows)]
     with style():
@@ -34,8 +34,8 @@ def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure 
     caption = (
         "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its "
         f"bar is mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held "
-        "out stands above each panel, what inference was given beside each row. The axis may cut off folds "
-        "far below zero."
+        "out stands above each panel, what inference was given beside each row. Means left of an "
+        "axis are written at its edge."
     )
     return ReportFigure(f"{results.name}_scores", png, caption, "Scores of models and baselines by fold")
 
@@ -49,8 +49,7 @@ def _draw_block(axes: Axes, block: Block) -> None:
     labels = []
     means = []
     for y, row in enumerate(block.rows):
-        given = "" if row.given in (block.predicted, "none") else f" | {row.given}"
-        labels.append(short(row.model + given, 34))
+        labels.append(short(row.model if row.given == "none" else f"{row.model} | {row.given}", 38))
         summary = row.metrics.get(block.metric)
         if summary is None or not np.isfinite(summary.mean):
             continue
@@ -61,13 +60,22 @@ def _draw_block(axes: Axes, block: Block) -> None:
         axes.errorbar(summary.mean, y, xerr=sem, fmt="o", color=colour, ms=5.5, capsize=2.5)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    low, high = axes.get_xlim()
-    # one failed baseline must not squeeze all others into a corner
-    top = max(means)
-    axes.set_xlim(max(low, min(0.0, top) - 1.0 * max(abs(top), 0.1)), high)
-    axes.axvline(0, color=GREY, lw=0.6)
+    _limit_axis(axes, block, max(means))
+    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
     axes.set_title(f"{block.predicted}: {SHORT_HELDOUT[block.heldout]}", loc="left")
     axes.set_xlabel(METRICS[block.metric])
+
+
+def _limit_axis(axes: Axes, block: Block, top: float) -> None:
+    """Keep one failed baseline from squeezing all others into a corner; what lies outside is written."""
+    low, high = axes.get_xlim()
+    low = max(low, min(0.0, top) - max(abs(top), 0.1))
+    axes.set_xlim(low, high)
+    axes.set_autoscale_on(False)
+    for y, row in enumerate(block.rows):
+        mean = row.metrics[block.metric].mean if block.metric in row.metrics else np.nan
+        if mean < low:
+            axes.text(low, y, f" ◂ {number(mean, 2)}", color=GREY, fontsize=8, va="center", ha="left")
 
 
 def matrix_of(results: SessionResults, model: str) -> Matrix:
@@ -90,13 +98,15 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
     if len(results.modalities) < 2:
         return None
     matrices = {m: matrix_of(results, m) for m in results.config.models}
-    matrices = {m: c for m, c in matrices.items() if len(c) > 1}
-    if not any(given != predicted for c in matrices.values() for given, predicted in c if given != "none"):
+    reference = next((c for c in matrices.values() if c and all(given == "none" for given, _ in c)), {})
+    # models of one modality have a single cell, which the tables show
+    matrices = {m: c | reference for m, c in matrices.items() if len(c) > 1 and c is not reference}
+    if not matrices:
         return None
     names = list(results.modalities)
     given = sorted(
         {g for c in matrices.values() for g, _ in c},
-        key=lambda g: (g == "none", len(g.split("+")), [names.index(x) for x in g.split("+") if x in names]),
+        key=lambda g: (g == "none", g.count("+"), [names.index(x) for x in g.split("+") if x in names]),
     )
     columns = min(len(matrices), 3)
     rows = math.ceil(len(matrices) / columns)
@@ -116,7 +126,9 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
         f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for "
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
         "modality was itself among the given); all others are cross-predictions, which saw nothing of it in "
-        f"the test {results.trial_word}s. Colour: the score as a share of the column’s best over all models, "
+        f"the test {results.trial_word}s. "
+        + ("Last row: the condition mean, for comparison. " if reference else "")
+        + "Grey: not asked of this model. Colour: the score as a share of the column’s best over all models, "
         "white at 0 and below."
     )
     return ReportFigure(f"{results.name}_matrix", png, caption, "Scores by given and predicted modality")
@@ -134,17 +146,20 @@ def _draw_matrix(
     share = np.full((len(given), len(names)), np.nan)
     for (g, predicted), summary in cells.items():
         share[given.index(g), names.index(predicted)] = summary.mean / max(top[predicted], 1e-9)
+    axes.set_facecolor("#ECECEC")
     axes.imshow(np.clip(share, 0, 1), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
     for (g, predicted), summary in cells.items():
         y, x = given.index(g), names.index(predicted)
         dark = share[y, x] > 0.75
-        text = "–" if not np.isfinite(summary.mean) else f"{summary.mean:.2f}".replace("-", "−")
-        axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color="white" if dark else INK)
+        colour = "white" if dark else INK
+        axes.text(x, y, number(summary.mean, 2), ha="center", va="center", fontsize=8.5, color=colour)
         if predicted in g.split("+"):
             axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=INK, lw=1.0))
     units = {m.name: METRICS[m.main_metric] for m in results.modalities.values()}
     axes.set_xticks(range(len(names)), [f"{short(n, 14)}\n({units[n]})" for n in names])
-    axes.set_yticks(range(len(given)), [given_text(g) for g in given])
+    axes.set_yticks(range(len(given)), [g if g != "none" else "condition mean" for g in given])
+    if "none" in given:
+        axes.axhline(len(given) - 1.5, color="white", lw=4)
     axes.set_xlabel("predicted")
     axes.set_title(short(model))
     axes.spines[:].set_visible(False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -89,6 +90,31 @@ def to_png(figure: Figure) -> bytes:
 def short(name: str, length: int = 26) -> str:
     """Return a name that fits on an axis."""
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def break_group(group: str, width: int = 18) -> str:
+    """Return modalities joined by + on as few lines as fit beside an axis."""
+    lines = [""]
+    for part in group.replace("+", "+ ").split(" "):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def trial_ticks(axes: Axes, time: NDArray[np.float64], bin_width: float, n_trials: int) -> None:
+    """Put ticks at the start and towards the end of trials drawn side by side, in the trials' own time."""
+    length = time[-1] - time[0] + bin_width
+    digits = 1 if length >= 0.8 else 2
+    inside = np.round(np.array([time[0] - bin_width / 2, time[0] + 0.8 * length]), digits) + 0.0
+    at = np.concatenate([trial_offset(i, time, bin_width) + inside - time[0] for i in range(n_trials)])
+    axes.set_xticks(at, [f"{t:.{digits}f}" for t in inside] * n_trials)
+    axes.margins(x=0.01)
+
+
+def trial_offset(i: int, time: NDArray[np.float64], bin_width: float) -> float:
+    """Return where the i-th of several trials begins that stand side by side, with gaps between them."""
+    return float(i * 1.08 * (time[-1] - time[0] + bin_width))
 
 
 def spread(n: int, wanted: int) -> list[int]:

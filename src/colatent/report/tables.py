@@ -182,7 +182,8 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
     details = {
         "trials": f"held out: {word}s; inference saw {row.given} of the test {word}s, so {block.predicted} "
         "too",
-        "channels": f"held out: {word}s, and in them the scored channels; inference saw all others",
+        "channels": f"held out: {word}s, and in them the scored channels; inference saw the others of "
+        f"{row.given}",
         "modality": f"held out: {word}s, and in them all of {block.predicted}",
     }
     detail = details[block.heldout]
