@@ -223,9 +223,11 @@ class MMGPVAEModel(Settings):
     )
     epochs: Count = 200
     learning_rate: Positive = 3e-3
-    batch_size: Count = 32
-    cross_weight: float = Field(
-        1.0, ge=0, description="weight of predicting each modality from the others; 0: the plain ELBO"
+    batch_size: Count = 16
+    cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="modality: weight, in the objective, of predicting it from the other modalities; "
+        "the plain ELBO if empty",
     )
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
@@ -313,7 +315,7 @@ class Config(Settings):
             for modality in group.split("+"):
                 check("truth.groups", modality)
         for model_name, model in self.models.items():
-            for key in ("latents", "likelihood", "decoder"):
+            for key in ("latents", "likelihood", "decoder", "cross_weight"):
                 for group in getattr(model, key, {}):
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)

@@ -34,11 +34,6 @@ def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) 
     return layer
 
 
-def normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Return standard normal float64 numbers; drawn where the generator is, then moved."""
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-
-
 class Encoder(nn.Module):
     """A projection of the channels, filters over a few bins, and a per-bin network to the sites.
 
@@ -122,7 +117,7 @@ class MLPDecoder(nn.Module):
         Bins add up, so each needs samples of its own marginal only, which have less noise in their
         gradients than joint samples.
         """
-        noise = normal(latents.mean.shape, generator, latents.mean.device)
+        noise = torch.randn(latents.mean.shape, generator=generator, dtype=torch.float64).to(latents.mean)
         deviation = latents.variance.sqrt() * noise
         pair = self(torch.stack([latents.mean + deviation, latents.mean - deviation]))
         return likelihood.log_prob(target, pair).mean(dim=0)

@@ -11,12 +11,12 @@ A bin without a site has ``p = h = 0``: gaps, ragged ends and missing modalities
 their own.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from colatent import gp
 
@@ -46,25 +46,27 @@ class Marginals(NamedTuple):
         return Marginals(self.mean[..., latent], self.variance[..., latent])
 
 
-def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
-    """Return the scaled Fourier basis ``G`` of each latent, shape (latent, coefficient, time).
+def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> list[Tensor]:
+    """Return the scaled Fourier basis ``G`` of each latent, each (coefficient, time).
 
-    Every latent has its own circle and keeps only the coefficients that carry prior variance;
-    rows of zeros fill up the shorter ones, which leaves each posterior exact.
+    Every latent has its own circle and keeps only the coefficients that carry prior variance: few
+    for slow latents, and most of the speed comes from here.
 
     Args:
         kernel: one of ``gp.KERNELS``.
         time_scale: bins, shape (latent,); the result is differentiable in it.
         n_bins: number of bins of a trial.
     """
-    rows = []
-    for scale in time_scale.unbind():
-        n_circle = gp.circle_bins(n_bins, float(scale.detach()), kernel)
-        variance = gp.coefficient_variances(kernel, scale[None], n_circle)[0]
-        n_kept = gp.n_coefficients(variance)
-        basis = _fourier_basis(n_circle, n_bins, n_kept).to(scale)
-        rows.append(variance[:n_kept, None].sqrt() * basis)
-    return pad_sequence(rows, batch_first=True)
+    circles = [gp.circle_bins(n_bins, float(scale), kernel) for scale in time_scale.detach()]
+    bases: dict[int, Tensor] = {}
+    for n_circle in set(circles):
+        latents = [k for k, n in enumerate(circles) if n == n_circle]
+        variances = gp.coefficient_variances(kernel, time_scale[latents], n_circle)
+        for k, variance in zip(latents, variances.unbind(), strict=True):
+            n_kept = gp.n_coefficients(variance)
+            basis = _fourier_basis(n_circle, n_bins, n_kept).to(variance.device)
+            bases[k] = variance[:n_kept, None].sqrt() * basis
+    return [bases[k] for k in range(len(circles))]
 
 
 @lru_cache(maxsize=256)
@@ -72,14 +74,15 @@ def _fourier_basis(n_circle: int, n_bins: int, n_coefficients: int) -> Tensor:
     return torch.from_numpy(gp.fourier_basis(n_circle, n_bins, n_coefficients))
 
 
-class Posterior(NamedTuple):
-    """Gaussian posterior of the latents, independent over trials and latents.
+@dataclass(frozen=True)
+class LatentPosterior:
+    """Gaussian posterior of one latent.
 
     Attributes:
-        basis: G, shape (latent, coefficient, time).
-        coefficient_mean: E[u], shape (trial, latent, coefficient).
-        whitener: W with W' W = A^-1 (the inverse Cholesky factor of A), lower triangular,
-            shape (trial, latent, coefficient, coefficient).
+        basis: G, shape (coefficient, time).
+        coefficient_mean: E[u], shape (trial, coefficient).
+        whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), lower triangular, shape
+            (trial, coefficient, coefficient).
     """
 
     basis: Tensor
@@ -87,51 +90,87 @@ class Posterior(NamedTuple):
     whitener: Tensor
 
     def mean(self) -> Tensor:
-        """Posterior mean of the latents, shape (trial, time, latent)."""
-        return torch.einsum("nkf,kft->ntk", self.coefficient_mean, self.basis)
+        """Posterior mean, shape (trial, time)."""
+        return self.coefficient_mean @ self.basis
 
     def variance(self) -> Tensor:
-        """Posterior marginal variance of the latents, shape (trial, time, latent)."""
-        return (self.whitener @ self.basis).square().sum(dim=-2).transpose(1, 2)
-
-    def marginals(self) -> Marginals:
-        """Posterior of each latent in each bin."""
-        return Marginals(self.mean(), self.variance())
+        """Posterior variance in each bin, shape (trial, time)."""
+        return (self.whitener @ self.basis).square().sum(dim=-2)
 
     def kl(self) -> Tensor:
-        """KL divergence (nats) of the posterior from the prior, shape (trial, latent).
-
-        (tr A^-1 + |E u|^2 - F + log |A|) / 2.
-        """
-        n_coefficients = self.basis.shape[1]
+        """KL divergence (nats) from the prior: (tr A^-1 + |E u|^2 - F + log |A|) / 2, shape (trial,)."""
         trace = self.whitener.square().sum(dim=(-2, -1))
         log_det = -2 * self.whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-        return 0.5 * (trace + self.coefficient_mean.square().sum(dim=-1) - n_coefficients + log_det)
+        return 0.5 * (trace + self.coefficient_mean.square().sum(dim=-1) - len(self.basis) + log_det)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Map standard normal ``noise`` to joint samples of the latents.
+        """Map standard normal ``noise`` (sample, coefficient) to samples, (sample, trial, time).
+
+        All trials get the same noise, so that a trial's samples do not depend on its neighbours.
+        """
+        deviation = torch.einsum("sg,ngf->snf", noise, self.whitener)
+        return (self.coefficient_mean + deviation) @ self.basis
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of all latents, independent over trials and latents."""
+
+    latents: tuple[LatentPosterior, ...]
+
+    def marginals(self) -> Marginals:
+        """Mean and variance of each latent in each bin."""
+        mean = torch.stack([q.mean() for q in self.latents], dim=-1)
+        return Marginals(mean, torch.stack([q.variance() for q in self.latents], dim=-1))
+
+    def kl(self) -> Tensor:
+        """KL divergence (nats) from the prior, shape (trial,)."""
+        return torch.stack([q.kl() for q in self.latents]).sum(dim=0)
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
+
+        The pairs' mean is the posterior mean itself.
 
         Args:
-            noise: shape (sample, trial or 1, latent, coefficient).
-
-        Returns:
-            Shape (sample, trial, time, latent).
+            n_samples: an even number.
+            generator: on the CPU.
         """
-        deviation = torch.einsum("snkg,nkgf->snkf", noise, self.whitener)
-        return torch.einsum("snkf,kft->sntk", self.coefficient_mean + deviation, self.basis)
+        samples = []
+        for q in self.latents:
+            half = torch.randn((n_samples // 2, len(q.basis)), generator=generator, dtype=q.basis.dtype)
+            samples.append(q.sample(torch.cat([half, -half]).to(q.basis.device)))
+        return torch.stack(samples, dim=-1)
 
 
-def posterior(basis: Tensor, sites: Sites) -> Posterior:
+def posterior(bases: list[Tensor], sites: Sites) -> Posterior:
     """Return the exact posterior of every latent and trial.
 
     Args:
-        basis: G, shape (latent, coefficient, time), see `prior_basis`.
+        bases: G of each latent, see `prior_basis`.
         sites: of all modalities together.
     """
-    precision, linear = (site.transpose(1, 2) for site in sites)
-    identity = torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)
-    a = identity + (basis * precision[:, :, None, :]) @ basis.transpose(1, 2)
-    whitener = torch.linalg.solve_triangular(torch.linalg.cholesky(a), identity, upper=False)
-    projected = torch.einsum("kft,nkt->nkf", basis, linear)
-    mean = torch.einsum("nkgf,nkg->nkf", whitener, torch.einsum("nkgf,nkf->nkg", whitener, projected))
-    return Posterior(basis, mean, whitener)
+    latents = []
+    for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
+        a = _coefficient_precision(basis, precision)
+        identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
+        whitener = torch.linalg.solve_triangular(torch.linalg.cholesky(a), identity, upper=False)
+        projected = (linear @ basis.T)[..., None]
+        mean = (whitener.mT @ (whitener @ projected))[..., 0]
+        latents.append(LatentPosterior(basis, mean, whitener))
+    return Posterior(tuple(latents))
+
+
+def posterior_mean(bases: list[Tensor], sites: Sites) -> Tensor:
+    """Return only the posterior mean of the latents, (trial, time, latent): less work, one solve."""
+    means = []
+    for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
+        coefficients = torch.linalg.solve(_coefficient_precision(basis, precision), linear @ basis.T)
+        means.append(coefficients @ basis)
+    return torch.stack(means, dim=-1)
+
+
+def _coefficient_precision(basis: Tensor, precision: Tensor) -> Tensor:
+    """A = I + G diag(p) G', shape (trial, coefficient, coefficient)."""
+    identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
+    return identity + (basis * precision[:, None, :]) @ basis.T

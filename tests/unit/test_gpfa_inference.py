@@ -189,7 +189,9 @@ def test_forecast_past_the_end_and_unobserved_trial() -> None:
     _, mean, covariance = dense(y)
     posterior = model().posterior(y)
     np.testing.assert_allclose(posterior.mean, mean, atol=1e-5)
-    np.testing.assert_allclose(posterior.variance, bin_blocks(covariance).diagonal(axis1=2, axis2=3), atol=1e-5)
+    np.testing.assert_allclose(
+        posterior.variance, bin_blocks(covariance).diagonal(axis1=2, axis2=3), atol=1e-5
+    )
     assert np.isnan(model().transform(y)[0, 20:]).all()
 
 

@@ -5,8 +5,7 @@ doi 10.1152/jn.90941.2008.
 """
 
 from collections.abc import Callable
-from os import PathLike
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,42 +16,24 @@ from colatent.models.gpfa_data import Observations, TrialsLike, as_observations
 from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, make_blocks
 from colatent.models.gpfa_fit import FitOptions, initial_parameters, maximize, standardize
 from colatent.models.gpfa_solvers import to_bins
+from colatent.models.latent_model import (
+    LatentModel,
+    Posterior,
+    Prediction,
+    canonical_order,
+    check_options,
+    check_trainable,
+    time_scale_bounds,
+)
 
 Array = NDArray[np.float64]
 
-# The optimum moves by far less than its standard error when a fit uses this tolerance.
-_FIT_TOLERANCE = 1e-5
+# What is lost against 1e-8 is far below the standard error of the log likelihood's maximum.
+_FIT_TOLERANCE = 1e-4
 
 
-class Posterior(NamedTuple):
-    """Posterior of the latents.
-
-    Attributes:
-        mean: (trial, time, latent).
-        variance: (trial, time, latent).
-    """
-
-    mean: Array
-    variance: Array
-
-
-class Prediction(NamedTuple):
-    """Predictive distribution of observations, a Gaussian per bin and channel.
-
-    Attributes:
-        mean: (trial, time, channel).
-        variance: (trial, time, channel), the noise included.
-    """
-
-    mean: Array
-    variance: Array
-
-
-class GPFA:
+class GPFA(LatentModel):
     """y_t = C z_t + d + e_t,  e_t ~ N(0, diag R),  z_k ~ GP(0, kernel with time scale tau_k).
-
-    Latents have unit prior variance. They come in the order of the variance they explain in units
-    of the noise, largest first, and with a sign that makes each one's largest loading positive.
 
     Example:
         >>> model = GPFA(n_latents=3, bin_width=0.02).fit(np.sqrt(counts))
@@ -82,10 +63,7 @@ class GPFA:
         converged_: whether the fit ended before ``max_iterations``.
     """
 
-    loading_: Array
-    offset_: Array
     noise_variance_: Array
-    time_scale_: Array
     history_: list[dict[str, float]]
     converged_: bool
 
@@ -98,14 +76,11 @@ class GPFA:
         time_scale_bounds: tuple[float, float] | None = None,
         noise_floor: float = 1e-3,
         max_iterations: int = 200,
-        convergence: float = 1e-7,
+        convergence: float = 1e-6,
         tolerance: float = 1e-8,
         device: str = "cpu",
     ):
-        if n_latents < 1 or bin_width <= 0:
-            raise ValueError("n_latents and bin_width must be positive")
-        if kernel not in gp.KERNELS:
-            raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
+        check_options(n_latents, bin_width, kernel)
         self.n_latents = n_latents
         self.bin_width = bin_width
         self.kernel = kernel
@@ -127,17 +102,19 @@ class GPFA:
             ValueError: trials of a wrong shape, nothing observed, or fewer channels than latents.
         """
         data = as_observations(trials)
-        n_channels = data.value.shape[2]
-        if n_channels < self.n_latents:
-            raise ValueError(f"{self.n_latents} latents need at least as many channels, not {n_channels}")
-        if not data.observed.any():
-            raise ValueError("the trials hold no observation")
-        options = self._fit_options(data)
+        check_trainable(data, self.n_latents)
+        options = FitOptions(
+            self.noise_floor,
+            time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
+            self.max_iterations,
+            self.convergence,
+        )
         data, mean, scale = standardize(data)
         self.history_ = []
+        n_bins = int(data.observed.any(axis=2).sum())
 
         def report(iteration: int, log_likelihood: float) -> None:
-            log_likelihood -= np.log(scale).mean() * n_channels
+            log_likelihood -= float(np.log(scale) @ data.observed.sum((0, 1))) / n_bins
             self.history_.append({"iteration": iteration, "log_likelihood": log_likelihood})
             if progress is not None:
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
@@ -147,44 +124,12 @@ class GPFA:
         fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
         loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
 
-        order = np.argsort(-(loading**2).sum(0), kind="stable")
-        loading = loading[:, order]
-        largest = np.abs(loading).argmax(axis=0)
-        loading = loading * np.where(loading[largest, np.arange(self.n_latents)] < 0, -1.0, 1.0)
-        self.loading_ = loading * (np.exp(log_noise / 2) * scale)[:, None]
+        order, sign = canonical_order(loading)
+        self.loading_ = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
         self.noise_variance_ = np.exp(log_noise) * scale**2
         self.offset_ = mean + scale * offset
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
         return self
-
-    def _fit_options(self, data: Observations) -> FitOptions:
-        if self.time_scale_bounds is None:
-            bounds = (1.0, max(2.0, float(data.length.max())))
-        else:
-            shortest, longest = (b / self.bin_width for b in self.time_scale_bounds)
-            bounds = (shortest, longest)
-        if not 0 < bounds[0] < bounds[1]:
-            raise ValueError("time_scale_bounds must be positive and increasing")
-        return FitOptions(self.noise_floor, bounds, self.max_iterations, self.convergence)
-
-    def transform(self, trials: TrialsLike, orthonormal: bool = False) -> Array | list[Array]:
-        """Return the posterior means of the latents, (trial, time, latent).
-
-        NaN past the end of a trial; a list for a list.
-
-        Args:
-            trials: trials, those of the fit or others.
-            orthonormal: return the latents of ``orthonormal_loading``.
-        """
-        data = self._check(trials)
-        mean = self._mean(data)
-        return data.unpad(mean @ self._rotation().T if orthonormal else mean)
-
-    def fit_transform(
-        self, trials: TrialsLike, progress: Callable[[str], None] | None = None
-    ) -> Array | list[Array]:
-        """Fit, and return the posterior means of the latents."""
-        return self.fit(trials, progress).transform(trials)
 
     def posterior(self, trials: TrialsLike) -> Posterior:
         """Return mean and variance of the latents in every bin of the padded trials."""
@@ -225,33 +170,11 @@ class GPFA:
         return -evaluate(blocks, parameters)[0]
 
     @property
-    def orthonormal_loading_(self) -> Array:
-        """Orthonormal directions of the channels (channel, latent), by variance (Yu et al., eq 13)."""
-        return self._svd()[0]
-
-    @property
     def variance_explained_(self) -> Array:
         """Share of each channel's variance that each orthonormal latent explains (channel, latent)."""
         left, singular, _ = self._svd()
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
-
-    def _svd(self) -> tuple[Array, Array, Array]:
-        left, singular, right = np.linalg.svd(self.loading_, full_matrices=False)
-        sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
-        return left * sign, singular, right * sign[:, None]
-
-    def _rotation(self) -> Array:
-        _, singular, right = self._svd()
-        return singular[:, None] * right
-
-    def _check(self, trials: TrialsLike) -> Observations:
-        if not hasattr(self, "loading_"):
-            raise ValueError("the model is not fitted; call fit first")
-        data = as_observations(trials)
-        if data.value.shape[2] != len(self.loading_):
-            raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
-        return data
 
     def _blocks(self, data: Observations) -> tuple[list[Block], Parameters]:
         """Blocks of the data less their offset, and the parameters that go with them."""
@@ -320,17 +243,6 @@ class GPFA:
         model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
         model.history_ = []
         return model
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the fit as an npz file (arrays only, no code)."""
-        with open(path, "wb") as file:
-            np.savez(file, allow_pickle=False, **self.state())
-
-    @classmethod
-    def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
-        """Read a file of ``save``."""
-        with np.load(path, allow_pickle=False) as state:
-            return cls.from_state(dict(state), device)
 
 
 def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:

@@ -28,6 +28,9 @@ from colatent.models.gpfa_solvers import (
 )
 
 
+_CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
+
+
 class Parameters(NamedTuple):
     """Parameters of GPFA in the form in which they are fitted.
 
@@ -110,26 +113,28 @@ class Block:
         self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
 
         n_bins = patterns[0].n_bins
+        n_channels = data.value.shape[2]
         self.observation = torch.empty(
-            (self.n_circle, data.value.shape[2], len(self.trial)), dtype=torch.float64, device=device
+            (self.n_circle, n_channels, len(self.trial)), dtype=torch.float64, device=device
         )
-        for i, trial in enumerate(self.trial):
-            values = torch.as_tensor(data.value[trial, :n_bins], device=device)
-            self.observation[:, :, i] = to_coefficients(values, self.n_circle)
+        self.total = torch.zeros(n_channels, dtype=torch.float64, device=device)
+        self.square = torch.zeros_like(self.total)
+        step = 1 + _CHUNK // (self.n_circle * n_channels)
+        for i in range(0, len(self.trial), step):
+            values = np.ascontiguousarray(data.value[self.trial[i : i + step], :n_bins].transpose(1, 2, 0))
+            chunk = torch.as_tensor(values, device=device)
+            self.observation[:, :, i : i + step] = to_coefficients(chunk, self.n_circle)
+            self.total += chunk.sum((0, 2))
+            self.square += chunk.square().sum((0, 2))
+
         first = np.array([p.trial[0] for p in patterns])
         observed = data.observed[first, :n_bins].transpose(1, 2, 0).astype(float)
         self.observed = torch.as_tensor(observed, device=device)  # (T, p, pattern)
         self.mask = to_coefficients(self.observed, self.n_circle)
-        sizes = [len(p.trial) for p in patterns]
-        self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(
-            torch.as_tensor(sizes, device=device)
-        )
-
+        sizes = torch.tensor([len(p.trial) for p in patterns], device=device)
+        self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
+        self.count = self.observed.sum(0) @ sizes.to(torch.float64)
         self.channels = torch.as_tensor(patterns[0].channels.astype(float), device=device)
-        value = data.value[self.trial]
-        self.count = torch.as_tensor(data.observed[self.trial].sum((0, 1)).astype(float), device=device)
-        self.total = torch.as_tensor(value.sum((0, 1)), device=device)
-        self.square = torch.as_tensor(np.einsum("ntc,ntc->c", value, value), device=device)
 
     def precision(self, parameters: Parameters) -> Tensor:
         """Return M of every channel mask (J, q, q)."""

@@ -18,9 +18,9 @@ from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, ma
 Array = NDArray[np.float64]
 
 _FA_ITERATIONS = 10
-_START_LAGS = 5
+_START_LAGS = 10
 # Longest time scale that the circle of a fit has room for, in units of the longest at its start.
-_HEADROOM = 1.5
+_HEADROOM = 1.25
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,7 @@ class DenseSolver:
         mean = torch.zeros_like(h)
         natural = root[:, None] * h[coef, latent]
         for grams, column in zip(self._grams(variances.shape[1]), self.columns, strict=True):
-            natural[:, column] = torch.cholesky_solve(
-                natural[:, column], _factor(grams, precision, kept)
-            )
+            natural[:, column] = torch.cholesky_solve(natural[:, column], _factor(grams, precision, kept))
         mean[coef, latent] = root[:, None] * natural
         return mean
 
@@ -344,7 +342,7 @@ def operations(patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int]
     n_trials = sum(len(p.trial) for p in patterns)
     size, q = float(sum(counts)), len(counts)
     n_masks = sum(len(p.channels) for p in patterns)
-    dense = len(patterns) * size**3 + 8 * n_masks * size**2 + 2 * n_trials * size**2
+    dense = 1.6 * len(patterns) * size**3 + 8 * n_masks * size**2 + 2 * n_trials * size**2
     if any(len(p.channels) > 1 for p in patterns):
         return dense, math.inf
     gap = float(q * (n_circle - len(patterns[-1].bins)))

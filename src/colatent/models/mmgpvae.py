@@ -9,7 +9,7 @@ inference from any subset of modalities, channels and bins is the same computati
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +21,8 @@ from torch.func import jvp
 
 from colatent import gp
 from colatent.likelihoods import LIKELIHOODS
-from colatent.networks import DECODERS, ModalityNetwork, Observations, normal
-from colatent.posterior import Posterior, Sites, posterior, prior_basis
+from colatent.networks import DECODERS, ModalityNetwork, Observations
+from colatent.posterior import Posterior, Sites, posterior, posterior_mean, prior_basis
 from colatent.predictive import Predictive
 from colatent.training import Schedule, Trainer
 from colatent.trials import Trials
@@ -92,7 +92,7 @@ class MultiModalNetwork(nn.Module):
         """Time scale of each latent, bins."""
         return self.log_time_scale.clamp(*self.bounds).exp()
 
-    def basis(self, n_bins: int) -> Tensor:
+    def bases(self, n_bins: int) -> list[Tensor]:
         return prior_basis(self.kernel, self.time_scale(), n_bins)
 
     def sites(self, data: Data) -> dict[str, Sites]:
@@ -114,7 +114,7 @@ class MultiModalNetwork(nn.Module):
             )
             for name in data
         ]
-        return torch.stack(expected).sum(dim=0) - q.kl().sum(dim=-1)
+        return torch.stack(expected).sum(dim=0) - q.kl()
 
     def effects(self, latents: Tensor) -> tuple[Array, Array]:
         """Return how each latent moves the decoders' outputs, each (latent,).
@@ -133,19 +133,22 @@ class MultiModalNetwork(nn.Module):
                 slope[k] += float(derivative.mean(dim=(0, 1)).sum())
         return power, slope
 
-    def cross_log_prob(self, data: Data, sites: Mapping[str, Sites], basis: Tensor) -> Tensor:
-        """Return the log-density of each modality given the others, summed, shape (trial,).
+    def cross_log_prob(
+        self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
+    ) -> Tensor:
+        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
 
         Decoded from the posterior mean given the other modalities' sites; the latents that none of
         them informs stay at their prior mean.
         """
-        total = basis.new_zeros(next(iter(data.values())).target.shape[0])
-        for name in data:
+        terms = []
+        for name in weight:
             network = self.modality(name)
             others = [sites[other].select(network.latents) for other in data if other != name]
-            q = posterior(basis[network.latents], combine(others))
-            total = total + network.cross_log_prob(data[name], q.mean())
-        return total
+            own = [bases[k] for k in network.latents.tolist()]
+            log_prob = network.cross_log_prob(data[name], posterior_mean(own, combine(others)))
+            terms.append(weight[name] * log_prob)
+        return torch.stack(terms).sum(dim=0)
 
 
 def combine(sites: list[Sites]) -> Sites:
@@ -168,8 +171,8 @@ class Options:
         epochs, batch_size, patience, validation_share: see `Schedule`.
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales.
-        cross_weight: weight, in the objective, of the log-density of each modality decoded from
-            the posterior mean given the other modalities. 0 is the plain ELBO.
+        cross_weight: modality -> weight, in the objective, of its log-density decoded from
+            the posterior mean given the other modalities. Empty: the plain ELBO.
         channel_dropout: share of a modality's channels that half of the steps hide from its
             encoder and still reconstruct, so that inference from some of the channels works.
         context: bins that the encoders' convolutions see (odd).
@@ -185,12 +188,12 @@ class Options:
     kernel: str = "squared-exponential"
     time_scale: float = 0.2
     epochs: int = 300
-    batch_size: int = 32
+    batch_size: int = 16
     patience: int = 60
     validation_share: float = 0.1
     learning_rate: float = 3e-3
     time_scale_rate: float = 2e-2
-    cross_weight: float = 0.0
+    cross_weight: Mapping[str, float] = field(default_factory=dict)
     channel_dropout: float = 0.25
     context: int = 9
     hidden: int = 64
@@ -320,11 +323,11 @@ class MMGPVAE:
         network = self.network
         visible = self._drop_channels(data, generator) if network.training else data
         n_trials, n_bins, _ = next(iter(data.values())).target.shape
-        basis = network.basis(n_bins)
+        bases = network.bases(n_bins)
         sites = network.sites(visible)
-        objective = network.elbo(data, posterior(basis, combine(list(sites.values()))), generator)
-        if self.options.cross_weight > 0 and len(data) > 1:
-            objective = objective + self.options.cross_weight * network.cross_log_prob(data, sites, basis)
+        objective = network.elbo(data, posterior(bases, combine(list(sites.values()))), generator)
+        if len(data) > 1 and (weight := self.options.cross_weight):
+            objective = objective + network.cross_log_prob(data, sites, bases, weight)
         return -objective.sum() / (n_trials * n_bins)
 
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
@@ -355,10 +358,10 @@ class MMGPVAE:
     @torch.no_grad()
     def _posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
         self.network.eval()
-        basis = self.network.basis(trials.n_bins)
-        empty = basis.new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
+        bases = self.network.bases(trials.n_bins)
+        empty = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
         sites = self.network.sites(self._observations(trials, given))
-        return posterior(basis, combine([Sites(empty, empty), *sites.values()]))
+        return posterior(bases, combine([Sites(empty, empty), *sites.values()]))
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         """Return posterior mean and variance of the latents, each (trial, time, latent).
@@ -380,13 +383,10 @@ class MMGPVAE:
         In the data's own units (counts per bin for spikes). All trials share the samples' noise,
         so that no trial's prediction depends on which others are predicted with it.
         """
-        q = self._posterior(trials, given)
         generator = torch.Generator().manual_seed(self.seed)
-        half = normal((self.options.samples // 2, 1, *q.basis.shape[:2]), generator, self.device)
-        # Antithetic pairs: the samples' mean is the posterior mean itself.
+        samples = self._posterior(trials, given).sample(self.options.samples, generator)
         network = self.network.modality(predicted)
-        latents = q.sample(torch.cat([half, -half]))[..., network.latents]
-        return network.predictive(latents)
+        return network.predictive(samples[..., network.latents])
 
     @torch.no_grad()
     def elbo(self, trials: Trials) -> Array:
@@ -405,7 +405,7 @@ class MMGPVAE:
         self.network.eval()
         n_bins = next(iter(data.values())).target.shape[1]
         sites = self.network.sites(data)
-        mean = posterior(self.network.basis(n_bins), combine(list(sites.values()))).mean()
+        mean = posterior_mean(self.network.bases(n_bins), combine(list(sites.values())))
         power, slope = self.network.effects(mean)
         groups = np.unique(self.latent_groups, return_inverse=True)[1]
         first = np.array([np.flatnonzero(groups == g)[0] for g in groups])

@@ -76,7 +76,10 @@ def _columns(results: SessionResults, data: xr.Dataset) -> list[tuple[str, list[
         chosen = test[spread(len(test), EXAMPLES)]
         start = results.trials["start"].values
         return [
-            (f"window {t} ({start[t]:.1f} s)", [Curve("", MODEL_COLOURS[0], mean[t], np.sqrt(variance[t]))])
+            (
+                f"window {t} (at {start[t] - start[0]:.1f} s)",
+                [Curve("", MODEL_COLOURS[0], mean[t], np.sqrt(variance[t]))],
+            )
             for t in chosen
         ]
     condition = results.condition
@@ -168,7 +171,7 @@ def _sentences(results: SessionResults, model: str, given: str) -> Iterator[str]
         f"parameter was fitted to them, inference saw their observations."
     )
     if results.continuous:
-        yield "One column for each example window; its start in the recording stands above."
+        yield "One column for each example window; above it its start, counted from the first window."
         return
     yield ("Bands of averages are the posterior’s uncertainty of the average, not the spread between trials.")
     condition = results.condition

@@ -26,7 +26,7 @@ from colatent.report.style import (
     trial_offset,
     trial_ticks,
 )
-from colatent.report.words import HELDOUT, METRICS, given_text, number
+from colatent.report.words import METRICS, given_text, heldout_words, number
 
 Array = NDArray[np.float64]
 LONG = 60  # bins: of longer trials, fewer are shown
@@ -74,7 +74,12 @@ def reconstruction_figure(results: SessionResults, heldout: str, predicted: str)
         png = to_png(figure)
     caption = _caption(results, heldout, predicted, reference, channels, len(trials))
     name = f"{results.name}_{heldout}_{predicted}"
-    return ReportFigure(name, png, caption, f"Observed and predicted {predicted}, {HELDOUT[heldout]}")
+    return ReportFigure(
+        name,
+        png,
+        caption,
+        f"Observed and predicted {predicted}, {heldout_words(heldout, results.trial_word)}",
+    )
 
 
 def _channel_values(results: SessionResults, model: str, data: xr.Dataset, metric: str) -> dict[str, float]:
@@ -174,7 +179,9 @@ def _head_column(
     modality: Modality,
 ) -> None:
     unit = "spikes per bin" if modality.kind == "spikes" else modality.unit or "no unit"
-    axes.set_title(f"{channel.rank}: {short(channel.name, 22)} ({short(unit, 18)})")
+    unit = short(unit, 18)
+    name = short(channel.name, 32 - len(channel.rank) - len(unit))
+    axes.set_title(f"{channel.rank}: {name} ({unit})", pad=12)
     for i, trial in enumerate(data["trial"].values[trials]):
         label = f"{results.trial_word} {int(trial)}"
         at = trial_offset(i, results.time, float(results.attrs["bin_width"]))
@@ -187,8 +194,6 @@ def _head_column(
             fontsize=7,
             color=GREY,
         )
-    axes.title.set_position((0.5, 1.0))
-    axes.set_title(axes.get_title(), pad=12)
 
 
 def _handles(modality: Modality) -> list[Line2D | Patch]:
@@ -223,8 +228,8 @@ def _caption(
     chosen = ", ".join(c.rank for c in channels)
     metric = METRICS[results.modalities[predicted].main_metric]
     return (
-        f"{predicted}, {HELDOUT[heldout]}: {n_trials} example test {word}s of fold {results.shown_fold} "
-        f"(seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to them. Channels: "
-        f"{chosen} by {metric} of {reference} over all test {word}s of this fold; the number in a panel is "
-        f"the channel’s {metric} there."
+        f"{predicted}, {heldout_words(heldout, word)}: {n_trials} example test {word}s of fold "
+        f"{results.shown_fold} (seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to "
+        f"them. Channels: {chosen} by {metric} of {reference} over all test {word}s of this fold; the number "
+        f"in a panel is the channel’s {metric} there."
     )

@@ -127,7 +127,7 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
         "modality was itself among the given); all others are cross-predictions, which saw nothing of it in "
         f"the test {results.trial_word}s. "
-        + ("Last row: the condition mean, for comparison. " if reference else "")
+        + ("Last row: the baseline that is given nothing, for comparison. " if reference else "")
         + "Grey: not asked of this model. Colour: the score as a share of the column’s best over all models, "
         "white at 0 and below."
     )
@@ -154,10 +154,11 @@ def _draw_matrix(
         colour = "white" if dark else INK
         axes.text(x, y, number(summary.mean, 2), ha="center", va="center", fontsize=8.5, color=colour)
         if predicted in g.split("+"):
-            axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec=INK, lw=1.0))
+            axes.add_patch(Rectangle((x - 0.46, y - 0.41), 0.92, 0.82, fill=False, ec=INK, lw=1.0))
+    mean = "training mean" if results.continuous else "condition mean"
     units = {m.name: METRICS[m.main_metric] for m in results.modalities.values()}
     axes.set_xticks(range(len(names)), [f"{short(n, 14)}\n({units[n]})" for n in names])
-    axes.set_yticks(range(len(given)), [g if g != "none" else "condition mean" for g in given])
+    axes.set_yticks(range(len(given)), [g if g != "none" else mean for g in given])
     if "none" in given:
         axes.axhline(len(given) - 1.5, color="white", lw=4)
     axes.set_xlabel("predicted")

@@ -19,7 +19,7 @@ def split_figure(results: SessionResults) -> ReportFigure:
         figure = new_figure(0.9 + 0.2 * folds)
         axes = figure.subplots()
         axes.pcolormesh(
-            np.arange(n_trials + 1),
+            np.arange(n_trials + 1) - 0.5,
             np.arange(folds + 1),
             results.role,
             cmap=ListedColormap(ROLE_COLOURS),

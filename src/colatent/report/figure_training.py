@@ -15,9 +15,7 @@ STEPS = ("epoch", "iteration", "step")
 BOOKKEEPING = ("learning_rate", "skipped_steps", "evaluations", "seconds", "time")
 LABELS = {
     "loss": "negative objective\n(nats per bin)",
-    "log_likelihood": "log likelihood (nats)",
-    "log_marginal_likelihood": "log marginal likelihood (nats)",
-    "gradient": "largest gradient",
+    "log_likelihood": "log marginal likelihood\n(nats per bin)",
 }
 BURN_IN = 0.05
 

@@ -2,7 +2,7 @@
 
 from colatent.config import GPFAModel, LagRegression, MMGPVAEModel, SmoothedFA
 from colatent.report.results import SessionResults
-from colatent.report.words import KINDS, count
+from colatent.report.words import KINDS, METRICS, count
 
 METRIC_TEXT = {
     "bits_per_spike": "(NLL of the null − NLL of the model) / (number of spikes · ln 2), both Poisson, "
@@ -23,7 +23,8 @@ METRIC_TEXT = {
 
 def model_texts(results: SessionResults) -> list[tuple[str, str]]:
     """Return name and one-paragraph description of every model."""
-    return [(name, _describe(results, name)) for name in results.config.models]
+    word = f"{results.trial_word}s"
+    return [(name, _describe(results, name).replace("trials", word)) for name in results.config.models]
 
 
 def _describe(results: SessionResults, name: str) -> str:
@@ -60,19 +61,22 @@ def _latents(latents: dict[str, int]) -> str:
 
 
 def _objective(model: MMGPVAEModel) -> str:
-    if model.cross_weight == 0:
+    weights = {m: w for m, w in model.cross_weight.items() if w > 0}
+    if not weights or len(model.modalities) < 2:
         objective = "Objective: the ELBO."
     else:
+        terms = " + ".join(f"{w:g} × cross-modal prediction of {m}" for m, w in weights.items())
         objective = (
-            f"Objective: ELBO + {model.cross_weight:g} × cross-modal prediction, the expected log density of "
-            "each modality when inference is given only the others; it makes shared latents predictive and "
-            "is no bound on the likelihood."
+            f"Objective: ELBO + {terms}. Cross-modal prediction is the log density of a modality, decoded "
+            "from the posterior mean given only the others (latents that none of them informs are at their "
+            "prior mean); it makes shared latents predictive, and the sum is no bound on the likelihood."
         )
     dropout = ""
     if model.channel_dropout:
+        share = 100 * model.channel_dropout
         dropout = (
-            f" In half of the batches {100 * model.channel_dropout:g} % of the channels were hidden from the "
-            "encoder."
+            f" In half of the batches {share:g} % of one modality’s channels were hidden from its encoder "
+            "and still reconstructed."
         )
     return objective + dropout
 
@@ -100,8 +104,6 @@ def transform_texts(results: SessionResults) -> list[str]:
 
 def metric_texts(results: SessionResults) -> list[tuple[str, str]]:
     """Return name and definition of every metric in the session's scores."""
-    from colatent.report.words import METRICS
-
     present = set(results.scores["metric"].unique())
     return [(METRICS[m], text) for m, text in METRIC_TEXT.items() if m in present]
 

@@ -2,9 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -89,7 +89,7 @@ def _section(results: SessionResults) -> SessionSection:
     )
 
 
-def _present(figures: Any) -> list[ReportFigure]:
+def _present(figures: Iterable[ReportFigure | None]) -> list[ReportFigure]:
     return [f for f in figures if f is not None]
 
 
@@ -106,7 +106,7 @@ def _render(config: Config, sections: list[SessionSection]) -> str:
         signed=words.signed,
         plus_minus=words.plus_minus,
         given_text=words.given_text,
-        heldout_words=words.HELDOUT,
+        heldout_words=words.heldout_words,
         metric_words=words.METRICS,
         source_rows=data_card.source_rows,
         trial_rows=data_card.trial_rows,

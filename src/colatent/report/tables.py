@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from colatent.report.results import SessionResults
-from colatent.report.words import KINDS, METRICS, heldout_statement
+from colatent.report.words import METRICS, heldout_statement, number
 
 HELDOUT_ORDER = ("trials", "channels", "modality")
 
@@ -26,7 +26,6 @@ class Row:
     """One model, with what it was given, in a table of scores."""
 
     model: str
-    kind: str
     baseline: bool
     given: str
     metrics: dict[str, Summary]
@@ -110,10 +109,8 @@ def _row(results: SessionResults, model: str, given: str, scores: pd.DataFrame, 
     main = scores[scores["metric"] == metric]
     channels = main[main["channel"] != "pooled"]
     n = main[main["channel"] == "pooled"].groupby("seed")["n"].sum().mean()
-    kind = results.config.models[model].kind
     return Row(
         model=model,
-        kind=KINDS.get(kind, kind),
         baseline=results.is_baseline(model),
         given=given,
         metrics=metrics,
@@ -189,7 +186,7 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
     detail = details[block.heldout]
     if row.difference is not None:
         rival = next(r for r in block.rows if r.model == row.compared_with and r.baseline)
-        detail += f". Best baseline: {rival.metrics[block.metric].mean:.3f} ({rival.model})"
+        detail += f". Best baseline: {number(rival.metrics[block.metric].mean)} ({rival.model})"
     return Headline(row.metrics[block.metric], block.metric_name, titles[block.heldout], detail)
 
 

@@ -22,9 +22,9 @@ KINDS = {
 }
 
 HELDOUT = {
-    "trials": "held-out trials",
-    "channels": "held-out channels of held-out trials (co-smoothing)",
-    "modality": "held-out modality in held-out trials (cross-prediction)",
+    "trials": "held-out {word}s",
+    "channels": "held-out channels of held-out {word}s (co-smoothing)",
+    "modality": "held-out modality in held-out {word}s (cross-prediction)",
 }
 
 
@@ -50,6 +50,11 @@ def plus_minus(mean: float, sem: float, digits: int = 3) -> str:
 def count(n: int, noun: str) -> str:
     """Return ``1 trial``, ``2 trials``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def heldout_words(heldout: str, word: str) -> str:
+    """Return what was held out; ``word`` is trial or window."""
+    return HELDOUT[heldout].format(word=word)
 
 
 def given_text(given: str) -> str:
