@@ -208,9 +208,7 @@ class MMGPVAEModel(Settings):
     """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
 
     kind: Literal["mm-gpvae"]
-    latents: dict[str, Count] = Field(
-        description="latent group (modalities joined by +): number of latents"
-    )
+    latents: dict[str, Count] = Field(description="latent group (modalities joined by +): number of latents")
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )

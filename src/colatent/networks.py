@@ -209,9 +209,7 @@ class ModalityNetwork(nn.Module):
     def _transform(self, target: Tensor) -> Tensor:
         return target.clamp_min(0.0).sqrt() if self.likelihood.is_count else target
 
-    def expected_log_prob(
-        self, data: Observations, latents: Marginals, generator: torch.Generator
-    ) -> Tensor:
+    def expected_log_prob(self, data: Observations, latents: Marginals, generator: torch.Generator) -> Tensor:
         """E[log p(data | z)] in nats, shape (trial,), latents those of this modality."""
         log_prob = self.decoder.expected_log_prob(self.likelihood, data.target, latents, generator)
         return masked_sum(log_prob, data.observed)

@@ -33,7 +33,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 def json_schema() -> str:
     """Return the JSON schema of a config file."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **settings.Config.model_json_schema()}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **settings.Config.model_json_schema(),
+    }
     return json.dumps(schema, indent=2) + "\n"
 
 
@@ -49,7 +52,9 @@ def _reference() -> str:
     for title, model in SECTIONS.items():
         rows = "".join(_row(name, field) for name, field in model.model_fields.items())
         doc = " ".join((model.__doc__ or "").split())
-        parts.append(f"\n#### `{title}`\n\n{doc}\n\n| key | value | default | meaning |\n|---|---|---|---|\n{rows}")
+        parts.append(
+            f"\n#### `{title}`\n\n{doc}\n\n| key | value | default | meaning |\n|---|---|---|---|\n{rows}"
+        )
     return "".join(parts) + "\n"
 
 

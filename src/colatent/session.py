@@ -50,7 +50,9 @@ def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:
     check_store(folder)
     attrs = read_attrs(folder)
     names = [n.removeprefix("modality/") for n in group_names(folder) if n.startswith("modality/")]
-    data = {name: read_group(folder, f"modality/{name}") for name in sorted(names, key=attrs["modalities"].index)}
+    data = {
+        name: read_group(folder, f"modality/{name}") for name in sorted(names, key=attrs["modalities"].index)
+    }
     table = read_group(folder, "trials")
     trials = Trials(
         values={m: d["value"].values for m, d in data.items()},

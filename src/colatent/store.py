@@ -62,9 +62,7 @@ def check_store(folder: str | Path) -> None:
     for name, checksum in json.loads(marker.read_text()).items():
         file = folder / name
         if not file.is_file() or _sha256(file) != checksum:
-            raise InputError(
-                f"{folder}: {name} is not as it was written; delete the folder and run again"
-            )
+            raise InputError(f"{folder}: {name} is not as it was written; delete the folder and run again")
 
 
 def read_attrs(folder: str | Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 Loss = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[str], None]
 
@@ -111,7 +110,9 @@ class Trainer:
             if stop:
                 break
         if not math.isfinite(self.best_loss):
-            raise FloatingPointError("the loss was never finite: check the observations, lower the learning rate")
+            raise FloatingPointError(
+                "the loss was never finite: check the observations, lower the learning rate"
+            )
         self.module.load_state_dict(self.best_weights)
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
 

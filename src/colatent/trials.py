@@ -74,7 +74,5 @@ class Trials:
 
     def only(self, given: tuple[str, ...]) -> "Trials":
         """Return a copy in which only the modalities ``given`` were observed."""
-        others = {
-            m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given
-        }
+        others = {m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given}
         return self.hide(others)

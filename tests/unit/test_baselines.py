@@ -5,12 +5,13 @@ import pytest
 from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import Ridge
 
-from colatent.models.condition_mean import ConditionMean
+from colatent.models.condition_mean import Choice, ConditionMean
 from colatent.models.lagged_regression import lagged
 from colatent.models.mlp_lags import MLPLags
 from colatent.models.ridge_lags import RidgeLags
 from colatent.models.smoothed_fa import SmoothedFA
 from colatent.models.standardize import Standardizer
+from colatent.scoring import metrics
 from colatent.trials import Trials
 
 
@@ -24,15 +25,31 @@ def halves(simulated_trials: Trials) -> tuple[Trials, Trials]:
 
 def test_condition_means_are_the_training_trials_means(halves):
     training, test = halves
-    predictive = ConditionMean().fit(training, progress=quiet).predict(test, (), "emg")
-    for i, label in enumerate(test.condition):
-        same = training.condition == label
-        if same.sum() > 1:
-            np.testing.assert_allclose(predictive.mean[i], training.values["emg"][same].mean(axis=0))
+    model = ConditionMean().fit(training, progress=quiet)
+    for name in ("spikes", "emg"):
+        values, overall = training.values[name], training.values[name].mean(axis=(0, 1))
+        model._choices[name] = choice = Choice(0.0, 2.0)
+        predicted = model.predict(test, (), name).mean
+        left_out = model._left_out_mean(name, choice)
+        for i, label in enumerate(test.condition):
+            same = training.condition == label
+            expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
+            np.testing.assert_allclose(predicted[i], expected)
+        same = (training.condition == training.condition[3]) & (np.arange(16) != 3)
+        expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
+        np.testing.assert_allclose(left_out[3], expected)
     flat = ConditionMean(time_locked=False).fit(training, progress=quiet).predict(test, (), "spikes")
-    one = training.condition == test.condition[0]
-    if one.sum() > 1:
-        np.testing.assert_allclose(flat.mean[0, 3], training.values["spikes"][one].mean(axis=(0, 1)), atol=0.01)
+    mean = training.values["spikes"].mean(axis=(0, 1))
+    np.testing.assert_allclose(flat.mean, np.broadcast_to(mean, flat.mean.shape))
+
+
+def test_the_psth_chosen_on_training_trials_beats_the_mean_rate(halves):
+    training, test = halves
+    model = ConditionMean().fit(training, progress=quiet)
+    count, rate = test.values["spikes"], model.predict(test, (), "spikes").mean
+    assert metrics.bits_per_spike(count, rate, test.observed["spikes"]).pooled > 0
+    again = ConditionMean.from_state({"time_locked": True}, model.state(), training)
+    np.testing.assert_array_equal(again.predict(test, (), "spikes").mean, rate)
 
 
 def test_lags_are_the_neighbours_and_stay_within_the_trial():
@@ -83,7 +100,11 @@ def test_regressions_do_not_see_their_target_and_beat_the_mean(halves, model, gi
     truth, average = test.values[predicted], training.values[predicted].mean(axis=(0, 1))
     assert ((truth - shown.mean) ** 2).mean() < ((truth - average) ** 2).mean()
     assert (shown.mean > 0).all() or predicted == "emg"
-    options = {k: getattr(model, k) for k in ("modalities", "lags", "hidden", "dropout", "epochs") if hasattr(model, k)}
+    options = {
+        k: getattr(model, k)
+        for k in ("modalities", "lags", "hidden", "dropout", "epochs")
+        if hasattr(model, k)
+    }
     again = type(model).from_state(options, model.state(), training).predict(test, (given,), predicted)
     np.testing.assert_array_equal(again.mean, shown.mean)
 

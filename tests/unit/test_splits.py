@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colatent.errors import InputError
-from colatent.splits import GUARD, TEST, TRAINING, clip_to_training, hidden_channels, split_blocks, split_trials
+from colatent.splits import (
+    GUARD,
+    TEST,
+    TRAINING,
+    clip_to_training,
+    hidden_channels,
+    split_blocks,
+    split_trials,
+)
 from colatent.trials import Trials
 
 

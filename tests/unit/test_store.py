@@ -50,7 +50,9 @@ def test_the_same_data_give_the_same_bytes(tmp_path, dataset):
 def test_a_damaged_or_unfinished_store_is_refused(tmp_path, dataset):
     folder = tmp_path / "s"
     store.write_store(folder, {"g": dataset}, {})
-    chunk = next(f for f in (folder / "data.zarr" / "g" / "value").rglob("*") if f.is_file() and f.name != "zarr.json")
+    chunk = next(
+        f for f in (folder / "data.zarr" / "g" / "value").rglob("*") if f.is_file() and f.name != "zarr.json"
+    )
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="not as it was written"):
         store.check_store(folder)

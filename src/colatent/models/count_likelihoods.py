@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _NODES = 16
+_MAX_LOG_RATE = 50.0  # only poor trial steps of an optimiser come near it
 
 
 class Expectation(NamedTuple):
@@ -50,7 +51,7 @@ class PoissonExp:
     has_dispersion = False
 
     def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_dispersion: Tensor) -> Expectation:
-        rate = (mean + variance / 2).exp()
+        rate = (mean + variance / 2).clamp_max(_MAX_LOG_RATE).exp()
         log_density = y * mean - rate - torch.lgamma(y + 1)
         return Expectation(log_density, y - rate, rate, torch.zeros_like(rate))
 

@@ -111,10 +111,10 @@ class GPFA(LatentModel):
         )
         data, mean, scale = standardize(data)
         self.history_ = []
-        n_bins = int(data.observed.any(axis=2).sum())
+        log_volume = np.log(scale) @ data.observed.sum((0, 1)) / data.observed.any(axis=2).sum()
 
         def report(iteration: int, log_likelihood: float) -> None:
-            log_likelihood -= float(np.log(scale) @ data.observed.sum((0, 1))) / n_bins
+            log_likelihood = float(log_likelihood - log_volume)
             self.history_.append({"iteration": iteration, "log_likelihood": log_likelihood})
             if progress is not None:
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")

@@ -27,7 +27,6 @@ from colatent.models.gpfa_solvers import (
     to_coefficients,
 )
 
-
 _CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
 
 

@@ -3,6 +3,7 @@
 Shapes: N trials, T bins, p channels, q latents, n kept Fourier coefficients of all latents together.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ class CoefficientBasis:
                 a[:, parts[k], parts[j]] = block
                 a[:, parts[j], parts[k]] = block.transpose(1, 2)
         a.diagonal(dim1=1, dim2=2).add_(1.0)
-        factor = torch.linalg.cholesky(a)
+        factor, failed = torch.linalg.cholesky_ex(a)
         h = torch.cat([natural[:, :, k] @ rows.T for k, rows in enumerate(self.rows)], dim=1)
         u = torch.cholesky_solve(h[:, :, None], factor)[:, :, 0]
         inverse = torch.cholesky_inverse(factor)
@@ -85,7 +86,8 @@ class CoefficientBasis:
                 covariance[:, :, k, j] = covariance[:, :, j, k] = between
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
         second = u**2 + inverse.diagonal(dim1=1, dim2=2)
-        kl = 0.5 * (second.sum(1) - ends[-1] + log_det)
+        # overflowing sites: the worst possible posterior, so that iterations turn back
+        kl = torch.where(failed == 0, 0.5 * (second.sum(1) - ends[-1] + log_det), math.inf)
         return SitePosterior(mean, covariance, kl, [second[:, part].sum(0) for part in parts])
 
 
@@ -135,10 +137,14 @@ def next_sites(bound: Bound, counts: Counts) -> Sites:
 
 
 def initial_sites(counts: Counts, parameters: CountParameters, likelihood: CountLikelihood) -> Sites:
-    """Return the sites for a predictor that is the offset everywhere."""
+    """Return sites for a predictor that is the offset everywhere.
+
+    Their precision is raised so that no site asks for a step of more than 1: from a low rate, a
+    Newton step towards a high count would overshoot by far.
+    """
     zero = torch.zeros_like(counts.value)
     e = likelihood.expectation(counts.value, zero + parameters.offset, zero, parameters.log_dispersion)
-    return Sites(counts.observed * e.slope, counts.observed * e.curvature)
+    return Sites(counts.observed * e.slope, counts.observed * (e.curvature + e.slope.abs()))
 
 
 def iterate_sites(
@@ -156,6 +162,9 @@ def iterate_sites(
     enough = tolerance * counts.observed.sum((1, 2)).clamp_min(1.0)
     step = torch.ones(len(counts.value), dtype=torch.float64, device=counts.value.device)
     bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
+    if not bound.elbo.isfinite().all():  # sites of other parameters
+        sites = initial_sites(counts, parameters, likelihood)
+        bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
     for _ in range(_MAX_SITE_ITERATIONS):
         target = next_sites(bound, counts)
         share = step[:, None, None]

@@ -189,7 +189,7 @@ class Options:
     time_scale: float = 0.2
     epochs: int = 300
     batch_size: int = 16
-    patience: int = 60
+    patience: int = 25
     validation_share: float = 0.1
     learning_rate: float = 3e-3
     time_scale_rate: float = 2e-2
@@ -260,7 +260,9 @@ class MMGPVAE:
             checkpoint: folder in which an interrupted fit is kept and from which it goes on.
         """
         generator = torch.Generator().manual_seed(seed)
-        n_channels = {name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)}
+        n_channels = {
+            name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)
+        }
         if missing := set(self.options.modalities) - set(n_channels):
             raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
         self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
@@ -369,7 +371,9 @@ class MMGPVAE:
         Within a group, latents are in descending order of what they move in the decoders; the sign
         is that in which they raise the channels on average.
         """
-        mean, variance = (x.cpu().numpy()[..., self.order] for x in self._posterior(trials, given).marginals())
+        mean, variance = (
+            x.cpu().numpy()[..., self.order] for x in self._posterior(trials, given).marginals()
+        )
         return mean * self.sign, variance
 
     def time_scales(self) -> Array:
