@@ -43,4 +43,6 @@ rule all:
 
 onsuccess:
     if is_main_run():
-        print(f"Report: {RESULTS}/report/index.html    Scores: {RESULTS}/scores.csv")
+        print(
+            f"Report: {RESULTS}/report/index.html    Scores: {RESULTS}/scores.csv"
+        )

@@ -25,7 +25,7 @@ def simulated_nwb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from colatent.simulate import simulate_reach, write_reach_nwb
 
     path = tmp_path_factory.mktemp("simulated") / "reach.simulated.nwb"
-    write_reach_nwb(simulate_reach(seed=3, n_trials=24, n_units=20), path)
+    write_reach_nwb(simulate_reach(seed=3, n_trials=48, n_units=32), path)
     return path
 
 

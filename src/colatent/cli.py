@@ -31,10 +31,12 @@ def check(
 @app.command()
 def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
     """Show what is inside an NWB file, and a section of config to paste."""
-    from colatent.ingest.inspect import print_contents
+    from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
-        print_contents(nwb, Console())
+        contents = contents_of(nwb)
+        Console().print(contents)
+        print(contents.config_section())
 
 
 @app.command()

@@ -289,7 +289,7 @@ class Config(Settings):
         default_factory=dict, description="check at ingest: refuse, mask or warn; defaults where not named"
     )
     models: dict[str, Model] = Field(min_length=1)
-    heldout: Heldout = Heldout()
+    heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
     device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where the models are fitted")
 
     @field_validator("modalities", "models")

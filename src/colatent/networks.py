@@ -14,9 +14,9 @@ from torch.nn.functional import conv1d, silu, softplus
 from torch.nn.utils import skip_init
 
 from colatent.likelihoods import LIKELIHOODS, Likelihood, masked_sum
-from colatent.models.standardize import Array, Standardizer
 from colatent.posterior import Marginals, Sites
 from colatent.predictive import Predictive
+from colatent.standardize import Array, Standardizer
 
 # Sites start weak: an encoder that is sure of itself before it has learned anything drags along
 # the latents that it shares with others.

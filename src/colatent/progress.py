@@ -31,7 +31,7 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
             file.write(f"{time.monotonic() - started:8.1f} s  {category.__name__}: {message}\n")
 
         with warnings.catch_warnings():
-            warnings.showwarning = warn  # type: ignore[assignment]
+            warnings.showwarning = warn
             try:
                 yield progress
             except InputError as error:

@@ -2,6 +2,7 @@
 
 import json
 import types
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -33,11 +34,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 def json_schema() -> str:
     """Return the JSON schema of a config file."""
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **settings.Config.model_json_schema(),
-    }
-    return json.dumps(schema, indent=2) + "\n"
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(dialect | settings.Config.model_json_schema(), indent=2) + "\n"
 
 
 def with_reference(manual: str) -> str:
@@ -52,9 +50,8 @@ def _reference() -> str:
     for title, model in SECTIONS.items():
         rows = "".join(_row(name, field) for name, field in model.model_fields.items())
         doc = " ".join((model.__doc__ or "").split())
-        parts.append(
-            f"\n#### `{title}`\n\n{doc}\n\n| key | value | default | meaning |\n|---|---|---|---|\n{rows}"
-        )
+        head = "| key | value | default | meaning |\n|---|---|---|---|\n"
+        parts.append(f"\n#### `{title}`\n\n{doc}\n\n{head}{rows}")
     return "".join(parts) + "\n"
 
 
@@ -69,9 +66,13 @@ def _row(name: str, field: FieldInfo) -> str:
     return f"| `{name}` | {_describe(field.annotation, field.metadata)} | {default} | {meaning} |\n"
 
 
-def _describe(kind: Any, metadata: list[Any] = []) -> str:  # noqa: B006
-    bounds = [f"{sign} {getattr(m, key)}" for m in metadata
-              for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")) if hasattr(m, key)]  # fmt: skip
+def _describe(kind: Any, metadata: Sequence[Any] = ()) -> str:
+    bounds = [
+        f"{sign} {getattr(m, key)}"
+        for m in metadata
+        for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        if hasattr(m, key)
+    ]
     return _type_name(kind) + (f" {', '.join(bounds)}" if bounds else "")
 
 

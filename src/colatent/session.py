@@ -14,6 +14,7 @@ from colatent.store import check_store, group_names, read_attrs, read_group
 from colatent.trials import Trials
 
 DIMS = ("trial", "time", "channel")
+LATENT_DIMS = ("trial", "time", "latent")
 
 
 def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[str, xr.Dataset]:
@@ -39,9 +40,9 @@ def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[s
                 "name the latent group of each column"
             )
         groups["truth"] = xr.Dataset(
-            {"value": (("trial", "time", "latent"), values), "observed": (("trial", "time", "latent"), observed)},
+            {"value": (LATENT_DIMS, values), "observed": (LATENT_DIMS, observed)},
             coords={"time": ingested.time, "group": ("latent", truth_groups)},
-        )  # fmt: skip
+        )
     return groups
 
 
@@ -50,9 +51,8 @@ def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:
     check_store(folder)
     attrs = read_attrs(folder)
     names = [n.removeprefix("modality/") for n in group_names(folder) if n.startswith("modality/")]
-    data = {
-        name: read_group(folder, f"modality/{name}") for name in sorted(names, key=attrs["modalities"].index)
-    }
+    names.sort(key=attrs["modalities"].index)
+    data = {name: read_group(folder, f"modality/{name}") for name in names}
     table = read_group(folder, "trials")
     trials = Trials(
         values={m: d["value"].values for m, d in data.items()},

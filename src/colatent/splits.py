@@ -23,7 +23,8 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
     """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
     _enough(n_trials, folds)
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
-    splitter, strata = KFold, np.zeros(n_trials)
+    splitter: type[KFold | StratifiedKFold] = KFold
+    strata: NDArray = np.zeros(n_trials)
     # scikit-learn spreads rare conditions too, but refuses if all are rarer than the folds
     if condition is not None and np.unique(condition, return_counts=True)[1].max() >= folds:
         splitter, strata = StratifiedKFold, condition

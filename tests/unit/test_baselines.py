@@ -10,8 +10,8 @@ from colatent.models.lagged_regression import lagged
 from colatent.models.mlp_lags import MLPLags
 from colatent.models.ridge_lags import RidgeLags
 from colatent.models.smoothed_fa import SmoothedFA
-from colatent.models.standardize import Standardizer
 from colatent.scoring import metrics
+from colatent.standardize import Standardizer
 from colatent.trials import Trials
 
 
@@ -20,7 +20,7 @@ def quiet(_: str) -> None: ...
 
 @pytest.fixture
 def halves(simulated_trials: Trials) -> tuple[Trials, Trials]:
-    return simulated_trials.select(np.arange(16)), simulated_trials.select(np.arange(16, 24))
+    return simulated_trials.select(np.arange(40)), simulated_trials.select(np.arange(40, 48))
 
 
 def test_condition_means_are_the_training_trials_means(halves):
@@ -35,7 +35,7 @@ def test_condition_means_are_the_training_trials_means(halves):
             same = training.condition == label
             expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
             np.testing.assert_allclose(predicted[i], expected)
-        same = (training.condition == training.condition[3]) & (np.arange(16) != 3)
+        same = (training.condition == training.condition[3]) & (np.arange(40) != 3)
         expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
         np.testing.assert_allclose(left_out[3], expected)
     flat = ConditionMean(time_locked=False).fit(training, progress=quiet).predict(test, (), "spikes")
@@ -113,7 +113,7 @@ def test_smoothed_fa_infers_scikit_learns_latents(halves):
     training, test = halves
     model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
     mean, variance = model.latents(test, ("spikes",))
-    smooth = [model._smooth(np.sqrt(t.values["spikes"])).reshape(-1, 18) for t in (training, test)]
+    smooth = [model._smooth(np.sqrt(t.values["spikes"])).reshape(-1, 30) for t in (training, test)]
     peer = FactorAnalysis(3, svd_method="lapack").fit(smooth[0])
     np.testing.assert_allclose(mean.reshape(-1, 3), peer.transform(smooth[1]), atol=1e-6)
     assert (variance > 0).all()
@@ -123,7 +123,7 @@ def test_smoothed_fa_infers_scikit_learns_latents(halves):
 def test_co_smoothing_does_not_see_the_hidden_channels(halves):
     training, test = halves
     model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
-    hidden = np.arange(18) < 5
+    hidden = np.arange(30) < 5
     changed = test.hide({})
     changed.values["spikes"][..., hidden] += 7
     one = model.predict(test.hide({"spikes": hidden}), ("spikes",), "spikes").mean

@@ -29,7 +29,7 @@ class Spy:
         )
 
 
-HIDDEN = {"spikes": np.arange(18) < 5}
+HIDDEN = {"spikes": np.arange(30) < 5}
 
 
 def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulated_trials):
@@ -53,7 +53,7 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 
 
 def test_every_question_is_scored_on_every_channel(simulated_trials):
-    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 24))
+    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
     scores = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
     questions = scores.groupby(["heldout", "given", "predicted"])

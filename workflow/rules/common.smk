@@ -45,12 +45,19 @@ def settings(*keys):
 
 def clip_percentiles():
     """Return the percentiles that modalities are clipped to: modality -> (low, high)."""
-    return {name: m.clip for name, m in CONFIG.modalities.items() if getattr(m, "clip", None)}
+    return {
+        name: m.clip
+        for name, m in CONFIG.modalities.items()
+        if getattr(m, "clip", None)
+    }
 
 
 def needs_gpu(wildcards):
     """Return how many GPUs a fit asks for."""
-    return int(CONFIG.device != "cpu" and isinstance(CONFIG.models[wildcards.model], MMGPVAEModel))
+    return int(
+        CONFIG.device != "cpu"
+        and isinstance(CONFIG.models[wildcards.model], MMGPVAEModel)
+    )
 
 
 def fits_of(wildcards):

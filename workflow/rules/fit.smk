@@ -10,7 +10,18 @@ rule fit:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
     output:
-        fit=directory(f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}"),
+        fit=directory(
+            f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}"
+        ),
+    log:
+        f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
+    conda:
+        "../../envs/colatent.yaml"
+    threads: 1
+    resources:
+        gpu=needs_gpu,
+        mem_mb=4000,
+        runtime=240,
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         clip=clip_percentiles(),
@@ -18,14 +29,5 @@ rule fit:
         code=code_fingerprint("fit"),
         # survives a retry: Snakemake deletes declared outputs before each attempt
         checkpoint=f"{RESULTS}/.checkpoints/{{session}}/{{model}}/fold-{{fold}}_seed-{{seed}}",
-    log:
-        f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
-    threads: 1
-    resources:
-        gpu=needs_gpu,
-        mem_mb=4000,
-        runtime=240,
-    conda:
-        "../../envs/colatent.yaml"
     script:
         "../scripts/fit.py"

@@ -10,16 +10,16 @@ rule ingest:
         nwb=lambda wildcards: SESSIONS[wildcards.session].nwb,
     output:
         session=directory(f"{RESULTS}/{{session}}/session"),
-    params:
-        settings=settings("alignment", "modalities", "checks", "truth"),
-        code=code_fingerprint("ingest"),
     log:
         f"{RESULTS}/logs/{{session}}/ingest.log",
+    conda:
+        "../../envs/colatent.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../envs/colatent.yaml"
+    params:
+        settings=settings("alignment", "modalities", "checks", "truth"),
+        code=code_fingerprint("ingest"),
     script:
         "../scripts/ingest.py"

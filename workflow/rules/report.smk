@@ -21,16 +21,16 @@ rule report:
             category="Figures",
             caption="../report/figures.rst",
         ),
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../../envs/colatent.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         config=CONFIG.model_dump(mode="json"),
         sessions=list(SESSIONS),
         code=code_fingerprint("report"),
-    log:
-        f"{RESULTS}/logs/report.log",
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    conda:
-        "../../envs/colatent.yaml"
     script:
         "../scripts/report.py"

@@ -14,17 +14,17 @@ rule score:
     output:
         scores=f"{RESULTS}/{{session}}/score/{{model}}.csv",
         store=directory(f"{RESULTS}/{{session}}/score/{{model}}"),
-    params:
-        clip=clip_percentiles(),
-        code=code_fingerprint("score"),
     log:
         f"{RESULTS}/logs/{{session}}/score/{{model}}.log",
+    conda:
+        "../../envs/colatent.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../envs/colatent.yaml"
+    params:
+        clip=clip_percentiles(),
+        code=code_fingerprint("score"),
     script:
         "../scripts/score.py"
 
@@ -41,10 +41,10 @@ rule scores:
         ),
     log:
         f"{RESULTS}/logs/scores.log",
+    conda:
+        "../../envs/colatent.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/colatent.yaml"
     script:
         "../scripts/scores.py"

@@ -8,15 +8,15 @@ Makes: any `*.simulated.nwb` that the table of sessions names.
 rule simulate:
     output:
         nwb="{path}.simulated.nwb",
-    params:
-        simulation=settings("simulate")["simulate"],
-        code=code_fingerprint("simulate"),
     log:
         "{path}.simulated.log",
+    conda:
+        "../../envs/colatent.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/colatent.yaml"
+    params:
+        simulation=settings("simulate")["simulate"],
+        code=code_fingerprint("simulate"),
     script:
         "../scripts/simulate.py"

@@ -10,15 +10,15 @@ rule split:
         session=rules.ingest.output.session,
     output:
         split=directory(f"{RESULTS}/{{session}}/split"),
-    params:
-        settings=settings("heldout", "alignment"),
-        code=code_fingerprint("split"),
     log:
         f"{RESULTS}/logs/{{session}}/split.log",
+    conda:
+        "../../envs/colatent.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/colatent.yaml"
+    params:
+        settings=settings("heldout", "alignment"),
+        code=code_fingerprint("split"),
     script:
         "../scripts/split.py"

@@ -64,12 +64,11 @@ class ConditionMean:
         mean = self._mean(predicted, total, count, self._choices[predicted])
         if trials.kinds[predicted] == "spikes":
             return Predictive("poisson", mean[None])
-        residual = self._training.values[predicted] - self._left_out_mean(predicted, self._choices[predicted])
+        left_out = self._left_out_mean(predicted, self._choices[predicted])
         observed = self._training.observed[predicted]
-        square = np.where(observed, residual**2, 0.0).sum(axis=(0, 1)) / np.maximum(
-            observed.sum(axis=(0, 1)), 1
-        )
-        return Predictive("gaussian", mean[None], np.maximum(np.sqrt(square), 1e-9))
+        square = np.where(observed, (self._training.values[predicted] - left_out) ** 2, 0.0)
+        variance = square.sum(axis=(0, 1)) / np.maximum(observed.sum(axis=(0, 1)), 1)
+        return Predictive("gaussian", mean[None], np.maximum(np.sqrt(variance), 1e-9))
 
     def _sums(self, name: str, labels: NDArray[np.str_]) -> tuple[Array, Array]:
         """Return sum and count over the training trials of each label, each (label, time, channel)."""
@@ -105,9 +104,6 @@ class ConditionMean:
             return float(np.where(observed, mean - xlogy(values, mean), 0.0).sum())
         square = np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1))
         return float(np.log(np.maximum(square, 1e-300)).sum())
-
-    def latents(self, trials: Trials, given: tuple[str, ...]) -> None:
-        """A mean has no latents."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the choices; the rest is in the training trials."""

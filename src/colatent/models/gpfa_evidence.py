@@ -71,14 +71,33 @@ class Prior:
         """Return the coefficients' prior variances (latent, F), zero where dropped."""
         full = gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle)
         kept = full.detach() > self.tolerance * full.detach().amax(dim=1, keepdim=True)
-        n_coef = int(kept.any(dim=0).nonzero()[-1]) + 1
-        n_coef += 1 - n_coef % 2
+        n_coef = _odd_count(kept)
         return torch.where(kept, full, 0.0)[:, :n_coef]
+
+    def variances_and_slope(self, log_time_scale: Tensor, n_circle: int) -> tuple[Tensor, Tensor]:
+        """Return the variances and their derivatives by the log time scales, both (latent, F).
+
+        A central difference, exact to eight digits: on small problems a graph for this one step
+        would cost as much as the rest of an evaluation.
+        """
+        h = 1e-4
+        scales = torch.cat([log_time_scale, log_time_scale + h, log_time_scale - h])
+        at, above, below = gp.coefficient_variances(self.kernel, scales.exp(), n_circle).chunk(3)
+        kept = at > self.tolerance * at.amax(dim=1, keepdim=True)
+        n_coef = _odd_count(kept)
+        s = torch.where(kept, at, 0.0)[:, :n_coef]
+        return s, (above - below)[:, :n_coef] / (2 * h)
 
     def counts(self, time_scale: np.ndarray, n_circle: int) -> list[int]:
         """Return how many coefficients each latent keeps."""
         kept = self.variances(torch.as_tensor(np.log(time_scale)), n_circle) > 0
         return [int(n) for n in kept.sum(1)]
+
+
+def _odd_count(kept: Tensor) -> int:
+    """Number of leading coefficients that any latent keeps: the constant and whole pairs."""
+    n_coef = int(kept.any(dim=0).nonzero()[-1]) + 1
+    return n_coef + 1 - n_coef % 2
 
 
 class Block:
@@ -175,10 +194,7 @@ class Block:
     def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
         """Return the negative log marginal likelihood (nats) and its gradient."""
         loading, log_noise, offset, log_time_scale = parameters
-        with torch.enable_grad():
-            log_time_scale = log_time_scale.detach().requires_grad_()
-            variances = self.prior.variances(log_time_scale, self.n_circle)
-        s = variances.detach()
+        s, s_slope = self.prior.variances_and_slope(log_time_scale, self.n_circle)
         h = self.natural(parameters, s.shape[1])
         mean, log_det, scatter, relevance = self.solver.moments(h, self.precision(parameters), s)
 
@@ -198,7 +214,7 @@ class Block:
             loading=second - cross,
             log_noise=0.5 * (self.count - residual + (loading * cross).sum(1)),
             offset=(loading * mask_mean).sum(1) / sigma - (self.total - offset * self.count) / sigma**2,
-            log_time_scale=torch.autograd.grad(variances, log_time_scale, shrink)[0],
+            log_time_scale=(shrink * s_slope).sum(1),
         )
         return value, gradient
 

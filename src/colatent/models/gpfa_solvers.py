@@ -99,9 +99,10 @@ class DenseSolver:
         log_det = h.new_zeros(())
         for grams, column in zip(self._grams(n_coef), self.columns, strict=True):
             factor = _factor(grams, precision, kept)
-            u = torch.cholesky_solve(natural[:, column], factor)
+            inverse = torch.cholesky_inverse(factor)
+            u = inverse @ natural[:, column]
             whitened[:, column] = u
-            second = torch.cholesky_inverse(factor).mul_(u.shape[1]).addmm_(u, u.T)
+            second = inverse.mul_(u.shape[1]).addmm_(u, u.T)
             relevance += second.diagonal()
             second *= root[:, None] * root
             for j, gram in enumerate(grams):

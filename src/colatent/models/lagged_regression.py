@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.models.standardize import Standardizer
 from colatent.predictive import Predictive
+from colatent.standardize import Standardizer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -41,13 +41,17 @@ class LagRegression(ABC):
     """
 
     latent_groups: tuple[str, ...] = ()
-    count_transform: Callable[[Array], Array] = staticmethod(lambda counts: counts)
 
     def __init__(self, modalities: tuple[str, ...], lags: int) -> None:
         self.modalities = tuple(modalities)
         self.lags = lags
         self.history: list[dict[str, float]] = []
         self._state: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def count_transform(counts: Array) -> Array:
+        """Return counts as they enter the regression."""
+        return counts
 
     def pairs(self) -> list[tuple[tuple[str, ...], str]]:
         """Return every (given, predicted) that is fitted."""
@@ -104,9 +108,6 @@ class LagRegression(ABC):
     @abstractmethod
     def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
         """Return the prediction (trial, time, channel)."""
-
-    def latents(self, trials: Trials, given: tuple[str, ...]) -> None:
-        """A regression has no latents."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the regressions' arrays."""

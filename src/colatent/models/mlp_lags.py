@@ -17,7 +17,9 @@ class MLPLags(LagRegression):
     of continuous targets comes from these as well.
     """
 
-    count_transform = staticmethod(np.sqrt)
+    @staticmethod
+    def count_transform(counts: Array) -> Array:
+        return np.sqrt(counts)
 
     def __init__(
         self, modalities: tuple[str, ...], lags: int, hidden: tuple[int, ...], dropout: float, epochs: int
@@ -39,8 +41,7 @@ class MLPLags(LagRegression):
             torch.manual_seed(seed)
             network = self._network(x.shape[-1], y.shape[-1])
             order = torch.randperm(len(x)).numpy()
-            n_validation = max(len(x) // 10, 1)
-            validation, training = order[:n_validation], order[n_validation:]
+            training = order[max(len(x) // 10, 1) :]
             tensors = [torch.tensor(a, dtype=torch.float32).flatten(0, 1) for a in (x, y, observed)]
             mask = torch.zeros(x.shape[:2], dtype=torch.bool)
             mask[training] = True
@@ -48,7 +49,7 @@ class MLPLags(LagRegression):
             outer = [t[~mask.flatten()] for t in tensors]
             if counts:  # start at the mean rates
                 rate = (inner[1] * inner[2]).sum(0) / inner[2].sum(0).clamp_min(1)
-                network[-1].bias.data = rate.clamp_min(1e-4).log()  # type: ignore[union-attr]
+                network[-1].bias.data = rate.clamp_min(1e-4).log()
             self._descend(network, inner, outer, counts)
         network.eval()
         with torch.no_grad():

@@ -61,7 +61,7 @@ class LatentReadoutModel(ABC):
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the read-out of the modality; channels that are never observed are predicted too."""
         self._only_own((*given, predicted))
-        hidden = ~trials.observed[self.modality].any(axis=(0, 1))
+        hidden: NDArray[np.bool_] = np.logical_not(trials.observed[self.modality].any(axis=(0, 1)))
         latent, _ = self._infer(self._observation(trials))
         flat = latent.reshape(-1, latent.shape[-1])
         channels = self._readout(hidden)

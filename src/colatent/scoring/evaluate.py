@@ -9,9 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.models.lagged_regression import LagRegression, subsets
-from colatent.models.standardize import Standardizer
 from colatent.predictive import Predictive
 from colatent.scoring import metrics
+from colatent.standardize import Standardizer
 from colatent.trials import Trials
 
 N_DRAWN = 12
@@ -88,7 +88,9 @@ def score(
     for level, covered in zip((50, 95), predictive.coverage(observation, 0.5, 0.95), strict=True):
         results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored)
     names = test.channels[task.predicted]
-    evaluated = scored.any(axis=(0, 1)) if task.heldout == "channels" else np.ones(len(names), dtype=bool)
+    evaluated: NDArray[np.bool_] = (
+        scored.any(axis=(0, 1)) if task.heldout == "channels" else np.ones(len(names), dtype=bool)
+    )
     return [row for name, one in results.items() for row in _rows(task, name, one, names, evaluated)]
 
 

@@ -1,6 +1,6 @@
 """Score all fits of a model of a session, and join the scores of all sessions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ from colatent.store import check_store, dataset_to_arrays, group_names, read_att
 SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
 ]  # fmt: skip
+# a channel may be called `NA` or `01`: names are text, and only empty values are missing
+AS_WRITTEN: dict[str, Any] = {
+    "dtype": {"channel": str},
+    "keep_default_na": False,
+    "na_values": {"value": [""]},
+}
 RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 
 
@@ -29,7 +35,7 @@ def score_session(
     session: str | Path,
     split: str | Path,
     fits: list[str],
-    clip: Mapping[str, tuple[float, float]],
+    clip: dict[str, tuple[float, float]],
     table: str | Path,
     store: str | Path,
     head: dict[str, str],
@@ -74,7 +80,7 @@ def score_session(
         ).set_coords(RECOVERY_COLUMNS[:-1])
     pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
     inputs = {"session": str(session), "split": str(split), "fits": fits}
-    write_store(store, groups, provenance("score", {"clip": dict(clip)}, inputs))
+    write_store(store, groups, provenance("score", {"clip": clip}, inputs))
 
 
 def _latents(model: Any, modalities: tuple[str, ...], fold: Fold, time: NDArray[np.float64]) -> xr.Dataset:
@@ -111,7 +117,7 @@ def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) ->
 
 def join_scores(tables: list[str], stores: list[str], output: str | Path) -> None:
     """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known."""
-    scores = pd.concat([pd.read_csv(t) for t in tables])
+    scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
     recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
     if recovery:

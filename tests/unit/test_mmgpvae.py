@@ -1,0 +1,279 @@
+"""MM-GPVAE: what its bound, its inference and its bookkeeping promise."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from colatent import gp
+from colatent.models.mmgpvae import MMGPVAE
+from colatent.trials import Trials
+
+N_BINS, BIN_WIDTH = 25, 0.02
+BOTH = ("emg", "spikes")
+OPTIONS = dict(
+    latents={"spikes+emg": 1, "spikes": 1},
+    likelihood={"spikes": "poisson", "emg": "gaussian"},
+    decoder={"spikes": "linear", "emg": "mlp"},
+    cross_weight={"emg": 1.0},
+    time_scale=0.1,
+    hidden=16,
+    learning_rate=1e-2,
+    epochs=80,
+    device="cpu",
+)
+
+
+def quiet(_: str) -> None: ...
+
+
+def smooth(rng: np.random.Generator, n_trials: int, time_scale: float) -> np.ndarray:
+    t = torch.arange(N_BINS).double()
+    prior = gp.correlation("squared-exponential", t[:, None] - t, torch.tensor(time_scale)).numpy()
+    return rng.multivariate_normal(np.zeros(N_BINS), prior, size=n_trials)
+
+
+def simulate(n_trials: int, seed: int = 0) -> tuple[Trials, np.ndarray]:
+    """24 Poisson units on a shared and a private latent, 5 muscles on the shared one."""
+    rng = np.random.default_rng(seed)
+    weights = np.random.default_rng(99)
+    z = np.stack([smooth(rng, n_trials, 5.0), smooth(rng, n_trials, 5.0)], axis=-1)
+    rate = np.exp(z @ weights.normal(0, 0.7, (2, 24)) - 0.5)
+    emg = 5 + 2 * z[..., :1] * weights.normal(0, 1, 5) + 0.5 * rng.standard_normal((n_trials, N_BINS, 5))
+    values = {"spikes": rng.poisson(rate).astype(float), "emg": emg}
+    observed = {name: np.ones(v.shape, dtype=bool) for name, v in values.items()}
+    observed["emg"][0, 5:9] = False
+    observed["spikes"][1, 18:] = observed["emg"][1, 18:] = False
+    return make_trials(values, observed), z
+
+
+def make_trials(values: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> Trials:
+    return Trials(
+        values={name: np.where(observed[name], v, 0.0) for name, v in values.items()},
+        observed=observed,
+        channels={name: tuple(map(str, range(v.shape[2]))) for name, v in values.items()},
+        kinds={name: "spikes" if name == "spikes" else "continuous" for name in values},
+        bin_width=BIN_WIDTH,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MMGPVAE:
+    return MMGPVAE(**OPTIONS).fit(simulate(40)[0], 0, quiet)
+
+
+@pytest.fixture(scope="module")
+def test_trials() -> Trials:
+    return simulate(8, seed=1)[0]
+
+
+def test_finds_the_shared_and_the_private_latent(fitted: MMGPVAE) -> None:
+    (train, z_train), (test, z_test) = simulate(40), simulate(20, seed=2)
+    for k in range(2):
+        x = fitted.latents(train, BOTH)[0][..., k].ravel()
+        slope, offset = np.polyfit(x, z_train[..., k].ravel(), 1)
+        mean = slope * fitted.latents(test, BOTH)[0][..., k] + offset
+        complete = np.arange(20) > 1  # the first trials have gaps
+        error = ((z_test[..., k] - mean)[complete] ** 2).mean() / z_test[complete, :, k].var()
+        assert 1 - error > (0.9, 0.75)[k]
+
+
+def test_predictions_are_in_the_data_s_units(fitted: MMGPVAE, test_trials: Trials) -> None:
+    emg = test_trials.values["emg"]
+    observed = test_trials.observed["emg"].all(axis=(1, 2))
+    prediction = fitted.predict(test_trials, BOTH, "emg")
+    residual = (emg - prediction.mean)[observed]
+    assert 1 - residual.var() / emg[observed].var() > 0.85
+    # noise of 0.5 in the units of the simulation
+    np.testing.assert_allclose(np.asarray(prediction.scale), 0.5, rtol=0.3)
+    spikes = fitted.predict(test_trials, BOTH, "spikes").mean
+    assert spikes.mean() == pytest.approx(test_trials.values["spikes"][observed].mean(), rel=0.15)
+
+
+def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials) -> None:
+    options = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "epochs": 30}
+    model = MMGPVAE(**options).fit(simulate(24)[0], 0, quiet)
+    q = model._posterior(test_trials, BOTH)
+    rng = np.random.default_rng(0)
+    n_samples = 4000
+    log_weight = np.zeros((n_samples, test_trials.n_trials))
+    z = []
+    for latent in q.latents:
+        mean, w, basis = (
+            x.detach().numpy() for x in (latent.coefficient_mean, latent.whitener, latent.basis)
+        )
+        noise = rng.standard_normal((n_samples, *mean.shape))
+        u = mean + np.einsum("sng,ngf->snf", noise, w)
+        log_weight += 0.5 * (noise**2 - u**2).sum(axis=-1)
+        log_weight -= np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=-1)
+        z.append(u @ basis)
+    latents = torch.from_numpy(np.stack(z, axis=-1))
+    for name in BOTH:
+        network = model.network.modality(name)
+        with torch.no_grad():
+            given = network.predictive(latents[..., network.latents])
+        y, observed = test_trials.values[name], test_trials.observed[name]
+        log_weight += np.where(observed, given._component_log_density(y), 0.0).sum(axis=(-2, -1))
+    # log E_q[w] <= log p(y), and E_q[log w] is the bound
+    log_likelihood = logsumexp(log_weight, axis=0) - np.log(n_samples)
+    elbo = model.elbo(test_trials)
+    assert (elbo < log_likelihood).all()
+    se = log_weight.std(axis=0) / np.sqrt(n_samples)
+    assert (np.abs(elbo - log_weight.mean(axis=0)) < 5 * se + 1e-2).all()
+
+
+def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
+    """One latent, linear and Gaussian: the sites family holds the exact posterior."""
+    trials = simulate(40)[0]
+    emg = make_trials({"emg": trials.values["emg"]}, {"emg": np.ones(trials.values["emg"].shape, dtype=bool)})
+    emg = emg.select(np.arange(40) > 1)
+    options = dict(latents={"emg": 1}, likelihood={"emg": "gaussian"}, decoder={"emg": "linear"})
+    model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 60}).fit(emg, 0, quiet)
+    network = model.network.modality("emg")
+    sd = network.scale.numpy()
+    c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd
+    mean = network.decoder.readout.bias.detach().numpy() * sd + network.offset.numpy()
+    noise = (network.likelihood.scale().detach().numpy() * sd) ** 2
+    t = torch.arange(N_BINS).double()
+    time_scale = torch.from_numpy(model.time_scales() / BIN_WIDTH)
+    prior = gp.correlation("squared-exponential", t[:, None] - t, time_scale).numpy()
+    covariance = np.kron(prior, np.outer(c, c)) + np.kron(np.eye(N_BINS), np.diag(noise))
+    exact = multivariate_normal(np.tile(mean, N_BINS), covariance).logpdf(emg.values["emg"].reshape(38, -1))
+    gap = exact - model.elbo(emg)
+    assert (gap > -1e-2).all()
+    assert gap.mean() < 1.0  # nats a trial, of about -125
+
+
+def test_missing_modality_equals_leaving_it_out(fitted: MMGPVAE, test_trials: Trials) -> None:
+    hidden = test_trials.only(("spikes",))
+    without = make_trials(
+        {"spikes": test_trials.values["spikes"]}, {"spikes": test_trials.observed["spikes"]}
+    )
+    reference = fitted.latents(test_trials, ("spikes",))
+    for trials, given in ((hidden, BOTH), (without, ("spikes",)), (without, BOTH)):
+        for expected, got in zip(reference, fitted.latents(trials, given), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_private_latents_stay_at_the_prior(fitted: MMGPVAE, test_trials: Trials) -> None:
+    mean, variance = fitted.latents(test_trials, ("emg",))
+    private = [group == "spikes" for group in fitted.latent_groups]
+    np.testing.assert_allclose(mean[..., private], 0.0)
+    np.testing.assert_allclose(variance[..., private], 1.0, atol=1e-3)
+
+
+def test_hidden_values_cannot_be_seen(fitted: MMGPVAE, test_trials: Trials) -> None:
+    hidden = np.arange(24) < 6
+    trials = test_trials.hide({"spikes": hidden})
+    # `hide` zeroes the values; put others there
+    spoiled = replace(
+        trials, values={**trials.values, "spikes": np.where(hidden, 7.0, trials.values["spikes"])}
+    )
+    for predicted in BOTH:
+        a, b = (fitted.predict(x, BOTH, predicted).component_mean for x in (trials, spoiled))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_order_of_modalities_and_trials_is_irrelevant(fitted: MMGPVAE, test_trials: Trials) -> None:
+    reordered = OPTIONS | {
+        "latents": {"emg+spikes": 1, "spikes": 1},
+        "likelihood": dict(reversed(OPTIONS["likelihood"].items())),
+        "decoder": dict(reversed(OPTIONS["decoder"].items())),
+    }
+    model = MMGPVAE.from_state(reordered, fitted.state())
+    order = np.random.default_rng(0).permutation(test_trials.n_trials)
+    swapped = make_trials(
+        {name: test_trials.values[name] for name in BOTH}, {name: test_trials.observed[name] for name in BOTH}
+    ).select(order)
+    a = fitted.predict(test_trials, ("emg", "spikes"), "emg").component_mean[:, order]
+    b = model.predict(swapped, ("spikes", "emg"), "emg").component_mean
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_same_seed_same_bytes_and_no_global_state() -> None:
+    trials = simulate(12)[0]
+    options = OPTIONS | {"epochs": 3}
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = MMGPVAE(**options).fit(trials, 4, quiet).state()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = MMGPVAE(**options).fit(trials, 4, quiet).state()
+    other = MMGPVAE(**options).fit(trials, 5, quiet).state()
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert not np.array_equal(first["network.log_time_scale"], other["network.log_time_scale"])
+
+
+def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
+    rebuilt = MMGPVAE.from_state(OPTIONS, fitted.state())
+    a, b = (m.predict(test_trials, ("spikes",), "emg") for m in (fitted, rebuilt))
+    np.testing.assert_array_equal(a.component_mean, b.component_mean)
+    np.testing.assert_array_equal(a.scale, b.scale)
+    np.testing.assert_array_equal(fitted.time_scales(), rebuilt.time_scales())
+    assert rebuilt.history == fitted.history
+
+
+def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    trials = simulate(12)[0]
+    options = OPTIONS | {"epochs": 24}
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 20/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint=tmp_path)
+    lines: list[str] = []
+    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint=tmp_path)
+    assert lines[0] == "resumed after epoch 10"
+    straight = MMGPVAE(**options).fit(trials, 0, quiet)
+    assert all(
+        a.tobytes() == b.tobytes()
+        for a, b in zip(resumed.state().values(), straight.state().values(), strict=True)
+    )
+    other = MMGPVAE(**options).fit(trials, 1, lines.append, checkpoint=tmp_path)
+    assert len(other.history) == 24 and "afresh" in " ".join(lines)
+
+
+@pytest.mark.parametrize("family", ["negative-binomial", "bernoulli"])
+def test_other_likelihoods(family: str) -> None:
+    trials = simulate(12)[0]
+    spikes = trials.values["spikes"] if family == "negative-binomial" else (trials.values["spikes"] > 0) * 1.0
+    trials = replace(trials, values={**trials.values, "spikes": spikes})
+    options = OPTIONS | {"likelihood": {"spikes": family, "emg": "gaussian"}, "epochs": 15}
+    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    prediction = model.predict(trials, BOTH, "spikes")
+    assert prediction.family == family
+    null = replace(prediction, component_mean=np.broadcast_to(spikes.mean(axis=(0, 1)), (1, *spikes.shape)))
+    assert prediction.log_density(spikes).mean() > null.log_density(spikes).mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents": {}}, "at least one group"),
+        ({"latents": {"spikes+emg": 1, "emg+spikes": 2}}, "twice"),
+        ({"likelihood": {"spikes": "poisson"}}, "needs a likelihood"),
+        ({"decoder": {"spikes": "cubic", "emg": "mlp"}}, "unknown decoder"),
+        ({"kernel": "linear"}, "unknown kernel"),
+        ({"epochs": 0}, "at least 1"),
+    ],
+)
+def test_wrong_options(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MMGPVAE(**OPTIONS | change)
+
+
+def test_wrong_trials(fitted: MMGPVAE, test_trials: Trials) -> None:
+    with pytest.raises(ValueError, match="lack the modality 'emg'"):
+        MMGPVAE(**OPTIONS).fit(
+            make_trials({"spikes": test_trials.values["spikes"]}, {"spikes": test_trials.observed["spikes"]}),
+            0,
+            quiet,
+        )
+    with pytest.raises(ValueError, match="bins of 0.05 s"):
+        fitted.latents(replace(test_trials, bin_width=0.05), BOTH)

@@ -1,0 +1,53 @@
+"""The training loop on losses whose course is known."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from colatent.training import Schedule, Trainer
+
+
+class Point(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
+
+
+def train(point: Point, loss, **schedule) -> Trainer:
+    optimizer = torch.optim.Adam(point.parameters(), lr=0.1)
+    schedule = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
+    trainer = Trainer(point, loss, optimizer, Schedule(**schedule), torch.Generator().manual_seed(0))
+    trainer.run(16, lambda _: None)
+    return trainer
+
+
+def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
+    """The updates pull x to 3, held-out trials want 1: the kept x lies near 1."""
+    point = Point()
+
+    def loss(trial: Tensor, generator: torch.Generator) -> Tensor:
+        return (point.x - (3.0 if point.training else 1.0)).square()
+
+    trainer = train(point, loss, patience=5)
+    assert len(trainer.history) == trainer.best_epoch + 5
+    assert float(point.x) == pytest.approx(1.0, abs=0.2)
+
+
+def test_steps_that_are_not_finite_are_skipped() -> None:
+    point = Point()
+
+    def loss(trial: Tensor, generator: torch.Generator) -> Tensor:
+        bad = point.training and 0 in trial
+        return (point.x - 1).square() * (math.nan if bad else 1.0)
+
+    trainer = train(point, loss, validation_share=0.0)
+    assert all(row["skipped_steps"] == 1 for row in trainer.history)
+    assert float(point.x) == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_loss_that_is_never_finite_is_an_error() -> None:
+    point = Point()
+    with pytest.raises(FloatingPointError, match="never finite"):
+        train(point, lambda trial, generator: point.x * math.nan)
