@@ -34,9 +34,7 @@ def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
     from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
-        contents = contents_of(nwb)
-        Console().print(contents)
-        print(contents.config_section())
+        Console().print(contents_of(nwb))
 
 
 @app.command()

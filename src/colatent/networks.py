@@ -34,6 +34,20 @@ def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) 
     return layer
 
 
+class Dropout(nn.Module):
+    """Set a random ``share`` of the units to zero in training; torch's own draws from global state."""
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.share, self.generator = share, generator
+
+    def forward(self, units: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return units
+        kept = torch.rand(units.shape, generator=self.generator) >= self.share
+        return units * kept.to(units) / (1 - self.share)
+
+
 class Encoder(nn.Module):
     """A projection of the channels, filters over a few bins, and a per-bin network to the sites.
 
@@ -45,10 +59,18 @@ class Encoder(nn.Module):
         n_latents: of all groups that contain it.
         context: bins that the filters see (odd).
         hidden: number of projections, and units of the hidden layer.
+        dropout: share of both that is dropped in training.
+        generator: on the CPU; of the weights, and later of the dropout.
     """
 
     def __init__(
-        self, n_channels: int, n_latents: int, context: int, hidden: int, generator: torch.Generator
+        self,
+        n_channels: int,
+        n_latents: int,
+        context: int,
+        hidden: int,
+        dropout: float,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.projection = dense(n_channels, hidden, generator)
@@ -58,6 +80,7 @@ class Encoder(nn.Module):
         self.hidden = dense(hidden, hidden, generator)
         self.location = dense(hidden, n_latents, generator)
         self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
+        self.dropout = Dropout(dropout, generator)
 
     def forward(self, features: Tensor, observed: Tensor) -> Sites:
         """Return one site per bin and latent.
@@ -69,7 +92,8 @@ class Encoder(nn.Module):
         projected = self.projection(features).transpose(1, 2)
         n_projections, _, context = self.filters.shape
         filtered = conv1d(projected, self.filters, padding=context // 2, groups=n_projections)
-        hidden = silu(self.hidden(silu(filtered.transpose(1, 2))))
+        hidden = self.dropout(silu(filtered.transpose(1, 2)))
+        hidden = self.dropout(silu(self.hidden(hidden)))
         # Information adds over channels, so the precision shrinks with the share of them that was
         # observed, down to exactly zero where nothing was.
         share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
@@ -123,7 +147,7 @@ class MLPDecoder(nn.Module):
         return likelihood.log_prob(target, pair).mean(dim=0)
 
 
-DECODERS = {"linear": LinearDecoder, "mlp": MLPDecoder}
+DECODERS: dict[str, type[LinearDecoder] | type[MLPDecoder]] = {"linear": LinearDecoder, "mlp": MLPDecoder}
 
 
 class Observations(NamedTuple):
@@ -159,6 +183,7 @@ class ModalityNetwork(nn.Module):
         likelihood, decoder: names, keys of `LIKELIHOODS` and `DECODERS`.
         context: bins that the encoder's convolution sees (odd).
         hidden: units of each hidden layer.
+        dropout: see `Encoder`.
     """
 
     latents: Tensor
@@ -174,10 +199,11 @@ class ModalityNetwork(nn.Module):
         decoder: str,
         context: int,
         hidden: int,
+        dropout: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(n_channels, len(latents), context, hidden, generator)
+        self.encoder = Encoder(n_channels, len(latents), context, hidden, dropout, generator)
         self.decoder = DECODERS[decoder](len(latents), n_channels, hidden, generator)
         self.likelihood = LIKELIHOODS[likelihood](n_channels)
         # Predictions from other modalities err more than reconstructions: they have a noise of their own.
@@ -198,7 +224,7 @@ class ModalityNetwork(nn.Module):
             self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
         mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
         with torch.no_grad():
-            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))
+            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))  # type: ignore[operator, union-attr]
 
     def observations(self, values: Tensor, observed: Tensor) -> Observations:
         """Bring values (trial, time, channel), in their original units, into the networks' units."""

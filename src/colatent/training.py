@@ -127,7 +127,7 @@ class Trainer:
                 "epoch": len(self.history) + 1,
                 "loss": sum(finite) / len(finite) if finite else math.nan,
                 "held_out_loss": held_out_loss,
-                "learning_rate": self.scheduler.get_last_lr()[0],
+                "learning_rate": float(self.scheduler.get_last_lr()[0]),
                 "skipped_steps": len(losses) - len(finite),
             }
         )
@@ -143,7 +143,7 @@ class Trainer:
             loss = self.loss(batch, self.generator)
         except torch.linalg.LinAlgError:
             return math.nan
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT_NORM)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             return math.nan
@@ -165,7 +165,8 @@ class Trainer:
 
     def _line(self) -> str:
         row = self.history[-1]
-        line = f"epoch {row['epoch']}/{self.schedule.epochs}: loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
+        epoch = f"epoch {row['epoch']}/{self.schedule.epochs}"
+        line = f"{epoch}: loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
         skipped = sum(r["skipped_steps"] for r in self.history)
         return line + (f", {skipped} steps skipped (not finite)" if skipped else "")
 

@@ -1,5 +1,6 @@
 """GPFA of counts against sampling, numerical integration and Gaussian GPFA."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_gradient_agrees_with_finite_differences(likelihood: str, monkeypatch: p
     _, gradient = objective(x)
     rng = np.random.default_rng(1)
     edges = np.cumsum([0, 40, 20, 20, 2])
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         direction = np.zeros_like(x)
         direction[start:stop] = rng.standard_normal(stop - start)
         ends = [objective(x + sign * 1e-4 * direction)[0] for sign in (1, -1)]

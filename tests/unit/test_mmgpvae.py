@@ -1,5 +1,6 @@
 """MM-GPVAE: what its bound, its inference and its bookkeeping promise."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,21 @@ OPTIONS = dict(
     likelihood={"spikes": "poisson", "emg": "gaussian"},
     decoder={"spikes": "linear", "emg": "mlp"},
     cross_weight={"emg": 1.0},
-    time_scale=0.1,
-    hidden=16,
+    time_scale=0.06,
+    hidden=32,
     learning_rate=1e-2,
-    epochs=80,
+    epochs=60,
     device="cpu",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are too small to share among threads."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def quiet(_: str) -> None: ...
@@ -86,20 +96,19 @@ def test_predictions_are_in_the_data_s_units(fitted: MMGPVAE, test_trials: Trial
     emg = test_trials.values["emg"]
     observed = test_trials.observed["emg"].all(axis=(1, 2))
     prediction = fitted.predict(test_trials, BOTH, "emg")
-    residual = (emg - prediction.mean)[observed]
-    assert 1 - residual.var() / emg[observed].var() > 0.85
-    # noise of 0.5 in the units of the simulation
+    # the simulation's noise has a standard deviation of 0.5
+    assert ((emg - prediction.mean)[observed] ** 2).mean() < 1.25 * 0.5**2
     np.testing.assert_allclose(np.asarray(prediction.scale), 0.5, rtol=0.3)
     spikes = fitted.predict(test_trials, BOTH, "spikes").mean
     assert spikes.mean() == pytest.approx(test_trials.values["spikes"][observed].mean(), rel=0.15)
 
 
 def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials) -> None:
-    options = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "epochs": 30}
-    model = MMGPVAE(**options).fit(simulate(24)[0], 0, quiet)
+    options = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "epochs": 8}
+    model = MMGPVAE(**options).fit(simulate(16)[0], 0, quiet)
     q = model._posterior(test_trials, BOTH)
     rng = np.random.default_rng(0)
-    n_samples = 4000
+    n_samples = 1000
     log_weight = np.zeros((n_samples, test_trials.n_trials))
     z = []
     for latent in q.latents:
@@ -109,7 +118,7 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
         noise = rng.standard_normal((n_samples, *mean.shape))
         u = mean + np.einsum("sng,ngf->snf", noise, w)
         log_weight += 0.5 * (noise**2 - u**2).sum(axis=-1)
-        log_weight -= np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=-1)
+        log_weight += np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=-1)
         z.append(u @ basis)
     latents = torch.from_numpy(np.stack(z, axis=-1))
     for name in BOTH:
@@ -132,7 +141,7 @@ def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
     emg = make_trials({"emg": trials.values["emg"]}, {"emg": np.ones(trials.values["emg"].shape, dtype=bool)})
     emg = emg.select(np.arange(40) > 1)
     options = dict(latents={"emg": 1}, likelihood={"emg": "gaussian"}, decoder={"emg": "linear"})
-    model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 60}).fit(emg, 0, quiet)
+    model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 120}).fit(emg, 0, quiet)
     network = model.network.modality("emg")
     sd = network.scale.numpy()
     c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd
@@ -145,7 +154,7 @@ def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
     exact = multivariate_normal(np.tile(mean, N_BINS), covariance).logpdf(emg.values["emg"].reshape(38, -1))
     gap = exact - model.elbo(emg)
     assert (gap > -1e-2).all()
-    assert gap.mean() < 1.0  # nats a trial, of about -125
+    assert gap.mean() < 3.0  # nats a trial of 25 bins: what the encoder's amortisation costs
 
 
 def test_missing_modality_equals_leaving_it_out(fitted: MMGPVAE, test_trials: Trials) -> None:
@@ -218,7 +227,7 @@ def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
 
 
 def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    trials = simulate(12)[0]
+    trials = simulate(8)[0]
     options = OPTIONS | {"epochs": 24}
 
     def interrupt(line: str) -> None:
@@ -275,5 +284,5 @@ def test_wrong_trials(fitted: MMGPVAE, test_trials: Trials) -> None:
             0,
             quiet,
         )
-    with pytest.raises(ValueError, match="bins of 0.05 s"):
+    with pytest.raises(ValueError, match=r"bins of 0\.05 s"):
         fitted.latents(replace(test_trials, bin_width=0.05), BOTH)

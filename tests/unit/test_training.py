@@ -32,7 +32,7 @@ def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
 
     trainer = train(point, loss, patience=5)
     assert len(trainer.history) == trainer.best_epoch + 5
-    assert float(point.x) == pytest.approx(1.0, abs=0.2)
+    assert point.x.item() == pytest.approx(1.0, abs=0.2)
 
 
 def test_steps_that_are_not_finite_are_skipped() -> None:
@@ -44,7 +44,7 @@ def test_steps_that_are_not_finite_are_skipped() -> None:
 
     trainer = train(point, loss, validation_share=0.0)
     assert all(row["skipped_steps"] == 1 for row in trainer.history)
-    assert float(point.x) == pytest.approx(1.0, abs=0.05)
+    assert point.x.item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_loss_that_is_never_finite_is_an_error() -> None:

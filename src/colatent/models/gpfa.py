@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from colatent import gp
 from colatent.models.gpfa_data import Observations, TrialsLike, as_observations
 from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, make_blocks
-from colatent.models.gpfa_fit import FitOptions, initial_parameters, maximize, standardize
+from colatent.models.gpfa_fit import NEGLIGIBLE_COLUMN, FitOptions, initial_parameters, maximize, standardize
 from colatent.models.gpfa_solvers import to_bins
 from colatent.models.latent_model import (
     LatentModel,
@@ -52,6 +52,8 @@ class GPFA(LatentModel):
         noise_floor: smallest noise variance of a channel, as a share of the channel's variance.
         max_iterations: of the optimiser.
         convergence: relative improvement of the log likelihood at which a fit stops.
+        automatic_relevance: shrink the loadings of latents that the data do not need to zero, so
+            that ``n_relevant_`` counts those they do.
         tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
             variance are dropped, correlations below it neglected.
         device: of torch, such as "cpu" or "cuda".
@@ -77,6 +79,7 @@ class GPFA(LatentModel):
         noise_floor: float = 1e-3,
         max_iterations: int = 200,
         convergence: float = 1e-6,
+        automatic_relevance: bool = False,
         tolerance: float = 1e-8,
         device: str = "cpu",
     ):
@@ -88,6 +91,7 @@ class GPFA(LatentModel):
         self.noise_floor = noise_floor
         self.max_iterations = max_iterations
         self.convergence = convergence
+        self.automatic_relevance = automatic_relevance
         self.tolerance = tolerance
         self.device = torch.device(device)
 
@@ -108,6 +112,7 @@ class GPFA(LatentModel):
             time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
             self.max_iterations,
             self.convergence,
+            self.automatic_relevance,
         )
         data, mean, scale = standardize(data)
         self.history_ = []
@@ -168,6 +173,12 @@ class GPFA(LatentModel):
         """Return log p(observed values) over all trials (nats)."""
         blocks, parameters = self._blocks(self._check(trials))
         return -evaluate(blocks, parameters)[0]
+
+    @property
+    def n_relevant_(self) -> int:
+        """Number of latents whose loadings are not negligible against the noise."""
+        size = (self.loading_**2 / self.noise_variance_[:, None]).sum(axis=0)
+        return int((size > 10 * NEGLIGIBLE_COLUMN).sum())
 
     @property
     def variance_explained_(self) -> Array:

@@ -32,7 +32,6 @@ from colatent.models.gpfa_sites import (
     bound_gradient,
     initial_sites,
     iterate_sites,
-    prior_variances,
 )
 from colatent.models.latent_model import (
     LatentModel,
@@ -51,7 +50,10 @@ _FIT_TOLERANCE = 1e-4
 _PIECE = 100
 _SITE_TOLERANCE = 1e-7  # nats per observation
 _INITIAL_DISPERSION = 10.0
-_LIMITS = {"loading": 5.0, "offset": 8.0, "log_dispersion": (-4.0, 9.0)}
+# Box that keeps the parameters of units with hardly a spike from running away.
+_LARGEST_LOADING = 5.0
+_OFFSET_REACH = 8.0
+_LOG_DISPERSION_BOUNDS = (-4.0, 9.0)
 
 
 class CountGPFA(LatentModel):
@@ -282,28 +284,24 @@ class _Objective:
         return CountParameters(*(piece.view(s) for piece, s in zip(pieces, self.shapes, strict=True)))
 
     def bounds(self, start: CountParameters, shortest: float) -> list[tuple[float, float]]:
-        """Box that keeps units with hardly a spike from running away."""
         offset = start.offset.cpu().numpy()
-        reach = _LIMITS["offset"]
         return (
-            [(-_LIMITS["loading"], _LIMITS["loading"])] * start.loading.numel()
-            + [(o - reach, o + reach) for o in offset]
-            + [_LIMITS["log_dispersion"]] * len(offset)
+            [(-_LARGEST_LOADING, _LARGEST_LOADING)] * start.loading.numel()
+            + [(o - _OFFSET_REACH, o + _OFFSET_REACH) for o in offset]
+            + [_LOG_DISPERSION_BOUNDS] * len(offset)
             + [(np.log(shortest), np.log(self.longest))] * start.log_time_scale.numel()
         )
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         parameters = self.unpack(x)
         likelihood = LIKELIHOODS[self.model.likelihood]
-        log_time_scale = parameters.log_time_scale.detach().requires_grad_()
-        parameters = parameters._replace(log_time_scale=log_time_scale)
         n_bins = self.counts.value.shape[1]
-        n_circle = self.prior.n_circle(n_bins, float(log_time_scale.detach().exp().max()))
-        variances = prior_variances(self.prior, log_time_scale, n_circle)
-        basis = CoefficientBasis(variances.detach(), n_circle, n_bins)
+        n_circle = self.prior.n_circle(n_bins, float(parameters.log_time_scale.exp().max()))
+        variances, slope = self.prior.variances_and_slope(parameters.log_time_scale, n_circle)
+        basis = CoefficientBasis(variances, n_circle, n_bins)
         sites = self.sites or initial_sites(self.counts, parameters, likelihood)
         self.sites, bound = iterate_sites(sites, self.counts, parameters, basis, likelihood, _SITE_TOLERANCE)
-        gradient = bound_gradient(bound, self.counts, parameters, variances)
+        gradient = bound_gradient(bound, self.counts, parameters, variances, slope)
         return -float(bound.elbo.sum()) / self.n_bins, -self.pack(gradient) / self.n_bins
 
 
@@ -315,7 +313,8 @@ def cut(data: Observations, n_bins: int) -> Observations:
         return data
     size = -(-length // n_pieces)
     pad = ((0, 0), (0, n_pieces * size - length), (0, 0))
-    value, observed = (np.pad(a, pad).reshape(-1, size, a.shape[2]) for a in (data.value, data.observed))
+    value = np.pad(data.value, pad).reshape(-1, size, data.value.shape[2])
+    observed = np.pad(data.observed, pad).reshape(value.shape)
     kept = observed.any(axis=(1, 2))
     return Observations(value[kept], observed[kept], np.full(int(kept.sum()), size))
 

@@ -65,11 +65,8 @@ def as_observations(trials: TrialsLike) -> Observations:
     padded, length = _pad(trials) if ragged else (np.asarray(trials, dtype=float), None)
     if padded.ndim != 3 or 0 in padded.shape:
         raise ValueError(f"trials must be a non-empty (trial, time, channel), not of shape {padded.shape}")
-    observed = ~np.isnan(padded)
-    if observed.all():
-        value = padded
-    else:
-        value = np.where(observed, padded, 0.0)
+    observed = np.asarray(~np.isnan(padded))
+    value = padded if observed.all() else np.where(observed, padded, 0.0)
     if not np.isfinite(value).all():
         raise ValueError("trials hold infinite values; mark what is missing by NaN")
     if length is None:
@@ -92,7 +89,7 @@ def _pad(trials: Iterable[Any]) -> tuple[Array, Index]:
 
 def _last_observed_bin(observed: Mask) -> Index:
     n_bins = observed.shape[1]
-    bins = observed.any(axis=2)
+    bins: Mask = np.any(observed, axis=2)
     last = n_bins - np.argmax(bins[:, ::-1], axis=1)
     return np.where(bins.any(axis=1), last, n_bins).astype(np.intp)
 
@@ -129,18 +126,26 @@ def find_patterns(observed: Mask) -> list[Pattern]:
     n_trials = len(observed)
     if observed.all():
         return [_pattern(observed[0], np.arange(n_trials))]
-    packed = np.packbits(observed.reshape(n_trials, -1), axis=1)
-    _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    return [_pattern(observed[f], np.flatnonzero(inverse == i)) for i, f in enumerate(first)]
+    first, kind = _distinct(observed.reshape(n_trials, -1))
+    return [_pattern(observed[f], np.flatnonzero(kind == i)) for i, f in enumerate(first)]
+
+
+def _distinct(rows: Mask) -> tuple[Index, Index]:
+    """Index of the first of each kind of row, and the kind of every row, in order of appearance."""
+    if (rows == rows[0]).all():
+        return np.zeros(1, dtype=np.intp), np.zeros(len(rows), dtype=np.intp)
+    kinds: dict[bytes, int] = {}
+    packed = np.packbits(rows, axis=1)
+    kind = np.array([kinds.setdefault(row.tobytes(), len(kinds)) for row in packed], dtype=np.intp)
+    return np.unique(kind, return_index=True)[1], kind
 
 
 def _pattern(observed: Mask, trial: Index) -> Pattern:
     bins = np.flatnonzero(observed.any(axis=1))
     if len(bins) == 0:
         return Pattern(trial, bins, np.zeros((1, observed.shape[1]), dtype=bool), bins)
-    channels, mask = np.unique(observed[bins], axis=0, return_inverse=True)
-    return Pattern(trial, bins, channels, mask.reshape(-1))
+    first, mask = _distinct(observed[bins])
+    return Pattern(trial, bins, observed[bins[first]], mask)
 
 
 def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[Pattern]]:

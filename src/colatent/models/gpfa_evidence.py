@@ -27,6 +27,7 @@ from colatent.models.gpfa_solvers import (
     to_coefficients,
 )
 
+_LARGEST_FFT_FACTOR = 31
 _CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
 
 
@@ -64,13 +65,21 @@ class Prior:
         return math.ceil(gp.reach(self.kernel, self.tolerance) * longest_time_scale)
 
     def n_circle(self, n_bins: int, longest_time_scale: float) -> int:
-        """Return the bins of a circle for trials of ``n_bins``."""
-        return gp.circle_bins(n_bins, longest_time_scale, self.kernel, self.tolerance)
+        """Return the bins of a circle for trials of ``n_bins``: odd, and without large prime factors.
+
+        Powers of the smallest primes would make faster FFTs, but they are far apart among odd
+        numbers, and every bin added to the circle is one more to be taken out again.
+        """
+        n_circle = n_bins + self.extension(longest_time_scale)
+        n_circle += 1 - n_circle % 2
+        while _largest_prime_factor(n_circle) > _LARGEST_FFT_FACTOR:
+            n_circle += 2
+        return n_circle
 
     def variances(self, log_time_scale: Tensor, n_circle: int) -> Tensor:
         """Return the coefficients' prior variances (latent, F), zero where dropped."""
         full = gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle)
-        kept = full.detach() > self.tolerance * full.detach().amax(dim=1, keepdim=True)
+        kept = full > self.tolerance * full.amax(dim=1, keepdim=True)
         n_coef = _odd_count(kept)
         return torch.where(kept, full, 0.0)[:, :n_coef]
 
@@ -92,6 +101,16 @@ class Prior:
         """Return how many coefficients each latent keeps."""
         kept = self.variances(torch.as_tensor(np.log(time_scale)), n_circle) > 0
         return [int(n) for n in kept.sum(1)]
+
+
+def _largest_prime_factor(n: int) -> int:
+    factor = 2
+    while factor * factor <= n:
+        if n % factor:
+            factor += 1
+        else:
+            n //= factor
+    return n
 
 
 def _odd_count(kept: Tensor) -> int:
@@ -142,8 +161,8 @@ class Block:
             values = np.ascontiguousarray(data.value[self.trial[i : i + step], :n_bins].transpose(1, 2, 0))
             chunk = torch.as_tensor(values, device=device)
             self.observation[:, :, i : i + step] = to_coefficients(chunk, self.n_circle)
-            self.total += chunk.sum((0, 2))
-            self.square += chunk.square().sum((0, 2))
+            self.total += chunk.sum(0).sum(1)
+            self.square += chunk.square().sum(0).sum(1)
 
         first = np.array([p.trial[0] for p in patterns])
         observed = data.observed[first, :n_bins].transpose(1, 2, 0).astype(float)
@@ -181,11 +200,14 @@ class Block:
         """Return one sample of the coefficients' posterior (F, q, N), by Matheron's rule."""
         loading = parameters.loading
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
-        like = {"generator": generator, "dtype": loading.dtype, "device": loading.device}
-        n_coef, n_trials = variances.shape[1], len(self.trial)
-        prior = torch.randn(n_coef, loading.shape[1], n_trials, **like) * variances.T.sqrt()[:, :, None]
+        n_coef = variances.shape[1]
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(*size, generator=generator, dtype=loading.dtype, device=loading.device)
+
+        prior = normal(n_coef, loading.shape[1], len(self.trial)) * variances.T.sqrt()[:, :, None]
         simulated = loading @ to_bins(prior, self.n_circle)[: len(self.observed)]
-        simulated += torch.randn(simulated.shape, **like)
+        simulated += normal(*simulated.shape)
         simulated *= self.observed[:, :, self.pattern]
         h = self.natural(parameters, n_coef)
         h -= loading.T @ to_coefficients(simulated, self.n_circle)[:n_coef]

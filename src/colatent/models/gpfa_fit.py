@@ -17,6 +17,9 @@ from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, ma
 
 Array = NDArray[np.float64]
 
+# Squared norm, in units of the noise, below which a column of C explains nothing.
+NEGLIGIBLE_COLUMN = 1e-3
+
 _FA_ITERATIONS = 10
 _START_LAGS = 10
 # Longest time scale that the circle of a fit has room for, in units of the longest at its start.
@@ -32,12 +35,14 @@ class FitOptions:
         time_scale_bounds: smallest and largest time scale, in bins.
         max_iterations: of the optimiser.
         convergence: relative improvement of the log likelihood at which the fit stops.
+        automatic_relevance: put the prior of ``relevance_penalty`` on the loadings.
     """
 
     noise_floor: float
     time_scale_bounds: tuple[float, float]
     max_iterations: int
     convergence: float
+    automatic_relevance: bool = False
 
 
 def standardize(data: Observations) -> tuple[Observations, Array, Array]:
@@ -68,7 +73,7 @@ def initial_parameters(data: Observations, n_latents: int, kernel: str, options:
     loading, noise = _factor_analysis(data, n_latents, options.noise_floor)
     weight = loading / noise[:, None]
     score = data.value @ (weight @ np.linalg.inv(loading.T @ weight))
-    bins = data.observed.any(axis=2)
+    bins = np.asarray(data.observed.any(axis=2))
     n_lags = min(_START_LAGS, score.shape[1] - 1)
     lagged = np.zeros((n_latents, n_latents))
     for lag in range(1, n_lags + 1):
@@ -138,7 +143,7 @@ def maximize(
         time_scale = parameters.log_time_scale.exp().cpu().numpy()
         cap = min(upper, _HEADROOM * time_scale.max())
         blocks = make_blocks(data, prior, time_scale, cap, device)
-        objective = _Objective(blocks, parameters, n_bins)
+        objective = _Objective(blocks, parameters, n_bins, options.automatic_relevance)
 
         def callback(intermediate_result: object) -> None:
             nonlocal iterations
@@ -166,11 +171,24 @@ def maximize(
             return Parameters(*(p.cpu() for p in parameters)), converged
 
 
-class _Objective:
-    """Negative log marginal likelihood per bin as a function of one vector."""
+def relevance_penalty(loading: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the automatic-relevance penalty on the columns of C (nats), and its gradient.
 
-    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int):
+    Column k has the prior N(0, I / alpha_k) with unknown precision alpha_k (Bishop 1999, Bayesian
+    PCA). With alpha_k at its optimum p / |c_k|^2 that is (p / 2) log |c_k|^2, here levelled off
+    below a negligible column. It draws a column to zero unless the data pay for all its loadings.
+    """
+    square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
+    n_channels = len(loading)
+    return 0.5 * n_channels * square.log().sum(), n_channels * loading / square
+
+
+class _Objective:
+    """Negative log marginal likelihood per bin, with the penalty if any, as a function of one vector."""
+
+    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int, automatic_relevance: bool):
         self.blocks = blocks
+        self.automatic_relevance = automatic_relevance
         self.n_bins = max(n_bins, 1)
         self.shapes = [p.shape for p in parameters]
         self.sizes = [p.numel() for p in parameters]
@@ -194,5 +212,10 @@ class _Objective:
         )
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        value, gradient = evaluate(self.blocks, self.unpack(x))
+        parameters = self.unpack(x)
+        value, gradient = evaluate(self.blocks, parameters)
+        if self.automatic_relevance:
+            penalty, by_loading = relevance_penalty(parameters.loading)
+            value += float(penalty)
+            gradient = gradient._replace(loading=gradient.loading + by_loading)
         return value / self.n_bins, self.pack(gradient) / self.n_bins

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from colatent.gp import fourier_basis
 from colatent.models.count_likelihoods import CountLikelihood, Expectation
-from colatent.models.gpfa_evidence import Prior
 
 _MAX_SITE_ITERATIONS = 50
 
@@ -188,9 +187,14 @@ def iterate_sites(
 
 
 def bound_gradient(
-    bound: Bound, counts: Counts, parameters: CountParameters, variances: Tensor
+    bound: Bound, counts: Counts, parameters: CountParameters, variances: Tensor, variance_slope: Tensor
 ) -> CountParameters:
-    """Gradient of the summed bound at converged sites; ``variances`` carries the time scales' graph."""
+    """Return the gradient of the summed bound at converged sites.
+
+    Args:
+        variances: prior variances S (q, F), and ``variance_slope`` their derivatives by the log time
+            scales.
+    """
     slope = counts.observed * bound.expectation.slope
     curvature = counts.observed * bound.expectation.curvature
     n_channels, q = parameters.loading.shape
@@ -204,11 +208,5 @@ def bound_gradient(
         loading=slope.reshape(-1, n_channels).T @ bound.posterior.mean.reshape(-1, q) - spread,
         offset=slope.sum((0, 1)),
         log_dispersion=(counts.observed * bound.expectation.dispersion_slope).sum((0, 1)),
-        log_time_scale=torch.autograd.grad(variances, parameters.log_time_scale, weight.detach())[0],
+        log_time_scale=(weight * variance_slope).sum(1),
     )
-
-
-def prior_variances(prior: Prior, log_time_scale: Tensor, n_circle: int) -> Tensor:
-    """Coefficients' prior variances with a graph to the time scales."""
-    with torch.enable_grad():
-        return prior.variances(log_time_scale, n_circle)

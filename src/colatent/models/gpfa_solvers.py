@@ -229,8 +229,9 @@ class CirculantSolver:
         q, n_trials = h.shape[1:]
         k, log_det_n = _blocks(variances, precision[0])
         half = _half(precision[0])
-        w_inv_half, log_det_w = self._correction(k, half)
-        gap, mean = self._mean(h, k, half, w_inv_half)
+        factor = self._correction(k, half)
+        gap, mean = self._mean(h, k, half, factor)
+        w_inv_half = _inverse(factor)
 
         weight = self.n_missing.repeat_interleave(q)
         # sum over patterns of W^-1, whose factors are leading blocks of w_inv_half
@@ -251,19 +252,18 @@ class CirculantSolver:
         # half' (sum of E[z z'] over U) half = W^-1 - I + the outer product of W^-1 r
         left = torch.linalg.solve_triangular(half.T, at_missing, upper=True)
         at_missing = torch.linalg.solve_triangular(half.T, left.T, upper=True)
-        log_det = n_trials * log_det_n + (weight * log_det_w).sum()
+        log_det = n_trials * log_det_n + 2 * (weight * factor.diagonal().log()).sum()
         return Moments(mean, log_det, (everywhere - at_missing)[None], relevance)
 
     def mean(self, h: Tensor, precision: Tensor, variances: Tensor) -> Tensor:
         k, _ = _blocks(variances, precision[0])
         half = _half(precision[0])
-        w_inv_half, _ = self._correction(k, half)
-        return self._mean(h, k, half, w_inv_half)[1]
+        return self._mean(h, k, half, self._correction(k, half))[1]
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
         k, _ = _blocks(variances, precision[0])
         half = _half(precision[0])
-        w_inv_half, _ = self._correction(k, half)
+        w_inv_half = _inverse(self._correction(k, half))
         kappa = torch.fft.irfft(k, n=self.n_circle, dim=0)
         q = len(half)
         out = kappa[0].expand(len(self.is_missing), len(bins), q, q).clone()
@@ -276,25 +276,24 @@ class CirculantSolver:
             out[:, start : start + step] += torch.einsum("gi,itk,itl->gtkl", weight, y, y)
         return out
 
-    def _correction(self, k: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Inverse of W's Cholesky factor, and the logarithm of each of its pivots squared."""
+    def _correction(self, k: Tensor, half: Tensor) -> Tensor:
+        """Cholesky factor of W."""
         kappa = half.T @ torch.fft.irfft(k, n=self.n_circle, dim=0) @ half
         size = len(self.lag) * len(half)
         w = kappa[self.lag].transpose(1, 2).reshape(size, size).neg_()
         w.diagonal().add_(1.0)
-        factor = torch.linalg.cholesky(w)
-        identity = torch.eye(size, dtype=w.dtype, device=w.device)
-        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return inverse, 2 * factor.diagonal().log()
+        return torch.linalg.cholesky(w)
 
-    def _mean(self, h: Tensor, k: Tensor, half: Tensor, w_inv_half: Tensor) -> tuple[Tensor, Tensor]:
+    def _mean(self, h: Tensor, k: Tensor, half: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Return half' z at the unobserved bins (U, q, N) and the mean of the coefficients."""
         q = len(half)
         block = _per_coefficient(k)
         full_circle = to_bins(block @ h, self.n_circle)[self.unobserved]
-        residual = (half.T @ full_circle).view(len(w_inv_half), -1)
-        is_missing = self.is_missing_in_trial.repeat_interleave(q, dim=0)
-        gap = w_inv_half.T @ ((w_inv_half @ residual) * is_missing)
+        residual = (half.T @ full_circle).view(len(factor), -1)
+        # zeroes past a trial's own unobserved bins make it a solve with its leading block of W
+        gap = torch.linalg.solve_triangular(factor, residual, upper=False)
+        gap *= self.is_missing_in_trial.repeat_interleave(q, dim=0)
+        gap = torch.linalg.solve_triangular(factor.T, gap, upper=True)
         gap = gap.view(-1, *h.shape[1:])
         filled = h.new_zeros(self.n_circle, *h.shape[1:])
         filled[self.unobserved] = half @ gap
@@ -315,6 +314,12 @@ def _half(precision: Tensor) -> Tensor:
     """Cholesky factor of M; the jitter is for latents whose loadings have shrunk to zero."""
     jitter = 1e-12 * precision.diagonal().mean() + 1e-30
     return torch.linalg.cholesky(precision + jitter * torch.eye(len(precision)).to(precision))
+
+
+def _inverse(factor: Tensor) -> Tensor:
+    """Inverse of a lower triangular matrix."""
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
 def _blocks(variances: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:

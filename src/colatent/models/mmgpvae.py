@@ -16,144 +16,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import jvp
+from torch import Tensor
 
 from colatent import gp
 from colatent.likelihoods import LIKELIHOODS
-from colatent.networks import DECODERS, ModalityNetwork, Observations
-from colatent.posterior import Posterior, Sites, posterior, posterior_mean, prior_basis
+from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
+from colatent.networks import DECODERS, Observations
+from colatent.posterior import Posterior, Sites, posterior, posterior_mean
 from colatent.predictive import Predictive
 from colatent.training import Schedule, Trainer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
-Data = Mapping[str, Observations]
-
-SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
-LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
-
-
-class MultiModalNetwork(nn.Module):
-    """Prior, encoders and decoders of all modalities.
-
-    Args:
-        n_channels: modality -> number of channels.
-        groups: of each latent, the modalities that it drives.
-        likelihood, decoder: modality -> name.
-        kernel: one of ``gp.KERNELS``.
-        time_scale: initial time scales, bins, shape (latent,).
-        n_bins: of the training trials, which bounds the time scales.
-        context, hidden: see `ModalityNetwork`.
-    """
-
-    bounds: Tensor
-
-    def __init__(
-        self,
-        n_channels: Mapping[str, int],
-        groups: list[frozenset[str]],
-        likelihood: Mapping[str, str],
-        decoder: Mapping[str, str],
-        kernel: str,
-        time_scale: Array,
-        n_bins: int,
-        context: int,
-        hidden: int,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.kernel = kernel
-        self.n_latents = len(groups)
-        self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
-        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
-        self.register_buffer("bounds", torch.from_numpy(bounds))
-        self.names = tuple(sorted(n_channels))
-        # A list, because a ModuleDict refuses names such as "type".
-        self.modalities = nn.ModuleList(
-            ModalityNetwork(
-                n_channels[name],
-                [k for k, group in enumerate(groups) if name in group],
-                likelihood[name],
-                decoder[name],
-                context,
-                hidden,
-                generator,
-            )
-            for name in self.names
-        )
-
-    def modality(self, name: str) -> ModalityNetwork:
-        network = self.modalities[self.names.index(name)]
-        assert isinstance(network, ModalityNetwork)
-        return network
-
-    def time_scale(self) -> Tensor:
-        """Time scale of each latent, bins."""
-        return self.log_time_scale.clamp(*self.bounds).exp()
-
-    def bases(self, n_bins: int) -> list[Tensor]:
-        return prior_basis(self.kernel, self.time_scale(), n_bins)
-
-    def sites(self, data: Data) -> dict[str, Sites]:
-        """Return each modality's sites on all latents: zero on those that it has no part in."""
-        return {name: self._sites(name, data[name]) for name in data}
-
-    def _sites(self, name: str, data: Observations) -> Sites:
-        network = self.modality(name)
-        own = network.encoder(data.features, data.observed)
-        shape = (*own.precision.shape[:2], self.n_latents)
-        return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
-
-    def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
-        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
-        latents = q.marginals()
-        expected = [
-            self.modality(name).expected_log_prob(
-                data[name], latents.select(self.modality(name).latents), generator
-            )
-            for name in data
-        ]
-        return torch.stack(expected).sum(dim=0) - q.kl()
-
-    def effects(self, latents: Tensor) -> tuple[Array, Array]:
-        """Return how each latent moves the decoders' outputs, each (latent,).
-
-        Sums over the channels of all modalities of the mean squared and the mean derivative, at
-        ``latents`` (trial, time, latent).
-        """
-        power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
-        for network in (self.modality(name) for name in self.names):
-            own = latents[..., network.latents]
-            for i, k in enumerate(network.latents.tolist()):
-                direction = torch.zeros_like(own)
-                direction[..., i] = 1.0
-                derivative = jvp(network.decoder, (own,), (direction,))[1]
-                power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
-                slope[k] += float(derivative.mean(dim=(0, 1)).sum())
-        return power, slope
-
-    def cross_log_prob(
-        self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
-    ) -> Tensor:
-        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
-
-        Decoded from the posterior mean given the other modalities' sites; the latents that none of
-        them informs stay at their prior mean.
-        """
-        terms = []
-        for name in weight:
-            network = self.modality(name)
-            others = [sites[other].select(network.latents) for other in data if other != name]
-            own = [bases[k] for k in network.latents.tolist()]
-            log_prob = network.cross_log_prob(data[name], posterior_mean(own, combine(others)))
-            terms.append(weight[name] * log_prob)
-        return torch.stack(terms).sum(dim=0)
-
-
-def combine(sites: list[Sites]) -> Sites:
-    """Return the product of the sites: natural parameters add up."""
-    return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +45,14 @@ class Options:
         epochs, batch_size, patience, validation_share: see `Schedule`.
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales.
+        weight_decay: decoupled decay (AdamW) of the weights, not of biases and noise.
         cross_weight: modality -> weight, in the objective, of its log-density decoded from
             the posterior mean given the other modalities. Empty: the plain ELBO.
         channel_dropout: share of a modality's channels that half of the steps hide from its
             encoder and still reconstruct, so that inference from some of the channels works.
         context: bins that the encoders' convolutions see (odd).
         hidden: units of each hidden layer of encoders and MLP decoders.
+        dropout: share of the encoders' hidden units that each step drops.
         samples: posterior samples of a prediction (even).
         device: cpu, cuda or auto.
     """
@@ -187,16 +63,18 @@ class Options:
     bin_width: float | None = None
     kernel: str = "squared-exponential"
     time_scale: float = 0.2
-    epochs: int = 300
+    epochs: int = 60
     batch_size: int = 16
     patience: int = 25
     validation_share: float = 0.1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     time_scale_rate: float = 2e-2
+    weight_decay: float = 0.3
     cross_weight: Mapping[str, float] = field(default_factory=dict)
     channel_dropout: float = 0.25
     context: int = 9
     hidden: int = 64
+    dropout: float = 0.1
     samples: int = 32
     device: str = "auto"
 
@@ -214,6 +92,13 @@ class Options:
             _require_known(f"decoder of {name!r}", self.decoder[name], tuple(DECODERS))
         if self.context % 2 == 0 or self.samples % 2 == 1:
             raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
+        if unknown := set(self.cross_weight) - set(self.modalities):
+            raise ValueError(f"cross_weight names {sorted(unknown)[0]!r}, which has no latents")
+        _ = self.schedule  # raises what it finds wrong
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -274,7 +159,7 @@ class MMGPVAE:
             self.network,
             lambda trial, rng: self._loss({m: x.select(trial) for m, x in data.items()}, rng),
             self._optimizer(),
-            self._schedule(),
+            self.options.schedule,
             generator,
             self.history,
         )
@@ -302,21 +187,22 @@ class MMGPVAE:
             n_bins,
             o.context,
             o.hidden,
+            o.dropout,
             generator,
         )
         self.order = np.arange(len(self.latent_groups))
         self.sign = np.ones(len(self.latent_groups))
 
-    def _schedule(self) -> Schedule:
-        o = self.options
-        return Schedule(o.epochs, o.batch_size, o.patience, o.validation_share)
-
     def _optimizer(self) -> torch.optim.Optimizer:
-        weights = [p for n, p in self.network.named_parameters() if n != "log_time_scale"]
-        return torch.optim.Adam(
+        time_scale = self.network.log_time_scale
+        others = [p for p in self.network.parameters() if p is not time_scale]
+        rate, decay = self.options.learning_rate, self.options.weight_decay
+        # Biases and noise parameters carry the data's units: they are not pulled to zero.
+        return torch.optim.AdamW(
             [
-                {"params": weights, "lr": self.options.learning_rate},
-                {"params": [self.network.log_time_scale], "lr": self.options.time_scale_rate},
+                {"params": [p for p in others if p.ndim > 1], "lr": rate, "weight_decay": decay},
+                {"params": [p for p in others if p.ndim == 1], "lr": rate, "weight_decay": 0.0},
+                {"params": [time_scale], "lr": self.options.time_scale_rate, "weight_decay": 0.0},
             ]
         )
 
@@ -449,7 +335,7 @@ class MMGPVAE:
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         model.network.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in weights.items()})
         model.network.to(model.device)
-        model.order, model.sign = state["order"], state["sign"]
+        model.order, model.sign = state["order"].astype(np.intp), state["sign"]
         history = {k.removeprefix("history."): v for k, v in state.items() if k.startswith("history.")}
         model.history = [
             dict(zip(history, map(float, row), strict=True)) for row in zip(*history.values(), strict=True)

@@ -1,0 +1,142 @@
+"""The networks of all modalities round one prior: the objective of the MM-GPVAE."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import jvp
+
+from colatent.networks import ModalityNetwork, Observations
+from colatent.posterior import Posterior, Sites, posterior_mean, prior_basis
+
+Array = NDArray[np.float64]
+Data = Mapping[str, Observations]
+
+SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
+LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
+
+
+class MultiModalNetwork(nn.Module):
+    """Prior, encoders and decoders of all modalities.
+
+    Args:
+        n_channels: modality -> number of channels.
+        groups: of each latent, the modalities that it drives.
+        likelihood, decoder: modality -> name.
+        kernel: one of ``gp.KERNELS``.
+        time_scale: initial time scales, bins, shape (latent,).
+        n_bins: of the training trials, which bounds the time scales.
+        context, hidden, dropout: see `ModalityNetwork`.
+    """
+
+    bounds: Tensor
+
+    def __init__(
+        self,
+        n_channels: Mapping[str, int],
+        groups: list[frozenset[str]],
+        likelihood: Mapping[str, str],
+        decoder: Mapping[str, str],
+        kernel: str,
+        time_scale: Array,
+        n_bins: int,
+        context: int,
+        hidden: int,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.n_latents = len(groups)
+        self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
+        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
+        self.register_buffer("bounds", torch.from_numpy(bounds))
+        self.names = tuple(sorted(n_channels))
+        # A list, because a ModuleDict refuses names such as "type".
+        self.modalities = nn.ModuleList(
+            ModalityNetwork(
+                n_channels[name],
+                [k for k, group in enumerate(groups) if name in group],
+                likelihood[name],
+                decoder[name],
+                context,
+                hidden,
+                dropout,
+                generator,
+            )
+            for name in self.names
+        )
+
+    def modality(self, name: str) -> ModalityNetwork:
+        network = self.modalities[self.names.index(name)]
+        assert isinstance(network, ModalityNetwork)
+        return network
+
+    def time_scale(self) -> Tensor:
+        """Time scale of each latent, bins."""
+        return self.log_time_scale.clamp(*self.bounds).exp()
+
+    def bases(self, n_bins: int) -> list[Tensor]:
+        return prior_basis(self.kernel, self.time_scale(), n_bins)
+
+    def sites(self, data: Data) -> dict[str, Sites]:
+        """Return each modality's sites on all latents: zero on those that it has no part in."""
+        return {name: self._sites(name, data[name]) for name in data}
+
+    def _sites(self, name: str, data: Observations) -> Sites:
+        network = self.modality(name)
+        own = network.encoder(data.features, data.observed)
+        shape = (*own.precision.shape[:2], self.n_latents)
+        return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
+
+    def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
+        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
+        latents = q.marginals()
+        expected = [
+            self.modality(name).expected_log_prob(
+                data[name], latents.select(self.modality(name).latents), generator
+            )
+            for name in data
+        ]
+        return torch.stack(expected).sum(dim=0) - q.kl()
+
+    def effects(self, latents: Tensor) -> tuple[Array, Array]:
+        """Return how each latent moves the decoders' outputs, each (latent,).
+
+        Sums over the channels of all modalities of the mean squared and the mean derivative, at
+        ``latents`` (trial, time, latent).
+        """
+        power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
+        for network in (self.modality(name) for name in self.names):
+            own = latents[..., network.latents]
+            for i, k in enumerate(network.latents.tolist()):
+                direction = torch.zeros_like(own)
+                direction[..., i] = 1.0
+                derivative = jvp(network.decoder, (own,), (direction,))[1]
+                power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
+                slope[k] += float(derivative.mean(dim=(0, 1)).sum())
+        return power, slope
+
+    def cross_log_prob(
+        self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
+    ) -> Tensor:
+        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
+
+        Decoded from the posterior mean given the other modalities' sites; the latents that none of
+        them informs stay at their prior mean.
+        """
+        terms = []
+        for name in weight:
+            network = self.modality(name)
+            others = [sites[other].select(network.latents) for other in data if other != name]
+            own = [bases[k] for k in network.latents.tolist()]
+            log_prob = network.cross_log_prob(data[name], posterior_mean(own, combine(others)))
+            terms.append(weight[name] * log_prob)
+        return torch.stack(terms).sum(dim=0)
+
+
+def combine(sites: list[Sites]) -> Sites:
+    """Return the product of the sites: natural parameters add up."""
+    return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))

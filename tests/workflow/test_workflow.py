@@ -1,0 +1,188 @@
+"""The workflow as a user runs it: Snakemake in a folder of its own, on a small recording."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from colatent.store import MARKER, check_store, group_names, read_attrs
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "sessions": "sessions.tsv",
+    "results": "out",
+    "simulate": {"seed": 5, "trials": 16, "units": 14},
+    "models": {
+        "mmgpvae": {
+            "kind": "mm-gpvae", "latents": {"spikes+emg+pose": 2, "spikes": 1}, "cross_weight": {"emg": 1.0},
+            "epochs": 3,
+        },
+        "gpfa": {"kind": "gpfa", "latents": {"spikes": 2}},
+        "condition_mean": {"kind": "condition-mean"},
+        "ridge": {"kind": "ridge-lags", "lags": 3},
+    },
+    "heldout": {"folds": 2, "channels": {"spikes": 0.25}, "seeds": [0, 1]},
+}  # fmt: skip
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the project's Snakefile with ``folder`` as the working directory."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+    return subprocess.run(
+        [*command, "--configfile", "config/config.yaml", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def write_config(folder: Path, change: dict | None = None) -> Path:
+    (folder / "config").mkdir(parents=True, exist_ok=True)
+    (folder / "config/sessions.tsv").write_text("session\tnwb\nsmall\t../sim/small.simulated.nwb\n")
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(demo | SMALL | (change or {})))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_config(tmp_path_factory.mktemp("workflow"))
+    run = snakemake(folder)
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert "out/report/index.html" in run.stdout
+    return folder
+
+
+def test_all_that_was_promised_is_there(finished):
+    scores = pd.read_csv(finished / "out/scores.csv", keep_default_na=False, na_values={"value": [""]})
+    assert list(scores) == [
+        "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
+    ]  # fmt: skip
+    assert set(scores["heldout"]) == {"trials", "channels", "modality"}
+    assert set(scores["metric"]) == {
+        "r2", "bits_per_spike", "psth_r2", "nrmse", "log_density", "coverage_50", "coverage_95",
+    }  # fmt: skip
+    assert set(scores["model"]) == set(SMALL["models"])
+    runs = scores.groupby("model")[["fold", "seed"]].apply(lambda r: len(r.drop_duplicates()))
+    assert (runs == 4).all()
+    key = ["session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric"]
+    assert not scores.duplicated(key).any()
+    pooled = scores.query("channel == 'pooled'")
+    assert np.isfinite(pooled["value"]).all()
+    recovery = pd.read_csv(finished / "out/latent_recovery.csv")
+    assert set(recovery["model"]) == {"mmgpvae", "gpfa"}
+    page = (finished / "out/report/index.html").read_text()
+    assert "SIMULATION" in page.upper()
+    assert "http" + "://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_store_is_complete_and_says_where_it_comes_from(finished):
+    folders = sorted({p.parent for p in (finished / "out").rglob(MARKER)})
+    assert len(folders) == 2 + 4 * 4 + 4
+    for folder in folders:
+        check_store(folder)
+        attrs = read_attrs(folder)
+        assert {"stage", "settings", "inputs", "code", "versions", "device", "volatile"} <= set(attrs)
+    assert read_attrs(finished / "out/small/session")["simulated"] is True
+    assert "latents/fold-1_seed-1" in group_names(finished / "out/small/score/mmgpvae")
+    leftovers = [p for p in (finished / "out").rglob("*") if ".building" in p.name]
+    assert leftovers == []
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    run = snakemake(finished)
+    assert run.returncode == 0
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+def test_a_changed_key_reruns_its_stages_only(finished):
+    changed = {"models": SMALL["models"] | {"gpfa": {"kind": "gpfa", "latents": {"spikes": 3}}}}
+    write_config(finished, changed)
+    run = snakemake(finished, "--dry-run")
+    write_config(finished)
+    plan = run.stdout + run.stderr
+    assert "rule ingest" not in plan
+    fits = [line for line in plan.splitlines() if "wildcards" in line and "fold=" in line]
+    assert len(fits) == 4
+    assert all("model=gpfa" in line for line in fits)
+
+
+def test_the_same_seed_gives_the_same_bytes(finished):
+    fit = finished / "out/small/fit/mmgpvae/fold-0_seed-1"
+    names = [p for p in (fit / "data.zarr/state").rglob("*") if p.is_file()]
+    before = {p: p.read_bytes() for p in names}
+    shutil.rmtree(fit)
+    run = snakemake(finished, "out/small/fit/mmgpvae/fold-0_seed-1", "--nolock")
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert {p: p.read_bytes() for p in names} == before
+
+
+def test_a_damaged_store_stops_the_job_that_reads_it(finished):
+    split = finished / "out/small/split/data.zarr/split/role"
+    chunk = next(p for p in split.rglob("*") if p.is_file() and p.name != "zarr.json")
+    content, times = chunk.read_bytes(), chunk.stat()
+    chunk.write_bytes(content + b"x")
+    target = "out/small/fit/condition_mean/fold-0_seed-0"
+    run = snakemake(finished, target, "--force", "--nolock")
+    chunk.write_bytes(content)
+    os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run.returncode != 0
+    assert "not as it was written; delete the folder and run again" in run.stderr
+    assert not (finished / target / MARKER).exists()
+    assert snakemake(finished, target, "--nolock").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"modalitis": {}}, "unknown key 'modalitis'"),
+        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes+leg": 1}}}}, "unknown modality 'leg'"),
+        ({"sessions": "none.tsv"}, "there is no such table of sessions"),
+        ({"simulate": None}, "to be simulated, but the config has no section `simulate`"),
+    ],
+)
+def test_a_wrong_config_is_said_before_any_job(tmp_path, change, sentence):
+    write_config(tmp_path, change)
+    run = snakemake(tmp_path)
+    assert run.returncode != 0
+    assert [line for line in run.stderr.splitlines() if sentence in line]
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_in_the_file_is_said_before_any_job(tmp_path, simulated_nwb):
+    write_config(tmp_path)
+    nwb = tmp_path / "recording.nwb"
+    table = tmp_path / "config/sessions.tsv"
+    table.write_text("session\tnwb\nsmall\t../recording.nwb\n")
+    missing = snakemake(tmp_path)
+    assert missing.returncode != 0
+    assert "there is no file" in missing.stderr
+    shutil.copy(simulated_nwb, nwb)
+    change = {"modalities": {"emg": {"kind": "continuous", "source": "processing/behavior/emg_envelop"}}}
+    models = {"m": {"kind": "condition-mean"}}
+    write_config(tmp_path, change | {"models": models, "truth": None, "heldout": {"folds": 2}})
+    table.write_text("session\tnwb\nsmall\t../recording.nwb\n")
+    wrong = snakemake(tmp_path)
+    assert wrong.returncode != 0
+    said = [line for line in wrong.stderr.splitlines() if "emg_envelop" in line]
+    assert len(said) == 1
+    assert "processing/behavior/emg_envelope" in said[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_gpu_job_at_a_time_unless_told_otherwise(tmp_path):
+    write_config(tmp_path, {"device": "cuda"})
+    plan = snakemake(tmp_path, "--dry-run")
+    assert plan.returncode == 0, plan.stderr
+    assert "gpu=1" in plan.stdout + plan.stderr
