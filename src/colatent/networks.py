@@ -224,7 +224,7 @@ class ModalityNetwork(nn.Module):
             self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
         mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
         with torch.no_grad():
-            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))  # type: ignore[operator, union-attr]
+            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))
 
     def observations(self, values: Tensor, observed: Tensor) -> Observations:
         """Bring values (trial, time, channel), in their original units, into the networks' units."""

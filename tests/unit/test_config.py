@@ -36,7 +36,7 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
         ({"modalitys": {}}, "unknown key 'modalitys'; did you mean 'modalities'?"),
         ({"device": "tpu"}, "device = 'tpu': input should be 'cpu', 'cuda' or 'auto'"),
         ({"alignment": {"window": 10.0, "bin_width": 0.1}}, "the key 'alignment.gap' is missing"),
-        ({"alignment": {"intervals": "trials", "bin_widht": 0.1, "bin_width": 0.1}}, "did you mean 'bin_width'"),
+        ({"alignment": {"bin_widht": 0.1, "intervals": "t", "bin_width": 0.1}}, "did you mean 'bin_width'"),
         ({"modalities": {"my spikes": {"kind": "spikes"}}}, "must be letters, digits and underscores"),
         ({"modalities": {"spikes": {"kind": "spiks"}}}, "modalities.spikes"),
         ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes+legs": 2}}}},

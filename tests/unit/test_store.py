@@ -15,7 +15,10 @@ from colatent.errors import InputError
 def dataset() -> xr.Dataset:
     rng = np.random.default_rng(0)
     return xr.Dataset(
-        {"value": (("trial", "channel"), rng.normal(size=(4, 3))), "seen": ("trial", np.array([1, 0, 1, 1], bool))},
+        {
+            "value": (("trial", "channel"), rng.normal(size=(4, 3))),
+            "seen": ("trial", np.array([1, 0, 1, 1], bool)),
+        },
         coords={"channel": ["a", "<b>", "ünit"], "time": ("trial", np.arange(4.0), {"units": "s"})},
         attrs={"kind": "spikes"},
     )  # fmt: skip

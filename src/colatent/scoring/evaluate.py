@@ -88,9 +88,8 @@ def score(
     for level, covered in zip((50, 95), predictive.coverage(observation, 0.5, 0.95), strict=True):
         results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored)
     names = test.channels[task.predicted]
-    evaluated: NDArray[np.bool_] = (
-        scored.any(axis=(0, 1)) if task.heldout == "channels" else np.ones(len(names), dtype=bool)
-    )
+    everything = np.ones(len(names), dtype=bool)
+    evaluated = np.asarray(scored.any(axis=(0, 1))) if task.heldout == "channels" else everything
     return [row for name, one in results.items() for row in _rows(task, name, one, names, evaluated)]
 
 
