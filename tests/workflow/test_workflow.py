@@ -38,7 +38,7 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
     """Run the project's Snakefile with ``folder`` as the working directory."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
     return subprocess.run(
-        [*command, "--configfile", "config/config.yaml", *arguments],
+        [*command, *arguments, "--configfile", "config/config.yaml"],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
