@@ -48,14 +48,18 @@ def recording(tmp_path: Path) -> Path:
     behavior = file.create_processing_module("behavior", "b")
     force = np.stack([np.arange(120.0), np.sin(np.arange(120))], axis=1)
     behavior.add(
-        TimeSeries("force", data=force, unit="N", rate=10.0, starting_time=0.05, conversion=2.0, offset=1.0)
+        TimeSeries(
+            name="force", data=force, unit="N", rate=10.0, starting_time=0.05, conversion=2.0, offset=1.0
+        )
     )
-    cursor = SpatialSeries("cursor", data=force, timestamps=np.arange(120) * 0.1, reference_frame="screen")
+    cursor = SpatialSeries(
+        name="cursor", data=force, timestamps=np.arange(120) * 0.1, reference_frame="screen"
+    )
     behavior.add(Position(spatial_series=cursor))
     for i in range(2):
-        behavior.add(TimeSeries(f"cell{i}", data=force[:, 1] * i, unit="a.u.", rate=10.0))
+        behavior.add(TimeSeries(name=f"cell{i}", data=force[:, 1] * i, unit="a.u.", rate=10.0))
     file.add_acquisition(
-        ImageSeries("film", data=np.zeros((120, 2, 3)), unit="n.a.", rate=10.0, format="raw")
+        ImageSeries(name="film", data=np.zeros((120, 2, 3)), unit="n.a.", rate=10.0, format="raw")
     )
     path = tmp_path / "session.nwb"
     with NWBHDF5IO(path, "w") as nwb:
