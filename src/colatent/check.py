@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from colatent.config import Config, Session
+from colatent.config import Config
 from colatent.errors import InputError
 from colatent.ingest.check import check_source
+from colatent.session_table import Session
 
 SIMULATED = ".simulated.nwb"
 

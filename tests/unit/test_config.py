@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from colatent.config import load_config, load_sessions, parse_config
+from colatent.config import load_config, parse_config
 from colatent.errors import InputError
 from colatent.reference import json_schema, with_reference
+from colatent.session_table import load_sessions
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
@@ -43,6 +44,8 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
          "models.m.latents.spikes+legs names the unknown modality 'legs'; known: spikes, emg, pose"),
         ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 0}}}}, "models.m.latents.spikes = 0"),
         ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 2, "emg": 2}}}}, "must name one modality"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"emg": 2}, "likelihood": {"emg": "poisson"}}}},
+         "models.m.likelihood.emg is poisson, which describes counts, but the modality is continuous"),
         ({"models": {"m": {"kind": "ridge-lags", "lags": 10}}}, "must be odd"),
         ({"heldout": {"channels": {"legs": 0.2}}}, "heldout.channels names the unknown modality 'legs'"),
         ({"heldout": {"folds": 1}}, "heldout.folds = 1"),

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 from colatent.check import check_inputs
-from colatent.config import MMGPVAEModel, load_sessions, parse_config
+from colatent.config import MMGPVAEModel, parse_config
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
+from colatent.session_table import load_sessions
 
 
 def is_main_run():

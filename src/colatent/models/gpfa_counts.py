@@ -168,13 +168,20 @@ class CountGPFA(LatentModel):
 
         Both average over the posterior of the latents. Co-smoothing: set held-out channels to NaN.
         """
-        posterior, _ = self._infer(self._check(trials))
-        loading = torch.as_tensor(self.loading_, device=self.device)
-        mean = posterior.mean @ loading.T + torch.as_tensor(self.offset_, device=self.device)
-        variance = ((loading @ posterior.covariance) * loading).sum(-1)
+        mean, variance = self._predictor(trials)
         log_dispersion = torch.as_tensor(np.log(self.dispersion_), device=self.device)
         moments = LIKELIHOODS[self.likelihood].moments(mean, variance, log_dispersion)
         return Prediction(*(m.cpu().numpy() for m in moments))
+
+    def predictor(self, trials: TrialsLike) -> Prediction:
+        """Return the posterior mean and variance of eta = C z + d, each (trial, time, channel)."""
+        return Prediction(*(m.cpu().numpy() for m in self._predictor(trials)))
+
+    def _predictor(self, trials: TrialsLike) -> tuple[torch.Tensor, torch.Tensor]:
+        posterior, _ = self._infer(self._check(trials))
+        loading = torch.as_tensor(self.loading_, device=self.device)
+        mean = posterior.mean @ loading.T + torch.as_tensor(self.offset_, device=self.device)
+        return mean, ((loading @ posterior.covariance) * loading).sum(-1)
 
     def elbo(self, trials: TrialsLike) -> Array:
         """Return the evidence lower bound of each trial (nats), shape (trial,)."""

@@ -52,17 +52,26 @@ def model_class_and_options(
             smoothing = model.smoothing / trials.bin_width
             return SmoothedFA, _latent_options(model, square_root) | {"smoothing": smoothing}
         case settings.GPFAModel():
-            from colatent.models.gpfa_readout import GPFAReadout
-
-            default = "gaussian-sqrt" if trials.kinds[model.modality] == "spikes" else "gaussian"
-            square_root = model.likelihood.get(model.modality, default) == "gaussian-sqrt"
-            gp = {"bin_width": trials.bin_width, "kernel": model.kernel}
-            return GPFAReadout, _latent_options(model, square_root) | gp
+            return _gpfa_class_and_options(model, trials)
         case settings.MMGPVAEModel():
             from colatent.models.mmgpvae import MMGPVAE
 
             return MMGPVAE, _mmgpvae_options(model, trials) | {"device": device}
     raise AssertionError(model)
+
+
+def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
+    default = "gaussian-sqrt" if trials.kinds[model.modality] == "spikes" else "gaussian"
+    likelihood = model.likelihood.get(model.modality, default)
+    options = {"bin_width": trials.bin_width, "kernel": model.kernel}
+    if likelihood in ("poisson", "negative-binomial"):
+        from colatent.models.gpfa_count_prediction import CountGPFAPrediction
+
+        latents = {"modality": model.modality, "n_latents": model.latents[model.modality]}
+        return CountGPFAPrediction, latents | options | {"likelihood": likelihood}
+    from colatent.models.gpfa_readout import GPFAReadout
+
+    return GPFAReadout, _latent_options(model, square_root=likelihood == "gaussian-sqrt") | options
 
 
 def _latent_options(model: settings.LatentModel, square_root: bool) -> dict[str, Any]:

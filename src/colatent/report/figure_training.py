@@ -16,6 +16,7 @@ BOOKKEEPING = ("learning_rate", "skipped_steps", "evaluations", "seconds", "time
 LABELS = {
     "loss": "negative objective\n(nats per bin)",
     "log_likelihood": "log marginal likelihood\n(nats per bin)",
+    "elbo": "evidence lower bound\n(nats per bin)",
 }
 BURN_IN = 0.05
 

@@ -36,6 +36,12 @@ def _describe(results: SessionResults, name: str) -> str:
     if isinstance(model, GPFAModel):
         default = "gaussian-sqrt" if results.modalities[model.modality].kind == "spikes" else "gaussian"
         likelihood = model.likelihood.get(model.modality, default)
+        if likelihood in ("poisson", "negative-binomial"):
+            return (
+                f"{head} ({_latents(model.latents)}; {model.kernel} prior) of counts, {likelihood} with a "
+                "log-linear mean. Objective: the evidence lower bound of a Gaussian posterior. Predictions "
+                "average over the posterior of the latents."
+            )
         what = "square-rooted counts" if likelihood == "gaussian-sqrt" else "values"
         return (
             f"{head} ({_latents(model.latents)}; {model.kernel} prior), Gaussian on {what}. Objective: the "
