@@ -126,7 +126,8 @@ class GPFA(LatentModel):
 
         prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE))
         start = initial_parameters(data, self.n_latents, self.kernel, options)
-        fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
+        with torch.inference_mode():  # gradients are computed, not recorded
+            fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
         loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
 
         order, sign = canonical_order(loading)

@@ -8,7 +8,7 @@ Cholesky factorisation.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from colatent.models.gpfa_solvers import (
     operations,
     to_bins,
     to_coefficients,
+    to_leading_coefficients,
 )
 
 _LARGEST_FFT_FACTOR = 31
@@ -120,9 +121,9 @@ def _odd_count(kept: Tensor) -> int:
 
 
 class Block:
-    """The trials of one chain of patterns, projected once onto the Fourier basis of their circle.
+    """The trials of one chain of patterns, projected onto the Fourier basis of their circle.
 
-    No evaluation touches time again.
+    The projection is kept: evaluations do not touch time.
 
     Attributes:
         trial: indices of the trials, in the order of the block.
@@ -150,19 +151,14 @@ class Block:
         self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
 
         n_bins = patterns[0].n_bins
+        self._value, self._device = data.value, device
         n_channels = data.value.shape[2]
-        self.observation = torch.empty(
-            (self.n_circle, n_channels, len(self.trial)), dtype=torch.float64, device=device
-        )
+        self._observation = torch.empty((0, n_channels, len(self.trial)), dtype=torch.float64, device=device)
         self.total = torch.zeros(n_channels, dtype=torch.float64, device=device)
         self.square = torch.zeros_like(self.total)
-        step = 1 + _CHUNK // (self.n_circle * n_channels)
-        for i in range(0, len(self.trial), step):
-            values = np.ascontiguousarray(data.value[self.trial[i : i + step], :n_bins].transpose(1, 2, 0))
-            chunk = torch.as_tensor(values, device=device)
-            self.observation[:, :, i : i + step] = to_coefficients(chunk, self.n_circle)
-            self.total += chunk.sum(0).sum(1)
-            self.square += chunk.square().sum(0).sum(1)
+        for _, values in self._chunks(n_bins):
+            self.total += values.sum((0, 1))
+            self.square += torch.einsum("ntc,ntc->c", values, values)
 
         first = np.array([p.trial[0] for p in patterns])
         observed = data.observed[first, :n_bins].transpose(1, 2, 0).astype(float)
@@ -173,6 +169,24 @@ class Block:
         self.count = self.observed.sum(0) @ sizes.to(torch.float64)
         self.channels = torch.as_tensor(patterns[0].channels.astype(float), device=device)
 
+    def _chunks(self, n_bins: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield some positions in the block, and the values (trial, time, channel) of their trials."""
+        step = 1 + _CHUNK // (self.n_circle * self._value.shape[2])
+        for i in range(0, len(self.trial), step):
+            values = self._value[self.trial[i : i + step], :n_bins]
+            yield slice(i, i + step), torch.as_tensor(values, device=self._device)
+
+    def observation(self, n_coef: int) -> Tensor:
+        """Return the leading coefficients of the observations (F, p, N)."""
+        if n_coef > len(self._observation):
+            n_projected = min(self.n_circle, n_coef + n_coef // 4)  # time scales may become shorter
+            shape = (n_projected, *self._observation.shape[1:])
+            self._observation = torch.empty(shape, dtype=torch.float64, device=self._device)
+            for position, values in self._chunks(len(self.observed)):
+                projected = to_leading_coefficients(values, self.n_circle, n_projected)
+                self._observation[:, :, position] = projected.permute(1, 2, 0)
+        return self._observation[:n_coef]
+
     def precision(self, parameters: Parameters) -> Tensor:
         """Return M of every channel mask (J, q, q)."""
         return parameters.loading.T @ (self.channels[:, :, None] * parameters.loading)
@@ -182,7 +196,7 @@ class Block:
         sigma = (0.5 * parameters.log_noise).exp()[:, None]
         weight = (parameters.loading / sigma).T
         constant = (weight * parameters.offset) @ self.mask[:n_coef]
-        return weight @ self.observation[:n_coef] - constant[:, :, self.pattern]
+        return weight @ self.observation(n_coef) - constant[:, :, self.pattern]
 
     def posterior_mean(self, parameters: Parameters) -> Tensor:
         """Return the posterior mean of the coefficients (F, q, N), trials in the block's order."""
@@ -227,7 +241,7 @@ class Block:
 
         n_coef, q, n_trials = mean.shape
         of_pattern = mean.new_zeros(n_coef, q, self.mask.shape[2]).index_add_(2, self.pattern, mean)
-        y_mean = (self.observation[:n_coef] @ mean.transpose(1, 2)).sum(0)
+        y_mean = (self.observation(n_coef) @ mean.transpose(1, 2)).sum(0)
         mask_mean = (self.mask[:n_coef] @ of_pattern.transpose(1, 2)).sum(0)
         cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
         second = (self.channels[:, :, None] * (loading @ scatter)).sum(0)

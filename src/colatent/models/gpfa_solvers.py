@@ -26,6 +26,10 @@ from colatent.gp import fourier_basis
 from colatent.models.gpfa_data import Pattern
 
 
+# Operations of a matrix product that take as long as one of an FFT over a strided dimension (measured).
+_FFT_PAYS = 20
+
+
 class Moments(NamedTuple):
     """What the marginal likelihood and its gradient need of the posterior.
 
@@ -69,6 +73,15 @@ def to_coefficients(values: Tensor, n_circle: int) -> Tensor:
     torch.mul(spectrum.real[1:], math.sqrt(2 / n_circle), out=out[1::2])
     torch.mul(spectrum.imag[1:], -math.sqrt(2 / n_circle), out=out[2::2])
     return out
+
+
+def to_leading_coefficients(values: Tensor, n_circle: int, n_coef: int) -> Tensor:
+    """Project trials (N, T, p) onto the first rows of the real Fourier basis, (N, n_coef, p)."""
+    n_bins = values.shape[1]
+    if n_coef * n_bins > _FFT_PAYS * n_circle * math.log2(n_circle):
+        return to_coefficients(values.transpose(0, 1), n_circle)[:n_coef].transpose(0, 1)
+    basis = torch.as_tensor(fourier_basis(n_circle, n_bins, n_coef), device=values.device)
+    return basis @ values
 
 
 def to_bins(coefficients: Tensor, n_circle: int) -> Tensor:
