@@ -25,7 +25,6 @@ from torch import Tensor
 from colatent.gp import fourier_basis
 from colatent.models.gpfa_data import Pattern
 
-
 # Operations of a matrix product that take as long as one of an FFT over a strided dimension (measured).
 _FFT_PAYS = 20
 
