@@ -173,6 +173,10 @@ class GPFAModel(LatentModel):
         description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
         "negative-binomial",
     )
+    candidates: list[Count] = Field(
+        default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
+        description="numbers of latents that `snakemake choose_latents` compares",
+    )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
 
 

@@ -83,15 +83,18 @@ class Fold(NamedTuple):
 
 
 def read_fold(
-    trials: Trials, split: str | Path, fold: int, seed: int, clip: dict[str, tuple[float, float]]
+    trials: Trials, split: str | Path, fold: int, seed: int | None, clip: dict[str, tuple[float, float]]
 ) -> Fold:
-    """Return the trials of one fold; ``clip`` maps modalities to percentiles."""
+    """Return the trials of one fold; ``clip`` maps modalities to percentiles.
+
+    No channels are hidden without a seed.
+    """
     check_store(split)
     role = read_group(split, "split")["role"].values[fold]
     hidden = {
         name.removeprefix("hidden/"): read_group(split, name)["hidden"].sel(seed=seed).values[fold]
         for name in group_names(split)
-        if name.startswith("hidden/")
+        if name.startswith("hidden/") and seed is not None
     }
     everything = clip_to_training(trials, role == TRAINING, clip)
     training, test = (everything.select(role == r) for r in (TRAINING, TEST))

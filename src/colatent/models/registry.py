@@ -60,9 +60,14 @@ def model_class_and_options(
     raise AssertionError(model)
 
 
-def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
+def gpfa_likelihood(model: settings.GPFAModel, trials: Trials) -> str:
+    """Return the likelihood that a GPFA has for the session at hand."""
     default = "gaussian-sqrt" if trials.kinds[model.modality] == "spikes" else "gaussian"
-    likelihood = model.likelihood.get(model.modality, default)
+    return model.likelihood.get(model.modality, default)
+
+
+def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
+    likelihood = gpfa_likelihood(model, trials)
     options = {"bin_width": trials.bin_width, "kernel": model.kernel}
     if likelihood in ("poisson", "negative-binomial"):
         from colatent.models.gpfa_count_prediction import CountGPFAPrediction

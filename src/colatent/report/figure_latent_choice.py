@@ -1,0 +1,37 @@
+"""Figure: co-smoothing against the number of latents, and the number that the rule chooses."""
+
+import numpy as np
+import pandas as pd
+
+from colatent.report.style import GREY, ReportFigure, new_figure, style, to_png
+
+
+def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> ReportFigure:
+    """Draw the table of `colatent.scoring.latent_choice.choose_latents`, a line for each fold."""
+    import matplotlib
+
+    folds = sorted(table["fold"].unique())
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(folds)))
+    with style():
+        figure = new_figure(3.2, width=6.5)
+        axes = figure.subplots()
+        for fold, colour in zip(folds, colours, strict=True):
+            rows = table[table["fold"] == fold]
+            shift = 0.06 * (fold - (len(folds) - 1) / 2)
+            x = rows["n_latents"] + shift
+            axes.errorbar(x, rows["r2"], rows["standard_error"], color=colour, lw=1.2, label=str(fold))
+            chosen = rows["chosen"].to_numpy()
+            axes.plot(x[chosen], rows["r2"][chosen], "o", color=colour, ms=7)
+        axes.axhline(0, color=GREY, lw=0.8, ls=":")
+        axes.set_xticks(sorted(table["n_latents"].unique()))
+        axes.set_xlabel("number of latents")
+        axes.set_ylabel("co-smoothing R² (inner folds)")
+        figure.legend(loc="outside right upper", title="outer fold")
+        png = to_png(figure)
+    caption = (
+        f"Number of latents of {model}, {session}: R² of channels predicted from the others, in inner folds "
+        "of each outer fold’s training trials (test trials were not looked at); mean ± s.e.m. over inner "
+        "folds. Dots: the smallest number within one standard error of the best. Dotted: no better than "
+        "the mean."
+    )
+    return ReportFigure(f"{session}_latent_choice_{model}", png, caption, f"Number of latents of {model}")

@@ -1,0 +1,88 @@
+"""How many latents should GPFA have? Answered inside the training trials of every fold."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+
+from colatent.config import GPFAModel
+from colatent.errors import InputError
+from colatent.models.gpfa import GPFA
+from colatent.models.gpfa_counts import CountGPFA
+from colatent.models.gpfa_selection import select_n_latents
+from colatent.models.registry import gpfa_likelihood
+from colatent.session import read_fold, read_trials
+from colatent.trials import Trials
+
+N_INNER_FOLDS = 4
+COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
+
+
+def compare_numbers_of_latents(
+    trials: Trials, model: GPFAModel, progress: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """Return cross-validated co-smoothing of each candidate on the given (training) trials.
+
+    Args:
+        trials: training trials; they are split once more, other trials are not looked at.
+        model: a section of kind ``gpfa``.
+
+    Returns:
+        One row a candidate: ``n_latents, r2, standard_error`` (over the inner folds), ``best`` and
+        ``chosen`` (booleans), see `select_n_latents`.
+
+    Raises:
+        InputError: no candidate is smaller than the number of channels left to infer from.
+    """
+    likelihood = gpfa_likelihood(model, trials)
+    value = trials.values[model.modality]
+    value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
+    value = np.where(trials.observed[model.modality], value, np.nan)
+    counts = likelihood in ("poisson", "negative-binomial")
+    candidates = [n for n in model.candidates if n < value.shape[2]]
+    if not candidates:
+        raise InputError(f"all candidates {model.candidates} need more channels than {value.shape[2]}")
+    options = {"likelihood": likelihood} if counts else {}
+    selection = select_n_latents(
+        CountGPFA if counts else GPFA,
+        value,
+        candidates,
+        n_folds=min(N_INNER_FOLDS, trials.n_trials),
+        bin_width=trials.bin_width,
+        kernel=model.kernel,
+        **options,
+    )
+    progress(f"best {selection.best}, chosen {selection.chosen} latents")
+    number = np.array(selection.n_latents)
+    return pd.DataFrame(
+        {
+            "n_latents": number,
+            "r2": selection.mean,
+            "standard_error": selection.standard_error,
+            "best": number == selection.best,
+            "chosen": number == selection.chosen,
+        }
+    )
+
+
+def choose_latents(
+    session: str | Path,
+    split: str | Path,
+    model: dict,
+    n_folds: int,
+    clip: dict[str, tuple[float, float]],
+    progress: Callable[[str], None],
+) -> pd.DataFrame:
+    """Return the comparison in the training trials of every fold, with the columns ``COLUMNS``."""
+    trials, _ = read_trials(session)
+    settings = TypeAdapter(GPFAModel).validate_python(model)
+    tables = []
+    for fold in range(n_folds):
+        training = read_fold(trials, split, fold, None, clip).training
+        table = compare_numbers_of_latents(
+            training, settings, lambda line, f=fold: progress(f"fold {f}: {line}")
+        )
+        tables.append(table.assign(fold=fold))
+    return pd.concat(tables)[COLUMNS]

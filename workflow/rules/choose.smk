@@ -1,0 +1,42 @@
+"""Compare numbers of latents of the GPFA models, on training trials only: `snakemake choose_latents`.
+
+Requires: session and split.
+Makes: `{results}/{session}/latent_choice/{model}.csv` and `.png`; no other rule needs them.
+"""
+
+
+rule latent_choice:
+    input:
+        session=rules.ingest.output.session,
+        split=rules.split.output.split,
+    output:
+        table=f"{RESULTS}/{{session}}/latent_choice/{{model}}.csv",
+        figure=report(
+            f"{RESULTS}/{{session}}/latent_choice/{{model}}.png",
+            category="Number of latents",
+            caption="../report/latent_choice.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/{{session}}/latent_choice/{{model}}.log",
+    conda:
+        "../../envs/colatent.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        model=lambda wildcards: settings("models")["models"][wildcards.model],
+        folds=CONFIG.heldout.folds,
+        clip=clip_percentiles(),
+        code=code_fingerprint("score"),
+    script:
+        "../scripts/latent_choice.py"
+
+
+rule choose_latents:
+    input:
+        expand(
+            rules.latent_choice.output.figure,
+            session=SESSIONS,
+            model=[n for n, m in CONFIG.models.items() if isinstance(m, GPFAModel)],
+        ),
