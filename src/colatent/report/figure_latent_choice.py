@@ -25,7 +25,7 @@ def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> Repor
         axes.axhline(0, color=GREY, lw=0.8, ls=":")
         axes.set_xticks(sorted(table["n_latents"].unique()))
         axes.set_xlabel("number of latents")
-        axes.set_ylabel("co-smoothing R² (inner folds)")
+        axes.set_ylabel("co-smoothing R²\n(inner folds of the training trials)")
         figure.legend(loc="outside right upper", title="outer fold")
         png = to_png(figure)
     caption = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,7 @@ N_INNER_FOLDS = 4
 COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
 
 
-def compare_numbers_of_latents(
-    trials: Trials, model: GPFAModel, progress: Callable[[str], None] = print
-) -> pd.DataFrame:
+def compare_numbers_of_latents(trials: Trials, model: GPFAModel) -> pd.DataFrame:
     """Return cross-validated co-smoothing of each candidate on the given (training) trials.
 
     Args:
@@ -44,7 +43,7 @@ def compare_numbers_of_latents(
     candidates = [n for n in model.candidates if n < value.shape[2]]
     if not candidates:
         raise InputError(f"all candidates {model.candidates} need more channels than {value.shape[2]}")
-    options = {"likelihood": likelihood} if counts else {}
+    options: dict[str, Any] = {"likelihood": likelihood} if counts else {}
     selection = select_n_latents(
         CountGPFA if counts else GPFA,
         value,
@@ -54,7 +53,6 @@ def compare_numbers_of_latents(
         kernel=model.kernel,
         **options,
     )
-    progress(f"best {selection.best}, chosen {selection.chosen} latents")
     number = np.array(selection.n_latents)
     return pd.DataFrame(
         {
@@ -81,8 +79,7 @@ def choose_latents(
     tables = []
     for fold in range(n_folds):
         training = read_fold(trials, split, fold, None, clip).training
-        table = compare_numbers_of_latents(
-            training, settings, lambda line, f=fold: progress(f"fold {f}: {line}")
-        )
+        table = compare_numbers_of_latents(training, settings)
+        progress(f"fold {fold}: {table['n_latents'][table['chosen']].item()} latents chosen")
         tables.append(table.assign(fold=fold))
     return pd.concat(tables)[COLUMNS]
