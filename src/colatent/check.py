@@ -6,6 +6,7 @@ from colatent.config import Config
 from colatent.errors import InputError
 from colatent.ingest.check import check_source
 from colatent.session_table import Session
+from colatent.splits import check_enough
 
 SIMULATED = ".simulated.nwb"
 
@@ -32,7 +33,9 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             )
             continue
         try:
-            check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
+            n_trials = check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
+            if n_trials is not None:
+                check_enough(n_trials, config.heldout.folds)
         except InputError as error:
             problems.append(f"session {name!r}: {error}")
     if problems:

@@ -282,7 +282,7 @@ class Config(Settings):
     """The configuration of one analysis."""
 
     sessions: str = Field(description="table with the columns session and nwb, relative to this file")
-    results: str = Field("results", description="folder for all that is made")
+    results: str = Field(description="folder for all that is made, one for each config")
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
     )

@@ -18,11 +18,17 @@ LATENT_DIMS = ("trial", "time", "latent")
 
 
 def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[str, xr.Dataset]:
-    """Return the groups of a session's store; ``truth_groups`` are those of the true latents."""
+    """Return the groups of a session's store; ``truth_groups`` are those of the true latents.
+
+    What was not observed is NaN in the store, for whoever averages without looking at ``observed``.
+    """
     trials: Trials = ingested.trials
     groups = {
         f"modality/{name}": xr.Dataset(
-            {"value": (DIMS, trials.values[name]), "observed": (DIMS, trials.observed[name])},
+            {
+                "value": (DIMS, np.where(trials.observed[name], trials.values[name], np.nan)),
+                "observed": (DIMS, trials.observed[name]),
+            },
             coords={"time": ("time", ingested.time, {"units": "s"}), "channel": list(trials.channels[name])},
             attrs={"kind": trials.kinds[name], "unit": ingested.units_of[name], **ingested.attrs[name]},
         )
@@ -55,7 +61,7 @@ def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:
     data = {name: read_group(folder, f"modality/{name}") for name in names}
     table = read_group(folder, "trials")
     trials = Trials(
-        values={m: d["value"].values for m, d in data.items()},
+        values={m: np.where(d["observed"].values, d["value"].values, 0.0) for m, d in data.items()},
         observed={m: d["observed"].values for m, d in data.items()},
         channels={m: tuple(map(str, d["channel"].values)) for m, d in data.items()},
         kinds={m: d.attrs["kind"] for m, d in data.items()},

@@ -21,7 +21,7 @@ TRAINING, TEST, GUARD = 0, 1, 2
 
 def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, seed: int = 0) -> NDArray:
     """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
-    _enough(n_trials, folds)
+    check_enough(n_trials, folds)
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
     splitter: type[KFold | StratifiedKFold] = KFold
     strata: NDArray = np.zeros(n_trials)
@@ -38,7 +38,7 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
 
 def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
     """Return the role (fold, window): contiguous blocks, with ``guard`` windows left out beside them."""
-    _enough(n_windows, folds)
+    check_enough(n_windows, folds)
     role = np.full((folds, n_windows), TRAINING, dtype=np.int8)
     for fold, block in enumerate(np.array_split(np.arange(n_windows), folds)):
         role[fold, max(block[0] - guard, 0) : block[-1] + 1 + guard] = GUARD
@@ -51,7 +51,8 @@ def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
     return role
 
 
-def _enough(n_trials: int, folds: int) -> None:
+def check_enough(n_trials: int, folds: int) -> None:
+    """Raise InputError if there are fewer trials than folds."""
     if n_trials < folds:
         raise InputError(
             f"heldout.folds = {folds}, but there are only {n_trials} trials; lower it, or keep more trials"

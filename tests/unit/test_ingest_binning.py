@@ -1,7 +1,9 @@
 """Properties of bins, clocks and filters, against NumPy and SciPy."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +14,10 @@ from scipy.interpolate import interp1d
 
 from colatent.ingest import resample
 from colatent.ingest.alignment import Windows
-from colatent.ingest.clocks import RegularClock, to_ns
+from colatent.ingest.clocks import RegularClock, read_clock, to_ns
 from colatent.ingest.envelope import envelope
 from colatent.ingest.findings import Findings, robust_z
+from colatent.ingest.grid import on_regular_grid
 from colatent.ingest.resample import bin_means, interpolate, onto_bins
 from colatent.ingest.series import Series
 from colatent.ingest.spikes import clean, count_spikes, within_intervals
@@ -176,11 +179,40 @@ def test_envelope_matches_scipy_filters_in_blocks(highpass):
     assert np.abs(got[inner] - expected[inner]).max() < 5e-3 * expected.max()
 
 
-def test_envelope_of_a_gap_is_missing():
-    raw = np.random.default_rng(4).normal(size=(20_000, 1))
+def test_envelope_of_a_gap_is_missing_and_right_beside_it():
+    raw = np.sin(2 * np.pi * 100 * np.arange(20_000) / 2000.0 + 0.3)[:, None]
     raw[8000:8400] = np.nan
     slow = envelope(series_of(raw, 2000.0), SimpleNamespace(highpass=20.0, lowpass=10.0))
-    assert np.flatnonzero(np.isnan(slow.read(0, 1000)[:, 0])).tolist() == list(range(400, 420))
+    got = slow.read(0, 1000)[:, 0]
+    # the gap itself is rows 400 to 419, half a period of the low-pass is five rows
+    assert np.flatnonzero(np.isnan(got)).tolist() == list(range(395, 425))
+    inner = got[20:-20]
+    np.testing.assert_allclose(inner[np.isfinite(inner)], 2 / np.pi, rtol=0.12)
+
+
+def test_a_clock_with_gaps_is_put_on_a_regular_grid(tmp_path):
+    rng = np.random.default_rng(5)
+    time = np.arange(20_000) / 2000.0
+    kept = np.ones(20_000, dtype=bool)
+    kept[8000:8401] = kept[15_000:15_002] = False
+    jitter = 1e-5 * rng.uniform(-1, 1, size=20_000)
+    raw = rng.normal(size=(20_000, 2))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("emg")
+        group["timestamps"] = 3.0 + (time + jitter)[kept]
+        clock = read_clock(group, int(kept.sum()))
+        rows = raw[kept]
+        series = replace(series_of(rows, 2000.0), clock=clock)
+        grid = on_regular_grid(series)
+        assert grid.clock.gaps == 2
+        assert grid.clock.size == 20_000
+        filled = np.concatenate([grid.read(i, min(i + 777, 20_000)) for i in range(0, 20_000, 777)])
+        np.testing.assert_array_equal(filled, np.where(kept[:, None], raw, np.nan))
+        np.testing.assert_allclose(grid.clock.times(0, 20_000), 3e9 + time * 1e9, atol=0.2 * 5e5)
+        del group["timestamps"]
+        group["timestamps"] = 3.0 + time[kept] + 1e-4 * rng.uniform(0, 1, kept.sum()).cumsum() / 100
+        group["timestamps"][5] += 2e-4
+        assert on_regular_grid(replace(series, clock=read_clock(group, int(kept.sum())))) is None
 
 
 def test_impossible_spike_times_are_dropped_and_said():

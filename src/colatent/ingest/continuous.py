@@ -14,7 +14,7 @@ from colatent.ingest.findings import Findings, check_continuous
 from colatent.ingest.nwb import find, find_all, wrong
 from colatent.ingest.observations import Observations
 from colatent.ingest.resample import method, onto_bins
-from colatent.ingest.series import Series, keypoints, open_series, require_series
+from colatent.ingest.series import Series, check_names, keypoints, open_series, require_series
 
 
 @dataclass
@@ -94,9 +94,7 @@ def _envelope(series: Series, node: h5py.Group, config: Any) -> Series:
 
 
 def _rename(series: list[Series], names: list[str], node: h5py.Group) -> list[Series]:
-    count = sum(len(s.channels) for s in series)
-    if len(names) != count or len(set(names)) != count:
-        raise wrong(node, f"{len(names)} names for {count} channels", "give each channel its own name")
+    check_names(names, sum(len(s.channels) for s in series), node)
     rest = iter(names)
     return [replace(s, channels=tuple(next(rest) for _ in s.channels)) for s in series]
 

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
-from colatent.ingest.clocks import RegularClock, as_regular
+from colatent.ingest.clocks import RegularClock
+from colatent.ingest.grid import on_regular_grid
 from colatent.ingest.series import Series
 
 ORDER = 4
@@ -24,7 +26,9 @@ def envelope(series: Series, config: Any) -> Series:
 
     Both filters are Butterworth filters of order 4 run forwards and backwards, so without phase lag:
     their response to frequency f is 1 / (1 + (corner / f)^8), and 1 / (1 + (f / corner)^8). They are
-    applied by overlap-save in the Fourier domain, the ends of the recording reflected.
+    applied by overlap-save in the Fourier domain, the ends of the recording reflected. Gaps and missing
+    samples are filtered as zeros, so the envelope is missing up to half a period of the low-pass from
+    them.
 
     Args:
         series: raw EMG at a regular rate.
@@ -33,15 +37,19 @@ def envelope(series: Series, config: Any) -> Series:
     Raises:
         ValueError: an irregular clock, or corners that the sampling rate cannot carry.
     """
-    clock = as_regular(series.clock)
-    if clock is None:
-        raise ValueError("an envelope needs a regular sampling rate, and these timestamps are irregular")
+    regular = on_regular_grid(series)
+    if regular is None:
+        raise ValueError(
+            "an envelope needs a regular sampling rate, and these timestamps are irregular between gaps too"
+        )
+    series, clock = regular, regular.clock
+    assert isinstance(clock, RegularClock)
     if not (config.highpass or 0.0) < clock.rate / 2 or 2 * config.lowpass > clock.rate:
         raise ValueError(
             f"corners {config.highpass} and {config.lowpass} Hz do not fit a rate of {clock.rate:g} Hz"
         )
     factor = max(int(clock.rate / (_OVERSAMPLING * config.lowpass)), 1)
-    slow = RegularClock(clock.start, clock.rate / factor, -(-clock.size // factor))
+    slow = RegularClock(clock.start, clock.rate / factor, -(-clock.size // factor), clock.gaps)
     steps = [
         f"high-pass {config.highpass:g} Hz" if config.highpass else "no high-pass",
         "rectified",
@@ -69,6 +77,7 @@ class _Filters:
         self.highpass, self.lowpass, self.factor = highpass, lowpass, factor
         memory = _MEMORY_PERIODS / lowpass + (_MEMORY_PERIODS / highpass if highpass else 0.0)
         self.margin = -(-int(memory * clock.rate) // factor)
+        self.beside = round(0.5 / lowpass * clock.rate / factor)
 
     def read(self, first: int, last: int) -> NDArray[np.float64]:
         """Envelope samples first to last - 1, (row, channel)."""
@@ -87,6 +96,7 @@ class _Filters:
         slow = self._filter(emg).T[self.margin : self.margin + last - first].astype(np.float64)
         if gaps:
             lost = np.asarray(missing.reshape(-1, self.factor, missing.shape[1]).any(axis=1))
+            lost = binary_dilation(lost, np.ones((2 * self.beside + 1, 1)))
             slow[lost[self.margin : self.margin + last - first]] = np.nan
         return slow
 

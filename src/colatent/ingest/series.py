@@ -50,9 +50,7 @@ def open_series(node: h5py.Group, columns: list[int] | None, max_gap: float) -> 
     data = group["data"]
     clock = read_clock(group, data.shape[0], max_gap)
     width = int(np.prod(data.shape[1:], dtype=int))
-    kept = np.arange(width) if columns is None else np.asarray(columns, dtype=int)
-    if kept.size == 0 or kept.min() < 0 or kept.max() >= width:
-        raise wrong(group, f"columns {columns} are not all among its {width}", "count columns from 0")
+    kept = kept_columns(group, columns)
     scale, offset = _conversion(group, width)
     everything = columns is None
 
@@ -73,6 +71,23 @@ def open_series(node: h5py.Group, columns: list[int] | None, max_gap: float) -> 
         width * (data.dtype.itemsize + 8),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
     )
+
+
+def kept_columns(group: h5py.Group, columns: list[int] | None) -> NDArray[np.intp]:
+    """Return the positions of a series' channels that are kept: all, or those named."""
+    width = int(np.prod(group["data"].shape[1:], dtype=int))
+    kept = np.arange(width) if columns is None else np.asarray(columns, dtype=np.intp)
+    if kept.size == 0 or kept.min() < 0 or kept.max() >= width or len(set(kept.tolist())) < len(kept):
+        raise wrong(
+            group, f"columns {columns} are not all different and among its {width}", "count columns from 0"
+        )
+    return kept
+
+
+def check_names(names: list[str], n_channels: int, node: h5py.Group) -> None:
+    """Raise InputError unless there is one name for each channel, each different."""
+    if len(names) != n_channels or len(set(names)) != n_channels:
+        raise wrong(node, f"{len(names)} names for {n_channels} channels", "give each channel its own name")
 
 
 def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:

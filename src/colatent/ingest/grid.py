@@ -1,0 +1,66 @@
+"""Series that were sampled regularly except for gaps, on one regular clock with missing rows."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.ingest.clocks import NANOSECONDS, IrregularClock, RegularClock, as_regular
+from colatent.ingest.series import Series
+
+_SCAN_ROWS = 2**20
+_TOLERANCE = 0.1  # of a step, that samples may be off their regular times
+_GAP = 1.5  # steps
+
+
+def on_regular_grid(series: Series) -> Series | None:
+    """Return the series on a regular clock, NaN in its gaps, or None if it is irregular otherwise.
+
+    Rows keep their order; the first sample after a gap moves to the nearest point of the grid, by half
+    a step at most.
+    """
+    clock = as_regular(series.clock)
+    if clock is not None:
+        return replace(series, clock=clock)
+    assert isinstance(series.clock, IrregularClock)
+    found = _segments(series.clock)
+    if found is None:
+        return None
+    first_row, start, step = found
+    position = np.rint((start - start[0]) / step).astype(np.int64)  # on the grid, of each segment
+    length = np.diff(np.append(first_row, series.clock.size))
+    size = int(position[-1] + length[-1])
+    regular = RegularClock(int(start[0]), NANOSECONDS / step, size, len(start) - 1)
+
+    def read(first: int, last: int) -> NDArray[np.float64]:
+        rows = np.full((last - first, len(series.channels)), np.nan)
+        for segment in np.flatnonzero((position < last) & (position + length > first)):
+            low = max(first, int(position[segment]))
+            high = min(last, int(position[segment] + length[segment]))
+            shift = int(first_row[segment] - position[segment])
+            rows[low - first : high - first] = series.read(low + shift, high + shift)
+        return rows
+
+    return replace(series, clock=regular, read=read)
+
+
+def _segments(clock: IrregularClock) -> tuple[NDArray[np.int64], NDArray[np.int64], float] | None:
+    """Return first row and first time (ns) of each run without a gap, and the step within runs (ns)."""
+    first_row, start = [0], [int(clock.times(0, 1)[0])]
+    n_steps, duration = 0, 0
+    previous = start[0]
+    for first in range(0, clock.size, _SCAN_ROWS):
+        times = clock.times(first, min(first + _SCAN_ROWS, clock.size))
+        steps = np.diff(times, prepend=previous)
+        gap = np.flatnonzero(steps > _GAP * clock.step)
+        within = np.delete(steps, gap)
+        within = within[1:] if first == 0 else within  # the first sample has no step
+        if within.size and np.abs(within - clock.step).max() > _TOLERANCE * clock.step:
+            return None
+        first_row += (gap + first).tolist()
+        start += times[gap].tolist()
+        n_steps, duration = n_steps + within.size, duration + int(within.sum())
+        previous = int(times[-1])
+    if n_steps == 0:
+        return None
+    return np.array(first_row), np.array(start), duration / n_steps
