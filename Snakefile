@@ -6,7 +6,7 @@ min_version("9.27")
 
 
 # Not unconditional: --configfile would be merged into the demo instead of replacing it.
-if "modalities" not in config:
+if not workflow.overwrite_configfiles and "modalities" not in config:
 
     configfile: "config/config.yaml"
 

@@ -1,8 +1,9 @@
 """Checks of config and files before anything runs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from colatent.config import Config
+from colatent.config import Config, LatentModel
 from colatent.errors import InputError
 from colatent.ingest.check import check_source
 from colatent.session_table import Session
@@ -17,6 +18,11 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
     Files that the workflow itself simulates need not be there yet.
     """
     problems = []
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        problems.append(f"results: {config.results} is a file; name a folder")
+    simulated = [name for name, s in sessions.items() if str(s.nwb).endswith(SIMULATED)]
+    if len(simulated) > 1:
+        problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
     truth = config.truth.source if config.truth else None
     for name, session in sessions.items():
         if str(session.nwb).endswith(SIMULATED):
@@ -33,10 +39,20 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             )
             continue
         try:
-            n_trials = check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
-            if n_trials is not None:
-                check_enough(n_trials, config.heldout.folds)
+            found = check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
+            if found.n_trials is not None:
+                check_enough(found.n_trials, config.heldout.folds)
+            _check_latents(config, found.n_channels)
         except InputError as error:
             problems.append(f"session {name!r}: {error}")
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:
+    for name, model in config.models.items():
+        if isinstance(model, LatentModel) and model.latents[model.modality] > n_channels[model.modality]:
+            raise InputError(
+                f"models.{name}: {model.latents[model.modality]} latents, but {model.modality} has "
+                f"{n_channels[model.modality]} channels; lower it"
+            )

@@ -1,5 +1,6 @@
 """The command `colatent`: what can be asked without running the workflow."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
     from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
-        Console().print(contents_of(nwb))
+        # tables are not to be cut in a pipe or a log
+        Console(width=None if sys.stdout.isatty() else 200).print(contents_of(nwb))
 
 
 @app.command()

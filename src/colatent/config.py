@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,13 +26,15 @@ from colatent.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+BinWidth = Annotated[float, Field(ge=1e-5)]
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
 
 class Settings(BaseModel):
     """Base of all sections: unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrialAlignment(Settings):
@@ -46,7 +49,7 @@ class TrialAlignment(Settings):
         None, description="fixed window round `start` (s), instead of `stop`"
     )
     pad: tuple[float, float] = Field((0.0, 0.0), description="time added before `start` and after `stop` (s)")
-    bin_width: Positive = Field(description="bin width (s)")
+    bin_width: BinWidth = Field(description="bin width (s)")
     condition: str | None = Field(None, description="column that names each trial's condition")
     where: str | None = Field(None, description="pandas query over the table: trials to keep")
 
@@ -56,6 +59,8 @@ class TrialAlignment(Settings):
             raise ValueError(f"window {list(self.window)} must be [earlier, later] in seconds")
         if self.window is None and self.stop is None:
             raise ValueError("give `stop` (a column) or `window` ([from, to] in seconds)")
+        if self.window is not None and sum(self.pad) + self.window[1] - self.window[0] < self.bin_width:
+            raise ValueError(f"window {list(self.window)} holds no bin of {self.bin_width} s")
         return self
 
 
@@ -64,12 +69,22 @@ class ContinuousAlignment(Settings):
 
     window: Positive = Field(description="length of a window (s)")
     gap: float = Field(ge=0, description="time left out between windows (s)")
-    bin_width: Positive = Field(description="bin width (s)")
+    bin_width: BinWidth = Field(description="bin width (s)")
+
+    @model_validator(mode="after")
+    def _window_holds_bins(self) -> Self:
+        if self.window < self.bin_width:
+            raise ValueError(f"window {self.window} s holds no bin of {self.bin_width} s")
+        return self
+
+
+# keys that only an alignment to trials has
+_TRIAL_KEYS = {"intervals", "start", "stop", "pad", "condition", "where"}
 
 
 def _alignment_kind(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "trials" if "intervals" in value else "continuous"
+        return "continuous" if {"window", "gap"} & set(value) and not _TRIAL_KEYS & set(value) else "trials"
     return "trials" if isinstance(value, TrialAlignment) else "continuous"
 
 
@@ -85,7 +100,9 @@ class SpikesModality(Settings):
     kind: Literal["spikes"]
     source: str = Field("units", description="path of the units table in the NWB file")
     where: str | None = Field(None, description="pandas query over the units table: units to keep")
-    min_rate: float = Field(0.0, ge=0, description="lowest mean rate of a unit over the recording (Hz)")
+    min_rate: float = Field(
+        0.0, ge=0, description="lowest mean rate of a unit over the recording, test trials included (Hz)"
+    )
 
 
 class EnvelopeSettings(Settings):
@@ -100,7 +117,9 @@ class ContinuousModality(Settings):
 
     kind: Literal["continuous"]
     source: str = Field(description="path of the time series in the NWB file, or a glob over paths")
-    channels: list[str] | None = Field(None, description="names of the channels, if the file has none")
+    channels: list[str] | None = Field(
+        None, min_length=1, description="names of the channels, if the file has none"
+    )
     columns: list[int] | None = Field(None, description="columns to keep, counted from 0")
     max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")
     envelope: EnvelopeSettings | None = Field(None, description="turn raw EMG into an envelope")
@@ -122,7 +141,7 @@ class PoseModality(Settings):
     kind: Literal["pose"]
     source: str = Field(description="path of the PoseEstimation in the NWB file")
     min_confidence: float = Field(0.5, ge=0, le=1, description="frames below it count as not observed")
-    keypoints: list[str] | None = Field(None, description="keypoints to keep, by name")
+    keypoints: list[str] | None = Field(None, min_length=1, description="keypoints to keep, by name")
     max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")
     clip: None = None
 
@@ -179,6 +198,13 @@ class GPFAModel(LatentModel):
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
 
+    @field_validator("likelihood")
+    @classmethod
+    def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if unused := set(value) - set(info.data.get("latents", value)):
+            raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
+        return value
+
 
 class LagRegression(Settings):
     """Baseline: regression of a modality on the others at several lags."""
@@ -212,7 +238,9 @@ class MMGPVAEModel(Settings):
     """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
 
     kind: Literal["mm-gpvae"]
-    latents: dict[str, Count] = Field(description="latent group (modalities joined by +): number of latents")
+    latents: dict[str, Count] = Field(
+        min_length=1, description="latent group (modalities joined by +): number of latents"
+    )
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
@@ -235,6 +263,15 @@ class MMGPVAEModel(Settings):
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
     )
 
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
+            raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
+        for key in ("likelihood", "decoder", "cross_weight"):
+            if unused := set(getattr(self, key)) - set(self.modalities):
+                raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
+        return self
+
     @property
     def modalities(self) -> list[str]:
         return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))
@@ -254,10 +291,17 @@ class Heldout(Settings):
     channels: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict, description="modality: share of its channels predicted from the rest"
     )
-    seeds: list[int] = Field([0], min_length=1, description="one fit for each seed")
+    seeds: list[Seed] = Field([0], min_length=1, description="one fit for each seed")
     guard: int = Field(
         1, ge=0, description="windows left out beside a held-out block of a continuous recording"
     )
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"seeds {value} must differ, or runs would count twice")
+        return value
 
 
 class Truth(Settings):
@@ -270,7 +314,7 @@ class Truth(Settings):
 class Simulation(Settings):
     """The simulated reach recording that the workflow writes itself."""
 
-    seed: int = 1
+    seed: Seed = 1
     trials: Count = 80
     units: Count = 60
 
@@ -304,6 +348,13 @@ class Config(Settings):
                 raise ValueError(f"the name {name!r} must be letters, digits and underscores")
         return value
 
+    @field_validator("results")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        if not value.strip() or set(value) & set("{}*?\n"):
+            raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+        return value
+
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:
         def check(where: str, name: str) -> None:
@@ -323,11 +374,19 @@ class Config(Settings):
                         check(f"models.{model_name}.{key}.{group}", modality)
             for name, likelihood in getattr(model, "likelihood", {}).items():
                 counts = likelihood in ("poisson", "negative-binomial", "gaussian-sqrt")
+                of_counts = isinstance(self.modalities[name], SpikesModality)
+                if of_counts and isinstance(model, MMGPVAEModel) and likelihood in ("gaussian", "bernoulli"):
+                    raise ValueError(
+                        f"models.{model_name}.likelihood.{name} is {likelihood}, which does not describe "
+                        "counts; use poisson or negative-binomial"
+                    )
                 if counts and not isinstance(self.modalities[name], SpikesModality):
                     raise ValueError(
                         f"models.{model_name}.likelihood.{name} is {likelihood}, which describes counts, "
                         "but the modality is continuous; use gaussian"
                     )
+            if isinstance(model, LagRegression) and len(self.modalities) < 2:
+                raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
         if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
         return self

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, silu, softplus
 from torch.nn.utils import skip_init
 
+from colatent.errors import InputError
 from colatent.likelihoods import LIKELIHOODS, Likelihood, masked_sum
 from colatent.posterior import Marginals, Sites
 from colatent.predictive import Predictive
@@ -215,6 +216,8 @@ class ModalityNetwork(nn.Module):
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""
+        if self.likelihood.family == "bernoulli" and not np.isin(values[observed], (0.0, 1.0)).all():
+            raise InputError("likelihood bernoulli: the values must be 0 or 1; use gaussian")
         raw = Standardizer.fit(values, observed)
         if self.likelihood.family == "gaussian":
             self.offset.copy_(torch.from_numpy(raw.mean))
@@ -245,16 +248,18 @@ class ModalityNetwork(nn.Module):
         log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
         return masked_sum(log_prob, data.observed)
 
-    def predictive(self, latents: Tensor) -> Predictive:
+    def predictive(self, latents: Tensor, cross: bool = False) -> Predictive:
         """Return the observations' distribution, in their original units, given latent samples.
 
         Args:
             latents: those of this modality, (sample, trial, time, latent).
+            cross: with the noise of cross-modal predictions, which `cross_log_prob` has learned.
         """
-        given = self.likelihood.distribution(self.decoder(latents).double())
-        scale = self.likelihood.scale()
+        likelihood = self.cross_likelihood if cross else self.likelihood
+        given = likelihood.distribution(self.decoder(latents).double())
+        scale = likelihood.scale()
         return Predictive(
-            self.likelihood.family,
+            likelihood.family,
             (given.mean * self.scale + self.offset).cpu().numpy(),
             None if scale is None else (scale * self.scale).cpu().numpy(),
         )

@@ -4,11 +4,12 @@ import os
 import re
 from pathlib import Path
 
-import pandas as pd
 from pydantic import Field
 
 from colatent.config import Settings
 from colatent.errors import InputError
+
+RESERVED = ("logs", "report", "scores.csv", "latent_recovery.csv")
 
 
 class Session(Settings):
@@ -28,21 +29,33 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
     table = Path(table)
     if not table.is_file():
         raise InputError(f"{table}: there is no such table of sessions; see the key `sessions`")
-    rows = pd.read_csv(table, sep="\t", dtype=str, comment="#", keep_default_na=False)
-    missing = {"session", "nwb"} - set(rows.columns)
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{table}: is not UTF-8 text; save it as a tab-separated text file") from None
+    lines = [(i, line.split("\t")) for i, line in enumerate(text.splitlines(), start=1) if _holds_a_row(line)]
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
+    missing = {"session", "nwb"} - set(header)
     if missing:
         raise InputError(
             f"{table}: the column {sorted(missing)[0]!r} is missing; the table needs the columns "
             "session and nwb, separated by tabs"
         )
-    if rows.empty:
+    if len(lines) == 1:
         raise InputError(f"{table}: holds no session; add a line with its name and its NWB file")
     sessions: dict[str, Session] = {}
-    for line, row in enumerate(rows.to_dict("records"), start=2):
-        name = row["session"]
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    for line, cells in lines[1:]:
+        if len(cells) != len(header):
             raise InputError(
-                f"{table}, line {line}: the session name {name!r} must be letters, digits, . _ and -"
+                f"{table}, line {line}: {len(cells)} values for {len(header)} columns; separate them by "
+                "single tabs"
+            )
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        name = row["session"]
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name) or name in RESERVED:
+            raise InputError(
+                f"{table}, line {line}: the session name {name!r} must be letters, digits, . _ and - "
+                f"(up to 100 of them), and none of {', '.join(RESERVED)}"
             )
         if name in sessions:
             raise InputError(f"{table}, line {line}: the session {name!r} stands there twice")
@@ -52,6 +65,10 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
             metadata={k: v for k, v in row.items() if k not in ("session", "nwb")},
         )
     return sessions
+
+
+def _holds_a_row(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
 
 
 def _resolve(text: str, table: Path, line: int) -> Path:

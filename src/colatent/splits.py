@@ -25,8 +25,13 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
     splitter: type[KFold | StratifiedKFold] = KFold
     strata: NDArray = np.zeros(n_trials)
-    # scikit-learn spreads rare conditions too, but refuses if all are rarer than the folds
-    if condition is not None and np.unique(condition, return_counts=True)[1].max() >= folds:
+    if condition is not None:
+        # scikit-learn spreads rare conditions too, but not if all are rarer than the folds
+        if (largest := np.unique(condition, return_counts=True)[1].max()) < folds:
+            raise InputError(
+                f"heldout.stratify: no condition has more than {largest} trials, too few for {folds} folds; "
+                "lower heldout.folds, or leave stratify out"
+            )
         splitter, strata = StratifiedKFold, condition
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")

@@ -35,7 +35,8 @@ def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Map
     """
     folder = Path(folder)
     building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
+    for left_behind in folder.parent.glob(f".{folder.name}.building-*"):  # by a job that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     try:
         building.mkdir(parents=True)
         root = building / "data.zarr"
@@ -59,7 +60,13 @@ def check_store(folder: str | Path) -> None:
         raise InputError(
             f"{folder}: not a complete store ({MARKER} is missing); delete the folder and run again"
         )
-    for name, checksum in json.loads(marker.read_text()).items():
+    try:
+        checksums = dict(json.loads(marker.read_text()))
+    except (ValueError, TypeError):
+        checksums = {}
+    if not checksums:
+        raise InputError(f"{folder}: {MARKER} is damaged; delete the folder and run again")
+    for name, checksum in checksums.items():
         file = folder / name
         if not file.is_file() or _sha256(file) != checksum:
             raise InputError(f"{folder}: {name} is not as it was written; delete the folder and run again")

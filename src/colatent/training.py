@@ -191,7 +191,11 @@ class Trainer:
         path = folder / CHECKPOINT
         if not path.exists():
             return
-        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            saved: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception:  # torch raises nearly anything on a damaged file
+            progress("the checkpoint there cannot be read: starting afresh")
+            return
         if saved["fingerprint"] != fingerprint:
             progress("the checkpoint there is of another fit (data, options or seed): starting afresh")
             return

@@ -1,9 +1,11 @@
 """Baselines against scikit-learn and against what they must not see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.decomposition import FactorAnalysis
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import PoissonRegressor, Ridge
 
 from colatent.models.condition_mean import Choice, ConditionMean
 from colatent.models.lagged_regression import lagged
@@ -124,10 +126,36 @@ def test_co_smoothing_does_not_see_the_hidden_channels(halves):
     training, test = halves
     model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
     hidden = np.arange(30) < 5
-    changed = test.hide({})
-    changed.values["spikes"][..., hidden] += 7
-    one = model.predict(test.hide({"spikes": hidden}), ("spikes",), "spikes").mean
-    other = model.predict(changed.hide({"spikes": hidden}), ("spikes",), "spikes").mean
-    np.testing.assert_array_equal(one, other)
+    seen = test.hide({"spikes": hidden})
+    one = model.predict(seen, ("spikes",), "spikes").mean
+    # values where nothing was observed mean nothing
+    changed = replace(seen, values={**seen.values, "spikes": seen.values["spikes"] + 7 * hidden})
+    np.testing.assert_array_equal(model.predict(changed, ("spikes",), "spikes").mean, one)
+    # the read-out is fitted on training latents that were inferred without the hidden channels, too
+    z_train, z_test = (model._infer(model._observation(t))[0].reshape(-1, 3) for t in (
+        training.hide({"spikes": hidden}), seen
+    ))  # fmt: skip
+    for c in np.flatnonzero(hidden):
+        peer = PoissonRegressor(alpha=1e-4, solver="newton-cholesky")
+        expected = peer.fit(z_train, training.values["spikes"][..., c].ravel()).predict(z_test)
+        np.testing.assert_allclose(one[..., c].ravel(), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="knows only"):
         model.predict(test, ("emg",), "spikes")
+
+
+def test_a_unit_silent_in_training_does_not_make_its_spikes_impossible(halves):
+    training, test = halves
+    counts = training.values["spikes"].copy()
+    counts[..., 0] = 0.0
+    observed = training.observed["spikes"].copy()
+    observed[..., 1] = False
+    silent = replace(
+        training,
+        values={**training.values, "spikes": np.where(observed, counts, 0.0)},
+        observed={**training.observed, "spikes": observed},
+    )
+    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(silent, progress=quiet)
+    rate = model.predict(test, ("spikes",), "spikes").mean
+    assert (rate > 0).all()
+    score = metrics.bits_per_spike(test.values["spikes"], rate, test.observed["spikes"])
+    assert np.isfinite(score.pooled)

@@ -56,10 +56,13 @@ def test_silent_units_and_constant_channels_are_nan_and_counted():
     bits = metrics.bits_per_spike(count, RATE, OBSERVED)
     assert np.isnan(bits.channel[1])
     assert bits.n_channel[1] == OBSERVED[..., 1].sum()
-    others = np.array([0, 2, 3])
-    alone = metrics.bits_per_spike(count[..., others], RATE[..., others], OBSERVED[..., others])
-    assert bits.pooled == pytest.approx(alone.pooled)
-    assert bits.n_pooled == OBSERVED[..., others].sum()
+    # the pooled score charges what was predicted of the silent unit, as the benchmark does
+    gain = sum(
+        stats.poisson.logpmf(y, rate).sum() - stats.poisson.logpmf(y, y.mean()).sum()
+        for y, rate in ((count[..., c][OBSERVED[..., c]], RATE[..., c][OBSERVED[..., c]]) for c in range(4))
+    )
+    assert bits.pooled == pytest.approx(gain / np.where(OBSERVED, count, 0).sum() / np.log(2))
+    assert bits.n_pooled == OBSERVED.sum()
     constant = Y.copy()
     constant[..., 2] = 0.1
     assert np.isnan(metrics.r2(constant, PREDICTION, OBSERVED, SCALE).channel[2])
@@ -90,3 +93,28 @@ def test_psth_r2_is_the_r2_of_condition_means():
     p = np.stack([PREDICTION[condition == c].mean(0) for c in "abc"])
     for c in range(4):
         assert result.channel[c] == pytest.approx(r2_score(y[..., c].ravel(), p[..., c].ravel()))
+
+
+def test_a_broken_prediction_is_no_missing_score():
+    for broken in (np.nan, np.inf):
+        rate, mean = RATE.copy(), Y.copy()
+        at = tuple(np.argwhere(OBSERVED)[0])
+        rate[at] = mean[at] = broken
+        for score in (
+            lambda r, m: metrics.bits_per_spike(COUNT, r, OBSERVED),
+            lambda r, m: metrics.r2(Y, m, OBSERVED, SCALE),
+            lambda r, m: metrics.nrmse(Y, m, OBSERVED, SCALE),
+        ):
+            with pytest.raises(ValueError, match="not finite"):
+                score(rate, mean)
+    with pytest.raises(ValueError, match="negative"):
+        metrics.bits_per_spike(COUNT, -RATE, OBSERVED)
+
+
+def test_a_channel_constant_in_training_is_not_pooled():
+    scale = np.where(np.arange(4) == 1, np.nan, SCALE)
+    others = np.array([0, 2, 3])
+    for metric in (metrics.r2, metrics.nrmse):
+        whole = metric(Y, Y + 0.1, OBSERVED, scale)
+        alone = metric(Y[..., others], Y[..., others] + 0.1, OBSERVED[..., others], scale[others])
+        assert whole.pooled == pytest.approx(alone.pooled)

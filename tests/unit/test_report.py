@@ -145,7 +145,9 @@ def write_fits(config: Config, name: str, history: bool) -> None:
                 if history and model == "vae":
                     groups["history"] = curve.assign(epoch=("step", steps))
                 store = Path(config.results) / name / "fit" / model / f"fold-{fold}_seed-{seed}"
-                write_store(store, groups, provenance("fit", {}, {}) | {"duration_s": 2.0 + fold})
+                write_store(
+                    store, groups, provenance("fit", {}, {}) | {"volatile": {"duration_s": 2.0 + fold}}
+                )
 
 
 def questions(config: Config, model: str) -> list[tuple[str, str, str]]:

@@ -21,12 +21,16 @@ from colatent.trials import Trials
 @given(n_trials=st.integers(8, 60), folds=st.integers(2, 8), n_conditions=st.integers(1, 9))
 def test_each_trial_is_tested_once_and_conditions_are_spread(n_trials, folds, n_conditions):
     condition = np.array([f"c{i % n_conditions}" for i in range(n_trials)])
-    for labels in (None, condition):
+    rare = np.unique(condition, return_counts=True)[1].max() < folds
+    if rare:
+        with pytest.raises(InputError, match="no condition has more than"):
+            split_trials(condition, n_trials, folds)
+    for labels in (None,) if rare else (None, condition):
         role = split_trials(labels, n_trials, folds)
         assert ((role == TEST).sum(axis=0) == 1).all()
         assert set(np.unique(role)) <= {TRAINING, TEST}
     for label in np.unique(condition):
-        if (condition == label).sum() >= folds:
+        if not rare and (condition == label).sum() >= folds:
             per_fold = (role[:, condition == label] == TEST).sum(axis=1)
             assert per_fold.max() - per_fold.min() <= 1
 

@@ -14,6 +14,9 @@ from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import find, wrong
 from colatent.ingest.tables import scalar_columns, select_rows
 
+_ROUNDING_S = 1e-6
+_MOST_BINS = 10**8
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -87,9 +90,9 @@ def trial_windows(
             known = ", ".join(map(str, frame.columns))
             raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
     rows = frame.iloc[select_rows(table, frame, alignment.where)]
-    begin, end = _window_seconds(rows, alignment)
+    begin, end = _window_seconds(rows, alignment, table)
     width = int(to_ns(alignment.bin_width))
-    timed = np.isfinite(begin) & np.isfinite(end) & (end - begin >= alignment.bin_width * (1 - 1e-9))
+    timed = np.isfinite(begin) & np.isfinite(end) & (end - begin >= alignment.bin_width - _ROUNDING_S)
     if not timed.all():
         findings.add(
             "trial-times",
@@ -98,28 +101,54 @@ def trial_windows(
         )
     if not timed.any():
         raise wrong(table, "no trial is left to align", "loosen `where` or choose another start column")
+    labelled = np.ones(len(rows), dtype=bool)
+    if alignment.condition is not None:
+        labelled = rows[alignment.condition].notna().to_numpy(dtype=bool)
+    if not labelled.all():
+        findings.add(
+            "no-condition",
+            f"{(~labelled).sum()} of {len(labelled)} trials have no {alignment.condition!r}: left out",
+            count=int((~labelled).sum()),
+        )
+    timed &= labelled
+    if not timed.any():
+        raise wrong(table, "no trial is left that has a condition", "choose another condition column")
     rows = rows[timed]
     starts, stops = to_ns(begin[timed]), to_ns(end[timed])
     offset = int(to_ns(alignment.window[0] if alignment.window else -alignment.pad[0]))
-    windows = Windows(starts, (stops - starts) // width, width, offset)
+    # times far from zero are coarse: an edge may be off by their rounding
+    n_bins = (stops - starts + int(to_ns(_ROUNDING_S))) // width
+    if len(starts) * int(n_bins.max()) > _MOST_BINS:
+        raise wrong(table, f"trials of up to {n_bins.max()} bins", "correct their times, or widen bin_width")
+    windows = Windows(starts, n_bins, width, offset)
     _find_overlaps(windows, findings)
     condition = None if alignment.condition is None else labels(rows[alignment.condition])
     return windows, _trial_table(rows, windows, condition), condition
 
 
-def _window_seconds(rows: pd.DataFrame, alignment: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    event = rows[alignment.start].to_numpy(dtype=np.float64)
+def _seconds(rows: pd.DataFrame, name: str, table: h5py.Group) -> NDArray[np.float64]:
+    try:
+        return rows[name].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise wrong(table, f"the column {name!r} holds no times", "choose a column of seconds") from None
+
+
+def _window_seconds(
+    rows: pd.DataFrame, alignment: Any, table: h5py.Group
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    event = _seconds(rows, alignment.start, table)
     if alignment.window:
         begin, end = event + alignment.window[0], event + alignment.window[1]
     else:
-        begin, end = event, rows[alignment.stop].to_numpy(dtype=np.float64)
+        begin, end = event, _seconds(rows, alignment.stop, table)
     return begin - alignment.pad[0], end + alignment.pad[1]
 
 
 def _find_overlaps(windows: Windows, findings: Findings) -> None:
     order = np.argsort(windows.starts, kind="stable")
     ends = np.maximum.accumulate(windows.stops[order])
-    overlaps = int((windows.starts[order][1:] < ends[:-1]).sum())
+    slack = int(to_ns(_ROUNDING_S))
+    overlaps = int((windows.starts[order][1:] + slack < ends[:-1]).sum())
     if overlaps:
         findings.add(
             "trial-overlap",
@@ -164,5 +193,7 @@ def _trial_table(rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str
 def labels(values: pd.Series) -> NDArray[np.str_]:
     """Return labels as text; whole numbers without a decimal point, so that 3.0 and 3 are one label."""
     if values.dtype.kind == "f":
-        return np.array([str(int(v)) if v == np.rint(v) else str(v) for v in values], dtype=np.str_)
+        whole = np.isfinite(values) & (values == np.rint(values))
+        texts = [str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
+        return np.array(texts, dtype=np.str_)
     return values.astype(str).to_numpy(dtype=np.str_)

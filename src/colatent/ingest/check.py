@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
+from colatent.errors import InputError
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, find_all, open_nwb
+from colatent.ingest.nwb import find, find_all, open_nwb, readable
 from colatent.ingest.series import check_names, kept_columns, keypoints, require_series
 from colatent.ingest.spikes import require_units
 from colatent.ingest.tables import scalar_columns, select_rows
+
+
+class Found(NamedTuple):
+    """What a file holds of what the config asks for.
+
+    Attributes:
+        n_trials: number of trials, or None for a recording without.
+        n_channels: modality -> largest number of channels that it can have.
+    """
+
+    n_trials: int | None
+    n_channels: dict[str, int]
 
 
 def check_source(
@@ -20,7 +33,7 @@ def check_source(
     modalities: Mapping[str, Any],
     truth: str | None = None,
     checks: Mapping[str, str] | None = None,
-) -> int | None:
+) -> Found:
     """Check that a file is NWB 2 and that everything the config names is in it, with data.
 
     Samples and spikes are not read: what depends on them is found out by the ingest itself.
@@ -29,21 +42,31 @@ def check_source(
         nwb: the file.
         alignment, modalities, truth, checks: the sections of `colatent.config.Config`.
 
-    Returns:
-        The number of trials, or None for a recording without.
-
     Raises:
         InputError: one sentence; for a path that is missing, with the nearest that exist.
     """
-    with open_nwb(nwb, allow_external=allows_external(checks)) as file:
+    with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
+        findings = Findings(str(nwb), checks or {})
         n_trials = None
         if hasattr(alignment, "intervals"):
-            n_trials = trial_windows(file, alignment, Findings(str(nwb), checks or {}))[0].n_trials
-        for config in modalities.values():
-            _CHECKS[config.kind](file, config)
+            n_trials = trial_windows(file, alignment, findings)[0].n_trials
+        channels = {name: _CHECKS[config.kind](file, config) for name, config in modalities.items()}
+        _refuse_shared(file, channels)
         if truth is not None:
             require_series(find(file, truth))
-    return n_trials
+    return Found(n_trials, {name: len(found) for name, found in channels.items()})
+
+
+def _refuse_shared(file: h5py.File, channels: Mapping[str, list[tuple[str, int]]]) -> None:
+    """One channel in two modalities would be predicted from itself."""
+    owner: dict[tuple[str, int], str] = {}
+    for name, own in channels.items():
+        for channel in own:
+            if (other := owner.setdefault(channel, name)) != name:
+                raise InputError(
+                    f"{file.filename}: {channel[0]}: a channel is in two modalities, {other} and {name}, and "
+                    "would be predicted from itself; give each its own source, columns or `where`"
+                )
 
 
 def allows_external(checks: Mapping[str, str] | None) -> bool:
@@ -51,21 +74,23 @@ def allows_external(checks: Mapping[str, str] | None) -> bool:
     return (checks or {}).get("external-link") == "warn"
 
 
-def _check_spikes(file: h5py.File, config: Any) -> None:
+def _check_spikes(file: h5py.File, config: Any) -> list[tuple[str, int]]:
     table = require_units(find(file, config.source))
-    select_rows(table, scalar_columns(table), config.where)
+    rows = select_rows(table, scalar_columns(table), config.where)
+    return [(str(table.name), int(row)) for row in rows]
 
 
-def _check_continuous(file: h5py.File, config: Any) -> None:
+def _check_continuous(file: h5py.File, config: Any) -> list[tuple[str, int]]:
     nodes = [require_series(node) for node in find_all(file, config.source)]
-    n_channels = sum(len(kept_columns(node, config.columns)) for node in nodes)
+    found = [(str(node.name), int(c)) for node in nodes for c in kept_columns(node, config.columns)]
     if config.channels is not None:
-        check_names(config.channels, n_channels, nodes[0])
+        check_names(config.channels, len(found), nodes[0])
+    return found
 
 
-def _check_pose(file: h5py.File, config: Any) -> None:
-    for node in keypoints(find(file, config.source), config.keypoints):
-        require_series(node)
+def _check_pose(file: h5py.File, config: Any) -> list[tuple[str, int]]:
+    nodes = [require_series(node) for node in keypoints(find(file, config.source), config.keypoints)]
+    return [(str(node.name), int(c)) for node in nodes for c in kept_columns(node, None)]
 
 
 _CHECKS = {"spikes": _check_spikes, "continuous": _check_continuous, "pose": _check_pose}

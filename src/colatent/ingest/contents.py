@@ -21,6 +21,7 @@ from colatent.ingest.nwb import (
     nwb_version,
     open_nwb,
     paths,
+    readable,
 )
 from colatent.ingest.series import is_series, open_series
 from colatent.ingest.spikes import require_units
@@ -71,7 +72,11 @@ class Contents:
         for item in usable:
             name = _modality_name(item.path, modalities)
             modalities[name] = {"kind": item.kind, "source": item.path}
-        section = {"alignment": {**alignment, "bin_width": bin_width}, "modalities": modalities}
+        section = {
+            "results": "results/my_recording",
+            "alignment": {**alignment, "bin_width": bin_width},
+            "modalities": modalities,
+        }
         return yaml.safe_dump(section, sort_keys=False, allow_unicode=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -100,7 +105,7 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
     Raises:
         InputError: the file cannot be opened as NWB 2.
     """
-    with open_nwb(nwb, allow_external) as file:
+    with readable(nwb), open_nwb(nwb, allow_external) as file:
         groups = {p: node for p in paths(file) if isinstance(node := file.get(p), h5py.Group)}
         poses = [p for p, g in groups.items() if neurodata_type(g) == "PoseEstimation"]
         series = [p for p, g in groups.items() if is_series(g) and p.rpartition("/")[0] not in poses]

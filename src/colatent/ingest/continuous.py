@@ -52,6 +52,7 @@ class ContinuousSource:
                 self.modality,
                 count=gaps,
             )
+        _find_missing(self.modality, channels, observed, windows, findings)
         observed = check_continuous(self.modality, channels, values, observed, findings)
         values[~observed] = 0.0
         attrs = {
@@ -60,6 +61,28 @@ class ContinuousSource:
             "max_gap_steps": self.max_gap,
         }
         return Observations(values, observed, channels, "continuous", self.series[0].unit, attrs)
+
+
+def _find_missing(
+    modality: str,
+    channels: tuple[str, ...],
+    observed: NDArray[np.bool_],
+    windows: Windows,
+    findings: Findings,
+) -> None:
+    """Say how many bins within trials have no observation, and in which channel most."""
+    missing = (windows.inside[..., None] & ~observed).sum(axis=(0, 1))
+    total = int(windows.inside.sum())
+    partly = (missing > 0) & (missing < total)  # a channel never observed is another finding
+    if partly.any():
+        worst = int(np.argmax(np.where(partly, missing, -1)))
+        findings.add(
+            "missing-samples",
+            f"{partly.sum()} channels lack some of the {total} bins within trials; most lacks "
+            f"{channels[worst]} ({missing[worst] / total:.1%})",
+            modality,
+            count=int(missing[partly].sum()),
+        )
 
 
 def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -> ContinuousSource:
@@ -81,8 +104,16 @@ def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -
         raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
     if config.envelope is not None:
         series = [_envelope(s, node, config.envelope) for s, node in zip(series, nodes, strict=True)]
+    names = [name for s in series for name in s.channels]
     if config.channels is not None:
         series = _rename(series, config.channels, nodes[0])
+    elif len(set(names)) < len(names):  # series of one name in several modules
+        named = [
+            f"{str(node.name).strip('/')}:{c}"
+            for s, node in zip(series, nodes, strict=True)
+            for c in s.channels
+        ]
+        series = _rename(series, named, nodes[0])
     return ContinuousSource(modality, series, config.max_gap, threads)
 
 

@@ -87,7 +87,7 @@ class _Filters:
 
     def _tile(self, first: int, last: int) -> NDArray[np.float64]:
         raw = self._raw((first - self.margin) * self.factor, (last + self.margin) * self.factor)
-        missing = np.asarray(np.isnan(raw))
+        missing = np.asarray(~np.isfinite(raw))
         gaps = bool(missing.any())
         if gaps:
             raw[missing] = 0.0

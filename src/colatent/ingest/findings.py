@@ -15,10 +15,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     "inspector": ("refuse", "nwbinspector's CRITICAL findings about the data"),
     "best-practice": ("warn", "all else that nwbinspector finds"),
     "trial-times": ("warn", "trials without a time or shorter than a bin; they are left out"),
+    "no-condition": ("warn", "trials without a condition, where one is asked for; they are left out"),
     "trial-overlap": ("refuse", "trials whose windows share data"),
     "outside-recording": ("mask", "trials that a modality was not recorded in"),
     "modality-overlap": ("warn", "modalities seldom observed in the same bins"),
     "clock-gaps": ("mask", "gaps in a series' clock; bins in them are not observed"),
+    "missing-samples": ("mask", "bins within trials in which a channel has no finite sample"),
     "missing-channel": ("mask", "channels never observed in any trial"),
     "constant-channel": ("warn", "continuous channels that never change; `mask` hides them"),
     "saturated-channel": ("warn", "channels that sit at their extreme value; `mask` hides those bins"),
@@ -31,6 +33,8 @@ CHECKS: dict[str, tuple[str, str]] = {
         "spike times that are not finite (always dropped) or negative (dropped by `mask`)",
     ),
 }
+# nothing can be hidden that would settle these
+UNMASKABLE = ("external-link", "inspector", "best-practice", "trial-overlap", "modality-overlap")
 ARTEFACT_Z = 20.0
 SATURATED_SHARE = 0.05
 _SEVERITY = {"refuse": "critical", "mask": "warning", "warn": "warning"}
@@ -51,9 +55,11 @@ class Findings:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in self.actions:
+        for name, action in self.actions.items():
             if name not in CHECKS:
                 raise InputError(f"checks: there is no check {name!r}; there are: {', '.join(CHECKS)}")
+            if action == "mask" and name in UNMASKABLE:
+                raise InputError(f"checks.{name}: there is nothing to mask; choose refuse or warn")
 
     def action(self, check: str) -> str:
         return self.actions.get(check, CHECKS[check][0])

@@ -21,6 +21,21 @@ _SPECIFICATIONS = "specifications"
 
 
 @contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Turn what h5py raises on damaged or odd content into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{path}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it again, or "
+            "check it with nwbinspector"
+        ) from error
+
+
+@contextmanager
 def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.File]:
     """Open an NWB 2 file for reading.
 

@@ -132,7 +132,8 @@ def is_series(node: h5py.Group | h5py.Dataset) -> bool:
 
 def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
     """Return the series of a PoseEstimation's keypoints, all or those named."""
-    known = [child for child in pose.values() if is_series(child)] if isinstance(pose, h5py.Group) else []
+    is_pose = isinstance(pose, h5py.Group) and neurodata_type(pose) in ("", "PoseEstimation")
+    known = [child for child in pose.values() if is_series(child)] if is_pose else []
     listing = ", ".join(name_of(child) for child in known)
     if not known:
         raise wrong(pose, "there are no keypoints in it", "give the path of a PoseEstimation")

@@ -160,7 +160,10 @@ def _trials(
     return Trials(
         values={n: o.values for n, o in observations.items()},
         observed={n: o.observed for n, o in observations.items()},
-        channels={n: o.channels for n, o in observations.items()},
+        # "pooled" is a row of the scores
+        channels={
+            n: tuple("pooled_" if c == "pooled" else c for c in o.channels) for n, o in observations.items()
+        },
         kinds={n: o.kind for n, o in observations.items()},
         bin_width=bin_width,
         condition=condition,

@@ -113,8 +113,8 @@ class SpikeSource:
             return known & windows.inside[..., None]
         # Without intervals, all that is known is that some unit was recorded from the first spike of
         # any to the last.
-        recorded = (windows.stops > self.extent[0]) & (windows.starts < self.extent[1])
-        seen = windows.inside & recorded[:, None]
+        begin = windows.bin_starts
+        seen = windows.inside & (begin + windows.bin_width > self.extent[0]) & (begin < self.extent[1])
         return np.repeat(seen[..., None], len(self.rows), axis=-1)
 
 
@@ -133,8 +133,10 @@ def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
     frame = scalar_columns(table)
     rows = select_rows(table, frame, config.where)
     intervals = _intervals(table, rows)
-    summaries = np.array([_summary(times) for times in ragged(table, "spike_times", rows)])
-    extent = _extent(table, summaries, intervals)
+    # units that are not selected, too, show when the recording ran
+    everyone = np.array([_summary(t) for t in ragged(table, "spike_times", np.arange(n_rows(table)))])
+    summaries = everyone[rows]
+    extent = _extent(table, everyone, intervals)
     duration = (
         np.full(len(rows), (extent[1] - extent[0]) / NANOSECONDS)
         if intervals is None
@@ -222,5 +224,5 @@ def _extent(
         times = to_ns(np.concatenate(intervals))
         return int(times.min()), int(times.max())
     if not summaries[:, 0].any():
-        raise wrong(table, "none of the selected units has a spike", "select other units")
+        raise wrong(table, "none of the units has a spike", "choose a table of sorted units")
     return int(to_ns(summaries[:, 1].min())), int(to_ns(summaries[:, 2].max())) + 1

@@ -57,14 +57,20 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     """Return the positions of the rows that a pandas query keeps (all, without one)."""
     if where is None:
         return np.arange(len(frame))
+    known = ", ".join(map(str, frame.columns))
+    if "@" in where:  # would reach into Python
+        raise wrong(table, f"the query {where!r} holds an @", "compare columns with numbers and texts only")
     try:
-        kept = frame.reset_index().query(where, engine="python").index
+        chosen = frame.reset_index().eval(where, engine="python")
     except Exception as error:  # pandas raises nearly anything on a bad query
-        known = ", ".join(map(str, frame.columns))
         raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
+    # a number would be taken for the label of a row
+    if not (isinstance(chosen, pd.Series) and pd.api.types.is_bool_dtype(chosen)):
+        raise wrong(table, f"the query {where!r} is no condition", "write a comparison, as in `quality == 1`")
+    kept = np.flatnonzero(chosen.fillna(False).to_numpy(dtype=bool))
     if len(kept) == 0:
         raise wrong(table, f"the query {where!r} keeps none of {len(frame)} rows", "loosen it")
-    return kept.to_numpy()
+    return kept
 
 
 def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:

@@ -103,7 +103,11 @@ class ConditionMean:
         if self._training.kinds[name] == "spikes":
             return float(np.where(observed, mean - xlogy(values, mean), 0.0).sum())
         square = np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1))
-        return float(np.log(np.maximum(square, 1e-300)).sum())
+        total = np.where(observed, values, 0.0).sum(axis=(0, 1)) / np.maximum(observed.sum(axis=(0, 1)), 1)
+        spread = np.where(observed, (values - total) ** 2, 0.0).sum(axis=(0, 1))
+        # a constant channel's rounding errors say nothing
+        varies = spread > 1e-20 * np.where(observed, values**2, 0.0).sum(axis=(0, 1))
+        return float(np.log(np.maximum(square[varies], 1e-12 * spread[varies])).sum())
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the choices; the rest is in the training trials."""

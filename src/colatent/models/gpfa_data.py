@@ -61,6 +61,12 @@ def as_observations(trials: TrialsLike) -> Observations:
         if set(trials.dims) != {"trial", "time", "channel"}:
             raise ValueError(f"a DataArray needs the dims trial, time and channel, not {trials.dims}")
         trials = np.asarray(trials.transpose("trial", "time", "channel").values, dtype=float)
+    if isinstance(trials, np.ma.MaskedArray):
+        trials = np.ma.filled(trials.astype(float), np.nan)
+    if isinstance(trials, np.ndarray) and np.iscomplexobj(trials):
+        raise ValueError("trials must be real numbers")
+    if trials is None or np.isscalar(trials):
+        raise ValueError("trials must be an array (trial, time, channel) or a list of arrays")
     ragged = not isinstance(trials, np.ndarray)
     padded, length = _pad(trials) if ragged else (np.asarray(trials, dtype=float), None)
     if padded.ndim != 3 or 0 in padded.shape:

@@ -91,22 +91,26 @@ def select_n_latents(
     for i, q in enumerate(candidates):
         for f in range(n_folds):
             model = estimator(n_latents=q, **options).fit(values[fold != f])
-            r2[i, f] = co_smoothing_r2(model, values[fold == f], group)
+            scale = np.nanstd(values[fold != f], axis=(0, 1))
+            r2[i, f] = co_smoothing_r2(model, values[fold == f], group, scale)
     best = int(r2.mean(axis=1).argmax())
     error = r2[best].std(ddof=1) / np.sqrt(n_folds)
     within = r2.mean(axis=1) >= r2[best].mean() - error
     return Selection(candidates, r2, candidates[best], candidates[int(within.argmax())])
 
 
-def co_smoothing_r2(model: Estimator, trials: Array, group: NDArray[np.intp]) -> float:
+def co_smoothing_r2(
+    model: Estimator, trials: Array, group: NDArray[np.intp], scale: Array | None = None
+) -> float:
     """Return the variance explained of channels predicted from those of the other groups.
 
-    Channels that do not vary in ``trials`` do not count.
+    Channels that do not vary in ``trials``, or have no ``scale``, do not count.
 
     Args:
         model: a fit.
         trials: (trial, time, channel), NaN where missing.
         group: group of each channel (channel,).
+        scale: unit that each channel's errors are measured in (channel,): its s.d. in training trials.
     """
     squared = np.zeros(trials.shape[2])
     for g in np.unique(group):
@@ -114,5 +118,7 @@ def co_smoothing_r2(model: Estimator, trials: Array, group: NDArray[np.intp]) ->
         error = trials - model.predict(seen).mean
         squared[group == g] = np.nansum(error**2, axis=(0, 1))[group == g]
     total = np.nansum((trials - np.nanmean(trials, axis=(0, 1))) ** 2, axis=(0, 1))
-    varies = total > 0
-    return float(1 - squared[varies].sum() / total[varies].sum())
+    scale = np.ones_like(total) if scale is None else scale
+    varies = (total > 0) & (scale > 0)
+    weight = 1 / scale[varies] ** 2
+    return float(1 - (squared[varies] * weight).sum() / (total[varies] * weight).sum())

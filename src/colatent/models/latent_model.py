@@ -99,6 +99,8 @@ class LatentModel(ABC):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit as an npz file (arrays only, no code)."""
+        if not hasattr(self, "loading_"):
+            raise ValueError("the model is not fitted; call fit first")
         with open(path, "wb") as file:
             np.savez(file, allow_pickle=False, **self.state())
 
@@ -132,8 +134,10 @@ class LatentModel(ABC):
 
 def check_options(n_latents: int, bin_width: float, kernel: str) -> None:
     """Raise ValueError for options that make no sense."""
-    if n_latents < 1 or bin_width <= 0:
-        raise ValueError("n_latents and bin_width must be positive")
+    if not isinstance(n_latents, int | np.integer) or n_latents < 1:
+        raise ValueError(f"n_latents must be a whole number, at least 1, not {n_latents!r}")
+    if not 0 < bin_width < np.inf:
+        raise ValueError(f"bin_width must be a positive number of seconds, not {bin_width!r}")
     if kernel not in gp.KERNELS:
         raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
 

@@ -277,12 +277,16 @@ class MMGPVAE:
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the predictive distribution of ``predicted`` given the modalities ``given``.
 
-        In the data's own units (counts per bin for spikes). All trials share the samples' noise,
+        In the data's own units (counts per bin for spikes). A modality with a cross weight that is not
+        given is predicted as the cross-modal objective has it. All trials share the samples' noise,
         so that no trial's prediction depends on which others are predicted with it.
         """
+        q, network = self._posterior(trials, given), self.network.modality(predicted)
+        if predicted not in given and self.options.cross_weight.get(predicted):
+            # as the objective has it: decoded from the posterior mean, with a noise of its own
+            return network.predictive(q.marginals().mean[None][..., network.latents], cross=True)
         generator = torch.Generator().manual_seed(self.seed)
-        samples = self._posterior(trials, given).sample(self.options.samples, generator)
-        network = self.network.modality(predicted)
+        samples = q.sample(self.options.samples, generator)
         return network.predictive(samples[..., network.latents])
 
     @torch.no_grad()

@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
+from colatent.errors import InputError
 from colatent.predictive import Predictive
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 # per observation; just enough to keep the weights of near-silent units finite
 RIDGE = 1e-4
+# spikes that a unit silent in all training trials is taken to have fired in them
+LEAST_COUNT = 0.5
 
 
 class LatentReadoutModel(ABC):
@@ -49,6 +52,8 @@ class LatentReadoutModel(ABC):
 
     def fit(self, trials: Trials, seed: int = 0, progress: Callable[[str], None] = print) -> Self:
         """Fit to the training trials."""
+        if not trials.observed[self.modality].any():
+            raise InputError(f"{self.modality}: nothing was observed in the training trials of this fold")
         self._training = trials
         self._fit(self._observation(trials), seed, progress)
         return self
@@ -97,11 +102,25 @@ class LatentReadoutModel(ABC):
             raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")
 
 
-def _poisson_regression(latent: Array, count: Array) -> PoissonRegressor:
+class _Constant:
+    """The read-out of a channel of which the training trials say next to nothing."""
+
+    def __init__(self, value: float) -> None:
+        self.value, self.residual_ = value, 1.0
+
+    def predict(self, latent: Array) -> Array:
+        return np.full(len(latent), self.value)
+
+
+def _poisson_regression(latent: Array, count: Array) -> PoissonRegressor | _Constant:
+    if not count.any():  # a regression would make a later spike impossible
+        return _Constant(LEAST_COUNT / max(len(count), 1))
     return PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
 
 
-def _linear_regression(latent: Array, value: Array) -> LinearRegression:
+def _linear_regression(latent: Array, value: Array) -> LinearRegression | _Constant:
+    if len(value) < 2:
+        return _Constant(0.0)
     regression = LinearRegression().fit(latent, value)
     residual = value - regression.predict(latent)
     degrees = max(len(value) - latent.shape[1] - 1, 1)

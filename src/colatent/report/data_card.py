@@ -130,7 +130,8 @@ def duration_rows(results: SessionResults) -> list[dict[str, str]]:
     rows = []
     for model in results.config.models:
         fits = [f for f in results.fits if f.model == model]
-        seconds = np.array([f.attrs["duration_s"] for f in fits if "duration_s" in f.attrs], dtype=float)
+        volatile = [f.attrs.get("volatile", {}) for f in fits]
+        seconds = np.array([v["duration_s"] for v in volatile if "duration_s" in v], dtype=float)
         devices = sorted({str(f.attrs.get("device", "cpu")) for f in fits})
         rows.append(
             {

@@ -160,8 +160,9 @@ def _write_score(axes: Axes, metric: str, value: float) -> None:
         ha="right",
         va="top",
         fontsize=7.5,
-        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
     )
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
 
 
 def _row_label(model: str, data: xr.Dataset) -> str:

@@ -7,7 +7,8 @@ from colatent.report.words import KINDS, METRICS, count
 METRIC_TEXT = {
     "bits_per_spike": "(NLL of the null − NLL of the model) / (number of spikes · ln 2), both Poisson, "
     "summed over the scored bins; the null is each unit’s mean over these bins, which favours it slightly "
-    "(Pei et al. 2021, Neural Latents Benchmark). 0: no better than the mean.",
+    "(Pei et al. 2021, Neural Latents Benchmark). 0: no better than the mean. Units silent in these bins "
+    "have no score of their own; the pooled one charges the spikes predicted of them.",
     "r2": "1 − SSE/SST about the mean over the scored bins. Pooled: SSE and SST summed over channels in "
     "units of each channel’s s.d. in the training trials.",
     "psth_r2": "R² of the predicted mean over test trials of each condition, over conditions and time.",
@@ -121,8 +122,8 @@ def statistics_text(results: SessionResults) -> str:
     return (
         f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
         "Folds share training trials, so the s.e.m. understates how much a new recording would differ. "
-        "Differences are paired by fold, from the baseline with the highest mean in the same table (for "
-        "cross-prediction: with the same modalities given, or the condition mean); that baseline is chosen "
-        "on the test scores, in its favour. Channels without a score (silent units, constant channels) are "
+        "Differences are paired by fold, from the baseline with the highest mean in the same table that was "
+        "given the same modalities, or none (the condition mean); that baseline is chosen on the test "
+        "scores, in its favour. Channels without a score (silent units, constant channels) are "
         "counted, and left out of pooled values."
     )

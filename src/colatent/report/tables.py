@@ -20,6 +20,16 @@ class Summary(NamedTuple):
     sem: float
     fold: NDArray[np.float64]
 
+    @property
+    def folds(self) -> str:
+        """What to add where not all folds have a value."""
+        good = int((~np.isnan(self.fold)).sum())
+        return "" if good == len(self.fold) else f" ({good} of {len(self.fold)} folds)"
+
+
+# from the level, in coverage: more is said beside the score
+MISCALIBRATED = 0.04
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,9 +65,10 @@ class Block:
 
 def summarise(fold: NDArray[np.float64]) -> Summary:
     """Return mean and s.e.m. over the folds that have a value (fold,); NaN s.e.m. for fewer than two."""
-    good = fold[np.isfinite(fold)]
+    good = fold[~np.isnan(fold)]
     mean = float(good.mean()) if len(good) else np.nan
-    sem = float(good.std(ddof=1) / np.sqrt(len(good))) if len(good) > 1 else np.nan
+    known = len(good) > 1 and np.isfinite(good).all()
+    sem = float(good.std(ddof=1) / np.sqrt(len(good))) if known else np.nan
     return Summary(mean, sem, fold)
 
 
@@ -90,7 +101,7 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
         metric,
         second,
         heldout_statement(heldout, predicted, results.trial_word),
-        tuple(_mark_best(_compare(rows, metric, same_given=heldout == "modality"), metric)),
+        tuple(_mark_best(_compare(rows, metric), metric)),
     )
 
 
@@ -124,15 +135,11 @@ def _by_fold(table: pd.DataFrame, folds: int) -> NDArray[np.float64]:
     return table.groupby("fold")["value"].mean().reindex(range(folds)).to_numpy(dtype=float)
 
 
-def _compare(rows: list[Row], metric: str, same_given: bool) -> list[Row]:
-    """Give every model's row its paired difference from the best baseline."""
+def _compare(rows: list[Row], metric: str) -> list[Row]:
+    """Give every model's row its paired difference from the best baseline that saw the same, or nothing."""
     compared = []
     for row in rows:
-        rivals = [
-            r
-            for r in rows
-            if r.baseline and metric in r.metrics and (not same_given or r.given in (row.given, "none"))
-        ]
+        rivals = [r for r in rows if r.baseline and metric in r.metrics and r.given in (row.given, "none")]
         if row.baseline or metric not in row.metrics or not rivals:
             compared.append(row)
             continue
@@ -165,7 +172,9 @@ def headlines(results: SessionResults, tables: list[Block], limit: int = 6) -> l
     for block in sorted(tables, key=lambda b: order[b.heldout]):
         own = [r for r in block.rows if r.model == results.main_model and block.metric in r.metrics]
         if own:
-            found.append(_headline(block, own[0], results.trial_word))
+            # the row that baselines can be compared with, if there is one
+            alone = [r for r in own if r.given == block.predicted]
+            found.append(_headline(block, (alone or own)[0], results.trial_word))
     recovered = _recovery_headlines(results)
     return found[: limit - len(recovered)] + recovered
 
@@ -187,6 +196,10 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
     if row.difference is not None:
         rival = next(r for r in block.rows if r.model == row.compared_with and r.baseline)
         detail += f". Best baseline: {number(rival.metrics[block.metric].mean)} ({rival.model})"
+    covered = row.metrics["coverage_95"].mean if "coverage_95" in row.metrics else np.nan
+    if abs(covered - 0.95) > MISCALIBRATED:
+        word = "too narrow" if covered < 0.95 else "too wide"
+        detail += f". Its 95 % intervals are {word}: they hold {100 * covered:.0f} %"
     return Headline(row.metrics[block.metric], block.metric_name, titles[block.heldout], detail)
 
 

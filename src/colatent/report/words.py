@@ -42,7 +42,9 @@ def signed(value: float, digits: int = 3) -> str:
 
 def plus_minus(mean: float, sem: float, digits: int = 3) -> str:
     """Return ``mean ± s.e.m.``, or the mean alone where one fold gives no s.e.m."""
-    if not math.isfinite(mean):
+    if math.isinf(mean):
+        return "−∞" if mean < 0 else "∞"
+    if math.isnan(mean):
         return "–"
     return f"{number(mean, digits)} ± {number(sem, digits)}" if math.isfinite(sem) else number(mean, digits)
 

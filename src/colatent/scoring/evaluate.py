@@ -72,10 +72,11 @@ def score(
     test: Trials,
     training: Trials,
     scored: NDArray[np.bool_],
+    hidden: Mapping[str, NDArray[np.bool_]],
 ) -> list[dict[str, Any]]:
     """Return the tidy rows of all metrics that suit the predicted modality."""
     observation, prediction = test.values[task.predicted], predictive.mean
-    scale = Standardizer.fit(training.values[task.predicted], training.observed[task.predicted]).deviation
+    scale = _scale(training.values[task.predicted], training.observed[task.predicted])
     results: dict[str, metrics.Score] = {}
     if test.kinds[task.predicted] == "spikes":
         results["bits_per_spike"] = metrics.bits_per_spike(observation, prediction, scored)
@@ -89,8 +90,16 @@ def score(
         results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored)
     names = test.channels[task.predicted]
     everything = np.ones(len(names), dtype=bool)
-    evaluated = np.asarray(scored.any(axis=(0, 1))) if task.heldout == "channels" else everything
+    evaluated = hidden[task.predicted] if task.heldout == "channels" else everything
     return [row for name, one in results.items() for row in _rows(task, name, one, names, evaluated)]
+
+
+def _scale(values: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each channel's s.d. in the training trials; NaN, so that it is not pooled, if it has none."""
+    low, high = (
+        f(np.where(observed, values, fill), axis=(0, 1)) for f, fill in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    return np.where(high > low, Standardizer.fit(values, observed).deviation, np.nan)
 
 
 def _rows(
@@ -118,7 +127,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for task in tasks(model, modalities, hidden):
         predictive, scored = answer(model, task, test, hidden)
-        rows += score(predictive, task, test, training, scored)
+        rows += score(predictive, task, test, training, scored, hidden)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -28,6 +28,12 @@ def _score(channel: Array, n: NDArray[np.int_], pooled: float) -> Score:
     return Score(channel, n, pooled, int(n[~np.isnan(channel)].sum()))
 
 
+def _require_finite(prediction: Array, observed: Mask) -> None:
+    """A broken prediction must not count as a channel without a score, which would flatter the rest."""
+    if not np.isfinite(prediction[observed]).all():
+        raise ValueError("some predictions are not finite where they are scored")
+
+
 def _divide(numerator: Array, denominator: Array) -> Array:
     """Divide, NaN where the denominator is not positive."""
     good = denominator > 0
@@ -49,11 +55,13 @@ def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> S
     """Coefficient of determination, 1 - SSE / SST about the mean over the evaluated bins.
 
     Pooled: SSE and SST summed over channels in units of ``scale`` (channel,), each channel's
-    standard deviation in the training trials, so that no channel counts more for its unit.
+    standard deviation in the training trials, so that no channel counts more for its unit. A channel
+    without one (NaN) is not pooled.
     """
+    _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
     channel = 1 - _divide(error, deviation)
-    good = ~np.isnan(channel)
+    good = ~np.isnan(channel) & np.isfinite(scale)
     pooled = 1 - (error[good] / scale[good] ** 2).sum() / (deviation[good] / scale[good] ** 2).sum() if (
         good.any()
     ) else np.nan  # fmt: skip
@@ -62,6 +70,7 @@ def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> S
 
 def nrmse(observation: Array, prediction: Array, observed: Mask, scale: Array) -> Score:
     """Root-mean-square error over ``scale`` (channel,): the s.d. in the training trials."""
+    _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
     n = observed.sum(axis=(0, 1))
     mean_square = np.where(deviation > 0, _divide(error, n.astype(float)), np.nan) / scale**2
@@ -79,16 +88,19 @@ def bits_per_spike(count: Array, rate: Array, observed: Mask) -> Score:
     """Bits per spike as the Neural Latents Benchmark defines them.
 
     (NLL_null - NLL_model) / (number of spikes * ln 2), the null model being each unit's mean over
-    the evaluated bins (Pei et al. 2021, eq. 1).
+    the evaluated bins (Pei et al. 2021, eq. 1). Units that were silent in these bins have no score of
+    their own; the pooled one charges the spikes that were predicted of them.
     """
+    _require_finite(rate, observed)
+    if (rate[observed] < 0).any():
+        raise ValueError("some predicted rates are negative")
     n = observed.sum(axis=(0, 1))
     spikes = np.where(observed, count, 0.0).sum(axis=(0, 1))
     null = np.broadcast_to(spikes / np.maximum(n, 1), count.shape)
     gain = np.where(observed, poisson_nll(count, null) - poisson_nll(count, rate), 0.0).sum(axis=(0, 1))
     channel = _divide(gain, spikes) / np.log(2)
-    good = ~np.isnan(channel)
-    pooled = gain[good].sum() / spikes[good].sum() / np.log(2) if good.any() else np.nan
-    return _score(channel, n, float(pooled))
+    pooled = gain.sum() / spikes.sum() / np.log(2) if spikes.sum() else np.nan
+    return Score(channel, n, float(pooled), int(n.sum()))
 
 
 def psth_r2(

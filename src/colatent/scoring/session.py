@@ -22,9 +22,10 @@ from colatent.store import check_store, dataset_to_arrays, group_names, read_att
 SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
 ]  # fmt: skip
+TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
 # a channel may be called `NA` or `01`: names are text, and only empty values are missing
 AS_WRITTEN: dict[str, Any] = {
-    "dtype": {"channel": str},
+    "dtype": dict.fromkeys(TEXT_COLUMNS, str),
     "keep_default_na": False,
     "na_values": {"value": [""]},
 }
@@ -119,7 +120,9 @@ def join_scores(tables: list[str], stores: list[str], output: str | Path) -> Non
     """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known."""
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
+    known = Path(output).with_name("latent_recovery.csv")
+    known.unlink(missing_ok=True)  # that of an earlier run with a truth
     recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
     if recovery:
         joined = pd.concat(recovery)[RECOVERY_COLUMNS]
-        joined.to_csv(Path(output).with_name("latent_recovery.csv"), index=False)
+        joined.to_csv(known, index=False)
