@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with threads of their own get in each other's way
+
 import pytest
 
 from colatent.trials import Trials
