@@ -101,6 +101,18 @@ def test_every_store_is_complete_and_says_where_it_comes_from(finished):
     assert leftovers == []
 
 
+def test_stores_are_read_as_the_readme_says(finished):
+    (example,) = re.findall(
+        r"```python\n(from colatent.store.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    names: dict = {}
+    exec(example.replace("results/simulated_reach/session", str(finished / "out/small/session")), names)
+    assert "modality/emg" in names["group_names"](names["store"])
+    assert names["emg"]["value"].dims == ("trial", "time", "channel")
+    pose = names["read_group"](names["store"], "modality/pose")
+    np.testing.assert_array_equal(np.isnan(pose["value"]), ~pose["observed"])
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     run = snakemake(finished)
     assert run.returncode == 0
@@ -160,6 +172,14 @@ def test_a_wrong_config_is_said_before_any_job(tmp_path, change, sentence):
     assert [line for line in run.stderr.splitlines() if sentence in line]
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_config_of_ones_own_is_never_filled_up_with_the_demo(tmp_path):
+    write_config(tmp_path)
+    (tmp_path / "config/config.yaml").write_text("heldout: {folds: 7}\n")
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.returncode != 0
+    assert "config/config.yaml: the key 'modalities' is missing" in run.stderr
 
 
 def test_what_is_not_in_the_file_is_said_before_any_job(tmp_path, simulated_nwb):
