@@ -68,6 +68,9 @@ def reconstruction_figure(results: SessionResults, heldout: str, predicted: str)
             row[0].set_ylabel(_row_label(model, data), rotation=0, ha="right", va="center", labelpad=10)
         for axes, channel in zip(grid[0], channels, strict=True):
             _head_column(axes, results, models[reference], trials, channel, modality)
+        for axes in grid[0]:  # each column shares its axis
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
         for axes in grid[-1]:
             axes.set_xlabel(f"time in {results.trial_word} (s)")
         figure.legend(handles=_handles(modality), loc="outside upper center", ncols=4)
@@ -161,8 +164,6 @@ def _write_score(axes: Axes, metric: str, value: float) -> None:
         va="top",
         fontsize=7.5,
     )
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
 
 
 def _row_label(model: str, data: xr.Dataset) -> str:
