@@ -277,3 +277,48 @@ def test_inspect_lists_what_is_inside_and_escapes_it(recording):
     console.print(contents)
     shown = console.export_text()
     assert "[red]\\x1b[31mforce" in shown and "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("id % 2", "is no condition"),
+        ("quality", "is no condition"),
+        ("@pd.options.mode == 1", "holds an @"),
+        ("quality ==", "fails"),
+    ],
+)
+def test_a_query_must_be_a_condition(recording, where, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_source(recording, TRIALS, {"spikes": SpikesModality(kind="spikes", where=where)})
+
+
+def test_one_channel_in_two_modalities_is_refused(recording):
+    again = ContinuousModality(kind="continuous", source="processing/behavior/force", columns=[1])
+    with pytest.raises(InputError, match=r"in two modalities, force and again"):
+        check_source(recording, TRIALS, {"force": FORCE, "again": again})
+    twice = ContinuousModality(kind="continuous", source="processing/behavior/force", columns=[1, 1])
+    with pytest.raises(InputError, match="not all different"):
+        check_source(recording, TRIALS, {"force": twice})
+
+
+def test_what_cannot_be_masked_is_not_masked(recording):
+    with pytest.raises(InputError, match=r"checks.trial-overlap: there is nothing to mask"):
+        check_source(recording, TRIALS, {"force": FORCE}, checks={"trial-overlap": "mask"})
+
+
+def test_trials_without_a_condition_are_left_out_and_said(recording):
+    with h5py.File(recording, "a") as file:
+        file["intervals/trials/target"][2] = np.nan
+    got = quietly(recording, TRIALS, {"force": FORCE})
+    assert got.trials.condition.tolist() == ["0", "1", "1"]
+    assert [f["count"] for f in got.findings if f["check"] == "no-condition"] == [1]
+
+
+def test_samples_missing_within_trials_are_said(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/data"][40:50, 1] = np.inf
+    got = quietly(recording, TRIALS, {"force": FORCE})
+    (found,) = [f for f in got.findings if f["check"] == "missing-samples"]
+    assert "force_1" in found["message"]
+    assert not got.trials.observed["force"][..., 1].all()

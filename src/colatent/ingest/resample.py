@@ -69,6 +69,7 @@ def _put(series: Series, starts: NDArray[np.int64], width: int, max_gap: float) 
     if rows[0] >= rows[1]:
         return np.full((len(starts), len(series.channels)), np.nan)
     times, values = series.clock.times(*rows), series.read(*rows)
+    values[np.isinf(values)] = np.nan
     if _is_dense(series, width):
         return bin_means(times, values, starts, width, width / series.clock.step)
     return interpolate(times, values, starts + width // 2, max_gap * series.clock.step)
