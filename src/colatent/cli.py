@@ -19,7 +19,7 @@ def check(
 ) -> None:
     """Validate a config and the files it names, without running anything."""
     from colatent.check import check_inputs
-    from colatent.config import load_config
+    from colatent.config_file import load_config
     from colatent.session_table import load_sessions
 
     with _one_sentence():

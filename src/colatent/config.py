@@ -1,33 +1,28 @@
-"""The one definition of the configuration: Pydantic models, their errors and their loading.
+"""The one definition of the configuration: Pydantic models of its sections.
 
 The JSON schema and the reference table in ``config/README.md`` are generated from these models.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from colatent.errors import InputError
-
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 BinWidth = Annotated[float, Field(ge=1e-5)]
+COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
 
@@ -373,7 +368,7 @@ class Config(Settings):
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)
             for name, likelihood in getattr(model, "likelihood", {}).items():
-                counts = likelihood in ("poisson", "negative-binomial", "gaussian-sqrt")
+                counts = likelihood in (*COUNT_LIKELIHOODS, "gaussian-sqrt")
                 of_counts = isinstance(self.modalities[name], SpikesModality)
                 if of_counts and isinstance(model, MMGPVAEModel) and likelihood in ("gaussian", "bernoulli"):
                     raise ValueError(
@@ -390,69 +385,3 @@ class Config(Settings):
         if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
         return self
-
-
-def load_config(path: str | Path) -> Config:
-    """Read and validate a YAML file."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such config file; give the path of a YAML file")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no keys; see config/README.md for what belongs in it")
-    return parse_config(content, str(path))
-
-
-def parse_config(content: Mapping[str, Any], where: str) -> Config:
-    """Validate a parsed config; ``where`` names its file in messages."""
-    try:
-        return Config.model_validate(dict(content))
-    except ValidationError as error:
-        raise InputError("\n".join(f"{where}: {_sentence(e)}" for e in error.errors())) from None
-
-
-def _sentence(error: Any) -> str:
-    """Turn one Pydantic error into a sentence: key, value, what would be right."""
-    # tags of discriminated unions stand in the location; they are no keys of the file
-    tags = {"trials", "continuous", "spikes", "pose"} | {
-        "condition-mean", "smoothed-fa", "gpfa", "ridge-lags", "mlp-lags", "mm-gpvae"
-    }  # fmt: skip
-    loc = [str(p) for i, p in enumerate(error["loc"])
-           if not (str(p) in tags and i and _takes_tag(error["loc"], i))]  # fmt: skip
-    key = ".".join(loc)
-    if error["type"] == "extra_forbidden":
-        section = _section_model(error["loc"])
-        close = difflib.get_close_matches(loc[-1], section, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(section)}"
-        return f"unknown key {key!r}; {hint}"
-    if error["type"] == "missing":
-        return f"the key {key!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _takes_tag(loc: tuple[Any, ...], index: int) -> bool:
-    """A tag stands behind `alignment`, `modalities.<name>` or `models.<name>`."""
-    return (loc[0] == "alignment" and index == 1) or (loc[0] in ("modalities", "models") and index == 2)
-
-
-def _section_model(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys that are known in the section an error lies in."""
-    model: Any = Config
-    by_tag = {
-        "trials": TrialAlignment, "spikes": SpikesModality, "pose": PoseModality,
-        "condition-mean": ConditionMean, "smoothed-fa": SmoothedFA, "gpfa": GPFAModel,
-        "ridge-lags": RidgeLags, "mlp-lags": MLPLags, "mm-gpvae": MMGPVAEModel,
-        "heldout": Heldout, "simulate": Simulation, "envelope": EnvelopeSettings,
-    }  # fmt: skip
-    for i, part in enumerate(loc[:-1]):
-        if part == "continuous":
-            model = ContinuousAlignment if loc[i - 1] == "alignment" else ContinuousModality
-        else:
-            model = by_tag.get(part, model)
-    return list(model.model_fields)

@@ -26,7 +26,7 @@ def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[s
     groups = {
         f"modality/{name}": xr.Dataset(
             {
-                "value": (DIMS, np.where(trials.observed[name], trials.values[name], np.nan)),
+                "value": (DIMS, trials.with_nan(name)),
                 "observed": (DIMS, trials.observed[name]),
             },
             coords={"time": ("time", ingested.time, {"units": "s"}), "channel": list(trials.channels[name])},

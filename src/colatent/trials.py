@@ -40,6 +40,10 @@ class Trials:
                     f"modality {name!r}: values must be finite; say what is missing in `observed`"
                 )
 
+    def with_nan(self, modality: str) -> NDArray[np.float64]:
+        """Return the values of a modality, NaN where nothing was observed."""
+        return np.where(self.observed[modality], self.values[modality], np.nan)
+
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.values)

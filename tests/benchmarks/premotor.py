@@ -47,7 +47,7 @@ def fit_ours(roots: np.ndarray) -> Any:
     return GPFA(LATENTS, BIN_WIDTH).fit(roots)
 
 
-def fit_elephant(roots: np.ndarray) -> Any:
+def fit_elephant(roots: np.ndarray, max_iterations: int = 500) -> Any:
     """elephant's parameters, in our class."""
     from elephant.gpfa import gpfa_core
 
@@ -56,7 +56,9 @@ def fit_elephant(roots: np.ndarray) -> Any:
 
     np.random.seed(0)  # noqa: NPY002 (elephant cuts its training pieces with the global generator)
     sequences = benchmark.Elephant.sequences(roots)
-    parameters, _ = gpfa_core.fit(sequences, x_dim=LATENTS, bin_width=1000 * BIN_WIDTH, em_max_iters=500)
+    parameters, _ = gpfa_core.fit(
+        sequences, x_dim=LATENTS, bin_width=1000 * BIN_WIDTH, em_max_iters=max_iterations
+    )
     return GPFA.from_state(
         {
             "loading": parameters["C"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from colatent.config import load_config, parse_config
+from colatent.config_file import load_config, parse_config
 from colatent.errors import InputError
 from colatent.reference import json_schema, with_reference
 from colatent.session_table import load_sessions

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from colatent.check import check_inputs
-from colatent.config import GPFAModel, MMGPVAEModel, parse_config
+from colatent.config import GPFAModel, MMGPVAEModel
+from colatent.config_file import parse_config
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
 from colatent.session_table import load_sessions

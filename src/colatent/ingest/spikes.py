@@ -133,9 +133,10 @@ def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
     frame = scalar_columns(table)
     rows = select_rows(table, frame, config.where)
     intervals = _intervals(table, rows)
-    # units that are not selected, too, show when the recording ran
-    everyone = np.array([_summary(t) for t in ragged(table, "spike_times", np.arange(n_rows(table)))])
-    summaries = everyone[rows]
+    # without intervals, units that are not selected, too, show when the recording ran
+    read = rows if intervals is not None else np.arange(n_rows(table))
+    everyone = np.array([_summary(times) for times in ragged(table, "spike_times", read)])
+    summaries = everyone if intervals is not None else everyone[rows]
     extent = _extent(table, everyone, intervals)
     duration = (
         np.full(len(rows), (extent[1] - extent[0]) / NANOSECONDS)

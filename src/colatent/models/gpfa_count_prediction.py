@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from colatent.models.gpfa_counts import CountGPFA
+from colatent.models.readout import OneModalityModel
 from colatent.predictive import Predictive
 from colatent.trials import Trials
 
@@ -17,30 +18,19 @@ Array = NDArray[np.float64]
 N_COMPONENTS = 32
 
 
-class CountGPFAPrediction:
-    """GPFA of the counts of one modality, Poisson or negative binomial (workflow model interface).
-
-    Attributes:
-        latent_groups: the group of each latent: always the one modality.
-        history: rows for training curves.
-    """
+class CountGPFAPrediction(OneModalityModel):
+    """GPFA of the counts of one modality, Poisson or negative binomial (workflow model interface)."""
 
     def __init__(self, modality: str, n_latents: int, bin_width: float, kernel: str, likelihood: str) -> None:
-        self.modality = modality
-        self.latent_groups = (modality,) * n_latents
-        self.history: list[dict[str, float]] = []
+        super().__init__(modality, n_latents, square_root=False)
         self._gpfa = CountGPFA(n_latents, bin_width, kernel, likelihood=likelihood)
 
-    def fit(self, trials: Trials, seed: int = 0, progress: Callable[[str], None] = print) -> Self:
-        """Fit to the training trials; there is nothing random in it."""
-        self._gpfa.fit(self._counts(trials), progress)
+    def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:
+        self._gpfa.fit(observation, progress)  # there is nothing random in it
         self.history = self._gpfa.history_
-        return self
 
-    def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
-        """Return the posterior mean and variance of the latents, each (trial, time, latent)."""
-        self._only_own(given)
-        posterior = self._gpfa.posterior(self._counts(trials))
+    def _infer(self, observation: Array) -> tuple[Array, Array]:
+        posterior = self._gpfa.posterior(observation)
         return posterior.mean, posterior.variance
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
@@ -49,7 +39,7 @@ class CountGPFAPrediction:
         A mixture over the posterior of each channel's log mean, at equally likely quantiles.
         """
         self._only_own((*given, predicted))
-        eta = self._gpfa.predictor(self._counts(trials))
+        eta = self._gpfa.predictor(self._observation(trials))
         quantile = ndtri((np.arange(N_COMPONENTS) + 0.5) / N_COMPONENTS)
         quantile /= np.sqrt((quantile**2).mean())  # keeps the variance
         component = np.exp(eta.mean + quantile[:, None, None, None] * np.sqrt(eta.variance))
@@ -69,10 +59,3 @@ class CountGPFAPrediction:
         model = cls(**options)
         model._gpfa = CountGPFA.from_state(state)
         return model
-
-    def _counts(self, trials: Trials) -> Array:
-        return np.where(trials.observed[self.modality], trials.values[self.modality], np.nan)
-
-    def _only_own(self, modalities: tuple[str, ...]) -> None:
-        if set(modalities) != {self.modality}:
-            raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")

@@ -25,10 +25,8 @@ RIDGE = 1e-4
 LEAST_COUNT = 0.5
 
 
-class LatentReadoutModel(ABC):
-    """A latent model of one modality, with a read-out from its latents to the observations.
-
-    Subclasses infer latents from an array (trial, time, channel) in which NaN was not observed.
+class OneModalityModel(ABC):
+    """A model of the latents of one modality, inferred from an array (trial, time, channel) with NaN.
 
     Attributes:
         latent_groups: the group of each latent: always the one modality.
@@ -41,7 +39,6 @@ class LatentReadoutModel(ABC):
         self.square_root = square_root
         self.latent_groups = (modality,) * n_latents
         self.history: list[dict[str, float]] = []
-        self._readouts: dict[bytes, list[Any]] = {}
 
     @abstractmethod
     def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None: ...
@@ -54,7 +51,6 @@ class LatentReadoutModel(ABC):
         """Fit to the training trials."""
         if not trials.observed[self.modality].any():
             raise InputError(f"{self.modality}: nothing was observed in the training trials of this fold")
-        self._training = trials
         self._fit(self._observation(trials), seed, progress)
         return self
 
@@ -62,6 +58,27 @@ class LatentReadoutModel(ABC):
         """Return the posterior mean and variance of the latents, each (trial, time, latent)."""
         self._only_own(given)
         return self._infer(self._observation(trials))
+
+    def _observation(self, trials: Trials) -> Array:
+        value = trials.with_nan(self.modality)
+        return np.sqrt(value) if self.square_root else value
+
+    def _only_own(self, modalities: tuple[str, ...]) -> None:
+        if set(modalities) != {self.modality}:
+            raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")
+
+
+class LatentReadoutModel(OneModalityModel):
+    """A Gaussian latent model of one modality, with a read-out from its latents to the observations."""
+
+    def __init__(self, modality: str, n_latents: int, square_root: bool) -> None:
+        super().__init__(modality, n_latents, square_root)
+        self._readouts: dict[bytes, list[Any]] = {}
+
+    def fit(self, trials: Trials, seed: int = 0, progress: Callable[[str], None] = print) -> Self:
+        """Fit to the training trials."""
+        self._training = trials
+        return super().fit(trials, seed, progress)
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the read-out of the modality; channels that are never observed are predicted too."""
@@ -91,15 +108,6 @@ class LatentReadoutModel(ABC):
                 for c in range(values.shape[-1])
             ]
         return self._readouts[key]
-
-    def _observation(self, trials: Trials) -> Array:
-        value = trials.values[self.modality]
-        value = np.sqrt(value) if self.square_root else value
-        return np.where(trials.observed[self.modality], value, np.nan)
-
-    def _only_own(self, modalities: tuple[str, ...]) -> None:
-        if set(modalities) != {self.modality}:
-            raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")
 
 
 class _Constant:

@@ -69,7 +69,7 @@ def gpfa_likelihood(model: settings.GPFAModel, trials: Trials) -> str:
 def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
     likelihood = gpfa_likelihood(model, trials)
     options = {"bin_width": trials.bin_width, "kernel": model.kernel}
-    if likelihood in ("poisson", "negative-binomial"):
+    if likelihood in settings.COUNT_LIKELIHOODS:
         from colatent.models.gpfa_count_prediction import CountGPFAPrediction
 
         latents = {"modality": model.modality, "n_latents": model.latents[model.modality]}

@@ -1,5 +1,6 @@
 """Figure: co-smoothing against the number of latents, and the number that the rule chooses."""
 
+import matplotlib
 import numpy as np
 import pandas as pd
 
@@ -8,8 +9,6 @@ from colatent.report.style import GREY, ReportFigure, new_figure, style, to_png
 
 def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> ReportFigure:
     """Draw the table of `colatent.scoring.latent_choice.choose_latents`, a line for each fold."""
-    import matplotlib
-
     folds = sorted(table["fold"].unique())
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(folds)))
     with style():

@@ -1,6 +1,6 @@
 """The methods text of a session: what was fitted, with which objective, and what every number means."""
 
-from colatent.config import GPFAModel, LagRegression, MMGPVAEModel, SmoothedFA
+from colatent.config import COUNT_LIKELIHOODS, GPFAModel, LagRegression, MMGPVAEModel, SmoothedFA
 from colatent.report.results import SessionResults
 from colatent.report.words import KINDS, METRICS, count
 
@@ -37,7 +37,7 @@ def _describe(results: SessionResults, name: str) -> str:
     if isinstance(model, GPFAModel):
         default = "gaussian-sqrt" if results.modalities[model.modality].kind == "spikes" else "gaussian"
         likelihood = model.likelihood.get(model.modality, default)
-        if likelihood in ("poisson", "negative-binomial"):
+        if likelihood in COUNT_LIKELIHOODS:
             return (
                 f"{head} ({_latents(model.latents)}; {model.kernel} prior) of counts, {likelihood} with a "
                 "log-linear mean. Objective: the evidence lower bound of a Gaussian posterior. Predictions "
@@ -76,7 +76,8 @@ def _objective(model: MMGPVAEModel) -> str:
         objective = (
             f"Objective: ELBO + {terms}. Cross-modal prediction is the log density of a modality, decoded "
             "from the posterior mean given only the others (latents that none of them informs are at their "
-            "prior mean); it makes shared latents predictive, and the sum is no bound on the likelihood."
+            "prior mean); it makes shared latents predictive, and the sum is no bound on the likelihood. "
+            "These modalities, where not given, are predicted in the same way, with a noise of their own."
         )
     dropout = ""
     if model.channel_dropout:
@@ -125,5 +126,5 @@ def statistics_text(results: SessionResults) -> str:
         "Differences are paired by fold, from the baseline with the highest mean in the same table that was "
         "given the same modalities, or none (the condition mean); that baseline is chosen on the test "
         "scores, in its favour. Channels without a score (silent units, constant channels) are "
-        "counted, and left out of pooled values."
+        "counted, and left out of pooled values; only bits/spike charges what was predicted of silent units."
     )

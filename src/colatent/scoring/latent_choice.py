@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 
-from colatent.config import GPFAModel
+from colatent.config import COUNT_LIKELIHOODS, GPFAModel
 from colatent.errors import InputError
 from colatent.models.gpfa import GPFA
 from colatent.models.gpfa_counts import CountGPFA
@@ -36,10 +36,9 @@ def compare_numbers_of_latents(trials: Trials, model: GPFAModel) -> pd.DataFrame
         InputError: no candidate is smaller than the number of channels left to infer from.
     """
     likelihood = gpfa_likelihood(model, trials)
-    value = trials.values[model.modality]
+    value = trials.with_nan(model.modality)
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
-    value = np.where(trials.observed[model.modality], value, np.nan)
-    counts = likelihood in ("poisson", "negative-binomial")
+    counts = likelihood in COUNT_LIKELIHOODS
     candidates = [n for n in model.candidates if n < value.shape[2]]
     if not candidates:
         raise InputError(f"all candidates {model.candidates} need more channels than {value.shape[2]}")

@@ -2,7 +2,8 @@
 
 All functions take arrays (trial, time, channel) and a mask ``observed``, and return one value a
 channel and one pooled. A silent unit or a constant channel has no such score: NaN, with its count
-of observations, never left out in silence. Pooled values are over the channels that have one.
+of observations, never left out in silence. Pooled values are over the channels that have one; only
+bits/spike charges what was predicted of silent units, too.
 """
 
 from typing import NamedTuple
