@@ -12,13 +12,22 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 RESULT_PACKAGES = ("colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "pynwb")
-MODELS = ("models", "standardize.py", "gp.py", "posterior.py", "likelihoods.py", "networks.py", "training.py")
+MODELS = (
+    "models",
+    "trials.py",
+    "standardize.py",
+    "gp.py",
+    "posterior.py",
+    "likelihoods.py",
+    "networks.py",
+    "training.py",
+)
 # what each stage's result depends on, so that an edit of the code reruns these stages and no others
 STAGE_CODE = {
     "simulate": ("simulate",),
     "ingest": ("ingest", "session.py"),
     "split": ("splits.py",),
-    "fit": ("fitting.py", "splits.py", *MODELS),
+    "fit": ("fitting.py", "session.py", "splits.py", *MODELS),
     "score": ("scoring", "predictive.py", "splits.py", "session.py", *MODELS),
     "report": ("report",),
 }
