@@ -14,7 +14,7 @@ rule ingest:
         f"{RESULTS}/logs/{{session}}/ingest.log",
     conda:
         "../../envs/colatent.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=4000,
         runtime=120,
