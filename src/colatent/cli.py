@@ -41,6 +41,30 @@ def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
 
 
 @app.command()
+def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
+    """Find what is damaged or missing in results, and say how to make just that anew."""
+    import shlex
+
+    from colatent.results import read_record
+    from colatent.results import verify as damages_of
+
+    with _one_sentence():
+        damages, looked_at = damages_of(results)
+        if not damages:
+            print(f"{results}: all {looked_at} stores and files are as they were written")
+            return
+        for damage in damages:
+            error_console.print(f"colatent: {damage.sentence}")
+        targets = shlex.join(sorted({str(damage.target) for damage in damages}))
+        config = shlex.quote(read_record(results)["config_file"])
+        error_console.print(
+            f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
+            f"snakemake --cores 2 --force {targets} --configfile {config}"
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
 def reference(
     schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
         "workflow/schemas/config.schema.json"

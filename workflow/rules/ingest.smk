@@ -7,9 +7,9 @@ Makes: `{results}/{session}/session`, a store with values and masks (trial, time
 
 rule ingest:
     input:
-        nwb=lambda wildcards: SESSIONS[wildcards.session].nwb,
+        nwb=recording,
     output:
-        session=directory(f"{RESULTS}/{{session}}/session"),
+        session=f"{RESULTS}/{{session}}/session/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/ingest.log",
     conda:

@@ -33,4 +33,6 @@ with job(snakemake.log[0], f"ingest {session}") as progress:
         "findings": ingested.findings,
         "source": ingested.source,
     }
-    write_store(snakemake.output.session, session_groups(ingested, truth["groups"] if truth else []), attrs)
+    attrs["volatile"]["nwb_modified_ns"] = Path(snakemake.input.nwb).stat().st_mtime_ns
+    groups = session_groups(ingested, truth["groups"] if truth else [])
+    write_store(Path(snakemake.output.session).parent, groups, attrs)
