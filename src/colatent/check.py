@@ -6,6 +6,7 @@ from pathlib import Path
 from colatent.config import Config, LatentModel
 from colatent.errors import InputError
 from colatent.ingest.check import check_source
+from colatent.location import is_url
 from colatent.session_table import Session
 from colatent.splits import check_enough
 
@@ -20,19 +21,19 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
     problems = []
     if Path(config.results).exists() and not Path(config.results).is_dir():
         problems.append(f"results: {config.results} is a file; name a folder")
-    simulated = [name for name, s in sessions.items() if str(s.nwb).endswith(SIMULATED)]
+    simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
     if len(simulated) > 1:
         problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
     truth = config.truth.source if config.truth else None
     for name, session in sessions.items():
-        if str(session.nwb).endswith(SIMULATED):
+        if is_simulated(session.nwb):
             if config.simulate is None:
                 problems.append(
                     f"session {name!r}: {session.nwb} is to be simulated, but the config has no section "
                     "`simulate`; add it, or name a recording"
                 )
             continue
-        if not session.nwb.is_file():
+        if not is_url(session.nwb) and not Path(session.nwb).is_file():
             problems.append(
                 f"session {name!r}: there is no file {session.nwb}; correct the column nwb in the table "
                 f"of sessions ({config.sessions})"
@@ -47,6 +48,11 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             problems.append(f"session {name!r}: {error}")
     if problems:
         raise InputError("\n".join(problems))
+
+
+def is_simulated(nwb: str | Path) -> bool:
+    """Return whether a recording is a file that the workflow writes itself."""
+    return not is_url(nwb) and str(nwb).endswith(SIMULATED)
 
 
 def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:
