@@ -20,6 +20,16 @@ class Session(Settings):
     nwb: str | Path  # text if it is a URL
     metadata: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def files(self) -> list[Path]:
+        """The file on this machine that a workflow has to find; none for a URL."""
+        return [] if is_url(self.nwb) else [Path(self.nwb)]
+
+    @property
+    def url(self) -> str:
+        """The URL, or nothing for a file."""
+        return str(self.nwb) if is_url(self.nwb) else ""
+
 
 def load_sessions(table: str | Path) -> dict[str, Session]:
     """Read the table of sessions.

@@ -4,24 +4,10 @@ Requires: the session's NWB file, or its URL.
 Makes: `{results}/{session}/session`, a store with values and masks (trial, time, channel).
 """
 
-from colatent.location import is_url
-
-
-def nwb_file(wildcards):
-    """Return the session's NWB file; nothing if it is streamed from a URL."""
-    nwb = SESSIONS[wildcards.session].nwb
-    return [] if is_url(nwb) else nwb
-
-
-def nwb_url(wildcards):
-    """Return the session's URL, so that another one reruns the ingest; nothing for a file."""
-    nwb = SESSIONS[wildcards.session].nwb
-    return nwb if is_url(nwb) else ""
-
 
 rule ingest:
     input:
-        nwb=nwb_file,
+        nwb=lambda wildcards: SESSIONS[wildcards.session].files,
     output:
         session=directory(f"{RESULTS}/{{session}}/session"),
     log:
@@ -33,7 +19,7 @@ rule ingest:
         mem_mb=4000,
         runtime=120,
     params:
-        url=nwb_url,
+        url=lambda wildcards: SESSIONS[wildcards.session].url,
         settings=settings("alignment", "modalities", "checks", "truth"),
         code=code_fingerprint("ingest"),
     script:

@@ -11,7 +11,7 @@ from colatent.session import session_groups
 from colatent.store import write_store
 
 session, settings = snakemake.wildcards.session, snakemake.params.settings
-nwb = snakemake.params.url or snakemake.input.nwb
+nwb = snakemake.params.url or snakemake.input[0]
 with job(snakemake.log[0], f"ingest {session}") as progress:
     truth = settings["truth"]
     alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
