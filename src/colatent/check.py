@@ -7,6 +7,7 @@ from pathlib import Path
 from colatent.config import Config, LatentModel
 from colatent.errors import InputError
 from colatent.ingest.check import check_source
+from colatent.location import is_url
 from colatent.session_table import Session
 from colatent.splits import check_enough
 
@@ -23,19 +24,19 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
         problems.append(f"results: {config.results} is a file; name a folder")
     elif not os.access(_nearest_folder(Path(config.results)), os.W_OK):
         problems.append(f"results: the folder {config.results} cannot be written; choose another")
-    simulated = [name for name, s in sessions.items() if str(s.nwb).endswith(SIMULATED)]
+    simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
     if len(simulated) > 1:
         problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
     truth = config.truth.source if config.truth else None
     for name, session in sessions.items():
-        if str(session.nwb).endswith(SIMULATED):
+        if is_simulated(session.nwb):
             if config.simulate is None:
                 problems.append(
                     f"session {name!r}: {session.nwb} is to be simulated, but the config has no section "
                     "`simulate`; add it, or name a recording"
                 )
             continue
-        if not session.nwb.is_file():
+        if not is_url(session.nwb) and not Path(session.nwb).is_file():
             problems.append(
                 f"session {name!r}: there is no file {session.nwb}; correct the column nwb in the table "
                 f"of sessions ({config.sessions})"
@@ -55,6 +56,11 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
 def _nearest_folder(path: Path) -> Path:
     """The folder itself, or the first above it that is there."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def is_simulated(nwb: str | Path) -> bool:
+    """Return whether a recording is a file that the workflow writes itself."""
+    return not is_url(nwb) and str(nwb).endswith(SIMULATED)
 
 
 def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:

@@ -31,7 +31,7 @@ def check(
 
 
 @app.command()
-def inspect(nwb: Annotated[Path, typer.Argument(help="NWB file")]) -> None:
+def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https://, s3://)")]) -> None:
     """Show what is inside an NWB file, and a section of config to paste."""
     from colatent.ingest import inspect as contents_of
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from colatent.config import Settings
 from colatent.errors import InputError
+from colatent.location import is_url, protocol
 
 RESERVED = ("logs", "report", "scores.csv", "latent_recovery.csv")
 
@@ -16,15 +17,25 @@ class Session(Settings):
     """One row of the table of sessions."""
 
     session: str
-    nwb: Path
+    nwb: str | Path  # text if it is a URL
     metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file on this machine that a workflow has to find; none for a URL."""
+        return [] if is_url(self.nwb) else [Path(self.nwb)]
+
+    @property
+    def url(self) -> str:
+        """The URL, or nothing for a file."""
+        return str(self.nwb) if is_url(self.nwb) else ""
 
 
 def load_sessions(table: str | Path) -> dict[str, Session]:
     """Read the table of sessions.
 
     Paths in the column ``nwb`` may hold environment variables and ``~``, and are relative to the
-    table. Any further columns are kept as metadata.
+    table; a URL stays text, so that it never becomes a path. Any further columns are kept as metadata.
     """
     table = Path(table)
     if not table.is_file():
@@ -71,7 +82,7 @@ def _holds_a_row(line: str) -> bool:
     return bool(line.strip()) and not line.startswith("#")
 
 
-def _resolve(text: str, table: Path, line: int) -> Path:
+def _resolve(text: str, table: Path, line: int) -> str | Path:
     # a relative path inside a variable was written in the user's shell: it counts from there
     start = re.match(r"\$\{?(\w+)\}?", text)
     base = Path.cwd() if start and start.group(1) in os.environ else table.parent
@@ -82,6 +93,12 @@ def _resolve(text: str, table: Path, line: int) -> Path:
             f"{table}, line {line}: the environment variable {unset.group(1)} in {text!r} is not set; "
             f"set it, as in `export {unset.group(1)}=/path/to/data`"
         )
+    if is_url(expanded):
+        try:
+            protocol(expanded)
+        except InputError as error:
+            raise InputError(f"{table}, line {line}: {error}") from None
+        return expanded
     path = Path(os.path.normpath(base / expanded))
     here = Path.cwd()
     return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path

@@ -27,7 +27,10 @@ try:
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
         check_inputs(CONFIG, SESSIONS)
-        refuse_older(CONFIG.results, [(name, s.nwb) for name, s in SESSIONS.items()])
+        refuse_older(
+            CONFIG.results,
+            [(name, file) for name, s in SESSIONS.items() for file in s.files],
+        )
 except InputError as error:
     print(f"colatent: {error}", file=sys.stderr)
     sys.exit(1)
@@ -55,9 +58,11 @@ def settings(*keys):
 
 def recording(wildcards):
     """Return a session's file; its time does not count while its content is what was ingested."""
-    nwb = SESSIONS[wildcards.session].nwb
     store = f"{RESULTS}/{wildcards.session}/session"
-    return ancient(nwb) if is_made_from(store, nwb) else nwb
+    return [
+        ancient(file) if is_made_from(store, file) else file
+        for file in SESSIONS[wildcards.session].files
+    ]
 
 
 def clip_percentiles():

@@ -1,6 +1,6 @@
 """Bring all modalities of a recording onto common bins.
 
-Requires: the session's NWB file.
+Requires: the session's NWB file, or its URL.
 Makes: `{results}/{session}/session`, a store with values and masks (trial, time, channel).
 """
 
@@ -19,6 +19,7 @@ rule ingest:
         mem_mb=4000,
         runtime=120,
     params:
+        url=lambda wildcards: SESSIONS[wildcards.session].url,
         settings=settings("alignment", "modalities", "checks", "truth"),
         code=code_fingerprint("ingest"),
     script:

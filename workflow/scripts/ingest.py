@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from colatent.check import is_simulated
 from colatent.config import Alignment, Modality
 from colatent.ingest.session import ingest_session
 from colatent.progress import job
@@ -12,11 +13,13 @@ from colatent.session import session_groups
 from colatent.store import write_store
 
 session, settings = snakemake.wildcards.session, snakemake.params.settings
+nwb = snakemake.params.url or snakemake.input[0]
+modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
 with job(snakemake.log[0], f"ingest {session}") as progress:
     truth = settings["truth"]
     alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
     ingested = ingest_session(
-        Path(snakemake.input.nwb),
+        nwb,
         alignment,
         TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
         settings["checks"],
@@ -29,10 +32,10 @@ with job(snakemake.log[0], f"ingest {session}") as progress:
         "bin_width": alignment.bin_width,
         "alignment": "trials" if "intervals" in settings["alignment"] else "continuous",
         "modalities": list(ingested.trials.modalities),
-        "simulated": str(snakemake.input.nwb).endswith(".simulated.nwb"),
+        "simulated": is_simulated(nwb),
         "findings": ingested.findings,
         "source": ingested.source,
     }
-    attrs["volatile"]["nwb_modified_ns"] = Path(snakemake.input.nwb).stat().st_mtime_ns
+    attrs["volatile"]["nwb_modified_ns"] = modified
     groups = session_groups(ingested, truth["groups"] if truth else [])
     write_store(Path(snakemake.output.session).parent, groups, attrs)

@@ -13,6 +13,7 @@ from colatent.ingest.nwb import find, find_all, open_nwb, readable
 from colatent.ingest.series import check_names, kept_columns, keypoints, require_series
 from colatent.ingest.spikes import require_units
 from colatent.ingest.tables import scalar_columns, select_rows
+from colatent.location import shown
 
 
 class Found(NamedTuple):
@@ -28,7 +29,7 @@ class Found(NamedTuple):
 
 
 def check_source(
-    nwb: Path,
+    nwb: str | Path,
     alignment: Any,
     modalities: Mapping[str, Any],
     truth: str | None = None,
@@ -39,14 +40,14 @@ def check_source(
     Samples and spikes are not read: what depends on them is found out by the ingest itself.
 
     Args:
-        nwb: the file.
+        nwb: the file, or a URL (text such as https://…).
         alignment, modalities, truth, checks: the sections of `colatent.config.Config`.
 
     Raises:
         InputError: one sentence; for a path that is missing, with the nearest that exist.
     """
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
-        findings = Findings(str(nwb), checks or {})
+        findings = Findings(shown(nwb), checks or {})
         n_trials = None
         if hasattr(alignment, "intervals"):
             n_trials = trial_windows(file, alignment, findings)[0].n_trials

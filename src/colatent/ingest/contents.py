@@ -99,7 +99,7 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
     """List what a file holds for `colatent`.
 
     Args:
-        nwb: an NWB 2 file.
+        nwb: an NWB 2 file, or the URL of one (text such as https://…).
         allow_external: whether links may lead to other files.
 
     Raises:

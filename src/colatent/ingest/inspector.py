@@ -1,33 +1,66 @@
 """nwbinspector's findings about a file, among the others."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from colatent.ingest.findings import Findings
+from colatent.ingest.nwb import open_nwb
+from colatent.location import is_url
 
 # CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
 _METADATA = "check_subject"
 
 
-def check_best_practice(nwb: Path, findings: Findings) -> None:
+def check_best_practice(nwb: str | Path, findings: Findings, allow_external: bool = False) -> None:
     """Record what nwbinspector says; its CRITICAL findings about data follow the action of `inspector`.
 
     Args:
-        nwb: a file that `open_nwb` accepts.
+        nwb: a file, or a URL, that `open_nwb` accepts.
         findings: collects the messages, one row for each kind of message.
+        allow_external: whether links may lead to other files.
 
     Raises:
         InputError: a CRITICAL finding, unless `inspector` is set to warn.
     """
-    from nwbinspector import Importance, InspectorMessage, inspect_nwbfile
+    from nwbinspector import Importance, inspect_nwbfile
 
-    kinds: dict[tuple[str, bool], list[InspectorMessage]] = {}
-    for message in inspect_nwbfile(nwbfile_path=str(nwb)):
+    messages = _inspect_remote(nwb, allow_external) if is_url(nwb) else inspect_nwbfile(nwbfile_path=str(nwb))
+    kinds: dict[tuple[str, bool], list[Any]] = {}
+    for message in messages:
         name = message.check_function_name or "validation"
+        if message.importance is Importance.ERROR:  # its message is a traceback
+            name, message.message = "reader", message.message.strip().splitlines()[-1]
         critical = message.importance is Importance.CRITICAL and not name.startswith(_METADATA)
         kinds.setdefault((name, critical), []).append(message)
-    for (name, critical), messages in kinds.items():
-        first = messages[0]
+    for (name, critical), same in kinds.items():
+        first = same[0]
         where = (first.location or "/").strip("/") or "the file"
         sentence = f"nwbinspector's {name}, first at {where}: {first.message.strip()}"
         check = "inspector" if critical else "best-practice"
-        findings.add(check, sentence, count=len(messages))
+        findings.add(check, sentence, count=len(same))
+
+
+def _inspect_remote(nwb: str | Path, allow_external: bool) -> Iterator[Any]:
+    """Do what nwbinspector does with a file, with a file that is open already."""
+    import pynwb
+    from nwbinspector import Importance, InspectorMessage, inspect_nwbfile_object
+
+    with open_nwb(nwb, allow_external) as file:
+        try:
+            with pynwb.NWBHDF5IO(file=file, mode="r", load_namespaces=True) as io:
+                content = io.read()
+                for error in pynwb.validate(io=io):
+                    yield InspectorMessage(
+                        message=error.reason,
+                        importance=Importance.PYNWB_VALIDATION,
+                        check_function_name=error.name,
+                        location=error.location,
+                    )
+                yield from inspect_nwbfile_object(nwbfile_object=content)
+        except Exception as error:
+            yield InspectorMessage(
+                message=f"{type(error).__name__}: {error}",
+                importance=Importance.ERROR,
+                check_function_name="reader",
+            )

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 
 from colatent.errors import InputError
+from colatent.ingest.remote import RemoteFile, open_remote
+from colatent.location import is_url, shown
 
 # HDF5's default of 1 MiB would unpack a large chunk again for every unit or trial that lies in it.
 CHUNK_CACHE_BYTES = 64 * 2**20
@@ -30,8 +32,8 @@ def readable(path: str | Path) -> Iterator[None]:
     except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"{path}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it again, or "
-            "check it with nwbinspector"
+            f"{shown(path)}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it "
+            "again, or check it with nwbinspector"
         ) from error
 
 
@@ -40,37 +42,50 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
     """Open an NWB 2 file for reading.
 
     Args:
-        path: the file.
+        path: the file, or a URL (text such as https://…), which is streamed.
         allow_external: whether links and datasets may lead to other files.
 
     Raises:
-        InputError: no such file, not HDF5, truncated, not NWB, NWB 1.x, or, unless allowed, a part
-            that lies in another file.
+        InputError: no such file, a server that cannot be reached, not HDF5, truncated, not NWB,
+            NWB 1.x, or, unless allowed, a part that lies in another file.
     """
-    with _open_hdf5(Path(path)) as file:
+    with _open_hdf5(path) as file:
         _require_nwb2(file)
         if not allow_external:
             _refuse_external(file)
         yield file
 
 
-def _open_hdf5(path: Path) -> h5py.File:
-    if path.suffix == ".zarr" or path.is_dir():
+@contextmanager
+def _open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    name = shown(path)
+    if name.rstrip("/").endswith(".zarr") or (not is_url(path) and Path(path).is_dir()):
         raise InputError(
-            f"{path}: NWB-Zarr is not read here; export it to HDF5 with hdmf-zarr "
+            f"{name}: NWB-Zarr is not read here; export it to HDF5 with hdmf-zarr "
             "(`pip install hdmf-zarr` on Python 3.12: NWBHDF5IO.export)"
         )
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the nwb column of the sessions table")
+    if is_url(path):
+        with open_remote(str(path)) as remote, _hdf5(remote, name) as file:
+            yield file
+        return
+    if not Path(path).is_file():
+        raise InputError(f"{name}: there is no such file; check the nwb column of the sessions table")
+    with _hdf5(path, name) as file:
+        yield file
+
+
+def _hdf5(content: str | Path | RemoteFile, name: str) -> h5py.File:
     try:
-        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+        return h5py.File(content, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
+        if isinstance(content, RemoteFile) and content.failure is not None:
+            raise
         if "truncated" in str(error):
             raise InputError(
-                f"{path}: the file is truncated (shorter than its header says); copy or download it again"
+                f"{name}: the file is truncated (shorter than its header says); copy or download it again"
             ) from error
         raise InputError(
-            f"{path}: not an HDF5 file that can be opened ({error}); give an NWB 2 file"
+            f"{name}: not an HDF5 file that can be opened ({error}); give an NWB 2 file"
         ) from error
 
 

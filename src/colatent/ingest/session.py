@@ -20,9 +20,11 @@ from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.inspector import check_best_practice
 from colatent.ingest.nwb import find, nwb_version, open_nwb, text
 from colatent.ingest.observations import Observations, Source
+from colatent.ingest.remote import identity as remote_identity
 from colatent.ingest.resample import onto_bins
 from colatent.ingest.series import open_series
 from colatent.ingest.spikes import open_spikes
+from colatent.location import is_url, shown
 from colatent.trials import Trials
 
 
@@ -60,7 +62,7 @@ class IngestedSession:
 
 
 def ingest_session(
-    nwb: Path,
+    nwb: str | Path,
     alignment: Any,
     modalities: Mapping[str, Any],
     checks: Mapping[str, str],
@@ -71,7 +73,7 @@ def ingest_session(
     """Read the modalities of a recording and put them on the bins of its trials.
 
     Args:
-        nwb: the file.
+        nwb: the file, or a URL (text such as https://…), which is streamed.
         alignment: trials of a table, or windows of a continuous recording.
         modalities: name -> `colatent.config` modality section.
         checks: check -> "refuse", "mask" or "warn", where not the default of `checks.CHECKS`.
@@ -83,8 +85,8 @@ def ingest_session(
         InputError: the file cannot be read right, or a check that refuses found something.
     """
     check_source(nwb, alignment, modalities, truth, checks)
-    findings = Findings(str(nwb), checks)
-    check_best_practice(nwb, findings)
+    findings = Findings(shown(nwb), checks)
+    check_best_practice(nwb, findings, allows_external(checks))
     with open_nwb(nwb, allow_external=allows_external(checks)) as file:
         sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)
@@ -97,7 +99,7 @@ def ingest_session(
             progress(f"{name}: {len(observations[name].channels)} channels, {share:.1%} of bins observed")
         check_overlap({n: o.observed for n, o in observations.items()}, findings)
         true_latents = None if truth is None else _read_truth(file, truth, windows, threads)
-        identity = _identity(file, Path(nwb))
+        identity = _identity(file, nwb)
     return IngestedSession(
         _trials(observations, alignment.bin_width, condition),
         table,
@@ -170,14 +172,16 @@ def _trials(
     )
 
 
-def _identity(file: h5py.File, path: Path) -> dict[str, Any]:
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+def _identity(file: h5py.File, nwb: str | Path) -> dict[str, Any]:
     return {
-        "file": path.name,
-        "size": path.stat().st_size,
-        "sha256": digest,
+        **(remote_identity(str(nwb)) if is_url(nwb) else _file_identity(Path(nwb))),
         "nwb_version": nwb_version(file),
         "session_id": text(file["general/session_id"][()]) if "general/session_id" in file else "",
         "identifier": text(file["identifier"][()]) if "identifier" in file else "",
     }
+
+
+def _file_identity(path: Path) -> dict[str, Any]:
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"file": path.name, "size": path.stat().st_size, "sha256": digest}

@@ -17,7 +17,10 @@ def source_rows(results: SessionResults) -> Rows:
     rows = [
         ("File", str(source.get("file", "unknown"))),
         ("Size", f"{size / 1e6:,.1f} MB" if size else ""),
-        ("SHA-256", str(source.get("sha256", ""))),
+        ("SHA-256", str(source.get("sha256") or "")),
+        ("Not hashed", str(source.get("not_hashed", ""))),
+        ("ETag", str(source.get("etag", ""))),
+        ("Last modified", str(source.get("last_modified", ""))),
         ("NWB version", str(source.get("nwb_version", ""))),
         ("Identifier", str(source.get("identifier", ""))),
         ("Session", str(source.get("session_id", ""))),
