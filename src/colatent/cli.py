@@ -65,6 +65,33 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="result tree, such as results/demo")],
+    b: Annotated[Path, typer.Argument(help="the one to compare it with")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="numbers may differ by this share of the largest magnitude in their array; "
+            "without it, only the same bits are equal",
+        ),
+    ] = None,
+) -> None:
+    """Compare the contents of two result trees.
+
+    Exits with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
+    """
+    from colatent.compare import Verdict, compare_trees, report_lines
+
+    with _one_sentence(exit_code=2):
+        comparison = compare_trees(a, b, tolerance)
+    for line in report_lines(comparison):
+        print(line)
+    raise typer.Exit(int(comparison.verdict is Verdict.DIFFERENT))
+
+
+@app.command()
 def reference(
     schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
         "workflow/schemas/config.schema.json"
@@ -83,9 +110,12 @@ def reference(
 class _one_sentence:
     """Ends the program with the sentence of an InputError instead of a traceback."""
 
+    def __init__(self, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
             error_console.print(f"colatent: {error}")
-            raise typer.Exit(1)
+            raise typer.Exit(self.exit_code)

@@ -55,9 +55,9 @@ def _meaning(file: Path) -> bytes:
         return file.read_bytes()
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-        if documented and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):  # noqa: SIM102
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
     return ast.dump(tree).encode()
 
 
