@@ -92,6 +92,19 @@ def compare(
 
 
 @app.command()
+def archive(
+    config: Annotated[Path, typer.Argument(help="config file of the analysis")],
+    output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
+) -> None:
+    """Pack code, locked environment, config and record of an analysis, without its data."""
+    from colatent.archive import write_archive
+
+    with _one_sentence():
+        names = write_archive(config, output)
+        print(f"{output}: {len(names)} files; README.md in it says how to run it")
+
+
+@app.command()
 def reference(
     schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
         "workflow/schemas/config.schema.json"
