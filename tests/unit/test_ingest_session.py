@@ -235,6 +235,22 @@ def test_truncated_missing_and_foreign_files_are_refused(recording, tmp_path):
             pass
 
 
+def test_a_chunk_that_does_not_unpack_is_named(recording):
+    with h5py.File(recording, "a") as file:
+        force = file["processing/behavior/force"]
+        values, attrs = force["data"][:], dict(force["data"].attrs)
+        del force["data"]
+        data = force.create_dataset("data", data=values, chunks=(120, 2), compression="gzip")
+        data.attrs.update(attrs)
+        chunk = data.id.get_chunk_info(0)
+    with recording.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"damaged")
+    with pytest.raises(InputError, match="a part of it cannot be read") as error:
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("alignment", "modality", "sentence"),
     [

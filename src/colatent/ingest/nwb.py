@@ -47,13 +47,19 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
 
     Raises:
         InputError: no such file, a server that cannot be reached, not HDF5, truncated, not NWB,
-            NWB 1.x, or, unless allowed, a part that lies in another file.
+            NWB 1.x, or, unless allowed, a part that lies in another file; and, while it is open, a
+            part that is damaged.
     """
     with _open_hdf5(path) as file:
         _require_nwb2(file)
         if not allow_external:
             _refuse_external(file)
-        yield file
+        try:
+            yield file
+        except OSError as error:  # a chunk that does not unpack, say, though its header is sound
+            raise InputError(
+                f"{shown(path)}: a part of it cannot be read ({error}); the file is damaged: copy it again"
+            ) from error
 
 
 @contextmanager
