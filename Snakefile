@@ -19,6 +19,7 @@ include: "workflow/rules/choose.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/record.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -41,6 +42,7 @@ rule all:
     input:
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/report/index.html",
+        f"{RESULTS}/provenance.json",
 
 
 onsuccess:

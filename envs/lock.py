@@ -8,9 +8,9 @@ from pathlib import Path
 ENVS = Path(__file__).parent
 HEADER = "# Made by `make lock`; installed by `make setup`. Python 3.11 or newer.\n"
 
-freeze = subprocess.run(
-    [sys.executable, "-m", "pip", "freeze", "--exclude-editable"], capture_output=True, text=True, check=True
-).stdout
+# pip leaves setuptools out unless told otherwise, and torch needs it
+command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude-editable"]
+freeze = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 # a local version such as 2.13.0+cpu names one machine's build: the lock names the release
 lines = [line.partition("+")[0] for line in freeze.splitlines() if not line.startswith("-")]
 (ENVS / "requirements.txt").write_text(HEADER + "\n".join(lines) + "\n")

@@ -1,5 +1,6 @@
 """Checks of config and files before anything runs."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
     problems = []
     if Path(config.results).exists() and not Path(config.results).is_dir():
         problems.append(f"results: {config.results} is a file; name a folder")
+    elif not os.access(_nearest_folder(Path(config.results)), os.W_OK):
+        problems.append(f"results: the folder {config.results} cannot be written; choose another")
     simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
     if len(simulated) > 1:
         problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
@@ -48,6 +51,11 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             problems.append(f"session {name!r}: {error}")
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 
 def is_simulated(nwb: str | Path) -> bool:

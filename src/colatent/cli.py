@@ -41,6 +41,70 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 
 
 @app.command()
+def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
+    """Find what is damaged or missing in results, and say how to make just that anew."""
+    import shlex
+
+    from colatent.results import read_record
+    from colatent.results import verify as damages_of
+
+    with _one_sentence():
+        damages, looked_at = damages_of(results)
+        if not damages:
+            print(f"{results}: all {looked_at} stores and files are as they were written")
+            return
+        for damage in damages:
+            error_console.print(f"colatent: {damage.sentence}")
+        targets = shlex.join(sorted({str(damage.target) for damage in damages}))
+        config = shlex.quote(read_record(results)["config_file"])
+        error_console.print(
+            f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
+            f"snakemake --cores 2 --force {targets} --configfile {config}"
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="result tree, such as results/demo")],
+    b: Annotated[Path, typer.Argument(help="the one to compare it with")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="numbers may differ by this share of the largest magnitude in their array; "
+            "without it, only the same bits are equal",
+        ),
+    ] = None,
+) -> None:
+    """Compare the contents of two result trees.
+
+    Exits with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
+    """
+    from colatent.compare import Verdict, compare_trees, report_lines
+
+    with _one_sentence(exit_code=2):
+        comparison = compare_trees(a, b, tolerance)
+    for line in report_lines(comparison):
+        print(line)
+    raise typer.Exit(int(comparison.verdict is Verdict.DIFFERENT))
+
+
+@app.command()
+def archive(
+    config: Annotated[Path, typer.Argument(help="config file of the analysis")],
+    output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
+) -> None:
+    """Pack code, locked environment, config and record of an analysis, without its data."""
+    from colatent.archive import write_archive
+
+    with _one_sentence():
+        names = write_archive(config, output)
+        print(f"{output}: {len(names)} files; README.md in it says how to run it")
+
+
+@app.command()
 def reference(
     schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
         "workflow/schemas/config.schema.json"
@@ -59,9 +123,12 @@ def reference(
 class _one_sentence:
     """Ends the program with the sentence of an InputError instead of a traceback."""
 
+    def __init__(self, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
             error_console.print(f"colatent: {error}")
-            raise typer.Exit(1)
+            raise typer.Exit(self.exit_code)

@@ -1,15 +1,19 @@
 """Where a result comes from: settings, inputs, code, versions, machine."""
 
+import ast
 import hashlib
 import os
 import platform
+import resource
 import subprocess
+import sys
 import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_STARTED = time.monotonic()
 PACKAGE = Path(__file__).parent
 RESULT_PACKAGES = ("colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "pynwb")
 MODELS = (
@@ -35,14 +39,26 @@ STAGE_CODE = {
 
 @cache
 def code_fingerprint(stage: str) -> str:
-    """Return a hash of the source files that a stage's results depend on."""
+    """Return a hash of the code that a stage's results depend on, comments and layout left out."""
     digest = hashlib.sha256()
     for entry in STAGE_CODE[stage]:
         path = PACKAGE / entry
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.suffix in (".py", ".j2", ".css"):
-                digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
+                digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
     return digest.hexdigest()[:16]
+
+
+def _meaning(file: Path) -> bytes:
+    """What a source file does: of Python its syntax tree without docstrings, of others everything."""
+    if file.suffix != ".py":
+        return file.read_bytes()
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):  # noqa: SIM102
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+    return ast.dump(tree).encode()
 
 
 def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], device: str = "cpu") -> dict:
@@ -52,7 +68,7 @@ def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], dev
         "settings": settings,
         "inputs": inputs,
         "code": code_fingerprint(stage),
-        "versions": {name: _version(name) for name in RESULT_PACKAGES},
+        "versions": {name: package_version(name) for name in RESULT_PACKAGES},
         "device": device,
         "volatile": {
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -60,7 +76,19 @@ def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], dev
             "platform": platform.platform(),
             "cores": os.cpu_count(),
             "git": git_revision(),
+            **_cost(),
         },
+    }
+
+
+def _cost() -> dict[str, float]:
+    """What this process has taken until now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {
+        "wall_s": round(time.monotonic() - _STARTED, 2),
+        "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+        "peak_memory_mib": round(peak, 1),
     }
 
 
@@ -74,7 +102,8 @@ def git_revision() -> str:
         return "unknown"
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Return the installed version of a package, or `not installed`."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -3,8 +3,8 @@
 A store is a folder with ``data.zarr`` (Zarr v3, one group a modality or kind of result) and
 ``complete.json``, a list of checksums that is written last. The folder is built beside its place
 and renamed into it, so a job killed at any moment leaves nothing that a later stage accepts.
-The Zarr lies one level down because Snakemake puts a time stamp into folders it tracks, and Zarr
-warns about files it does not know.
+``complete.json`` is what Snakemake tracks. It says nothing that varies between runs, so a store that
+was made again with the same content does not make anything behind it run again.
 """
 
 import hashlib
@@ -21,6 +21,8 @@ import xarray as xr
 from colatent.errors import InputError
 
 MARKER = "complete.json"
+FORMAT = 1
+_ROOT = "data.zarr/zarr.json"
 _LABELS = "labels"
 
 
@@ -43,11 +45,17 @@ def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Map
         xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
         for name, dataset in groups.items():
             _strings_to_attrs(dataset).to_zarr(root, group=name, mode="a", zarr_format=3, consolidated=False)
-        checksums = {str(f.relative_to(building)): _sha256(f) for f in sorted(root.rglob("*")) if f.is_file()}
-        (building / MARKER).write_text(json.dumps(checksums, indent=0))
+        files = sorted(f.relative_to(building).as_posix() for f in root.rglob("*") if f.is_file())
+        checksums = {name: _checksum(building, name) for name in files}
+        (building / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
         if folder.exists():
             shutil.rmtree(folder)
         building.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: it cannot be written ({error.strerror or error}); make room or change permissions, "
+            "and run again"
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -61,15 +69,27 @@ def check_store(folder: str | Path) -> None:
             f"{folder}: not a complete store ({MARKER} is missing); delete the folder and run again"
         )
     try:
-        checksums = dict(json.loads(marker.read_text()))
-    except (ValueError, TypeError):
-        checksums = {}
+        content = json.loads(marker.read_text())
+        written, checksums = int(content["format"]), dict(content["sha256"])
+    except (ValueError, TypeError, KeyError):
+        written, checksums = FORMAT, {}
+    if written > FORMAT:
+        raise InputError(
+            f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
+            "update colatent"
+        )
     if not checksums:
         raise InputError(f"{folder}: {MARKER} is damaged; delete the folder and run again")
     for name, checksum in checksums.items():
-        file = folder / name
-        if not file.is_file() or _sha256(file) != checksum:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: {name} is missing; delete the folder and run again")
+        if _checksum(folder, name) != checksum:
             raise InputError(f"{folder}: {name} is not as it was written; delete the folder and run again")
+
+
+def identity(folder: str | Path) -> str:
+    """Return what tells a store's content from any other's, wherever it lies; ``check_store`` it before."""
+    return file_sha256(Path(folder) / MARKER)
 
 
 def read_attrs(folder: str | Path) -> dict[str, Any]:
@@ -104,9 +124,22 @@ def dataset_to_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     return {str(name): variable.values for name, variable in dataset.data_vars.items()}
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _checksum(folder: Path, name: str) -> str:
+    """SHA-256 of a file of a store; of its root, without what varies between runs."""
+    if name != _ROOT:
+        return file_sha256(folder / name)
+    try:
+        root = json.loads((folder / name).read_text())
+        root["attributes"].pop("volatile", None)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "damaged"
+    return hashlib.sha256(json.dumps(root, sort_keys=True).encode()).hexdigest()
 
 
 def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:

@@ -23,7 +23,7 @@ from colatent.ingest import remote as streaming
 from colatent.ingest.nwb import open_nwb
 from colatent.location import is_url, shown
 from colatent.session_table import load_sessions
-from colatent.store import check_store, read_attrs
+from colatent.store import MARKER, check_store, read_attrs
 
 fsspec = pytest.importorskip("fsspec")
 ROOT = Path(__file__).parents[2]
@@ -311,7 +311,7 @@ def test_snakemake_streams_a_url_and_another_url_reruns_the_ingest(served, serve
     def snakemake(url: str, *more: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "sessions.tsv").write_text(f"session\tnwb\na\t{url}\n")
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-        command += ["out/a/session", *more, "--configfile", "config.yaml"]
+        command += [f"out/a/session/{MARKER}", *more, "--configfile", "config.yaml"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     run = snakemake(served)

@@ -60,12 +60,29 @@ def test_a_damaged_or_unfinished_store_is_refused(tmp_path, dataset):
     with pytest.raises(InputError, match="not as it was written"):
         store.check_store(folder)
     chunk.unlink()
-    with pytest.raises(InputError, match="not as it was written"):
+    with pytest.raises(InputError, match="is missing"):
         store.check_store(folder)
     shutil.copytree(folder, tmp_path / "t")
     (tmp_path / "t" / store.MARKER).unlink()
     with pytest.raises(InputError, match="not a complete store"):
         store.check_store(tmp_path / "t")
+
+
+def test_what_varies_between_runs_does_not_change_a_stores_identity(tmp_path, dataset):
+    for name, written in (("a", "today"), ("b", "tomorrow"), ("c", "today")):
+        attrs = {"code": name == "c", "volatile": {"written": written}}
+        store.write_store(tmp_path / name, {"g": dataset}, attrs)
+        store.check_store(tmp_path / name)
+    a, b, c = (store.identity(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path, dataset):
+    store.write_store(tmp_path / "s", {"g": dataset}, {})
+    marker = tmp_path / "s" / store.MARKER
+    marker.write_text(marker.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(InputError, match=r"newer colatent \(format 2, this one reads 1\)"):
+        store.check_store(tmp_path / "s")
 
 
 def test_a_failed_write_leaves_the_old_store_and_nothing_else(tmp_path, dataset):

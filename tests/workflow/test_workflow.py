@@ -132,11 +132,12 @@ def test_a_changed_key_reruns_its_stages_only(finished):
 
 
 def test_the_same_seed_gives_the_same_bytes(finished):
-    fit = finished / "out/small/fit/mmgpvae/fold-0_seed-1"
+    name = "out/small/fit/mmgpvae/fold-0_seed-1"
+    fit = finished / name
     names = [p for p in (fit / "data.zarr/state").rglob("*") if p.is_file()]
     before = {p: p.read_bytes() for p in names}
     shutil.rmtree(fit)
-    run = snakemake(finished, "out/small/fit/mmgpvae/fold-0_seed-1", "--nolock")
+    run = snakemake(finished, f"{name}/{MARKER}", "--nolock")
     assert run.returncode == 0, run.stderr[-3000:]
     assert {p: p.read_bytes() for p in names} == before
 
@@ -146,13 +147,13 @@ def test_a_damaged_store_stops_the_job_that_reads_it(finished):
     chunk = next(p for p in split.rglob("*") if p.is_file() and p.name != "zarr.json")
     content, times = chunk.read_bytes(), chunk.stat()
     chunk.write_bytes(content + b"x")
-    target = "out/small/fit/condition_mean/fold-0_seed-0"
+    target = f"out/small/fit/condition_mean/fold-0_seed-0/{MARKER}"
     run = snakemake(finished, target, "--force", "--nolock")
     chunk.write_bytes(content)
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert run.returncode != 0
     assert "not as it was written; delete the folder and run again" in run.stderr
-    assert not (finished / target / MARKER).exists()
+    assert not (finished / target).exists()
     assert snakemake(finished, target, "--nolock").returncode == 0
 
 

@@ -1,6 +1,8 @@
 """What all rules share: the validated config, the sessions, and a few answers about them."""
 
+import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from colatent.config import GPFAModel, MMGPVAEModel
 from colatent.config_file import parse_config
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
+from colatent.recordings import is_made_from, refuse_older
+from colatent.results import COMMAND_VARIABLE
 from colatent.session_table import load_sessions
 
 
@@ -23,6 +27,10 @@ try:
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
         check_inputs(CONFIG, SESSIONS)
+        refuse_older(
+            CONFIG.results,
+            [(name, file) for name, s in SESSIONS.items() for file in s.files],
+        )
 except InputError as error:
     print(f"colatent: {error}", file=sys.stderr)
     sys.exit(1)
@@ -30,6 +38,9 @@ except InputError as error:
 RESULTS = CONFIG.results
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
+
+if is_main_run():
+    os.environ[COMMAND_VARIABLE] = shlex.join(["snakemake", *sys.argv[1:]])
 
 # One fit at a time on a GPU unless --resources gpu=N (or a profile) says that there are more.
 workflow.global_resources.setdefault("gpu", 1)
@@ -43,6 +54,15 @@ def one_of(names):
 def settings(*keys):
     """Return the sections of the config that a stage depends on; a change of one reruns it."""
     return CONFIG.model_dump(mode="json", include=set(keys))
+
+
+def recording(wildcards):
+    """Return a session's file; its time does not count while its content is what was ingested."""
+    store = f"{RESULTS}/{wildcards.session}/session"
+    return [
+        ancient(file) if is_made_from(store, file) else file
+        for file in SESSIONS[wildcards.session].files
+    ]
 
 
 def clip_percentiles():

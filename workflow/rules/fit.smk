@@ -10,9 +10,7 @@ rule fit:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
     output:
-        fit=directory(
-            f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}"
-        ),
+        fit=f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
     conda:

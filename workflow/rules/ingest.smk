@@ -7,14 +7,14 @@ Makes: `{results}/{session}/session`, a store with values and masks (trial, time
 
 rule ingest:
     input:
-        nwb=lambda wildcards: SESSIONS[wildcards.session].files,
+        nwb=recording,
     output:
-        session=directory(f"{RESULTS}/{{session}}/session"),
+        session=f"{RESULTS}/{{session}}/session/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/ingest.log",
     conda:
         "../../envs/colatent.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=4000,
         runtime=120,

@@ -13,7 +13,7 @@ rule score:
         fits=fits_of,
     output:
         scores=f"{RESULTS}/{{session}}/score/{{model}}.csv",
-        store=directory(f"{RESULTS}/{{session}}/score/{{model}}"),
+        store=f"{RESULTS}/{{session}}/score/{{model}}/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/score/{{model}}.log",
     conda:

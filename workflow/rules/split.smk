@@ -9,7 +9,7 @@ rule split:
     input:
         session=rules.ingest.output.session,
     output:
-        split=directory(f"{RESULTS}/{{session}}/split"),
+        split=f"{RESULTS}/{{session}}/split/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/split.log",
     conda:

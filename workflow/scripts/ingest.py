@@ -1,5 +1,7 @@
 """Read an NWB file onto common bins and write the session's store."""
 
+from pathlib import Path
+
 from pydantic import TypeAdapter
 
 from colatent.check import is_simulated
@@ -12,6 +14,7 @@ from colatent.store import write_store
 
 session, settings = snakemake.wildcards.session, snakemake.params.settings
 nwb = snakemake.params.url or snakemake.input[0]
+modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
 with job(snakemake.log[0], f"ingest {session}") as progress:
     truth = settings["truth"]
     alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
@@ -33,4 +36,6 @@ with job(snakemake.log[0], f"ingest {session}") as progress:
         "findings": ingested.findings,
         "source": ingested.source,
     }
-    write_store(snakemake.output.session, session_groups(ingested, truth["groups"] if truth else []), attrs)
+    attrs["volatile"]["nwb_modified_ns"] = modified
+    groups = session_groups(ingested, truth["groups"] if truth else [])
+    write_store(Path(snakemake.output.session).parent, groups, attrs)

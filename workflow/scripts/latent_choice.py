@@ -9,8 +9,8 @@ from colatent.scoring.latent_choice import choose_latents
 w = snakemake.wildcards
 with job(snakemake.log[0], f"latent choice {w.session} {w.model}") as progress:
     table = choose_latents(
-        snakemake.input.session,
-        snakemake.input.split,
+        Path(snakemake.input.session).parent,
+        Path(snakemake.input.split).parent,
         snakemake.params.model,
         snakemake.params.folds,
         snakemake.params.clip,

@@ -1,11 +1,13 @@
 """Put the scores of all sessions and models into one table."""
 
+from pathlib import Path
+
 from colatent.progress import job
 from colatent.scoring.session import join_scores
 
 with job(snakemake.log[0], "scores") as progress:
     join_scores(
         tables=[path for path in snakemake.input if path.endswith(".csv")],
-        stores=list(snakemake.input.stores),
+        stores=[Path(store).parent for store in snakemake.input.stores],
         output=snakemake.output.scores,
     )

@@ -1,14 +1,17 @@
 """Decide which trials and channels each fold holds out."""
 
+from pathlib import Path
+
 from colatent.progress import job
 from colatent.provenance import provenance
 from colatent.session import read_trials
 from colatent.splits import make_split
-from colatent.store import write_store
+from colatent.store import identity, write_store
 
 settings = snakemake.params.settings
 with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:
-    trials, _ = read_trials(snakemake.input.session)
+    session = Path(snakemake.input.session).parent
+    trials, _ = read_trials(session)
     heldout = settings["heldout"]
     groups = make_split(
         trials,
@@ -19,5 +22,5 @@ with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:
         seeds=heldout["seeds"],
         guard=heldout["guard"],
     )
-    attrs = provenance("split", settings, {"session": str(snakemake.input.session)})
-    write_store(snakemake.output.split, groups, attrs)
+    attrs = provenance("split", settings, {"session": identity(session)})
+    write_store(Path(snakemake.output.split).parent, groups, attrs)

@@ -98,7 +98,9 @@ def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -
         InputError: no such path, no data, different units, or as many names as there are not channels.
     """
     nodes = [require_series(node) for node in find_all(file, config.source)]
-    series = [open_series(node, config.columns, config.max_gap) for node in nodes]
+    # Single precision is finer than any converter, and filters of long recordings take half the time.
+    dtype = np.float32 if config.envelope else np.float64
+    series = [open_series(node, config.columns, config.max_gap, dtype) for node in nodes]
     if len({s.unit for s in series}) > 1:
         units = ", ".join(sorted({s.unit for s in series}))
         raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
@@ -153,13 +155,13 @@ def open_pose(file: h5py.File, modality: str, config: Any, threads: int) -> Cont
 
 
 def _confident(
-    read: Callable[[int, int], NDArray[np.float64]], node: h5py.Group, least: float
-) -> Callable[[int, int], NDArray[np.float64]]:
+    read: Callable[[int, int], NDArray[np.floating]], node: h5py.Group, least: float
+) -> Callable[[int, int], NDArray[np.floating]]:
     """Return a reader whose rows below a confidence (or without one) are NaN."""
     if "confidence" not in node:
         return read
 
-    def confident(first: int, last: int) -> NDArray[np.float64]:
+    def confident(first: int, last: int) -> NDArray[np.floating]:
         rows = read(first, last)
         rows[~(node["confidence"][first:last] >= least)] = np.nan
         return rows

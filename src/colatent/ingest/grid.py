@@ -32,8 +32,8 @@ def on_regular_grid(series: Series) -> Series | None:
     size = int(position[-1] + length[-1])
     regular = RegularClock(int(start[0]), NANOSECONDS / step, size, len(start) - 1)
 
-    def read(first: int, last: int) -> NDArray[np.float64]:
-        rows = np.full((last - first, len(series.channels)), np.nan)
+    def read(first: int, last: int) -> NDArray[np.floating]:
+        rows = np.full((last - first, len(series.channels)), np.nan, series.read(0, 1).dtype)
         for segment in np.flatnonzero((position < last) & (position + length > first)):
             low = max(first, int(position[segment]))
             high = min(last, int(position[segment] + length[segment]))

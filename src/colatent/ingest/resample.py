@@ -68,7 +68,7 @@ def _put(series: Series, starts: NDArray[np.int64], width: int, max_gap: float) 
     rows = series.clock.span(int(starts[0]), int(starts[-1]) + width)
     if rows[0] >= rows[1]:
         return np.full((len(starts), len(series.channels)), np.nan)
-    times, values = series.clock.times(*rows), series.read(*rows)
+    times, values = series.clock.times(*rows), series.read(*rows).astype(np.float64, copy=False)
     values[np.isinf(values)] = np.nan
     if _is_dense(series, width):
         return bin_means(times, values, starts, width, width / series.clock.step)

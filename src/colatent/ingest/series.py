@@ -22,7 +22,7 @@ class Series:
         clock: times of the rows.
         channels: names.
         unit: physical unit of what `read` returns.
-        read: (first, last) -> rows first to last - 1, float64 (row, channel), NaN where missing.
+        read: (first, last) -> rows first to last - 1, floating (row, channel), NaN where missing.
         row_bytes: what one row costs in memory while it is read, so that blocks can be bounded.
         attrs: what was done, JSON-compatible.
     """
@@ -30,18 +30,21 @@ class Series:
     clock: Clock
     channels: tuple[str, ...]
     unit: str
-    read: Callable[[int, int], NDArray[np.float64]]
+    read: Callable[[int, int], NDArray[np.floating]]
     row_bytes: int
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
-def open_series(node: h5py.Group, columns: list[int] | None, max_gap: float) -> Series:
+def open_series(
+    node: h5py.Group, columns: list[int] | None, max_gap: float, dtype: type[np.floating] = np.float64
+) -> Series:
     """Return a TimeSeries (or any of its kinds) with `conversion` and `offset` applied.
 
     Args:
         node: group of the series, or an interface that holds exactly one.
         columns: positions of the channels to keep, or None for all; images count row by row.
         max_gap: longest gap in sampling steps, for the count of clock gaps.
+        dtype: precision of what is read.
 
     Raises:
         InputError: not a series, no data or clock, lengths that differ, video kept outside the file.
@@ -52,23 +55,24 @@ def open_series(node: h5py.Group, columns: list[int] | None, max_gap: float) -> 
     width = int(np.prod(data.shape[1:], dtype=int))
     kept = kept_columns(group, columns)
     scale, offset = _conversion(group, width)
+    factor = scale[kept].astype(dtype)
     everything = columns is None
 
-    def read(first: int, last: int) -> NDArray[np.float64]:
+    def read(first: int, last: int) -> NDArray[np.floating]:
         rows = data[first:last].reshape(last - first, width)
-        rows = (rows if everything else rows[:, kept]).astype(np.float64)
-        if not unscaled:
-            rows *= scale[kept]
-            rows += offset
+        rows = (rows if everything else rows[:, kept]).astype(dtype)
+        if (factor != 1).any():
+            rows *= factor
+        if offset:
+            rows += dtype(offset)
         return rows
 
-    unscaled = bool((scale == 1).all()) and offset == 0
     return Series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
         read,
-        width * (data.dtype.itemsize + 8),
+        width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
     )
 

@@ -1,6 +1,6 @@
-"""Spike trains of a units table, counted in bins."""
+"""Spike trains of a units table: which units, when they were observed, their counts in bins."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from colatent.ingest.alignment import Windows
 from colatent.ingest.clocks import NANOSECONDS, to_ns
+from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import find, wrong
 from colatent.ingest.observations import Observations
@@ -20,35 +21,6 @@ from colatent.ingest.tables import (
     scalar_columns,
     select_rows,
 )
-
-
-def count_spikes(trains: Iterable[NDArray[np.int64]], n_units: int, windows: Windows) -> NDArray[np.float64]:
-    """Count spikes in half-open bins.
-
-    A spike belongs to bin k of trial j if starts[j] + k w <= spike < starts[j] + (k+1) w, all in
-    integer nanoseconds, so each spike within a trial is counted once in it.
-
-    Args:
-        trains: sorted spike times (ns) of each unit; consumed one at a time.
-        n_units: number of trains.
-        windows: the bins; trials may overlap.
-
-    Returns:
-        Counts, shape (trial, time, unit).
-    """
-    counts = np.zeros((windows.n_trials, windows.longest, n_units))
-    flat = counts.reshape(-1)
-    # Trials laid end to end, each as long as the longest: one division then gives trial and bin.
-    shift = windows.starts - np.arange(windows.n_trials) * windows.longest * windows.bin_width
-    for unit, spikes in enumerate(trains):
-        first, last = np.searchsorted(spikes, windows.starts), np.searchsorted(spikes, windows.stops)
-        within = np.concatenate([spikes[i:j] for i, j in zip(first, last, strict=True)])
-        within -= np.repeat(shift, last - first)
-        within //= windows.bin_width
-        within *= n_units
-        within += unit
-        np.add.at(flat, within, 1.0)
-    return counts
 
 
 def within_intervals(intervals: NDArray[np.float64], windows: Windows) -> NDArray[np.bool_]:
@@ -94,7 +66,7 @@ class SpikeSource:
 
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Count the spikes of all units in all bins."""
-        values = count_spikes(self._trains(findings), len(self.rows), windows)
+        values = count_spikes(self._trains(findings), len(self.rows), windows).astype(np.float64)
         observed = self._observed(windows)
         for unit in np.flatnonzero(~values.any(axis=(0, 1))):
             message = "the unit has no spike in any trial"

@@ -17,7 +17,15 @@ from colatent.scoring.evaluate import evaluate, reconstructions
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
-from colatent.store import check_store, dataset_to_arrays, group_names, read_attrs, read_group, write_store
+from colatent.store import (
+    check_store,
+    dataset_to_arrays,
+    group_names,
+    identity,
+    read_attrs,
+    read_group,
+    write_store,
+)
 
 SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
@@ -35,7 +43,7 @@ RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 def score_session(
     session: str | Path,
     split: str | Path,
-    fits: list[str],
+    fits: list[Path],
     clip: dict[str, tuple[float, float]],
     table: str | Path,
     store: str | Path,
@@ -80,7 +88,7 @@ def score_session(
             pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
         ).set_coords(RECOVERY_COLUMNS[:-1])
     pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
-    inputs = {"session": str(session), "split": str(split), "fits": fits}
+    inputs = {"session": identity(session), "split": identity(split), "fits": [identity(f) for f in fits]}
     write_store(store, groups, provenance("score", {"clip": clip}, inputs))
 
 

@@ -1,0 +1,81 @@
+"""Pack what made a result, without the data: code, environment, config, and the record of the results."""
+
+import io
+import tarfile
+from pathlib import Path
+
+from colatent.config_file import load_config
+from colatent.errors import InputError
+from colatent.provenance import PACKAGE
+from colatent.results import RECORD
+
+PARTS = (
+    *("Snakefile", "workflow", "envs", "config", "src", "tests"),
+    *("README.md", "pyproject.toml", "Makefile", "LICENSE"),
+)
+_NOT_PACKED = ("__pycache__", ".simulated.")
+
+
+def write_archive(config: str | Path, output: str | Path) -> list[str]:
+    """Write a tar file (gzip) from which results can be made again where the recordings are.
+
+    Everything lies in one folder: the project, and in ``archived/`` the config, its table of sessions
+    and, where the workflow has run to its end, the record of the results, which has the checksums of
+    the recordings and of all outputs.
+
+    Args:
+        config: the config file of the analysis.
+        output: the tar file, such as ``analysis.tar.gz``; one that is there is not overwritten.
+
+    Returns:
+        Paths inside the archive.
+
+    Raises:
+        InputError: no sound config, no project around the package, or a file at ``output``.
+    """
+    config, output, project = Path(config), Path(output), PACKAGE.parents[1]
+    settings = load_config(config)
+    if not (project / "Snakefile").is_file():
+        raise InputError(
+            f"{project}: there is no Snakefile; install colatent from a clone, with `make setup`"
+        )
+    if output.exists():
+        raise InputError(f"{output}: there is such a file already; choose another name")
+    files = {path.relative_to(project).as_posix(): path for part in PARTS for path in _below(project / part)}
+    archived = {"config.yaml": config, "sessions.tsv": config.parent / settings.sessions}
+    if (record := Path(settings.results) / RECORD).is_file():
+        archived[RECORD] = record
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    contents |= {f"archived/{name}": path.read_bytes() for name, path in archived.items()}
+    contents["archived/config.yaml"] = _beside(contents["archived/config.yaml"], settings.sessions)
+    top = output.name.split(".")[0]
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        with tarfile.open(partial, "w:gz") as tar:
+            for name, content in sorted(contents.items()):
+                entry = tarfile.TarInfo(f"{top}/{name}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        partial.rename(output)
+    except OSError as error:
+        raise InputError(
+            f"{output}: it cannot be written ({error.strerror}); choose another place"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return sorted(contents)
+
+
+def _below(path: Path) -> list[Path]:
+    files = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file()]
+    return [p for p in files if not any(part in str(p) for part in _NOT_PACKED)]
+
+
+def _beside(config: bytes, sessions: str) -> bytes:
+    """The config with its table of sessions beside it."""
+    lines = config.decode().splitlines(keepends=True)
+    keys = [i for i, line in enumerate(lines) if line.startswith("sessions:")]
+    if keys:
+        lines[keys[0]] = lines[keys[0]].replace(sessions, "sessions.tsv", 1)
+        return "".join(lines).encode()
+    return b"sessions: sessions.tsv\n" + config

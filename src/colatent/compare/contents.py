@@ -1,0 +1,106 @@
+"""What lies in a result tree: its stores and tables, each with its stage, session and model."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from colatent.compare.plain import plain
+from colatent.errors import InputError
+from colatent.store import MARKER, check_store
+
+# in the order of the pipeline; the first two belong to a session, the others to one of its models
+SESSION_STAGES = ("ingest", "split")
+MODEL_STAGES = ("fit", "score", "latent choice")
+TABLES = "tables"
+STAGES = (*SESSION_STAGES, *MODEL_STAGES, TABLES)
+_PLACES = {
+    "ingest": r"(?:(?P<session>.+)/)?session",
+    "split": r"(?:(?P<session>.+)/)?split",
+    "fit": r"(?:(?P<session>.+)/)?fit/(?P<model>[^/]+)/[^/]+",
+    "score": r"(?:(?P<session>.+)/)?score/(?P<model>[^/]+?)(?:\.csv)?",
+    "latent choice": r"(?:(?P<session>.+)/)?latent_choice/(?P<model>[^/]+?)(?:\.csv)?",
+}
+
+
+class Item(NamedTuple):
+    """A store or a table: the stage that made it, of which session and model ("" for all), its path."""
+
+    stage: str
+    session: str
+    model: str
+    path: str
+
+    @classmethod
+    def at(cls, path: str) -> "Item":
+        """Return the item of a path below the tree."""
+        for stage, pattern in _PLACES.items():
+            if found := re.fullmatch(pattern, path):
+                return cls(stage, found["session"] or "", found.groupdict().get("model", ""), path)
+        return cls(TABLES, "", "", path)
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return STAGES.index(self.stage), self.path
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A result tree.
+
+    Attributes:
+        stores, tables: paths below the folder.
+        others: ending -> number of files that are neither.
+    """
+
+    folder: Path
+    stores: frozenset[str]
+    tables: frozenset[str]
+    others: Counter[str]
+
+
+def read_tree(folder: Path) -> Tree:
+    """Find the stores and tables below a folder, and check the stores.
+
+    Hidden folders (checkpoints, what is being built) are left out.
+
+    Raises:
+        InputError: there is no such folder, no store in it, or one of them is damaged or incomplete.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{plain(folder)}: there is no such folder")
+    stores, tables, others = set(), set(), Counter[str]()
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        path = Path(place)
+        if "data.zarr" in folders or MARKER in files:
+            stores.add(path.relative_to(folder).as_posix())
+            folders.clear()
+            continue
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        seen = [path / f for f in files if not f.startswith(".")]
+        tables |= {f.relative_to(folder).as_posix() for f in seen if f.suffix == ".csv"}
+        others.update(f.suffix for f in seen if f.suffix != ".csv")
+    if not stores:
+        raise InputError(
+            f"{plain(folder)}: no store in this folder; name one that a config has under `results`"
+        )
+    if "." in stores:
+        raise InputError(f"{plain(folder)}: is a single store; name the folder of results that it belongs to")
+    for store in sorted(stores):
+        _check(folder / store)
+    return Tree(folder, frozenset(stores), frozenset(tables), others)
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{plain(error.filename)}: cannot be read ({error.strerror})")
+
+
+def _check(store: Path) -> None:
+    try:
+        check_store(store)
+    except InputError as error:  # it names files that the store names
+        raise InputError(plain(error)) from None
+    except OSError as error:
+        _refuse(error)

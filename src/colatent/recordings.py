@@ -1,0 +1,48 @@
+"""Is a recording still the one that a session's store was made from?"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from colatent.errors import InputError
+from colatent.store import MARKER, file_sha256, read_attrs
+
+
+def is_made_from(store: str | Path, nwb: str | Path) -> bool:
+    """Return whether a session's store was made from this very content of the file.
+
+    The content is only read where the time of the file's last change is another than at ingest, so
+    that a file which was touched, copied or restored does not redo everything behind it.
+    """
+    store, nwb = Path(store), Path(nwb)
+    if not ((store / MARKER).is_file() and nwb.is_file()):
+        return False
+    try:
+        attrs = read_attrs(store)
+        source, modified = attrs["source"], attrs["volatile"]["nwb_modified_ns"]
+    except (OSError, ValueError, KeyError):
+        return False
+    stat = nwb.stat()
+    if stat.st_size != source["size"]:
+        return False
+    return stat.st_mtime_ns == modified or file_sha256(nwb) == source["sha256"]
+
+
+def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path]]) -> None:
+    """Raise InputError where a file was replaced by one that looks older than the session made from it.
+
+    Snakemake goes by times, and would keep what was made from the file before.
+
+    Args:
+        results: folder of the results.
+        recordings: name of the session, and its NWB file.
+    """
+    for session, nwb in recordings:
+        store, nwb = Path(results) / session / "session", Path(nwb)
+        marker = store / MARKER
+        if not (nwb.is_file() and marker.is_file()) or is_made_from(store, nwb):
+            continue
+        if nwb.stat().st_mtime_ns <= marker.stat().st_mtime_ns:
+            raise InputError(
+                f"{nwb}: this is another file than {store} was made from, though it is older; "
+                f"delete {store} to ingest it"
+            )

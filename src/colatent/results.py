@@ -1,0 +1,145 @@
+"""A tree of results as a whole: the record of what made it, and whether all of it is as it was written."""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from colatent.errors import InputError
+from colatent.provenance import RESULT_PACKAGES, git_revision, package_version
+from colatent.store import MARKER, check_store, file_sha256, identity, read_attrs
+
+RECORD = "provenance.json"
+# set by the Snakefile: jobs do not know how Snakemake was called
+COMMAND_VARIABLE = "COLATENT_COMMAND"
+_FILES = (".csv", ".html", ".png", ".svg")
+
+
+class Damage(NamedTuple):
+    """One output that is not as it was written.
+
+    Attributes:
+        target: the file that Snakemake makes anew when told so.
+        sentence: what is wrong.
+    """
+
+    target: Path
+    sentence: str
+
+
+def write_record(results: str | Path, config: dict[str, Any], config_file: str, output: str | Path) -> None:
+    """Write what made the results: config, recordings, code, versions, seeds, devices; and checksums.
+
+    Args:
+        results: their folder, complete but for this file.
+        config: the config as resolved.
+        config_file: where it was read.
+        output: the JSON file.
+    """
+    root = Path(results)
+    stores = {_name(root, folder): read_attrs(folder) for folder in _stores(root)}
+    record = {
+        "config": config,
+        "config_file": config_file,
+        "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
+        "versions": {name: package_version(name) for name in RESULT_PACKAGES},
+        "python": platform.python_version(),
+        "stores": {
+            name: {
+                "identity": identity(root / name),
+                **{key: attrs[key] for key in ("stage", "code", "device", "inputs")},
+                **({"seed": attrs["settings"]["seed"]} if attrs["stage"] == "fit" else {}),
+            }
+            for name, attrs in stores.items()
+        },
+        "files": {_name(root, file): file_sha256(file) for file in _files(root)},
+        "volatile": {
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": os.environ.get(COMMAND_VARIABLE, "not known"),
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "git": git_revision(),
+            "stores": {name: attrs["volatile"] for name, attrs in stores.items()},
+        },
+    }
+    partial = Path(f"{output}.partial")
+    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    partial.replace(output)
+
+
+def read_record(results: str | Path) -> dict[str, Any]:
+    """Return the record of a tree of results.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    file = Path(results) / RECORD
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such record; let the workflow run to its end first")
+    try:
+        record = json.loads(file.read_text())
+        record["stores"], record["files"], record["config_file"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again") from None
+    return dict(record)
+
+
+def verify(results: str | Path) -> tuple[list[Damage], int]:
+    """Return what is not as it was written, and how many stores and files were looked at.
+
+    Args:
+        results: folder of the results.
+
+    Raises:
+        InputError: no such folder, or no record in it.
+    """
+    root = Path(results)
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder; give the folder of results")
+    record = read_record(root)
+    damages = []
+    names = sorted({*record["stores"], *(_name(root, folder) for folder in _stores(root))})
+    for name in names:
+        try:
+            check_store(root / name)
+        except InputError as error:
+            damages.append(Damage(root / name / MARKER, str(error)))
+            continue
+        recorded = record["stores"].get(name, {}).get("identity")
+        if recorded and identity(root / name) != recorded:
+            damages.append(Damage(root / name / MARKER, f"{root / name}: another store than was recorded"))
+    for name, checksum in record["files"].items():
+        file = root / name
+        if not file.is_file():
+            damages.append(Damage(_target(root, file), f"{file}: the file is missing"))
+        elif file_sha256(file) != checksum:
+            damages.append(Damage(_target(root, file), f"{file}: the file is not as it was written"))
+    return damages, len(names) + len(record["files"])
+
+
+def _stores(root: Path) -> list[Path]:
+    found = {p.parent for pattern in (MARKER, "data.zarr") for p in root.rglob(pattern)}
+    return sorted(folder for folder in found if not _is_hidden(folder.relative_to(root)))
+
+
+def _files(root: Path) -> list[Path]:
+    """Tables, pages and figures; those of the choice of latents are made only when asked for."""
+    found = (p for p in root.rglob("*") if p.suffix in _FILES and p.is_file())
+    return sorted(p for p in found if not _is_hidden(p.relative_to(root)) and "latent_choice" not in p.parts)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _target(root: Path, file: Path) -> Path:
+    """The output that Snakemake knows: figures come with the page, latent recovery with the scores."""
+    if file.is_relative_to(root / "report"):
+        return root / "report" / "index.html"
+    return root / "scores.csv" if file.name == "latent_recovery.csv" else file

@@ -1,0 +1,250 @@
+"""Which jobs an edit makes run again: the project's code, config and recordings, changed one at a time."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import yaml
+
+from colatent.simulate import simulate_reach, write_reach_nwb
+from colatent.store import MARKER
+
+ROOT = Path(__file__).parents[2]
+LAST = {"scores", "report", "record"}
+MODELS = {
+    "gpfa": {"kind": "gpfa", "latents": {"spikes": 2}},
+    "mean": {"kind": "condition-mean"},
+}
+# the figures and the record of the whole tree follow whatever changes
+ALL_FITS = {(rule, s, m) for rule in ("fit", "score") for s in "ab" for m in MODELS}
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reruns")]
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the copy of the project, with its own code, in its own folder."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.run(
+        [*command, "--configfile", "config/config.yaml"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def planned(project: Path) -> set[tuple[str, str, str] | str]:
+    """Return the jobs that would run: (rule, session, model), or the rule's name where it has neither."""
+    run = snakemake(project, "--dry-run")
+    assert run.returncode == 0, run.stderr[-3000:]
+    jobs: set = set()
+    for block in re.split(r"\n(?=\[|rule |localrule )", run.stdout + run.stderr):
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        if rule and rule[1] != "all":
+            named = dict(re.findall(r"(session|model)=(\w+)", block.partition("wildcards:")[2]))
+            jobs.add((rule[1], named["session"], named.get("model", "")) if named else rule[1])
+    return jobs
+
+
+def write_table(project: Path, *sessions: str) -> None:
+    rows = "".join(f"{s}\t../{s}.nwb\n" for s in sessions)
+    (project / "config/sessions.tsv").write_text("session\tnwb\n" + rows)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reruns")
+    for name in ("src", "workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    write_reach_nwb(simulate_reach(seed=3, n_trials=16, n_units=14), folder / "a.nwb")
+    for name in "bc":
+        shutil.copy(folder / "a.nwb", folder / f"{name}.nwb")
+    write_table(folder, "a", "b")
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
+        "sessions": "sessions.tsv", "results": "out", "models": MODELS, "simulate": None, "truth": None,
+        "heldout": {"folds": 2, "channels": {"spikes": 0.25}},
+    }  # fmt: skip
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    run = snakemake(folder)
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert planned(folder) == set()
+    return folder
+
+
+def edited(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) >= 1
+    file.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("src/colatent/models/gpfa_fit.py", "\nimport ", "\n# a remark\nimport ", set()),
+        ("src/colatent/gp.py", "Gaussian-process priors", "Priors", set()),
+        ("src/colatent/gp.py", "return torch.exp(-0.5 * r**2)", "return torch.exp(-0.6 * r**2)",
+         ALL_FITS | LAST),
+        ("src/colatent/report/style.py", "#0072B2", "#0072B3", {"report", "record"}),
+        ("config/config.yaml", "    latents:\n      spikes: 2\n", "    latents:\n      spikes: 3\n",
+         {(rule, s, "gpfa") for rule in ("fit", "score") for s in "ab"} | LAST),
+    ],
+    ids=["comment", "docstring", "kernel", "colour", "key of one model"],
+)  # fmt: skip
+def test_an_edit_redoes_what_depends_on_it(project, file, old, new, expected):
+    kept = (project / file).read_text()
+    edited(project / file, old, new)
+    jobs = planned(project)
+    (project / file).write_text(kept)
+    assert jobs == expected
+
+
+def test_a_recording_that_was_touched_redoes_nothing(project):
+    os.utime(project / "a.nwb")
+    assert planned(project) == set()
+
+
+def test_a_changed_recording_redoes_its_session_only(project):
+    kept = project / "a.nwb.kept"
+    shutil.copy2(project / "a.nwb", kept)
+    with h5py.File(project / "a.nwb", "a") as file:
+        file["units/spike_times"][0] += 1e-3
+    jobs = planned(project)
+    # the same change in a file that looks older than the results
+    os.utime(project / "a.nwb", (0, 0))
+    older = snakemake(project, "--dry-run")
+    kept.rename(project / "a.nwb")
+    assert jobs == {j for j in ALL_FITS if j[1] == "a"} | {("ingest", "a", ""), ("split", "a", "")} | LAST
+    assert older.returncode != 0
+    assert "a.nwb: this is another file than out/a/session was made from" in older.stderr
+
+
+def test_a_new_session_redoes_the_overview_only(project):
+    write_table(project, "a", "b", "c")
+    jobs = planned(project)
+    write_table(project, "a", "b")
+    new = {(rule, "c", m) for rule in ("fit", "score") for m in MODELS}
+    assert jobs == new | {("ingest", "c", ""), ("split", "c", "")} | LAST
+
+
+def colatent(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from colatent.cli import app; app()", *arguments],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+        capture_output=True,
+        text=True,
+    )
+
+
+def chunk_of(store: Path) -> Path:
+    return next(p for p in sorted(store.rglob("c/**/*")) if p.is_file() and p.stat().st_size > 8)
+
+
+def flip(store: Path) -> None:
+    chunk = chunk_of(store)
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(bytes(content))
+
+
+def delete(store: Path) -> None:
+    chunk_of(store).unlink()
+
+
+def truncate(store: Path) -> None:
+    os.truncate(chunk_of(store), 5)
+
+
+def unmark(store: Path) -> None:
+    (store / MARKER).unlink()
+
+
+@pytest.mark.parametrize("damage", [flip, delete, truncate, unmark])
+@pytest.mark.parametrize("name", ["a/session", "a/fit/gpfa/fold-1_seed-0"])
+def test_damage_is_found_named_and_repaired_alone(project, name, damage):
+    assert colatent(project, "verify", "out").returncode == 0
+    store = project / "out" / name
+    damage(store)
+    found = colatent(project, "verify", "out")
+    assert found.returncode == 1
+    assert f"colatent: out/{name}: " in found.stderr and "Traceback" not in found.stderr
+    assert found.stderr.count("colatent: ") == 1
+    command = found.stderr.strip().splitlines()[-1].split()
+    assert command[:4] == ["snakemake", "--cores", "2", "--force"] and command[4] == f"out/{name}/{MARKER}"
+    repair = snakemake(project, "--force", command[4])
+    assert repair.returncode == 0, repair.stderr[-3000:]
+    assert len(re.findall(r"rule \w+:", repair.stdout + repair.stderr)) == 1
+    assert colatent(project, "verify", "out").returncode == 0
+    assert planned(project) == set()
+
+
+def test_damaged_tables_and_figures_are_named(project):
+    for name, target in (("scores.csv", "out/scores.csv"), ("a/score/mean.csv", "out/a/score/mean.csv")):
+        file = project / "out" / name
+        content, times = file.read_bytes(), file.stat()
+        file.write_bytes(content.replace(b"0", b"1", 1))
+        found = colatent(project, "verify", "out")
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert found.returncode == 1 and f"out/{name}: the file is not as it was written" in found.stderr
+        assert f"--force {target} " in found.stderr
+
+
+def test_verify_says_what_is_no_tree_of_results(project, tmp_path):
+    for folder, sentence in ((tmp_path, "there is no such record"), (tmp_path / "none", "no such folder")):
+        run = colatent(project, "verify", str(folder))
+        assert run.returncode == 1 and sentence in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+def test_two_runs_at_once_are_refused(project):
+    target = f"out/a/fit/gpfa/fold-0_seed-0/{MARKER}"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", target]
+    first = subprocess.Popen(
+        [*command, "--configfile", "config/config.yaml"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stderr is not None
+    for line in first.stderr:  # until it works on a job, when it holds the lock
+        if "rule fit:" in line:
+            break
+    second = snakemake(project, "--force", target)
+    first.communicate()
+    assert first.returncode == 0
+    assert second.returncode != 0 and "lock" in second.stderr
+    assert planned(project) == set()
+
+
+def mounted(folder: Path, options: str) -> bool:
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [("size=100k", "No space left on device"), ("ro", "the folder elsewhere/out cannot be written")],
+    ids=["full disk", "read-only"],
+)
+def test_results_that_cannot_be_written_are_said(project, options, sentence):
+    if os.geteuid() != 0 or not mounted(project / "elsewhere", options):
+        pytest.skip("only root can mount a small disk to fill")
+    config = project / "config/config.yaml"
+    kept = config.read_text()
+    try:
+        edited(config, "results: out", "results: elsewhere/out")
+        run = snakemake(project, "--nolock")
+        left = [p for p in (project / "elsewhere").rglob("*") if p.name == MARKER or ".building" in p.name]
+    finally:
+        config.write_text(kept)
+        subprocess.run(["umount", str(project / "elsewhere")], check=True)
+    assert run.returncode != 0 and sentence in run.stdout + run.stderr, run.stderr[-2000:]
+    assert left == []
