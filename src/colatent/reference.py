@@ -1,4 +1,4 @@
-"""What is generated from the config's models: the JSON schema and the table of keys."""
+"""What is generated from the config's models and the checks: the JSON schema and the manual's tables."""
 
 import json
 import types
@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from colatent import config as settings
+from colatent.ingest.findings import CHECKS
 
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -52,7 +53,16 @@ def _reference() -> str:
         doc = " ".join((model.__doc__ or "").split())
         head = "| key | value | default | meaning |\n|---|---|---|---|\n"
         parts.append(f"\n#### `{title}`\n\n{doc}\n\n{head}{rows}")
-    return "".join(parts) + "\n"
+    return "".join([*parts, _checks()]) + "\n"
+
+
+def _checks() -> str:
+    rows = "".join(f"| `{name}` | `{action}` | {what} |\n" for name, (action, what) in CHECKS.items())
+    return (
+        "\n#### `checks.<name>`\n\nWhat is looked at at ingest, and what is done unless the config says "
+        f"otherwise; all that is found stands in the report.\n\n| check | default | what it finds |\n"
+        f"|---|---|---|\n{rows}"
+    )
 
 
 def _row(name: str, field: FieldInfo) -> str:

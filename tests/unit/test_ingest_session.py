@@ -235,6 +235,22 @@ def test_truncated_missing_and_foreign_files_are_refused(recording, tmp_path):
             pass
 
 
+def test_a_chunk_that_does_not_unpack_is_named(recording):
+    with h5py.File(recording, "a") as file:
+        force = file["processing/behavior/force"]
+        values, attrs = force["data"][:], dict(force["data"].attrs)
+        del force["data"]
+        data = force.create_dataset("data", data=values, chunks=(120, 2), compression="gzip")
+        data.attrs.update(attrs)
+        chunk = data.id.get_chunk_info(0)
+    with recording.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"damaged")
+    with pytest.raises(InputError, match="a part of it cannot be read") as error:
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("alignment", "modality", "sentence"),
     [
@@ -300,6 +316,67 @@ def test_one_channel_in_two_modalities_is_refused(recording):
     twice = ContinuousModality(kind="continuous", source="processing/behavior/force", columns=[1, 1])
     with pytest.raises(InputError, match="not all different"):
         check_source(recording, TRIALS, {"force": twice})
+
+
+def test_a_link_to_a_channel_is_that_channel(recording):
+    with h5py.File(recording, "a") as file:
+        behavior = file["processing/behavior"]
+        behavior["cell_again"] = h5py.SoftLink("/processing/behavior/cell1")
+        behavior["other"] = behavior["force"]
+    other = ContinuousModality(kind="continuous", source="processing/behavior/other")
+    with pytest.raises(InputError, match=r"in two modalities, force and other"):
+        check_source(recording, TRIALS, {"force": FORCE, "other": other})
+    cells = ContinuousModality(kind="continuous", source="processing/behavior/cell*")
+    with pytest.raises(InputError, match=r"in cells twice, by a link"):
+        check_source(recording, TRIALS, {"cells": cells})
+
+
+def test_a_path_that_is_there_is_never_a_glob(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/[a]*"] = file["processing/behavior/force"]
+    modality = ContinuousModality(kind="continuous", source="processing/behavior/[a]*")
+    assert check_source(recording, TRIALS, {"m": modality}).n_channels == {"m": 2}
+
+
+def test_times_that_stand_for_no_event_are_said_and_left_out_when_asked(recording):
+    with h5py.File(recording, "a") as file:
+        trials = file["intervals/trials"]
+        trials["go"] = trials["start_time"][:] + 0.4
+        trials["go"].attrs.update(trials["start_time"].attrs)
+        trials["go"][1], trials["go"][3] = -1.0, 999999.0
+    alignment = TrialAlignment(bin_width=0.1, start="go", window=(-0.2, 0.2))
+    got = quietly(recording, alignment, {"force": FORCE})
+    (found,) = [f for f in got.findings if f["check"] == "event-times"]
+    assert (
+        found["count"] == 2 and "'go' before zero or outside the trial itself, first -1 s" in found["message"]
+    )
+    assert got.trials.n_trials == 4
+    got = quietly(recording, alignment, {"force": FORCE}, {"event-times": "mask"})
+    np.testing.assert_allclose(got.trial_table["start"], [1.2, 4.7])
+    with pytest.raises(InputError, match="event-times: warn"):
+        quietly(recording, alignment, {"force": FORCE}, {"event-times": "refuse"})
+    with h5py.File(recording, "a") as file:
+        file["intervals/trials/go"][3] = -1.0
+    with pytest.raises(InputError, match=r"2 of them are aligned to -1 s: .*event-times: mask"):
+        quietly(recording, alignment, {"force": FORCE})
+
+
+def test_a_last_time_far_off_is_no_longer_recording(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/Position/cursor/timestamps"][-1] = 1e9
+    cursor = ContinuousModality(kind="continuous", source="processing/behavior/Position")
+    with pytest.raises(InputError, match=r"windows of 10 bins between 0 and 1e\+09 s; correct"):
+        quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"cursor": cursor})
+
+
+def test_what_a_check_of_our_own_decides_nwbinspector_does_not_stop(recording):
+    with h5py.File(recording, "a") as file:
+        times = file["units/spike_times"]
+        times[3], times[4] = times[4], times[3]
+    got = quietly(recording, TRIALS, {"spikes": SPIKES})
+    assert {f["check"] for f in got.findings} >= {"unsorted-spikes", "best-practice"}
+    with pytest.raises(InputError, match="the spike times are not in order; to go on"):
+        quietly(recording, TRIALS, {"spikes": SPIKES}, {"unsorted-spikes": "refuse"})
 
 
 def test_what_cannot_be_masked_is_not_masked(recording):

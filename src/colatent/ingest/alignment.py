@@ -113,6 +113,9 @@ def trial_windows(
     timed &= labelled
     if not timed.any():
         raise wrong(table, "no trial is left that has a condition", "choose another condition column")
+    timed &= ~_doubtful_events(rows, timed, alignment, table, findings)
+    if not timed.any():
+        raise wrong(table, "no trial is left whose event is in the trial", "choose another start column")
     rows = rows[timed]
     starts, stops = to_ns(begin[timed]), to_ns(end[timed])
     offset = int(to_ns(alignment.window[0] if alignment.window else -alignment.pad[0]))
@@ -144,15 +147,45 @@ def _window_seconds(
     return begin - alignment.pad[0], end + alignment.pad[1]
 
 
+def _doubtful_events(
+    rows: pd.DataFrame, timed: NDArray[np.bool_], alignment: Any, table: h5py.Group, findings: Findings
+) -> NDArray[np.bool_]:
+    """Return which trials to leave out because their event cannot have been in them."""
+    event = _seconds(rows, alignment.start, table)
+    doubtful = event < 0
+    if {"start_time", "stop_time"} <= set(rows.columns):
+        begin, end = (_seconds(rows, name, table) for name in ("start_time", "stop_time"))
+        doubtful |= (event < begin - _ROUNDING_S) | (event > end + _ROUNDING_S)
+    doubtful &= timed
+    if not doubtful.any():
+        return doubtful
+    first = event[doubtful][0]
+    masked = findings.add(
+        "event-times",
+        f"{doubtful.sum()} of {timed.sum()} trials have a {alignment.start!r} before zero or outside the "
+        f"trial itself, first {first:g} s",
+        count=int(doubtful.sum()),
+    )
+    return doubtful if masked else np.zeros_like(doubtful)
+
+
 def _find_overlaps(windows: Windows, findings: Findings) -> None:
     order = np.argsort(windows.starts, kind="stable")
     ends = np.maximum.accumulate(windows.stops[order])
     slack = int(to_ns(_ROUNDING_S))
     overlaps = int((windows.starts[order][1:] + slack < ends[:-1]).sum())
     if overlaps:
+        begins, times = np.unique(windows.starts, return_counts=True)
+        alike = ""
+        if times.max() > 1:
+            begin = (begins[times.argmax()] - windows.offset) / NANOSECONDS
+            alike = (
+                f" ({times.max()} of them are aligned to {begin:g} s: if that stands for no event, set "
+                "`checks: {event-times: mask}`)"
+            )
         findings.add(
             "trial-overlap",
-            f"{overlaps} trials begin before an earlier one ends, so that the same data would be in "
+            f"{overlaps} trials begin before an earlier one ends{alike}, so that the same data would be in "
             "training and held-out trials: shorten `window` or `pad`, or select trials with `where`",
             count=overlaps,
         )
@@ -174,6 +207,11 @@ def continuous_windows(extent: tuple[int, int], alignment: Any) -> tuple[Windows
         raise InputError(
             f"alignment.window: {alignment.window} s holds no bin of {alignment.bin_width} s, or is longer "
             f"than the {(extent[1] - extent[0]) / NANOSECONDS:.3f} s that all modalities have in common"
+        )
+    if count * (length // width) > _MOST_BINS:
+        raise InputError(
+            f"alignment: {count} windows of {length // width} bins between {extent[0] / NANOSECONDS:g} and "
+            f"{extent[1] / NANOSECONDS:g} s; correct the recording's first or last time, or widen bin_width"
         )
     starts = extent[0] + np.arange(count) * (length + gap)
     windows = Windows(starts, np.full(count, length // width), width)

@@ -9,7 +9,7 @@ import h5py
 from colatent.errors import InputError
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, find_all, open_nwb, readable
+from colatent.ingest.nwb import find, find_all, open_nwb, readable, same_object
 from colatent.ingest.series import check_names, kept_columns, keypoints, require_series
 from colatent.ingest.spikes import require_units
 from colatent.ingest.tables import scalar_columns, select_rows
@@ -59,15 +59,19 @@ def check_source(
 
 
 def _refuse_shared(file: h5py.File, channels: Mapping[str, list[tuple[str, int]]]) -> None:
-    """One channel in two modalities would be predicted from itself."""
-    owner: dict[tuple[str, int], str] = {}
+    """One channel in two modalities would be predicted from itself, under whatever path."""
+    owner: dict[tuple[int, int, int], str] = {}
     for name, own in channels.items():
-        for channel in own:
-            if (other := owner.setdefault(channel, name)) != name:
+        for path, column in own:
+            channel = (*same_object(file[path]), column)
+            if channel in owner:
+                other = owner[channel]
+                where = f"two modalities, {other} and {name}" if other != name else f"{name} twice, by a link"
                 raise InputError(
-                    f"{file.filename}: {channel[0]}: a channel is in two modalities, {other} and {name}, and "
-                    "would be predicted from itself; give each its own source, columns or `where`"
+                    f"{file.filename}: {path.strip('/')}: a channel is in {where}, and would be predicted "
+                    "from itself; give each its own source, columns or `where`"
                 )
+            owner[channel] = name
 
 
 def allows_external(checks: Mapping[str, str] | None) -> bool:

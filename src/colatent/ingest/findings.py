@@ -15,6 +15,11 @@ CHECKS: dict[str, tuple[str, str]] = {
     "inspector": ("refuse", "nwbinspector's CRITICAL findings about the data"),
     "best-practice": ("warn", "all else that nwbinspector finds"),
     "trial-times": ("warn", "trials without a time or shorter than a bin; they are left out"),
+    "event-times": (
+        "warn",
+        "trials aligned to a time before zero or outside their own row's start_time to stop_time, such "
+        "as -1 or 999999 where there was no event; `mask` leaves them out",
+    ),
     "no-condition": ("warn", "trials without a condition, where one is asked for; they are left out"),
     "trial-overlap": ("refuse", "trials whose windows share data"),
     "outside-recording": ("mask", "trials that a modality was not recorded in"),

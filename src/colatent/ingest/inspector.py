@@ -10,6 +10,8 @@ from colatent.location import is_url
 
 # CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
 _METADATA = "check_subject"
+# what a check of our own decides: `unsorted-spikes` and `duplicate-spikes`
+_OURS = ("check_ascending_spike_times",)
 
 
 def check_best_practice(nwb: str | Path, findings: Findings, allow_external: bool = False) -> None:
@@ -31,7 +33,7 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
         name = message.check_function_name or "validation"
         if message.importance is Importance.ERROR:  # its message is a traceback
             name, message.message = "reader", message.message.strip().splitlines()[-1]
-        critical = message.importance is Importance.CRITICAL and not name.startswith(_METADATA)
+        critical = message.importance is Importance.CRITICAL and not name.startswith((_METADATA, *_OURS))
         kinds.setdefault((name, critical), []).append(message)
     for (name, critical), same in kinds.items():
         first = same[0]

@@ -47,13 +47,19 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
 
     Raises:
         InputError: no such file, a server that cannot be reached, not HDF5, truncated, not NWB,
-            NWB 1.x, or, unless allowed, a part that lies in another file.
+            NWB 1.x, or, unless allowed, a part that lies in another file; and, while it is open, a
+            part that is damaged.
     """
     with _open_hdf5(path) as file:
         _require_nwb2(file)
         if not allow_external:
             _refuse_external(file)
-        yield file
+        try:
+            yield file
+        except OSError as error:  # a chunk that does not unpack, say, though its header is sound
+            raise InputError(
+                f"{shown(path)}: a part of it cannot be read ({error}); the file is damaged: copy it again"
+            ) from error
 
 
 @contextmanager
@@ -154,8 +160,11 @@ def find(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
 
 
 def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
-    """Return the objects at a path, or at all paths that match a glob (``*`` stays within a level)."""
-    if not any(sign in pattern for sign in "*?["):
+    """Return the objects at a path, or at all paths that match a glob (``*`` stays within a level).
+
+    A path that is there is never a glob: names in a file may hold brackets.
+    """
+    if pattern.strip("/") in file or not any(sign in pattern for sign in "*?["):
         return [find(file, pattern)]
     wanted = pattern.strip("/").split("/")
     matches = [
@@ -172,6 +181,12 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
 def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:
     """Return the NWB type of an object, or an empty string."""
     return text(node.attrs.get("neurodata_type", ""))
+
+
+def same_object(node: h5py.Group | h5py.Dataset) -> tuple[int, int]:
+    """Return what two paths to one and the same object, by a link, have in common."""
+    info = h5py.h5o.get_info(node.id)
+    return int(info.fileno), int(info.addr)
 
 
 def name_of(node: h5py.Group | h5py.Dataset) -> str:
