@@ -202,6 +202,34 @@ def test_envelope_of_a_gap_is_missing_and_right_beside_it():
     np.testing.assert_allclose(inner[np.isfinite(inner)], 2 / np.pi, rtol=0.12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 20.0, 1000.0])
+def test_a_gap_in_raw_emg_with_an_offset_leaves_what_is_beside_it(offset):
+    rng = np.random.default_rng(4)
+    whole = rng.normal(size=(40_000, 1)) + offset
+    holed = whole.copy()
+    holed[20_500:21_500] = holed[10_000] = np.nan
+    setting = SimpleNamespace(highpass=40.0, lowpass=10.0)
+    expected, got = (envelope(series_of(x, 2000.0), setting).read(0, 2000) for x in (whole, holed))
+    seen = np.isfinite(got)
+    assert 1000 < seen.sum() < 2000
+    # half of what the low-pass averages over is the gap's, right beside it
+    assert np.abs(got - expected)[seen].max() < 0.4 * expected.mean()
+
+
+@pytest.mark.parametrize("change", ["rate", "drift"])
+def test_a_clock_that_strays_has_no_regular_grid(tmp_path, change):
+    step = np.full(40_000, 5e-4)
+    if change == "rate":
+        step[20_000:] *= 1900 / 2080
+    else:
+        step *= 1 + 0.01 * np.linspace(-1, 1, len(step))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("emg")
+        group["timestamps"] = np.cumsum(step)
+        clock = read_clock(group, len(step))
+        assert on_regular_grid(replace(series_of(np.zeros((40_000, 1)), 2000.0), clock=clock)) is None
+
+
 def test_a_clock_with_gaps_is_put_on_a_regular_grid(tmp_path):
     rng = np.random.default_rng(5)
     time = np.arange(20_000) / 2000.0

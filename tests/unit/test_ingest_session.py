@@ -399,3 +399,33 @@ def test_samples_missing_within_trials_are_said(recording):
     (found,) = [f for f in got.findings if f["check"] == "missing-samples"]
     assert "force_1" in found["message"]
     assert not got.trials.observed["force"][..., 1].all()
+
+
+@pytest.mark.parametrize("factors", [[1.0], [1.0, 2.0, 3.0], []])
+def test_factors_for_other_channels_are_refused(recording, factors):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/channel_conversion"] = np.array(factors)
+    with pytest.raises(InputError, match=r"force: .* factors in channel_conversion for 2 channels"):
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+
+
+@pytest.mark.parametrize("interval", [(0.0, np.nan), (0.0, np.inf), (5.0, 1.0)])
+def test_intervals_of_observation_that_are_none_are_refused(recording, interval):
+    with h5py.File(recording, "a") as file:
+        file["units/obs_intervals"][2] = interval
+    with pytest.raises(InputError, match="units: the obs_intervals of row 1 are not finite, or end before"):
+        quietly(recording, TRIALS, {"spikes": SPIKES})
+
+
+def test_what_h5py_makes_of_odd_attributes_is_said_in_a_sentence(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/data"].attrs["conversion"] = [1.0, 2.0]
+    with pytest.raises(InputError, match="laid out as NWB 2 does not allow"):
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+
+
+def test_times_in_milliseconds_since_1970_are_refused(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/starting_time"][()] = 1.7e12
+    with pytest.raises(InputError, match=r"a time of 1.7e\+12 s lies centuries away"):
+        quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"force": FORCE})

@@ -7,17 +7,28 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from colatent.errors import InputError
 from colatent.ingest.nwb import wrong
 
 NANOSECONDS = 1_000_000_000
+_FURTHEST_S = 9e9  # nanoseconds in 64 bits end at 9.2e9 s
 _SCAN_ROWS = 2**20
 _STRIDE = 4096
-_TOLERANCE = 0.1
 
 
 def to_ns(seconds: ArrayLike) -> NDArray[np.int64]:
-    """Round times in seconds to integer nanoseconds."""
-    return np.rint(np.asarray(seconds, dtype=np.float64) * NANOSECONDS).astype(np.int64)
+    """Round times in seconds to integer nanoseconds.
+
+    Raises:
+        InputError: a time beyond what 64 bits can count.
+    """
+    times = np.asarray(seconds, dtype=np.float64)
+    if (np.abs(times) > _FURTHEST_S).any():
+        raise InputError(
+            f"a time of {times.ravel()[np.argmax(np.abs(times).ravel() > _FURTHEST_S)]:g} s lies centuries "
+            "away: correct the file's times, which NWB counts in seconds"
+        )
+    return np.rint(times * NANOSECONDS).astype(np.int64)
 
 
 class Clock(Protocol):
@@ -150,16 +161,3 @@ def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
     if size < 2:
         raise wrong(timestamps, f"{size} samples are too few for a series", "choose another series")
     return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps, jitter)
-
-
-def as_regular(clock: Clock) -> RegularClock | None:
-    """Return the regular clock that listed times follow to within a tenth of a step, or None."""
-    if isinstance(clock, RegularClock):
-        return clock
-    assert isinstance(clock, IrregularClock)
-    start = int(clock.coarse[0])
-    step = (clock.last - start) / (clock.size - 1)
-    drift = np.abs(clock.coarse - start - step * _STRIDE * np.arange(len(clock.coarse))).max()
-    if max(drift / step, clock.jitter) > _TOLERANCE:
-        return None
-    return RegularClock(start, NANOSECONDS / step, clock.size)

@@ -26,8 +26,8 @@ def envelope(series: Series, config: Any) -> Series:
 
     Both filters are Butterworth filters of order 4 run forwards and backwards, so without phase lag,
     on blocks that overlap by more than the filters remember; the ends of the recording are reflected.
-    Gaps and missing samples are filtered as zeros, so the envelope is missing up to half a period of the
-    low-pass from them.
+    Gaps and missing samples are filtered as if they were at the mean, so the envelope is missing up to half
+    a period of the low-pass from them.
 
     Args:
         series: raw EMG at a regular rate.
@@ -39,7 +39,7 @@ def envelope(series: Series, config: Any) -> Series:
     regular = on_regular_grid(series)
     if regular is None:
         raise ValueError(
-            "an envelope needs a regular sampling rate, and these timestamps are irregular between gaps too"
+            "an envelope needs a regular sampling rate, and these timestamps stray from any by more than 5 ms"
         )
     series, clock = regular, regular.clock
     assert isinstance(clock, RegularClock)
@@ -95,8 +95,10 @@ class _Filters:
         emg = self._raw((first - self.margin) * self.factor, (last + self.margin) * self.factor)
         finite = np.isfinite(emg)
         gaps = not finite.all()
-        if gaps:
-            emg[~finite] = 0.0
+        if gaps:  # at the level of the rest, or the filters would ring at the edges of each gap
+            count = np.maximum(finite.sum(axis=0), 1)
+            level = np.where(finite, emg, 0.0).sum(axis=0, dtype=np.float64) / count
+            emg = np.where(finite, emg, level.astype(np.float32))
         if self.highpass is not None:
             filter_both_ways(emg, self.highpass)
         np.abs(emg, out=emg)

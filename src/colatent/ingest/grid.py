@@ -5,23 +5,23 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.clocks import NANOSECONDS, IrregularClock, RegularClock, as_regular
+from colatent.ingest.clocks import NANOSECONDS, IrregularClock, RegularClock
 from colatent.ingest.series import Series
 
 _SCAN_ROWS = 2**20
 _TOLERANCE = 0.1  # of a step, that samples may be off their regular times
 _GAP = 1.5  # steps
+STRAY_NS = 5_000_000
 
 
 def on_regular_grid(series: Series) -> Series | None:
     """Return the series on a regular clock, NaN in its gaps, or None if it is irregular otherwise.
 
-    Rows keep their order; the first sample after a gap moves to the nearest point of the grid, by half
-    a step at most.
+    Rows keep their order. On the grid no sample lies further from its own time than half a step, or
+    `STRAY_NS` where that is more: a clock that drifts, or changes its rate, by more is not regular.
     """
-    clock = as_regular(series.clock)
-    if clock is not None:
-        return replace(series, clock=clock)
+    if isinstance(series.clock, RegularClock):
+        return series
     assert isinstance(series.clock, IrregularClock)
     found = _segments(series.clock)
     if found is None:
@@ -30,6 +30,8 @@ def on_regular_grid(series: Series) -> Series | None:
     position = np.rint((start - start[0]) / step).astype(np.int64)  # on the grid, of each segment
     length = np.diff(np.append(first_row, series.clock.size))
     size = int(position[-1] + length[-1])
+    if _strays(series.clock, start[0] + step * (position - first_row), first_row, step):
+        return None
     regular = RegularClock(int(start[0]), NANOSECONDS / step, size, len(start) - 1)
 
     def read(first: int, last: int) -> NDArray[np.floating]:
@@ -42,6 +44,20 @@ def on_regular_grid(series: Series) -> Series | None:
         return rows
 
     return replace(series, clock=regular, read=read)
+
+
+def _strays(
+    clock: IrregularClock, origin: NDArray[np.float64], first_row: NDArray[np.int64], step: float
+) -> bool:
+    """Whether a sample lies too far from its place: row i of segment s belongs to origin[s] + i step (ns)."""
+    allowed = max(0.5 * step + 1, STRAY_NS)
+    for first in range(0, clock.size, _SCAN_ROWS):
+        times = clock.times(first, min(first + _SCAN_ROWS, clock.size))
+        rows = np.arange(first, first + len(times))
+        place = origin[np.searchsorted(first_row, rows, side="right") - 1] + step * rows
+        if np.abs(times - place).max() > allowed:
+            return True
+    return False
 
 
 def _segments(clock: IrregularClock) -> tuple[NDArray[np.int64], NDArray[np.int64], float] | None:

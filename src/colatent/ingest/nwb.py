@@ -29,7 +29,8 @@ def readable(path: str | Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError,
+        ArithmeticError, MemoryError) as error:  # fmt: skip
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{shown(path)}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it "

@@ -155,7 +155,15 @@ def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], flo
     attrs = group["data"].attrs
     scale = np.full(width, float(attrs.get("conversion", 1.0)))
     if "channel_conversion" in group:
-        scale *= np.resize(group["channel_conversion"][:], width)
+        factors = np.asarray(group["channel_conversion"][:], dtype=np.float64)
+        shape = group["data"].shape
+        if factors.shape != shape[1:2]:
+            raise wrong(
+                group,
+                f"{factors.size} factors in channel_conversion for {(*shape, 1)[1]} channels",
+                "repair the series",
+            )
+        scale *= np.repeat(factors, width // len(factors))  # further dimensions lie within a channel
     return scale, float(attrs.get("offset", 0.0))
 
 

@@ -113,7 +113,7 @@ def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
     duration = (
         np.full(len(rows), (extent[1] - extent[0]) / NANOSECONDS)
         if intervals is None
-        else np.array([np.ptp(i, axis=1).sum() for i in intervals])
+        else np.array([_total(i) for i in intervals])
     )
     kept = np.flatnonzero(summaries[:, 0] >= config.min_rate * duration)
     if kept.size == 0:
@@ -181,7 +181,21 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
     if "obs_intervals" not in table:
         return None
     intervals = [np.asarray(i, dtype=np.float64).reshape(-1, 2) for i in ragged(table, "obs_intervals", rows)]
+    for row, each in zip(rows, intervals, strict=True):
+        if not (np.isfinite(each).all() and (each[:, 0] <= each[:, 1]).all()):
+            raise wrong(
+                table,
+                f"the obs_intervals of row {row} are not finite, or end before they begin",
+                "correct the file",
+            )
     return intervals if any(map(len, intervals)) else None
+
+
+def _total(intervals: NDArray[np.float64]) -> float:
+    """Time (s) in the union of intervals, (interval, 2)."""
+    ordered = intervals[np.argsort(intervals[:, 0])]
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(ordered[:, 1])[:-1]])
+    return float(np.maximum(ordered[:, 1] - np.maximum(ordered[:, 0], before), 0.0).sum())
 
 
 def _summary(times: NDArray) -> tuple[float, float, float]:
