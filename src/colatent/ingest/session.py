@@ -18,7 +18,7 @@ from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.continuous import open_continuous, open_pose
 from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.inspector import check_best_practice
-from colatent.ingest.nwb import find, nwb_version, open_nwb, text
+from colatent.ingest.nwb import find, nwb_version, open_nwb, readable, text
 from colatent.ingest.observations import Observations, Source
 from colatent.ingest.remote import identity as remote_identity
 from colatent.ingest.resample import onto_bins
@@ -88,8 +88,9 @@ def ingest_session(
     findings = Findings(shown(nwb), checks)
     check_best_practice(nwb, findings, allows_external(checks))
     with open_nwb(nwb, allow_external=allows_external(checks)) as file:
-        sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
-        windows, table, condition = _windows(file, alignment, sources, findings)
+        with readable(nwb):  # that something is laid out oddly shows when it is opened
+            sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
+            windows, table, condition = _windows(file, alignment, sources, findings)
         progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
         observations = {}
         for name, source in sources.items():
