@@ -32,12 +32,14 @@ def check(
 
 @app.command()
 def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https://, s3://)")]) -> None:
-    """Show what is inside an NWB file, and a section of config to paste."""
+    """Show what is inside an NWB file, and a config to paste."""
     from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
         # tables are not to be cut in a pipe or a log
-        Console(width=None if sys.stdout.isatty() else 200).print(contents_of(nwb))
+        contents = contents_of(nwb)
+        Console(width=None if sys.stdout.isatty() else 200).print(contents)
+        print(contents.config, end="")  # lines that are wrapped could not be pasted
 
 
 @app.command()

@@ -1,9 +1,11 @@
 """Sessions and splits as stores: what the stages after ingest read."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -34,10 +36,8 @@ def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[s
         )
         for name in trials.modalities
     }
-    table = ingested.trial_table
-    columns = {c: ("trial", table[c].to_numpy()) for c in table if table[c].dtype.kind in "iufb"}
     condition = {} if trials.condition is None else {"condition": ("trial", trials.condition)}
-    groups["trials"] = xr.Dataset(columns, coords=condition)
+    groups["trials"] = xr.Dataset(_numeric_columns(ingested.trial_table), coords=condition)
     if ingested.truth is not None:
         values, observed, names = ingested.truth
         if len(names) != len(truth_groups):
@@ -50,6 +50,23 @@ def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[s
             coords={"time": ingested.time, "group": ("latent", truth_groups)},
         )
     return groups
+
+
+def _numeric_columns(table: pd.DataFrame) -> dict[str, tuple[str, NDArray, dict[str, str]]]:
+    """Return the columns that hold numbers, under names that are safe as names of files.
+
+    The file's own name stands in the attribute `name` where it had to be changed.
+    """
+    columns: dict[str, tuple[str, NDArray, dict[str, str]]] = {}
+    for position, name in enumerate(map(str, table)):
+        values = table.iloc[:, position].to_numpy()
+        if values.dtype.kind not in "iufb":
+            continue
+        safe = re.sub(r"\W", "_", name, flags=re.ASCII)[:100]
+        if safe in ("", "trial", "condition") or safe in columns:  # what is taken, or means something else
+            safe = f"column_{position}"
+        columns[safe] = ("trial", values, {} if safe == name else {"name": name})
+    return columns
 
 
 def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """Files written with pynwb, read here without it."""
 
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from colatent.errors import InputError
 from colatent.ingest import ingest_session, inspect
 from colatent.ingest.check import check_source
 from colatent.ingest.nwb import open_nwb
+from colatent.session import session_groups
+from colatent.store import check_store, group_names, read_group, write_store
 
 TRIALS = TrialAlignment(bin_width=0.1, condition="target")
 SPIKES = SpikesModality(kind="spikes")
@@ -377,6 +380,46 @@ def test_what_a_check_of_our_own_decides_nwbinspector_does_not_stop(recording):
     assert {f["check"] for f in got.findings} >= {"unsorted-spikes", "best-practice"}
     with pytest.raises(InputError, match="the spike times are not in order; to go on"):
         quietly(recording, TRIALS, {"spikes": SPIKES}, {"unsorted-spikes": "refuse"})
+
+
+def test_names_of_columns_never_become_paths(recording, tmp_path):
+    names = ["..", "zarr.json", "a\\b", "<script>", "x" * 300, "trial", "a b", "a_b"]
+    with h5py.File(recording, "a") as file:
+        trials = file["intervals/trials"]
+        for k, name in enumerate(names):
+            trials[name] = np.arange(4.0) + k
+            trials[name].attrs.update(trials["start_time"].attrs)
+    groups = session_groups(quietly(recording, TRIALS, {"force": FORCE}), [])
+    folder = tmp_path / "results" / "session"
+    write_store(folder, groups, {})
+    check_store(folder)
+    assert group_names(folder) == ["modality/force", "trials"]
+    assert [p.name for p in folder.parent.iterdir()] == ["session"]
+    stored = read_group(folder, "trials")
+    for k, name in enumerate(names):
+        (variable,) = [v for key, v in stored.items() if v.attrs.get("name", key) == name]
+        np.testing.assert_array_equal(variable, np.arange(4.0) + k)
+    assert all(re.fullmatch(r"\w{1,100}", str(name)) for name in stored)
+
+
+def odd_electrodes(file):
+    file["processing/behavior/force"].create_group("electrodes")
+
+
+def odd_start(file):
+    attrs = dict(file["processing/behavior/force/starting_time"].attrs)
+    del file["processing/behavior/force/starting_time"]
+    file["processing/behavior/force/starting_time"] = ["noon", "midnight"]
+    file["processing/behavior/force/starting_time"].attrs.update(attrs)
+
+
+@pytest.mark.parametrize("damage", [odd_electrodes, odd_start])
+def test_an_odd_layout_is_a_sentence_too(recording, damage):
+    with h5py.File(recording, "a") as file:
+        damage(file)
+    with pytest.raises(InputError, match="laid out as NWB 2 does not allow") as error:
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_what_cannot_be_masked_is_not_masked(recording):

@@ -1,13 +1,11 @@
-"""What is inside a file: tables to read, and a config section to paste."""
+"""What is inside a file: tables to read, and a config to paste."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import yaml
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -25,66 +23,34 @@ from colatent.ingest.nwb import (
 )
 from colatent.ingest.series import is_series, open_series
 from colatent.ingest.spikes import require_units
+from colatent.ingest.suggestion import Item, escaped, suggest_config
 from colatent.ingest.tables import n_rows, scalar_columns
 
 _SAMPLE_ROWS = 10_000
-_DEFAULT_BIN = 0.02
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing in a file that a modality could be made of; `problem` says why not."""
-
-    kind: str
-    path: str
-    shape: str = ""
-    rate: float = np.nan
-    unit: str = ""
-    gaps: int = 0
-    missing: str = ""
-    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is inside one file; rich prints it as tables and a config section.
+    """What is inside one file; rich prints it as tables.
 
     Attributes:
         version: of NWB.
         items: units tables, series and poses.
         tables: path of each table of intervals -> (number of rows, names of its columns).
+        config: YAML with everything usable, ready to paste and edit. It is not to be wrapped, as rich would.
     """
 
     version: str
     items: tuple[Item, ...]
     tables: dict[str, tuple[int, tuple[str, ...]]]
-
-    def config_section(self) -> str:
-        """Return the sections `alignment` and `modalities` as YAML, ready to paste and edit."""
-        usable = [item for item in self.items if not item.problem]
-        slowest = min((i.rate for i in usable if i.kind != "spikes"), default=1 / _DEFAULT_BIN)
-        bin_width = max(_DEFAULT_BIN, float(f"{1 / slowest:.3g}"))
-        alignment: dict[str, Any] = {"window": 100 * bin_width, "gap": 10 * bin_width}
-        if self.tables:
-            path = next(iter(self.tables))
-            alignment = {"intervals": path, "start": "start_time", "stop": "stop_time"}
-        modalities: dict[str, Any] = {}
-        for item in usable:
-            name = _modality_name(item.path, modalities)
-            modalities[name] = {"kind": item.kind, "source": item.path}
-        section = {
-            "results": "results/my_recording",
-            "alignment": {**alignment, "bin_width": bin_width},
-            "modalities": modalities,
-        }
-        return yaml.safe_dump(section, sort_keys=False, allow_unicode=True)
+    config: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         inside = Table("kind", "path", "shape", "rate (Hz)", "unit", "gaps", "missing", "problem")
         for i in self.items:
-            rate = "" if np.isnan(i.rate) else f"{i.rate:.4g}"
+            rate, gaps = ("", "") if np.isnan(i.rate) else (f"{i.rate:.4g}", str(i.gaps))
             inside.add_row(
-                *map(printable, (i.kind, i.path, i.shape, rate, i.unit, str(i.gaps), i.missing, i.problem))
+                *map(printable, (i.kind, i.path, i.shape, rate, i.unit, gaps, i.missing, i.problem))
             )
         trials = Table("intervals", "rows", "columns")
         for path, (rows, columns) in self.tables.items():
@@ -92,7 +58,6 @@ class Contents:
         yield Text(f"NWB {self.version}")
         yield inside
         yield trials
-        yield Text(self.config_section())
 
 
 def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
@@ -115,12 +80,12 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
         items += [_pose_item(file, p) for p in poses]
         items += [_series_item(file, p) for p in series]
         tables = {p: (n_rows(groups[p]), tuple(map(str, scalar_columns(groups[p])))) for p in intervals}
-        return Contents(nwb_version(file), tuple(items), tables)
+        return Contents(nwb_version(file), tuple(items), tables, suggest_config(nwb, file, items, tables))
 
 
 def printable(value: str) -> Text:
     """Return text from a file for a terminal: no markup, and no control characters."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value))
+    return Text(escaped(value))
 
 
 def _units_item(file: h5py.File, path: str) -> Item:
@@ -129,7 +94,8 @@ def _units_item(file: h5py.File, path: str) -> Item:
         spikes = require_units(table)["spike_times"].shape[0]
     except InputError as error:
         return Item("spikes", path, problem=str(error).partition(": ")[2])
-    return Item("spikes", path, f"{n_rows(table)} units, {spikes} spikes", unit="s")
+    rows = n_rows(table)
+    return Item("spikes", path, f"{rows} units, {spikes} spikes", rows, unit="s")
 
 
 def _pose_item(file: h5py.File, path: str) -> Item:
@@ -138,7 +104,8 @@ def _pose_item(file: h5py.File, path: str) -> Item:
         return Item("pose", path, problem="no keypoints")
     one = _series_item(file, str(points[0].name).strip("/"))
     shape = f"{len(points)} keypoints: {', '.join(map(name_of, points))}; {one.shape}"
-    return Item("pose", path, shape, one.rate, one.unit, one.gaps, one.missing, one.problem)
+    channels = len(points) * one.channels
+    return Item("pose", path, shape, channels, one.rate, one.unit, one.gaps, one.missing, one.problem)
 
 
 def _series_item(file: h5py.File, path: str) -> Item:
@@ -149,7 +116,8 @@ def _series_item(file: h5py.File, path: str) -> Item:
         return Item("continuous", path, problem=str(error).partition(": ")[2])
     rate = NANOSECONDS / series.clock.step
     shape = " x ".join(map(str, node["data"].shape))
-    return Item("continuous", path, shape, rate, series.unit, series.clock.gaps, _missing(series))
+    channels, gaps = len(series.channels), series.clock.gaps
+    return Item("continuous", path, shape, channels, rate, series.unit, gaps, _missing(series))
 
 
 def _missing(series: Any) -> str:
@@ -158,9 +126,3 @@ def _missing(series: Any) -> str:
     share = np.isnan(series.read(0, rows)).mean()
     whole = "" if rows == series.clock.size else f" of the first {rows} rows"
     return f"{share:.1%}{whole}" if share else ""
-
-
-def _modality_name(path: str, taken: dict[str, Any]) -> str:
-    name = re.sub(r"\W", "_", path.rsplit("/", 1)[-1], flags=re.ASCII)
-    name = name if name[:1].isalpha() else f"m_{name}"
-    return name if name not in taken else f"{name}_{len(taken)}"
