@@ -2,18 +2,22 @@
 
 import io
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+
+import yaml
 
 from colatent.config_file import load_config
 from colatent.errors import InputError
 from colatent.provenance import PACKAGE
 from colatent.results import RECORD
+from colatent.session_table import load_sessions
 
 PARTS = (
     *("Snakefile", "workflow", "envs", "config", "src", "tests"),
     *("README.md", "pyproject.toml", "Makefile", "LICENSE"),
 )
-_NOT_PACKED = ("__pycache__", ".simulated.")
+_NOT_PACKED = ("__pycache__", ".simulated.", ".nwb")
 
 
 def write_archive(config: str | Path, output: str | Path) -> list[str]:
@@ -42,13 +46,17 @@ def write_archive(config: str | Path, output: str | Path) -> list[str]:
     if output.exists():
         raise InputError(f"{output}: there is such a file already; choose another name")
     files = {path.relative_to(project).as_posix(): path for part in PARTS for path in _below(project / part)}
-    archived = {"config.yaml": config, "sessions.tsv": config.parent / settings.sessions}
+    table = config.parent / settings.sessions
+    load_sessions(table)
+    archived = {"config.yaml": config, "sessions.tsv": table}
     if (record := Path(settings.results) / RECORD).is_file():
         archived[RECORD] = record
     contents = {name: path.read_bytes() for name, path in files.items()}
     contents |= {f"archived/{name}": path.read_bytes() for name, path in archived.items()}
-    contents["archived/config.yaml"] = _beside(contents["archived/config.yaml"], settings.sessions)
-    top = output.name.split(".")[0]
+    if settings.sessions != "sessions.tsv":  # the table lies beside the config in the archive
+        beside = yaml.safe_load(config.read_text()) | {"sessions": "sessions.tsv"}
+        contents["archived/config.yaml"] = yaml.safe_dump(beside, sort_keys=False).encode()
+    top = output.name.lstrip(".").split(".")[0] or "analysis"
     partial = output.with_name(f"{output.name}.partial")
     try:
         with tarfile.open(partial, "w:gz") as tar:
@@ -62,20 +70,11 @@ def write_archive(config: str | Path, output: str | Path) -> list[str]:
             f"{output}: it cannot be written ({error.strerror}); choose another place"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return sorted(contents)
 
 
 def _below(path: Path) -> list[Path]:
     files = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file()]
     return [p for p in files if not any(part in str(p) for part in _NOT_PACKED)]
-
-
-def _beside(config: bytes, sessions: str) -> bytes:
-    """The config with its table of sessions beside it."""
-    lines = config.decode().splitlines(keepends=True)
-    keys = [i for i, line in enumerate(lines) if line.startswith("sessions:")]
-    if keys:
-        lines[keys[0]] = lines[keys[0]].replace(sessions, "sessions.tsv", 1)
-        return "".join(lines).encode()
-    return b"sessions: sessions.tsv\n" + config

@@ -61,7 +61,8 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
         config = shlex.quote(read_record(results)["volatile"]["config_file"])
         error_console.print(
             f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
-            f"snakemake --cores 2 --force {targets} --configfile {config}"
+            f"snakemake --cores 2 --force {targets} --configfile {config}\n"
+            "(with the --config options that the results were made with, where there were any)"
         )
         raise typer.Exit(1)
 

@@ -29,8 +29,8 @@ MODELS = (
 # what each stage's result depends on, so that an edit of the code reruns these stages and no others
 STAGE_CODE = {
     "simulate": ("simulate",),
-    "ingest": ("ingest", "session.py"),
-    "split": ("splits.py",),
+    "ingest": ("ingest", "session.py", "trials.py"),
+    "split": ("splits.py", "trials.py"),
     "fit": ("fitting.py", "session.py", "splits.py", *MODELS),
     "score": ("scoring", "predictive.py", "splits.py", "session.py", *MODELS),
     "report": ("report",),
@@ -58,7 +58,15 @@ def _meaning(file: Path) -> bytes:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):  # noqa: SIM102
             if ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-    return ast.dump(tree).encode()
+    return repr(_plain(tree)).encode()
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as tuples, without the empty fields that differ between versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return (type(node).__name__, *((name, _plain(value)) for name, value in fields))
+    return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
 def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], device: str = "cpu") -> dict:

@@ -44,5 +44,5 @@ def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path
         if nwb.stat().st_mtime_ns <= marker.stat().st_mtime_ns:
             raise InputError(
                 f"{nwb}: this is another file than {store} was made from, though it is older; "
-                f"delete {store} to ingest it"
+                f"`touch {nwb}` to ingest it and redo what follows"
             )

@@ -37,8 +37,13 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
         config: the config as resolved.
         config_file: where it was read.
         output: the JSON file.
+
+    Raises:
+        InputError: a part is damaged, or was made from another than lies beside it.
     """
     root = Path(results)
+    for folder in _stores(root):
+        check_store(folder)
     stores = {_name(root, folder): read_attrs(folder) for folder in _stores(root)}
     record = {
         "config": config,
@@ -64,6 +69,7 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
             "stores": {name: attrs["volatile"] for name, attrs in stores.items()},
         },
     }
+    _refuse_mixture(root, stores)
     partial = Path(f"{output}.partial")
     partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     partial.replace(output)
@@ -117,6 +123,28 @@ def verify(results: str | Path) -> tuple[list[Damage], int]:
         elif file_sha256(file) != checksum:
             damages.append(Damage(_target(root, file), f"{file}: the file is not as it was written"))
     return damages, len(names) + len(record["files"])
+
+
+def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
+    """Raise InputError unless all parts were made from one another, and the scores are the models'."""
+    lines: list[str] = []
+    for name, attrs in stores.items():
+        session, table = root / name.split("/")[0], root / f"{name}.csv"
+        for part in ("session", "split"):
+            made_from = attrs["inputs"].get(part)
+            if made_from and made_from != identity(session / part):
+                raise InputError(
+                    f"{root / name}: made from another {part} than {session / part}; make it anew with: "
+                    f"snakemake --cores 1 --force {root / name / MARKER}"
+                )
+        if attrs["stage"] == "score":
+            lines += table.read_text().splitlines()[1:]
+    joined = (root / "scores.csv").read_text().splitlines()[1:]
+    if not set(joined) <= set(lines):
+        raise InputError(
+            f"{root / 'scores.csv'}: the table is not as it was written; make it anew with: "
+            f"snakemake --cores 1 --force {root / 'scores.csv'}"
+        )
 
 
 def _stores(root: Path) -> list[Path]:

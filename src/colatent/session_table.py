@@ -10,7 +10,7 @@ from colatent.config import Settings
 from colatent.errors import InputError
 from colatent.location import is_url, protocol
 
-RESERVED = ("logs", "report", "scores.csv", "latent_recovery.csv")
+RESERVED = ("logs", "report", "scores.csv", "latent_recovery.csv", "provenance.json", "data.zarr")
 
 
 class Session(Settings):

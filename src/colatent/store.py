@@ -26,6 +26,7 @@ MARKER = "complete.json"
 FORMAT = 1
 _ROOT = "data.zarr/zarr.json"
 _LABELS = "labels"
+_ANEW = "make it anew with: snakemake --cores 1 --force {}"
 _CHUNK_BYTES = 32 * 2**20
 
 
@@ -85,12 +86,15 @@ def check_store(folder: str | Path) -> None:
             "update colatent"
         )
     if not checksums:
-        raise InputError(f"{folder}: {MARKER} is damaged; delete the folder and run again")
+        raise InputError(f"{folder}: {MARKER} is damaged; {_ANEW.format(marker)}")
+    here = {f.relative_to(folder).as_posix() for f in (folder / "data.zarr").rglob("*") if f.is_file()}
+    if unknown := sorted(here - set(checksums)):
+        raise InputError(f"{folder}: {unknown[0]} was not written with it; {_ANEW.format(marker)}")
     for name, checksum in checksums.items():
         if not (folder / name).is_file():
-            raise InputError(f"{folder}: {name} is missing; delete the folder and run again")
+            raise InputError(f"{folder}: {name} is missing; {_ANEW.format(marker)}")
         if _checksum(folder, name) != checksum:
-            raise InputError(f"{folder}: {name} is not as it was written; delete the folder and run again")
+            raise InputError(f"{folder}: {name} is not as it was written; {_ANEW.format(marker)}")
 
 
 def identity(folder: str | Path) -> str:

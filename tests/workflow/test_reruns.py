@@ -123,6 +123,7 @@ def test_a_changed_recording_redoes_its_session_only(project):
     assert jobs == {j for j in ALL_FITS if j[1] == "a"} | {("ingest", "a", ""), ("split", "a", "")} | LAST
     assert older.returncode != 0
     assert "a.nwb: this is another file than out/a/session was made from" in older.stderr
+    assert "`touch a.nwb` to ingest it" in older.stderr
 
 
 def test_a_new_session_redoes_the_overview_only(project):
@@ -176,7 +177,7 @@ def test_damage_is_found_named_and_repaired_alone(project, name, damage):
     assert found.returncode == 1
     assert f"colatent: out/{name}: " in found.stderr and "Traceback" not in found.stderr
     assert found.stderr.count("colatent: ") == 1
-    command = found.stderr.strip().splitlines()[-1].split()
+    command = found.stderr.strip().splitlines()[-2].split()
     assert command[:4] == ["snakemake", "--cores", "2", "--force"] and command[4] == f"out/{name}/{MARKER}"
     repair = snakemake(project, "--force", command[4])
     assert repair.returncode == 0, repair.stderr[-3000:]
@@ -195,6 +196,21 @@ def test_damaged_tables_and_figures_are_named(project):
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert found.returncode == 1 and f"out/{name}: the file is not as it was written" in found.stderr
         assert f"--force {target} " in found.stderr
+
+
+def test_an_edited_table_goes_no_further(project):
+    for name in ("a/score/mean.csv", "scores.csv"):
+        file = project / "out" / name
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"0.", b"1.", 1))
+        run = snakemake(project)
+        assert run.returncode != 0
+        assert f"out/{name}: the table is not as it was written; make it anew" in run.stderr
+        assert colatent(project, "verify", "out").returncode != 0
+        repair = snakemake(project, "--force", f"out/{name}")
+        assert repair.returncode == 0 and file.read_bytes() == content
+        assert snakemake(project).returncode == 0
+        assert colatent(project, "verify", "out").returncode == 0
 
 
 def test_verify_says_what_is_no_tree_of_results(project, tmp_path):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from colatent.config import Model
+from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
 from colatent.scoring.evaluate import evaluate, reconstructions
@@ -20,6 +21,7 @@ from colatent.splits import TEST, TRAINING
 from colatent.store import (
     check_store,
     dataset_to_arrays,
+    file_sha256,
     group_names,
     identity,
     read_attrs,
@@ -36,6 +38,7 @@ AS_WRITTEN: dict[str, Any] = {
     "dtype": dict.fromkeys(TEXT_COLUMNS, str),
     "keep_default_na": False,
     "na_values": {"value": [""]},
+    "float_precision": "round_trip",
 }
 RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 
@@ -89,7 +92,8 @@ def score_session(
         ).set_coords(RECOVERY_COLUMNS[:-1])
     pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
     inputs = {"session": identity(session), "split": identity(split), "fits": [identity(f) for f in fits]}
-    write_store(store, groups, provenance("score", {"clip": clip}, inputs))
+    attrs = provenance("score", {"clip": clip}, inputs) | {"table": file_sha256(Path(table))}
+    write_store(store, groups, attrs)
 
 
 def _latents(model: Any, modalities: tuple[str, ...], fold: Fold, time: NDArray[np.float64]) -> xr.Dataset:
@@ -124,8 +128,22 @@ def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) ->
     )
 
 
-def join_scores(tables: list[str], stores: list[str], output: str | Path) -> None:
-    """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known."""
+def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
+    """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known.
+
+    Args:
+        tables, stores: of each session and model, in the same order.
+
+    Raises:
+        InputError: a table or store is not as it was written.
+    """
+    for table, store in zip(tables, stores, strict=True):
+        check_store(store)
+        if file_sha256(Path(table)) != read_attrs(store)["table"]:
+            raise InputError(
+                f"{table}: the table is not as it was written; make it anew with: "
+                f"snakemake --cores 1 --force {table}"
+            )
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
     known = Path(output).with_name("latent_recovery.csv")
