@@ -58,7 +58,7 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
         for damage in damages:
             error_console.print(f"colatent: {damage.sentence}")
         targets = shlex.join(sorted({str(damage.target) for damage in damages}))
-        config = shlex.quote(read_record(results)["config_file"])
+        config = shlex.quote(read_record(results)["volatile"]["config_file"])
         error_console.print(
             f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
             f"snakemake --cores 2 --force {targets} --configfile {config}"

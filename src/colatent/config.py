@@ -328,6 +328,9 @@ class Config(Settings):
     truth: Truth | None = Field(None, description="the known latents of a simulation")
     alignment: Alignment
     modalities: dict[str, Modality] = Field(min_length=1)
+    read_mb: Count = Field(
+        32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
+    )
     checks: dict[str, Action] = Field(
         default_factory=dict, description="check at ingest: refuse, mask or warn; defaults where not named"
     )

@@ -42,7 +42,6 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
     stores = {_name(root, folder): read_attrs(folder) for folder in _stores(root)}
     record = {
         "config": config,
-        "config_file": config_file,
         "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
         "versions": {name: package_version(name) for name in RESULT_PACKAGES},
         "python": platform.python_version(),
@@ -56,6 +55,7 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
         },
         "files": {_name(root, file): file_sha256(file) for file in _files(root)},
         "volatile": {
+            "config_file": config_file,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": os.environ.get(COMMAND_VARIABLE, "not known"),
             "host": platform.node(),
@@ -80,7 +80,7 @@ def read_record(results: str | Path) -> dict[str, Any]:
         raise InputError(f"{file}: there is no such record; let the workflow run to its end first")
     try:
         record = json.loads(file.read_text())
-        record["stores"], record["files"], record["config_file"]
+        record["stores"], record["files"], record["volatile"]["config_file"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{file}: the record is damaged; delete it and run the workflow again") from None
     return dict(record)

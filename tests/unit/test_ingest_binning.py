@@ -12,14 +12,13 @@ from hypothesis.extra.numpy import arrays
 from scipy import signal
 from scipy.interpolate import interp1d
 
-from colatent.ingest import resample
 from colatent.ingest.alignment import Windows
 from colatent.ingest.clocks import RegularClock, read_clock, to_ns
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.envelope import envelope
 from colatent.ingest.findings import Findings, robust_z
 from colatent.ingest.grid import on_regular_grid
-from colatent.ingest.resample import bin_means, interpolate, onto_bins
+from colatent.ingest.resample import Reading, bin_means, interpolate, onto_bins
 from colatent.ingest.series import Series
 from colatent.ingest.spikes import clean, within_intervals
 
@@ -123,7 +122,7 @@ def test_masked_plus_observed_are_all_bins_and_nothing_is_made_up(values, begin,
     assert not observed[outside].any()
 
 
-def test_blocks_give_what_one_block_gives(monkeypatch):
+def test_blocks_give_what_one_block_gives():
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.integers(50, 200, 3000)) * 1_000_000
     values = rng.normal(size=(3000, 3))
@@ -131,9 +130,8 @@ def test_blocks_give_what_one_block_gives(monkeypatch):
     series = series_of(values)
     windows = Windows(np.sort(rng.integers(0, times[-1], 40)), rng.integers(5, 30, 40), 500_000_000)
     whole = onto_bins(series, windows, 3.0)
-    monkeypatch.setattr(resample, "BLOCK_BYTES", 40 * series.row_bytes)
     for threads in (1, 2):
-        parts = onto_bins(series, windows, 3.0, threads)
+        parts = onto_bins(series, windows, 3.0, Reading(threads, 40 * series.row_bytes))
         np.testing.assert_array_equal(parts[0], whole[0])
         np.testing.assert_array_equal(parts[1], whole[1])
 

@@ -77,6 +77,17 @@ def test_what_varies_between_runs_does_not_change_a_stores_identity(tmp_path, da
     assert a == b != c
 
 
+def test_a_large_array_is_cut_along_trials_and_sparse_counts_take_little_room(tmp_path):
+    counts = np.random.default_rng(0).poisson(0.05, (400, 100, 200)).astype(float)
+    store.write_store(
+        tmp_path / "s", {"g": xr.Dataset({"value": (("trial", "time", "channel"), counts)})}, {}
+    )
+    chunks = [f for f in (tmp_path / "s/data.zarr/g/value/c").rglob("*") if f.is_file()]
+    assert 2 <= len(chunks) <= 3
+    assert sum(f.stat().st_size for f in chunks) < counts.nbytes / 15
+    np.testing.assert_array_equal(store.read_group(tmp_path / "s", "g")["value"], counts)
+
+
 def test_a_store_of_a_newer_format_is_refused(tmp_path, dataset):
     store.write_store(tmp_path / "s", {"g": dataset}, {})
     marker = tmp_path / "s" / store.MARKER

@@ -20,7 +20,7 @@ rule ingest:
         runtime=120,
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
-        settings=settings("alignment", "modalities", "checks", "truth"),
+        settings=settings("alignment", "modalities", "checks", "truth", "read_mb"),
         code=code_fingerprint("ingest"),
     script:
         "../scripts/ingest.py"

@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 
 from colatent.check import is_simulated
 from colatent.config import Alignment, Modality
+from colatent.ingest.resample import Reading
 from colatent.ingest.session import ingest_session
 from colatent.progress import job
 from colatent.provenance import provenance
@@ -24,7 +25,7 @@ with job(snakemake.log[0], f"ingest {session}") as progress:
         TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
         settings["checks"],
         truth=truth["source"] if truth else None,
-        threads=snakemake.threads,
+        reading=Reading(snakemake.threads, settings["read_mb"] * 2**20),
         progress=progress,
     )
     attrs = provenance("ingest", settings, {"nwb": ingested.source}) | {

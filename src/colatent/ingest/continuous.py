@@ -13,7 +13,7 @@ from colatent.ingest.envelope import envelope
 from colatent.ingest.findings import Findings, check_continuous
 from colatent.ingest.nwb import find, find_all, wrong
 from colatent.ingest.observations import Observations
-from colatent.ingest.resample import method, onto_bins
+from colatent.ingest.resample import SMALL_BLOCKS, Reading, method, onto_bins
 from colatent.ingest.series import Series, check_names, keypoints, open_series, require_series
 
 
@@ -25,14 +25,14 @@ class ContinuousSource:
         modality: its name in the config.
         series: each with its own clock.
         max_gap: longest gap to interpolate over, in sampling steps.
-        threads: blocks worked on at a time.
+        reading: bounds of memory and threads.
         extent: time that all series were recorded in (ns).
     """
 
     modality: str
     series: list[Series]
     max_gap: float
-    threads: int = 1
+    reading: Reading = SMALL_BLOCKS
     extent: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class ContinuousSource:
 
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Put all channels on the bins, then look at them."""
-        parts = [onto_bins(s, windows, self.max_gap, self.threads) for s in self.series]
+        parts = [onto_bins(s, windows, self.max_gap, self.reading) for s in self.series]
         values = np.concatenate([v for v, _ in parts], axis=-1)
         observed = np.concatenate([o for _, o in parts], axis=-1)
         channels = tuple(c for s in self.series for c in s.channels)
@@ -85,14 +85,14 @@ def _find_missing(
         )
 
 
-def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -> ContinuousSource:
+def open_continuous(file: h5py.File, modality: str, config: Any, reading: Reading) -> ContinuousSource:
     """Open the series that a path or glob names.
 
     Args:
         file: the NWB file.
         modality: name of the modality.
         config: `colatent.config.ContinuousModality`.
-        threads: blocks of rows worked on at a time.
+        reading: bounds of memory and threads.
 
     Raises:
         InputError: no such path, no data, different units, or as many names as there are not channels.
@@ -116,7 +116,7 @@ def open_continuous(file: h5py.File, modality: str, config: Any, threads: int) -
             for c in s.channels
         ]
         series = _rename(series, named, nodes[0])
-    return ContinuousSource(modality, series, config.max_gap, threads)
+    return ContinuousSource(modality, series, config.max_gap, reading)
 
 
 def _envelope(series: Series, node: h5py.Group, config: Any) -> Series:
@@ -132,14 +132,14 @@ def _rename(series: list[Series], names: list[str], node: h5py.Group) -> list[Se
     return [replace(s, channels=tuple(next(rest) for _ in s.channels)) for s in series]
 
 
-def open_pose(file: h5py.File, modality: str, config: Any, threads: int) -> ContinuousSource:
+def open_pose(file: h5py.File, modality: str, config: Any, reading: Reading) -> ContinuousSource:
     """Open the keypoints of an ndx-pose PoseEstimation; frames of low confidence are missing.
 
     Args:
         file: the NWB file.
         modality: name of the modality.
         config: `colatent.config.PoseModality`.
-        threads: blocks of rows worked on at a time.
+        reading: bounds of memory and threads.
 
     Raises:
         InputError: no such path, or no such keypoint.
@@ -151,7 +151,7 @@ def open_pose(file: h5py.File, modality: str, config: Any, threads: int) -> Cont
         read = _confident(keypoint.read, node, config.min_confidence)
         attrs = {**keypoint.attrs, "min_confidence": config.min_confidence}
         series.append(replace(keypoint, read=read, attrs=attrs))
-    return ContinuousSource(modality, series, config.max_gap, threads)
+    return ContinuousSource(modality, series, config.max_gap, reading)
 
 
 def _confident(

@@ -1,6 +1,7 @@
 """From a series' own clock to common bins: exact bin means, or linear interpolation."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import dask
 import numpy as np
@@ -9,12 +10,24 @@ from numpy.typing import NDArray
 from colatent.ingest.alignment import Windows
 from colatent.ingest.series import Series
 
-# Rows in memory at once, for each thread; the temporaries of filters and means are a few times this.
-BLOCK_BYTES = 32 * 2**20
+
+class Reading(NamedTuple):
+    """How much is read at once, which bounds memory whatever the size of a file.
+
+    Attributes:
+        threads: blocks of rows worked on at a time.
+        block_bytes: rows in memory for each thread; temporaries of filters and means are a few times this.
+    """
+
+    threads: int = 1
+    block_bytes: int = 32 * 2**20
+
+
+SMALL_BLOCKS = Reading()
 
 
 def onto_bins(
-    series: Series, windows: Windows, max_gap: float, threads: int = 1
+    series: Series, windows: Windows, max_gap: float, reading: Reading = SMALL_BLOCKS
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Put a series on the bins of all trials, a bounded block of rows at a time.
 
@@ -25,16 +38,16 @@ def onto_bins(
         series: the samples.
         windows: the bins.
         max_gap: longest step to interpolate over, in multiples of the typical step.
-        threads: blocks worked on at a time.
+        reading: bounds of memory and threads.
 
     Returns:
         values and observed, both (trial, time, channel).
     """
     cells = windows.bin_starts[windows.inside]
     order = np.argsort(cells, kind="stable")
-    blocks = list(_blocks(cells[order], series, windows.bin_width))
+    blocks = list(_blocks(cells[order], series, windows.bin_width, reading.block_bytes))
     tasks = [dask.delayed(_put)(series, cells[order[b]], windows.bin_width, max_gap) for b in blocks]
-    parts = dask.compute(*tasks, scheduler="threads", num_workers=threads)
+    parts = dask.compute(*tasks, scheduler="threads", num_workers=reading.threads)
     binned = np.empty((len(cells), len(series.channels)))
     for block, part in zip(blocks, parts, strict=True):
         binned[order[block]] = part
@@ -53,9 +66,9 @@ def _is_dense(series: Series, width: int) -> bool:
     return 2 * series.clock.step <= width
 
 
-def _blocks(starts: NDArray[np.int64], series: Series, width: int) -> Iterator[slice]:
+def _blocks(starts: NDArray[np.int64], series: Series, width: int, block_bytes: int) -> Iterator[slice]:
     """Runs of sorted bins whose samples fit in memory together."""
-    duration = max(BLOCK_BYTES // series.row_bytes, 1) * series.clock.step
+    duration = max(block_bytes // series.row_bytes, 1) * series.clock.step
     first = 0
     while first < len(starts):
         last = max(int(np.searchsorted(starts, starts[first] + duration - width)), first + 1)

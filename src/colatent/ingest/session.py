@@ -21,7 +21,7 @@ from colatent.ingest.inspector import check_best_practice
 from colatent.ingest.nwb import find, nwb_version, open_nwb, readable, text
 from colatent.ingest.observations import Observations, Source
 from colatent.ingest.remote import identity as remote_identity
-from colatent.ingest.resample import onto_bins
+from colatent.ingest.resample import SMALL_BLOCKS, Reading, onto_bins
 from colatent.ingest.series import open_series
 from colatent.ingest.spikes import open_spikes
 from colatent.location import is_url, shown
@@ -67,7 +67,7 @@ def ingest_session(
     modalities: Mapping[str, Any],
     checks: Mapping[str, str],
     truth: str | None = None,
-    threads: int = 1,
+    reading: Reading = SMALL_BLOCKS,
     progress: Callable[[str], None] = print,
 ) -> IngestedSession:
     """Read the modalities of a recording and put them on the bins of its trials.
@@ -78,7 +78,7 @@ def ingest_session(
         modalities: name -> `colatent.config` modality section.
         checks: check -> "refuse", "mask" or "warn", where not the default of `checks.CHECKS`.
         truth: path of a series with true latents, or None.
-        threads: blocks of rows worked on at a time.
+        reading: bounds of memory and threads.
         progress: told what is being read.
 
     Raises:
@@ -89,7 +89,7 @@ def ingest_session(
     check_best_practice(nwb, findings, allows_external(checks))
     with open_nwb(nwb, allow_external=allows_external(checks)) as file:
         with readable(nwb):  # that something is laid out oddly shows when it is opened
-            sources = {n: _open(file, n, config, findings, threads) for n, config in modalities.items()}
+            sources = {n: _open(file, n, config, findings, reading) for n, config in modalities.items()}
             windows, table, condition = _windows(file, alignment, sources, findings)
         progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
         observations = {}
@@ -99,7 +99,7 @@ def ingest_session(
             share = observations[name].observed.mean()
             progress(f"{name}: {len(observations[name].channels)} channels, {share:.1%} of bins observed")
         check_overlap({n: o.observed for n, o in observations.items()}, findings)
-        true_latents = None if truth is None else _read_truth(file, truth, windows, threads)
+        true_latents = None if truth is None else _read_truth(file, truth, windows, reading)
         identity = _identity(file, nwb)
     return IngestedSession(
         _trials(observations, alignment.bin_width, condition),
@@ -113,12 +113,12 @@ def ingest_session(
     )
 
 
-def _open(file: h5py.File, name: str, config: Any, findings: Findings, threads: int) -> Source:
+def _open(file: h5py.File, name: str, config: Any, findings: Findings, reading: Reading) -> Source:
     if config.kind == "spikes":
         return open_spikes(file, name, config)
     if config.kind == "pose":
-        return open_pose(file, name, config, threads)
-    return open_continuous(file, name, config, threads)
+        return open_pose(file, name, config, reading)
+    return open_continuous(file, name, config, reading)
 
 
 def _windows(
@@ -151,9 +151,9 @@ def _find_unrecorded(name: str, source: Source, windows: Windows, findings: Find
         )
 
 
-def _read_truth(file: h5py.File, path: str, windows: Windows, threads: int) -> Truth:
+def _read_truth(file: h5py.File, path: str, windows: Windows, reading: Reading) -> Truth:
     series = open_series(find(file, path), None, 3.0)
-    values, observed = onto_bins(series, windows, 3.0, threads)
+    values, observed = onto_bins(series, windows, 3.0, reading)
     return Truth(values, observed, series.channels)
 
 
