@@ -69,6 +69,7 @@ class Files(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(streaming, "PAUSE", 0.01)
+    monkeypatch.setattr(ThreadingHTTPServer, "handle_error", lambda *_: None)  # a client that hung up
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Files)
     httpd.daemon_threads = True
     httpd.content, httpd.requests, httpd.mode, httpd.hiccups, httpd.etag = {}, [], "fine", 0, '"v1"'

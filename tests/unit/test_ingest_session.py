@@ -334,6 +334,22 @@ def test_a_link_to_a_channel_is_that_channel(recording):
         check_source(recording, TRIALS, {"cells": cells})
 
 
+def test_links_out_of_the_file_are_followed_only_when_allowed(recording):
+    with h5py.File(recording.with_name("other.h5"), "w") as other, h5py.File(recording, "a") as file:
+        file.copy("processing/behavior/force", other, "elsewhere")
+        file["processing/behavior/linked"] = h5py.ExternalLink("other.h5", "/elsewhere")
+    linked = {"force": FORCE, "linked": FORCE.model_copy(update={"source": "processing/behavior/linked"})}
+    with pytest.raises(InputError, match="a link to another file"):
+        check_source(recording, TRIALS, linked)
+    got = quietly(recording, TRIALS, linked, {"external-link": "warn"}).trials
+    np.testing.assert_array_equal(got.values["linked"], got.values["force"])
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/dangling"] = h5py.SoftLink("/nowhere")
+    dangling = {"m": FORCE.model_copy(update={"source": "processing/behavior/dangling"})}
+    with pytest.raises(InputError, match="the link there leads nowhere"):
+        check_source(recording, TRIALS, dangling, checks={"external-link": "warn"})
+
+
 def test_a_path_that_is_there_is_never_a_glob(recording):
     with h5py.File(recording, "a") as file:
         file["processing/behavior/[a]*"] = file["processing/behavior/force"]

@@ -15,6 +15,8 @@ from colatent.ingest.spikes import require_units
 from colatent.ingest.tables import scalar_columns, select_rows
 from colatent.location import shown
 
+Channel = tuple[h5py.Group, int]  # the group that it lies in, and its column or row there
+
 
 class Found(NamedTuple):
     """What a file holds of what the config asks for.
@@ -58,18 +60,18 @@ def check_source(
     return Found(n_trials, {name: len(found) for name, found in channels.items()})
 
 
-def _refuse_shared(file: h5py.File, channels: Mapping[str, list[tuple[str, int]]]) -> None:
+def _refuse_shared(file: h5py.File, channels: Mapping[str, list[Channel]]) -> None:
     """One channel in two modalities would be predicted from itself, under whatever path."""
     owner: dict[tuple[int, int, int], str] = {}
     for name, own in channels.items():
-        for path, column in own:
-            channel = (*same_object(file[path]), column)
+        for node, column in own:
+            channel = (*same_object(node), column)
             if channel in owner:
                 other = owner[channel]
                 where = f"two modalities, {other} and {name}" if other != name else f"{name} twice, by a link"
                 raise InputError(
-                    f"{file.filename}: {path.strip('/')}: a channel is in {where}, and would be predicted "
-                    "from itself; give each its own source, columns or `where`"
+                    f"{file.filename}: {str(node.name).strip('/')}: a channel is in {where}, and would be "
+                    "predicted from itself; give each its own source, columns or `where`"
                 )
             owner[channel] = name
 
@@ -79,23 +81,23 @@ def allows_external(checks: Mapping[str, str] | None) -> bool:
     return (checks or {}).get("external-link") == "warn"
 
 
-def _check_spikes(file: h5py.File, config: Any) -> list[tuple[str, int]]:
+def _check_spikes(file: h5py.File, config: Any) -> list[Channel]:
     table = require_units(find(file, config.source))
     rows = select_rows(table, scalar_columns(table), config.where)
-    return [(str(table.name), int(row)) for row in rows]
+    return [(table, int(row)) for row in rows]
 
 
-def _check_continuous(file: h5py.File, config: Any) -> list[tuple[str, int]]:
+def _check_continuous(file: h5py.File, config: Any) -> list[Channel]:
     nodes = [require_series(node) for node in find_all(file, config.source)]
-    found = [(str(node.name), int(c)) for node in nodes for c in kept_columns(node, config.columns)]
+    found = [(node, int(c)) for node in nodes for c in kept_columns(node, config.columns)]
     if config.channels is not None:
         check_names(config.channels, len(found), nodes[0])
     return found
 
 
-def _check_pose(file: h5py.File, config: Any) -> list[tuple[str, int]]:
+def _check_pose(file: h5py.File, config: Any) -> list[Channel]:
     nodes = [require_series(node) for node in keypoints(find(file, config.source), config.keypoints)]
-    return [(str(node.name), int(c)) for node in nodes for c in kept_columns(node, None)]
+    return [(node, int(c)) for node in nodes for c in kept_columns(node, None)]
 
 
 _CHECKS = {"spikes": _check_spikes, "continuous": _check_continuous, "pose": _check_pose}

@@ -157,6 +157,10 @@ def find(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
             return file[candidate]
         except (KeyError, ValueError):
             continue
+    if file.get(path.strip("/"), getlink=True) is not None:
+        raise InputError(
+            f"{file.filename}: {path}: the link there leads nowhere; copy the file with its links resolved"
+        )
     raise InputError(f"{file.filename}: {path}: there is no such path; {_suggest(file, path.strip('/'))}")
 
 
