@@ -1,6 +1,7 @@
 """Is a recording still the one that a session's store was made from?"""
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from colatent.errors import InputError
@@ -24,7 +25,13 @@ def is_made_from(store: str | Path, nwb: str | Path) -> bool:
     stat = nwb.stat()
     if stat.st_size != source["size"]:
         return False
-    return stat.st_mtime_ns == modified or file_sha256(nwb) == source["sha256"]
+    return stat.st_mtime_ns == modified or _sha256(nwb, stat.st_mtime_ns) == source["sha256"]
+
+
+@cache
+def _sha256(nwb: Path, modified: int) -> str:
+    """Hash of a file, which is read once for each time of its last change: Snakemake asks more than once."""
+    return file_sha256(nwb)
 
 
 def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path]]) -> None:

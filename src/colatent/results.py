@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from colatent.errors import InputError
 from colatent.provenance import RESULT_PACKAGES, git_revision, package_version
-from colatent.store import MARKER, check_store, file_sha256, identity, read_attrs
+from colatent.store import MARKER, anew, check_store, file_sha256, identity, read_attrs
 
 RECORD = "provenance.json"
 # set by the Snakefile: jobs do not know how Snakemake was called
@@ -42,9 +42,11 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
         InputError: a part is damaged, or was made from another than lies beside it.
     """
     root = Path(results)
+    stores = {}
     for folder in _stores(root):
         check_store(folder)
-    stores = {_name(root, folder): read_attrs(folder) for folder in _stores(root)}
+        stores[_name(root, folder)] = read_attrs(folder)
+    _refuse_mixture(root, stores)
     record = {
         "config": config,
         "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
@@ -69,7 +71,6 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
             "stores": {name: attrs["volatile"] for name, attrs in stores.items()},
         },
     }
-    _refuse_mixture(root, stores)
     partial = Path(f"{output}.partial")
     partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     partial.replace(output)
@@ -134,17 +135,14 @@ def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
             made_from = attrs["inputs"].get(part)
             if made_from and made_from != identity(session / part):
                 raise InputError(
-                    f"{root / name}: made from another {part} than {session / part}; make it anew with: "
-                    f"snakemake --cores 1 --force {root / name / MARKER}"
+                    f"{root / name}: made from another {part} than {session / part}; "
+                    f"{anew(root / name / MARKER)}"
                 )
         if attrs["stage"] == "score":
             lines += table.read_text().splitlines()[1:]
-    joined = (root / "scores.csv").read_text().splitlines()[1:]
-    if not set(joined) <= set(lines):
-        raise InputError(
-            f"{root / 'scores.csv'}: the table is not as it was written; make it anew with: "
-            f"snakemake --cores 1 --force {root / 'scores.csv'}"
-        )
+    joined = root / "scores.csv"
+    if not set(joined.read_text().splitlines()[1:]) <= set(lines):
+        raise InputError(f"{joined}: the table is not as it was written; {anew(joined)}")
 
 
 def _stores(root: Path) -> list[Path]:

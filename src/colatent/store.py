@@ -26,7 +26,6 @@ MARKER = "complete.json"
 FORMAT = 1
 _ROOT = "data.zarr/zarr.json"
 _LABELS = "labels"
-_ANEW = "make it anew with: snakemake --cores 1 --force {}"
 _CHUNK_BYTES = 32 * 2**20
 
 
@@ -86,15 +85,20 @@ def check_store(folder: str | Path) -> None:
             "update colatent"
         )
     if not checksums:
-        raise InputError(f"{folder}: {MARKER} is damaged; {_ANEW.format(marker)}")
+        raise InputError(f"{folder}: {MARKER} is damaged; {anew(marker)}")
     here = {f.relative_to(folder).as_posix() for f in (folder / "data.zarr").rglob("*") if f.is_file()}
     if unknown := sorted(here - set(checksums)):
-        raise InputError(f"{folder}: {unknown[0]} was not written with it; {_ANEW.format(marker)}")
+        raise InputError(f"{folder}: {unknown[0]} was not written with it; {anew(marker)}")
     for name, checksum in checksums.items():
         if not (folder / name).is_file():
-            raise InputError(f"{folder}: {name} is missing; {_ANEW.format(marker)}")
+            raise InputError(f"{folder}: {name} is missing; {anew(marker)}")
         if _checksum(folder, name) != checksum:
-            raise InputError(f"{folder}: {name} is not as it was written; {_ANEW.format(marker)}")
+            raise InputError(f"{folder}: {name} is not as it was written; {anew(marker)}")
+
+
+def anew(output: str | Path) -> str:
+    """Return what to do about a damaged output, as the end of a sentence."""
+    return f"make it anew with: snakemake --cores 1 --force {output}"
 
 
 def identity(folder: str | Path) -> str:

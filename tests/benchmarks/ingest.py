@@ -23,7 +23,7 @@ import numpy as np
 import zarr
 
 from colatent.ingest.alignment import Windows
-from colatent.ingest.biquads import butterworth, filter_both_ways
+from colatent.ingest.biquads import filter_both_ways
 from colatent.ingest.clocks import RegularClock
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.envelope import envelope
@@ -115,10 +115,8 @@ def read_and_write(path: Path, out: Path, compute: bool) -> None:
 
 def measured(path: str, out: str, compute: bool, pipe) -> None:  # type: ignore[no-untyped-def]
     if compute:  # compiling takes the same second whatever the file's size
-        filter_both_ways(np.zeros((1, CHANNELS), np.float32), butterworth(4, 40, "high", EMG_RATE))
-        filter_both_ways(
-            np.zeros((1, CHANNELS), np.float32), butterworth(4, 40, "high", EMG_RATE).astype("f4")
-        )
+        for dtype in (np.float32, np.float64):
+            filter_both_ways(np.zeros((1, CHANNELS), np.float32), np.zeros((2, 6), dtype))
     begin = time.perf_counter()
     read_and_write(Path(path), Path(out), compute)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

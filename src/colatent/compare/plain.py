@@ -1,7 +1,9 @@
-"""Text of files, made safe to print: nothing in it steers a terminal."""
+"""Text of files, short enough for a line, and safe to print."""
+
+from colatent.escape import escaped
 
 
 def plain(text: object, limit: int = 1000) -> str:
     """Return the text with unprintable characters as escapes, cut to ``limit`` characters."""
-    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
-    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+    shown = escaped(str(text)[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."

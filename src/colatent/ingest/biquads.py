@@ -7,12 +7,6 @@ the processor's vector registers, which is ten times faster.
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter
-
-
-def butterworth(order: int, corner: float, kind: str, rate: float) -> NDArray[np.float64]:
-    """Return the sections of a Butterworth filter, (section, 6): `scipy.signal.butter`."""
-    return butter(order, corner, kind, fs=rate, output="sos")
 
 
 def filter_both_ways(rows: NDArray[np.float32], sections: NDArray[np.floating]) -> None:
@@ -20,7 +14,7 @@ def filter_both_ways(rows: NDArray[np.float32], sections: NDArray[np.floating]) 
 
     Args:
         rows: (row, channel), contiguous.
-        sections: (section, 6); their precision is that of the arithmetic.
+        sections: (section, 6), of `scipy.signal.butter`; their precision is that of the arithmetic.
     """
     _filter(rows, sections, False)
     _filter(rows, sections, True)

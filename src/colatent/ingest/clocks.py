@@ -95,7 +95,6 @@ class IrregularClock:
     last: int
     step: float
     gaps: int
-    jitter: float
 
     @property
     def size(self) -> int:
@@ -140,8 +139,8 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
 
 
 def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
-    """Look at all timestamps once, in blocks: order, typical step, gaps, jitter."""
-    coarse, previous, step, gaps, jitter = [], 0, 0.0, 0, 0.0
+    """Look at all timestamps once, in blocks: order, typical step, gaps."""
+    coarse, previous, step, gaps = [], 0, 0.0, 0
     size = timestamps.shape[0]
     for first in range(0, size, _SCAN_ROWS):
         seconds = timestamps[first : first + _SCAN_ROWS]
@@ -156,8 +155,7 @@ def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
         if steps.size:
             step = step or float(np.median(steps))
             gaps += int((steps > max_gap * step).sum())
-            jitter = max(jitter, float(np.abs(steps - step).max()) / step)
         previous = int(times[-1])
     if size < 2:
         raise wrong(timestamps, f"{size} samples are too few for a series", "choose another series")
-    return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps, jitter)
+    return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.nwb import (
     find,
@@ -23,7 +24,7 @@ from colatent.ingest.nwb import (
 )
 from colatent.ingest.series import is_series, open_series
 from colatent.ingest.spikes import require_units
-from colatent.ingest.suggestion import Item, escaped, suggest_config
+from colatent.ingest.suggestion import Item, suggest_config
 from colatent.ingest.tables import n_rows, scalar_columns
 
 _SAMPLE_ROWS = 10_000

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
+from scipy.signal import butter
 
-from colatent.ingest.biquads import butterworth, filter_both_ways
+from colatent.ingest.biquads import filter_both_ways
 from colatent.ingest.clocks import RegularClock
 from colatent.ingest.grid import on_regular_grid
 from colatent.ingest.series import Series
@@ -77,8 +78,8 @@ class _Filters:
         # crowd round one, does not.
         self.highpass = None
         if highpass:
-            self.highpass = butterworth(ORDER, highpass, "high", clock.rate).astype(np.float32)
-        self.lowpass = butterworth(ORDER, lowpass, "low", clock.rate)
+            self.highpass = butter(ORDER, highpass, "high", fs=clock.rate, output="sos").astype(np.float32)
+        self.lowpass = butter(ORDER, lowpass, "low", fs=clock.rate, output="sos")
         memory = _MEMORY_PERIODS / lowpass + (_MEMORY_PERIODS / highpass if highpass else 0.0)
         self.margin = -(-int(memory * clock.rate) // factor)
         self.beside = round(0.5 / lowpass * clock.rate / factor)

@@ -34,8 +34,10 @@ def on_regular_grid(series: Series) -> Series | None:
         return None
     regular = RegularClock(int(start[0]), NANOSECONDS / step, size, len(start) - 1)
 
+    dtype = series.read(0, 1).dtype
+
     def read(first: int, last: int) -> NDArray[np.floating]:
-        rows = np.full((last - first, len(series.channels)), np.nan, series.read(0, 1).dtype)
+        rows = np.full((last - first, len(series.channels)), np.nan, dtype)
         for segment in np.flatnonzero((position < last) & (position + length > first)):
             low = max(first, int(position[segment]))
             high = min(last, int(position[segment] + length[segment]))

@@ -1,6 +1,5 @@
 """One recording, from its file to trials on common bins."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from colatent.ingest.resample import SMALL_BLOCKS, Reading, onto_bins
 from colatent.ingest.series import open_series
 from colatent.ingest.spikes import open_spikes
 from colatent.location import is_url, shown
+from colatent.store import file_sha256
 from colatent.trials import Trials
 
 
@@ -182,6 +182,4 @@ def _identity(file: h5py.File, nwb: str | Path) -> dict[str, Any]:
 
 
 def _file_identity(path: Path) -> dict[str, Any]:
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return {"file": path.name, "size": path.stat().st_size, "sha256": digest}
+    return {"file": path.name, "size": path.stat().st_size, "sha256": file_sha256(path)}

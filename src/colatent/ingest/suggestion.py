@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.findings import Findings
@@ -89,18 +90,14 @@ def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
         f"  my_recording\t{where}",
         *reasons,
     ]
-    return "".join(f"# {escaped(line)}\n" for line in lines)
+    tab = "\t"  # parts the values of the table
+    return "".join(f"# {tab.join(map(escaped, line.split(tab)))}\n" for line in lines)
 
 
 def _unusable(item: Item) -> str:
     if item.channels > MOST_CHANNELS:
         return f"which has {item.channels} channels"
     return "of which no sample is there" if item.missing.startswith("100.0%") else ""
-
-
-def escaped(text: str) -> str:
-    """Return text without control characters other than tabs."""
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _without_links(file: h5py.File, items: Iterable[Item]) -> list[Item]:

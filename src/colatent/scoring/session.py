@@ -19,6 +19,7 @@ from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
 from colatent.store import (
+    anew,
     check_store,
     dataset_to_arrays,
     file_sha256,
@@ -140,10 +141,7 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
     for table, store in zip(tables, stores, strict=True):
         check_store(store)
         if file_sha256(Path(table)) != read_attrs(store)["table"]:
-            raise InputError(
-                f"{table}: the table is not as it was written; make it anew with: "
-                f"snakemake --cores 1 --force {table}"
-            )
+            raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
     known = Path(output).with_name("latent_recovery.csv")
