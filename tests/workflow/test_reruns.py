@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import pytest
 import yaml
+from running import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store import MARKER
@@ -28,15 +29,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reruns")]
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the copy of the project, with its own code, in its own folder."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    return subprocess.run(
-        [*command, "--configfile", "config/config.yaml"],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    own = {"PYTHONPATH": str(project / "src")}
+    return run_snakemake(project, "--cores", "2", *arguments, "--configfile", "config/config.yaml", **own)
 
 
 def planned(project: Path) -> set[tuple[str, str, str] | str]:

@@ -1,8 +1,6 @@
 """The workflow inside another one, unpacked from an archive, and in its locked environment."""
 
-import os
 import subprocess
-import sys
 import tarfile
 import tomllib
 from importlib.metadata import requires, version
@@ -12,6 +10,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from running import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
@@ -23,14 +22,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reuse")]
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_snakemake(folder, "--cores", "1", *arguments, **environment)
 
 
 def write_config(folder: Path) -> Path:

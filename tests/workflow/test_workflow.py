@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from running import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
@@ -39,15 +39,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the project's Snakefile with ``folder`` as the working directory."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
-    return subprocess.run(
-        [*command, *arguments, "--configfile", "config/config.yaml"],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    project = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2")
+    return run_snakemake(folder, *project, *arguments, "--configfile", "config/config.yaml", **environment)
 
 
 def write_config(folder: Path, change: dict | None = None) -> Path:

@@ -1,0 +1,227 @@
+"""What ingest refuses, each in one sentence: damage, odd layouts, links, questions without an answer."""
+
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from small_recording import FORCE, SPIKES, TRIALS, quietly
+
+from colatent.config import (
+    ContinuousAlignment,
+    ContinuousModality,
+    SpikesModality,
+    TrialAlignment,
+)
+from colatent.errors import InputError
+from colatent.ingest.check import check_source
+from colatent.ingest.nwb import open_nwb
+
+
+def damage_index(file):
+    index = file["units/spike_times_index"]
+    values, attrs = index[:].astype("u4"), dict(index.attrs)
+    del file["units/spike_times_index"]
+    file["units/spike_times_index"] = np.append(values[:-1], 987_786)
+    file["units/spike_times_index"].attrs.update(attrs)
+
+
+def damage_clock(file):
+    del file["processing/behavior/force/starting_time"]
+
+
+def damage_times(file):
+    file["processing/behavior/Position/cursor/timestamps"][50] = 0.0
+
+
+def damage_lengths(file):
+    series = file["processing/behavior/Position/cursor"]
+    del series["timestamps"]
+    series["timestamps"] = np.arange(7.0)
+
+
+def link_outside(file):
+    file["processing/behavior/elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def store_outside(file):
+    file.create_dataset("scratch_data", (10,), "u1", external=[("/etc/passwd", 0, 10)])
+
+
+def old_version(file):
+    file.attrs["nwb_version"] = "NWB-1.0.6"
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (damage_index, "spike_times_index: the ragged index runs to 987786 but spike_times holds 900"),
+        (damage_clock, "force: there are neither timestamps nor a starting_time"),
+        (damage_times, "cursor/timestamps: times do not increase near sample 50"),
+        (damage_lengths, "cursor: 7 timestamps for 120 samples"),
+        (link_outside, r"elsewhere: a link to another file \(/etc/passwd\)"),
+        (store_outside, "scratch_data: its values lie in another file"),
+        (old_version, "this is NWB 1.0.6 and only NWB 2 is read"),
+    ],
+)
+def test_damaged_files_are_refused_in_a_sentence(recording, damage, sentence):
+    with h5py.File(recording, "a") as file:
+        damage(file)
+    cursor = ContinuousModality(kind="continuous", source="processing/behavior/Position/cursor")
+    with pytest.raises(InputError, match=sentence) as error:
+        quietly(recording, TRIALS, {"spikes": SPIKES, "force": FORCE, "cursor": cursor})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncated_missing_and_foreign_files_are_refused(recording, tmp_path):
+    whole = recording.read_bytes()
+    short = tmp_path / "short.nwb"
+    short.write_bytes(whole[: len(whole) // 2])
+    text = tmp_path / "text.nwb"
+    text.write_text("not a recording")
+    for path, sentence in (
+        (short, "truncated"),
+        (text, "not an HDF5"),
+        (tmp_path / "none.nwb", "no such file"),
+    ):
+        with pytest.raises(InputError, match=sentence), open_nwb(path):
+            pass
+
+
+def test_a_chunk_that_does_not_unpack_is_named(recording):
+    with h5py.File(recording, "a") as file:
+        force = file["processing/behavior/force"]
+        values, attrs = force["data"][:], dict(force["data"].attrs)
+        del force["data"]
+        data = force.create_dataset("data", data=values, chunks=(120, 2), compression="gzip")
+        data.attrs.update(attrs)
+        chunk = data.id.get_chunk_info(0)
+    with recording.open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"damaged")
+    with pytest.raises(InputError, match="a part of it cannot be read") as error:
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "modality", "sentence"),
+    [
+        (TRIALS, {"source": "processing/behavior/forc"}, "did you mean processing/behavior/force"),
+        (TRIALS, {"source": "acquisition/force"}, "did you mean .*processing/behavior/force"),
+        (TRIALS, {"source": "processing/behavior/cel?"}, "no path matches"),
+        (TRIALS, {"source": "processing/behavior/force/data"}, "is a dataset, not a series"),
+        (TRIALS, {"source": "processing/behavior/Position/cursor/../../../units"}, "no such path"),
+        (TrialAlignment(bin_width=0.1, start="go"), {"source": FORCE.source}, "has no column 'go'"),
+    ],
+)
+def test_check_source_names_what_is_wrong(recording, alignment, modality, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_source(recording, alignment, {"m": SimpleNamespace(kind="continuous", **modality)})
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("id % 2", "is no condition"),
+        ("quality", "is no condition"),
+        ("@pd.options.mode == 1", "holds an @"),
+        ("quality ==", "fails"),
+    ],
+)
+def test_a_query_must_be_a_condition(recording, where, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_source(recording, TRIALS, {"spikes": SpikesModality(kind="spikes", where=where)})
+
+
+def test_one_channel_in_two_modalities_is_refused(recording):
+    again = ContinuousModality(kind="continuous", source="processing/behavior/force", columns=[1])
+    with pytest.raises(InputError, match=r"in two modalities, force and again"):
+        check_source(recording, TRIALS, {"force": FORCE, "again": again})
+    twice = ContinuousModality(kind="continuous", source="processing/behavior/force", columns=[1, 1])
+    with pytest.raises(InputError, match="not all different"):
+        check_source(recording, TRIALS, {"force": twice})
+
+
+def test_a_link_to_a_channel_is_that_channel(recording):
+    with h5py.File(recording, "a") as file:
+        behavior = file["processing/behavior"]
+        behavior["cell_again"] = h5py.SoftLink("/processing/behavior/cell1")
+        behavior["other"] = behavior["force"]
+    other = ContinuousModality(kind="continuous", source="processing/behavior/other")
+    with pytest.raises(InputError, match=r"in two modalities, force and other"):
+        check_source(recording, TRIALS, {"force": FORCE, "other": other})
+    cells = ContinuousModality(kind="continuous", source="processing/behavior/cell*")
+    with pytest.raises(InputError, match=r"in cells twice, by a link"):
+        check_source(recording, TRIALS, {"cells": cells})
+
+
+def test_links_out_of_the_file_are_followed_only_when_allowed(recording):
+    with h5py.File(recording.with_name("other.h5"), "w") as other, h5py.File(recording, "a") as file:
+        file.copy("processing/behavior/force", other, "elsewhere")
+        file["processing/behavior/linked"] = h5py.ExternalLink("other.h5", "/elsewhere")
+    linked = {"force": FORCE, "linked": FORCE.model_copy(update={"source": "processing/behavior/linked"})}
+    with pytest.raises(InputError, match="a link to another file"):
+        check_source(recording, TRIALS, linked)
+    got = quietly(recording, TRIALS, linked, {"external-link": "warn"}).trials
+    np.testing.assert_array_equal(got.values["linked"], got.values["force"])
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/dangling"] = h5py.SoftLink("/nowhere")
+    dangling = {"m": FORCE.model_copy(update={"source": "processing/behavior/dangling"})}
+    with pytest.raises(InputError, match="the link there leads nowhere"):
+        check_source(recording, TRIALS, dangling, checks={"external-link": "warn"})
+
+
+def odd_electrodes(file):
+    file["processing/behavior/force"].create_group("electrodes")
+
+
+def odd_start(file):
+    attrs = dict(file["processing/behavior/force/starting_time"].attrs)
+    del file["processing/behavior/force/starting_time"]
+    file["processing/behavior/force/starting_time"] = ["noon", "midnight"]
+    file["processing/behavior/force/starting_time"].attrs.update(attrs)
+
+
+@pytest.mark.parametrize("damage", [odd_electrodes, odd_start])
+def test_an_odd_layout_is_a_sentence_too(recording, damage):
+    with h5py.File(recording, "a") as file:
+        damage(file)
+    with pytest.raises(InputError, match="laid out as NWB 2 does not allow") as error:
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert str(recording) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_cannot_be_masked_is_not_masked(recording):
+    with pytest.raises(InputError, match=r"checks.trial-overlap: there is nothing to mask"):
+        check_source(recording, TRIALS, {"force": FORCE}, checks={"trial-overlap": "mask"})
+
+
+@pytest.mark.parametrize("factors", [[1.0], [1.0, 2.0, 3.0], []])
+def test_factors_for_other_channels_are_refused(recording, factors):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/channel_conversion"] = np.array(factors)
+    with pytest.raises(InputError, match=r"force: .* factors in channel_conversion for 2 channels"):
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+
+
+@pytest.mark.parametrize("interval", [(0.0, np.nan), (0.0, np.inf), (5.0, 1.0)])
+def test_intervals_of_observation_that_are_none_are_refused(recording, interval):
+    with h5py.File(recording, "a") as file:
+        file["units/obs_intervals"][2] = interval
+    with pytest.raises(InputError, match="units: the obs_intervals of row 1 are not finite, or end before"):
+        quietly(recording, TRIALS, {"spikes": SPIKES})
+
+
+def test_what_h5py_makes_of_odd_attributes_is_said_in_a_sentence(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/data"].attrs["conversion"] = [1.0, 2.0]
+    with pytest.raises(InputError, match="laid out as NWB 2 does not allow"):
+        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+
+
+def test_times_in_milliseconds_since_1970_are_refused(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/starting_time"][()] = 1.7e12
+    with pytest.raises(InputError, match=r"a time of 1.7e\+12 s lies centuries away"):
+        quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"force": FORCE})
