@@ -44,7 +44,7 @@ def code_fingerprint(stage: str) -> str:
     for entry in STAGE_CODE[stage]:
         path = PACKAGE / entry
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".j2", ".css"):
+            if file.suffix in (".py", ".j2", ".css", ".js"):
                 digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
     return digest.hexdigest()[:16]
 

@@ -91,3 +91,11 @@ def fits_of(wildcards):
         fold=FOLDS,
         seed=SEEDS,
     )
+
+
+def config_of_model(wildcards):
+    """Return the config with one model alone, so that a change of another does not count."""
+    own = CONFIG.model_copy(
+        update={"models": {wildcards.model: CONFIG.models[wildcards.model]}}
+    )
+    return own.model_dump(mode="json")

@@ -70,7 +70,6 @@ class ReportFigure:
         svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', _round, svg)
         for colour, name in PAGE_COLOURS.items():
             svg = svg.replace(colour.lower(), f"var(--{name},{colour})")
-        svg = re.sub(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"', _SVG_TAG, svg, count=1)
         return svg.replace("<svg ", f'<svg role="img" aria-label="{_plain_attribute(self.title)}" ', 1)
 
     @cached_property
@@ -138,7 +137,6 @@ def readable(axes: Axes, x_unit: str, y_unit: str) -> None:
 
 
 _MARKS = re.compile(rf' id="(mark|axes){_SEPARATOR}([^"]*)"')
-_SVG_TAG = r'<svg width="\1" height="\2"'
 
 
 def _to_attributes(found: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.model_results import ModelResults
-from colatent.report.style import CELL_INK, break_group, short
+from colatent.report.style import CELL_INK, CELL_PAPER, break_group, short
 from colatent.report.tables import summarise
 from colatent.report.words import number
 
@@ -66,7 +66,7 @@ def _draw(axes: Axes, table: pd.DataFrame, groups: list[str], modalities: list[s
     for (i, j), v in np.ndenumerate(value):
         if np.isfinite(v):
             text = number(v, 2) + (f" ± {number(sem[i, j], 2)}" if np.isfinite(sem[i, j]) else "")
-            colour = "white" if v > 0.75 else CELL_INK
+            colour = CELL_PAPER if v > 0.75 else CELL_INK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(np.arange(len(modalities)) + 0.5, [f"{short(m, 14)}\n(R²)" for m in modalities])
     axes.set_yticks(np.arange(len(groups)) + 0.5, [break_group(g, 20) for g in groups])

@@ -61,6 +61,7 @@ def sorted_channels(loading: Array) -> NDArray[np.intp]:
 def _draw(axes: Axes, loading: Array, channels: list[str], latents: list[str]) -> QuadMesh:
     limit = max(float(np.abs(loading).max(initial=0.0)), 1e-12)
     mesh = axes.pcolormesh(loading, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=loading.size > VECTOR)
+    mesh.set_edgecolor("face")  # no seams between cells on a dark page
     axes.set_xticks(np.arange(len(latents)) + 0.5, latents)
     step = int(np.ceil(len(channels) / NAMED))
     places = np.arange(0, len(channels), step)

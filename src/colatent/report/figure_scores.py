@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import SessionResults
-from colatent.report.style import BLUE, CELL_INK, GREY, short
+from colatent.report.style import BLUE, CELL_INK, CELL_PAPER, GREY, short
 from colatent.report.tables import Block, Summary, summarise
 from colatent.report.words import METRICS, SHORT_HELDOUT, number
 
@@ -161,7 +161,7 @@ def _draw_matrix(
     for (g, predicted), summary in cells.items():
         y, x = given.index(g), names.index(predicted)
         dark = share[y, x] > 0.75
-        colour = "white" if dark else CELL_INK
+        colour = CELL_PAPER if dark else CELL_INK
         axes.text(x, y, number(summary.mean, 2), ha="center", va="center", fontsize=8.5, color=colour)
         if predicted in g.split("+"):
             axes.add_patch(Rectangle((x - 0.46, y - 0.41), 0.92, 0.82, fill=False, ec=CELL_INK, lw=1.0))

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from colatent import gp
@@ -73,8 +73,9 @@ def _draw_scales(axes: Axes, model: ModelResults, scales: dict[tuple[int, int], 
             fontsize=7, color=GREY, ha="right", va="top", rotation=90,
         )  # fmt: skip
     axes.set_xscale("log")
-    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(values.shape[1]), [short(n, 34) for n in model.latent_names])
     axes.set_ylim(values.shape[1] - 0.5, -0.5)
     axes.set_xlabel("time scale (s)")

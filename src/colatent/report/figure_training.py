@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 
 from colatent.report.figure import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.results import Fit, SessionResults
+from colatent.report.style import MODEL_COLOURS
 
 STEPS = ("epoch", "iteration", "step")
 # how the run went, not how well it fits
@@ -68,7 +68,7 @@ def _panels(history: xr.Dataset) -> list[list[str]]:
 
 def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
     folds = sorted({f.fold for f in fits})
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(folds)))
+    colours = [MODEL_COLOURS[i % len(MODEL_COLOURS)] for i in range(len(folds))]
     late: list[np.ndarray] = []
     step = STEPS[1]
     for i, fit in enumerate(fits):

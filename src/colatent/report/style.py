@@ -15,7 +15,8 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E0
 MODEL_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 PAPER = "#FFFFFF"
-CELL_INK = "#1A1A1A"  # on a coloured cell, which is as pale on a dark page
+# on a coloured cell, which is the same on a dark page
+CELL_INK, CELL_PAPER = "#1A1A1A", "#FEFEFE"
 
 # colour in a figure -> name of the page's colour that stands for it, light or dark (style.css)
 PAGE_COLOURS = {
