@@ -34,9 +34,12 @@ def agreement_figure(model: ModelResults) -> ReportFigure | None:
         figure.legend(loc="outside lower center", ncols=2)
     first = next(iter(latents))
     caption = (
-        f"Mean canonical correlation between the posterior means of each fit and those of the first ({first}), "
-        f"group by group, over all {word}s and bins: {word}s that either fit was trained on, and those it was "
-        f"not. Grey: the same with the {word}s of one fit permuted ({N_PERMUTATIONS} permutations), which keeps "
+        "Mean canonical correlation between the posterior means of each fit and those of the first "
+        f"({first}), "
+        f"group by group, over all {word}s and bins: {word}s that either fit was trained on, and those "
+        "it was "
+        f"not. Grey: the same with the {word}s of one fit permuted ({N_PERMUTATIONS} permutations), "
+        "which keeps "
         f"what is common to all {word}s."
     )
     return finish("agreement", figure, caption, table)

@@ -53,7 +53,8 @@ def calibration_figure(results: SessionResults, model: str) -> ReportFigure | No
             axes.plot([], [], "o", color=colour, label=f"{level} % interval (dashed: nominal)")
         figure.legend(loc="outside lower center", ncols=2)
     caption = (
-        f"Coverage of central predictive intervals over the bins of the test {word}s, mean over folds and seeds: all "
+        f"Coverage of central predictive intervals over the bins of the test {word}s, mean over folds "
+        "and seeds: all "
         "channels pooled (dots) and each channel (ticks). Left of its dashed line an interval is too narrow, "
         "right of it too wide. Counts count with the share of their probability inside (non-randomised PIT)."
     )

@@ -41,7 +41,8 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
         figure.axes[0].set_ylabel("latent group")
     caption = (
         f"R² of the test {word}s of each fold (all bins and channels, in units of their training s.d.; for "
-        "spikes of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were inferred "
+        "spikes of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
+        "inferred "
         "given all modalities. Left: decoded with the posterior means of one group, those of all others at "
         "their prior mean. Right: what is lost if this group’s are put there instead. 0: no better than the "
         "training mean; grey: the group does not drive the modality. A model of one group explains all that "

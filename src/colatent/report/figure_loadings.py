@@ -46,7 +46,8 @@ def loadings_figure(model: ModelResults) -> ReportFigure | None:
     caption = (
         "Loadings: what one prior s.d. of a latent adds to a channel (for MLP decoders, and all decoders of "
         f"MM-GPVAE, the mean slope of the decoder at the latents of the test {results.trial_word}s; a linear "
-        "decoder has the same slope everywhere). Channels are sorted by the latent that moves them most, then by "
+        "decoder has the same slope everywhere). Channels are sorted by the latent that moves them most, "
+        "then by "
         f"how. White: no effect. Fold {results.shown_fold}, seed {results.shown_seed}. Latents: {names}."
     )
     return finish("loadings", figure, caption, pd.concat(tables))

@@ -48,8 +48,10 @@ def overview_figure(questions: Sequence[Asked], models: list[str], n_sessions: i
     data.columns = ["heldout", "predicted", "metric", "session", "model", "mean", "sem"]
     error = "mean ± s.e.m. over sessions" if n_sessions > 1 else "its mean over folds"
     caption = (
-        "Every score is of test trials (or windows), which no parameter was fitted to; what else was held out "
-        f"stands above each panel. Pale dots: sessions, mean over folds; large: {error}. Each model was given "
+        "Every score is of test trials (or windows), which no parameter was fitted to; what else was "
+        "held out "
+        f"stands above each panel. Pale dots: sessions, mean over folds; large: {error}. Each model was "
+        "given "
         "all the modalities it may see. 0 (grey line) is chance: no better than the mean. Means far below 0 "
         "are drawn at the edge."
     )

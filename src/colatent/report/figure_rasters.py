@@ -44,7 +44,8 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
             axes.set_ylabel(f"{what}\n{word}, by condition" if label[0] else f"{what}\n{word}")
             axes.set_yticks(np.arange(len(label)), [short(str(t), 10) for t in label], fontsize=6.5)
     caption = (
-        f"Above: spike counts of example test {word}s of fold {results.shown_fold} (seed {results.shown_seed}), "
+        f"Above: spike counts of example test {word}s of fold {results.shown_fold} (seed "
+        f"{results.shown_seed}), "
         "one row each, darker where a bin holds more than one spike. Below: the rates "
         f"that {model.model} predicted of the same {word}s, given {data.attrs['given']}; no parameter was "
         f"fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold; 0 "

@@ -49,8 +49,10 @@ def residuals_figure(model: ModelResults) -> ReportFigure | None:
         handles = [Line2D([], [], color=c, ls=ls, label=label) for c, ls, label in LINES.values()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
-        f"Observed minus predicted in the test {word}s, over all scored channels, each in units of its s.d. in "
-        f"the training {word}s; mean over fits (each {word} is a test {word} of one fold). Baseline: the r.m.s. "
+        f"Observed minus predicted in the test {word}s, over all scored channels, each in units of its "
+        "s.d. in "
+        f"the training {word}s; mean over fits (each {word} is a test {word} of one fold). Baseline: the "
+        "r.m.s. "
         "about each channel’s training mean. For counts most of the residual is their own noise."
     )
     return finish("residuals", figure, caption, pd.concat(tables))
@@ -64,7 +66,7 @@ LINES = {
 
 
 def over_fits(fits: list[xr.Dataset], name: str) -> np.ndarray:
-    """Return the mean over fits of a residual in each bin; of r.m.s. values, the root of their mean square."""
+    """Return a residual of each bin over fits: its mean, or of r.m.s. values the root mean square."""
     values = np.array([f[name].values for f in fits])
     with np.errstate(invalid="ignore"):
         missing = np.isnan(values)

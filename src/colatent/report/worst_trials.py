@@ -33,7 +33,7 @@ def worst_trials(model: ModelResults) -> list[WorstTrials]:
 
 
 def trial_errors(model: ModelResults, heldout: str, predicted: str) -> pd.DataFrame:
-    """Return one row a test trial: trial, condition, start_s, fold, nrmse, log_density, n (seeds averaged)."""
+    """Return a row a test trial: trial, condition, start_s, fold, nrmse, log_density, n (seeds averaged)."""
     results = model.session
     tables = []
     for (fold, _), data in model.diagnostics[heldout, predicted].items():
@@ -50,7 +50,7 @@ def trial_errors(model: ModelResults, heldout: str, predicted: str) -> pd.DataFr
 
 
 def ranked_trials(model: ModelResults, heldout: str, predicted: str) -> dict[int, str]:
-    """Return the best, the median and the worst trial among those kept with their prediction: trial -> rank."""
+    """Return trial -> rank of the best, median and worst trial among those kept with their prediction."""
     data = model.session.reconstructions.get((model.model, heldout, predicted))
     if data is None or (heldout, predicted) not in model.diagnostics:
         return {}

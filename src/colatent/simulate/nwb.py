@@ -39,7 +39,7 @@ def write_reach_nwb(simulation: ReachSimulation, path: str | Path) -> Path:
     _add_units(nwbfile, simulation)
     _add_behavior(nwbfile, simulation)
     _add_truth(nwbfile, simulation)
-    _name_objects(nwbfile, f"colatent-simulated-reach/{simulation.seed}")
+    name_objects(nwbfile, f"colatent-simulated-reach/{simulation.seed}")
     try:
         with NWBHDF5IO(building, "w") as io:
             io.write(nwbfile)
@@ -185,8 +185,8 @@ def _add_truth(nwbfile: NWBFile, simulation: ReachSimulation) -> None:
     )
 
 
-def _name_objects(container: AbstractContainer, path: str) -> None:
+def name_objects(container: AbstractContainer, path: str) -> None:
     """Give every object an id made of its place in the file, where hdmf would draw a random one."""
     container._AbstractContainer__object_id = str(uuid5(NAMESPACE_URL, path))  # hdmf has no public way
     for child in container.children:
-        _name_objects(child, f"{path}/{child.name}")
+        name_objects(child, f"{path}/{child.name}")
