@@ -192,12 +192,26 @@ class GPFAModel(LatentModel):
         description="numbers of latents that `snakemake choose_latents` compares",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    automatic_relevance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
+        "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
+    )
 
     @field_validator("likelihood")
     @classmethod
     def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if unused := set(value) - set(info.data.get("latents", value)):
             raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
+        return value
+
+    @field_validator("automatic_relevance")
+    @classmethod
+    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
+            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
         return value
 
 
