@@ -4,18 +4,21 @@ Whatever depends only on *where* something was observed (Cholesky factors above 
 once for all trials with the same pattern.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-TrialsLike = Array | Sequence[Array] | xr.DataArray
+TrialsLike: TypeAlias = "Array | Sequence[Array] | xr.DataArray"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def as_observations(trials: TrialsLike) -> Observations:
     Raises:
         ValueError: wrong number of dimensions or of channels, no trials, or infinite values.
     """
-    if isinstance(trials, xr.DataArray):
+    # Not imported here, a third of a second and 40 MB: whoever holds a DataArray has it loaded.
+    xarray = sys.modules.get("xarray")
+    if xarray is not None and isinstance(trials, xarray.DataArray):
         if set(trials.dims) != {"trial", "time", "channel"}:
             raise ValueError(f"a DataArray needs the dims trial, time and channel, not {trials.dims}")
         trials = np.asarray(trials.transpose("trial", "time", "channel").values, dtype=float)
