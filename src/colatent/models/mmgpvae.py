@@ -21,6 +21,7 @@ from torch import Tensor
 from colatent import gp
 from colatent.likelihoods import LIKELIHOODS
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
+from colatent.models.site_refinement import refined_posterior
 from colatent.networks import DECODERS, Observations
 from colatent.posterior import Posterior, Sites, posterior, posterior_mean
 from colatent.predictive import Predictive
@@ -252,11 +253,21 @@ class MMGPVAE:
 
     @torch.no_grad()
     def _posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
+        """Return the posterior for these very trials, see `site_refinement`."""
+        return refined_posterior(self.network, *self._inference(trials, given))
+
+    @torch.no_grad()
+    def _encoded_posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
+        """Return the posterior that the encoders' sites define, the one that was trained."""
+        data, bases, empty = self._inference(trials, given)
+        return posterior(bases, combine([empty, *self.network.sites(data).values()]))
+
+    def _inference(self, trials: Trials, given: tuple[str, ...]) -> tuple[Data, list[Tensor], Sites]:
+        """Return the observations, the bases of the prior, and sites that say nothing."""
         self.network.eval()
         bases = self.network.bases(trials.n_bins)
-        empty = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
-        sites = self.network.sites(self._observations(trials, given))
-        return posterior(bases, combine([Sites(empty, empty), *sites.values()]))
+        zero = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
+        return self._observations(trials, given), bases, Sites(zero, zero)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         """Return posterior mean and variance of the latents, each (trial, time, latent).
@@ -281,12 +292,14 @@ class MMGPVAE:
         given is predicted as the cross-modal objective has it. All trials share the samples' noise,
         so that no trial's prediction depends on which others are predicted with it.
         """
-        q, network = self._posterior(trials, given), self.network.modality(predicted)
+        network = self.network.modality(predicted)
         if predicted not in given and self.options.cross_weight.get(predicted):
-            # as the objective has it: decoded from the posterior mean, with a noise of its own
-            return network.predictive(q.marginals().mean[None][..., network.latents], cross=True)
+            # as the objective has it: the encoders were trained to predict it from their mean, better
+            # than the likeliest latents do, and with a noise of its own
+            mean = self._encoded_posterior(trials, given).marginals().mean
+            return network.predictive(mean[None][..., network.latents], cross=True)
         generator = torch.Generator().manual_seed(self.seed)
-        samples = q.sample(self.options.samples, generator)
+        samples = self._posterior(trials, given).sample(self.options.samples, generator)
         return network.predictive(samples[..., network.latents])
 
     @torch.no_grad()
