@@ -6,6 +6,7 @@ need not be installed, and nothing outside the file is opened on the way.
 
 import difflib
 import fnmatch
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,9 @@ def _hdf5(content: str | Path | RemoteFile, name: str) -> h5py.File:
     try:
         return h5py.File(content, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
+        # h5py may have opened the file before it failed. Kept by the frames of the error, it would be
+        # closed only by HDF5 at exit, which then calls a Python that is gone.
+        traceback.clear_frames(error.__traceback__)
         if isinstance(content, RemoteFile) and content.failure is not None:
             raise
         if "truncated" in str(error):
