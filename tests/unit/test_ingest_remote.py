@@ -222,7 +222,8 @@ def test_a_program_that_was_sent_no_parts_ends_by_itself(served, server, mode):
         server.mode = "fine"
         preamble += (
             "from colatent.ingest import nwb\n"
-            f"import urllib.request as r; nwb._require_nwb2 = lambda file: r.urlopen({url_of(server, 'break')!r})\n"
+            "import urllib.request as r\n"
+            f"nwb._require_nwb2 = lambda file: r.urlopen({url_of(server, 'break')!r})\n"
         )
         server.content["/break"] = b"x"
     run = subprocess.run([sys.executable, "-c", preamble + code], capture_output=True, text=True)

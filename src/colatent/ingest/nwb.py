@@ -28,15 +28,21 @@ def readable(path: str | Path) -> Iterator[None]:
     """Turn what h5py raises on damaged or odd content into one sentence."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError,
-        ArithmeticError, MemoryError) as error:  # fmt: skip
+    except Exception as error:
+        if not _raised_in_h5py(error):  # a mistake of ours is to be seen as one
+            raise
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{shown(path)}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it "
             "again, or check it with nwbinspector"
         ) from error
+
+
+def _raised_in_h5py(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "h5py"
 
 
 @contextmanager
@@ -122,7 +128,10 @@ def text(value: object) -> str:
     """Return an HDF5 string (bytes, str, or an array that holds one) as str."""
     item = np.asarray(value).ravel()
     first = item[0] if item.size else ""
-    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    if not isinstance(first, bytes):  # h5py's own reading leaves undecodable bytes as surrogates
+        first = str(first).encode("utf-8", "surrogateescape")
+    # not "replace", which would make one text of different bytes
+    return first.decode("utf-8", "backslashreplace")
 
 
 def _refuse_external(file: h5py.File) -> None:
@@ -185,6 +194,23 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
     if not groups:
         raise InputError(f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}")
     return groups
+
+
+def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset of a group, or raise InputError: something else is there, or nothing."""
+    node = group.get(name)
+    if not isinstance(node, h5py.Dataset):
+        there = "a group" if isinstance(node, h5py.Group) else "missing"
+        raise wrong(group, f"its {name} is {there} where NWB 2 has a dataset", "repair the file")
+    return node
+
+
+def number(value: object, node: h5py.Group | h5py.Dataset, name: str) -> float:
+    """Return a value from a file as a number, or raise InputError if it is none."""
+    item = np.asarray(value)
+    if item.size != 1 or item.dtype.kind not in "biuf":
+        raise wrong(node, f"its {name} is {np.array2string(item.ravel()[:3])}, not a number", "correct it")
+    return float(item.ravel()[0])
 
 
 def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:

@@ -114,7 +114,7 @@ def ingest_session(
 
 def _open(file: h5py.File, name: str, config: Any, findings: Findings, reading: Reading) -> Source:
     if config.kind == "spikes":
-        return open_spikes(file, name, config)
+        return open_spikes(file, name, config, findings)
     if config.kind == "pose":
         return open_pose(file, name, config, reading)
     return open_continuous(file, name, config, reading)

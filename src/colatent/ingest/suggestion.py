@@ -179,7 +179,7 @@ def _continuous(file: h5py.File, items: Iterable[Item], bin_width: float) -> dic
 def _extents(file: h5py.File, item: Item) -> list[tuple[int, int]]:
     if item.kind == "spikes":
         every = SimpleNamespace(source=item.path, where=None, min_rate=0.0)
-        return [open_spikes(file, "spikes", every).extent]
+        return [open_spikes(file, "spikes", every, Findings(file.filename)).extent]
     nodes = find_all(file, item.path)
     if item.kind == "pose":
         nodes = keypoints(nodes[0], None)
