@@ -35,6 +35,7 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     ("change", "sentence"),
     [
         ({"modalitys": {}}, "unknown key 'modalitys'; did you mean 'modalities'?"),
+        ({"alignment": {"window": 1e9, "gap": 1.0, "bin_width": 0.1}}, "alignment.window = 1000000000.0"),
         ({"device": "tpu"}, "device = 'tpu': input should be 'cpu', 'cuda' or 'auto'"),
         ({"alignment": {"window": 10.0, "bin_width": 0.1}}, "the key 'alignment.gap' is missing"),
         ({"alignment": {"bin_widht": 0.1, "intervals": "t", "bin_width": 0.1}}, "did you mean 'bin_width'"),

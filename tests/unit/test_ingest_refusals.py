@@ -14,6 +14,7 @@ from colatent.config import (
     TrialAlignment,
 )
 from colatent.errors import InputError
+from colatent.ingest import inspect, session
 from colatent.ingest.check import check_source
 from colatent.ingest.nwb import open_nwb, readable
 from colatent.ingest.series import keypoints
@@ -281,3 +282,16 @@ def test_times_in_milliseconds_since_1970_are_refused(recording):
         file["processing/behavior/force/starting_time"][()] = 1.7e12
     with pytest.raises(InputError, match=r"a time of 1.7e\+12 s lies centuries away"):
         quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"force": FORCE})
+
+
+def test_more_values_than_fit_in_memory_are_refused_before_they_are_made(recording, monkeypatch):
+    monkeypatch.setattr(session, "_MOST_VALUES", 95)  # 4 trials of 12 bins, 2 channels: 96
+    with pytest.raises(InputError, match="4 trials of up to 12 bins and 2 channels are 96 values"):
+        quietly(recording, TRIALS, {"force": FORCE})
+
+
+def test_links_in_circles_do_not_stop_inspect_which_lists_columns_of_units(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/circle"] = h5py.SoftLink("/processing/behavior/circle")
+    contents = inspect(recording)
+    assert contents.units == {"units": (3, ("quality",))}

@@ -139,7 +139,12 @@ def _refuse_external(file: h5py.File) -> None:
         if isinstance(link, h5py.ExternalLink):
             return f"{name}: a link to another file ({link.filename})"
         if isinstance(link, h5py.HardLink):
-            node = file.get(name)
+            if (
+                h5py.h5o.get_info(file.id, name.encode("utf-8", "surrogateescape")).type
+                != h5py.h5o.TYPE_DATASET
+            ):
+                return None
+            node = file[name]
             if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
                 return f"{name}: its values lie in another file"
         return None
@@ -168,13 +173,21 @@ def find(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
     for candidate in (path.strip("/"), f"intervals/{path.strip('/')}"):
         try:
             return file[candidate]
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RuntimeError):
             continue
     if file.get(path.strip("/"), getlink=True) is not None:
         raise InputError(
             f"{file.filename}: {path}: the link there leads nowhere; copy the file with its links resolved"
         )
     raise InputError(f"{file.filename}: {path}: there is no such path; {_suggest(file, path.strip('/'))}")
+
+
+def get(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
+    """Return the object at a path, or None where a link leads nowhere, or in circles."""
+    try:
+        return file[path]
+    except (KeyError, OSError, RuntimeError):
+        return None
 
 
 def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
@@ -190,7 +203,7 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
         for name in paths(file)
         if len(parts := name.split("/")) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
     ]
-    groups = [node for name in sorted(matches) if isinstance(node := file.get(name), h5py.Group)]
+    groups = [node for name in sorted(matches) if isinstance(node := get(file, name), h5py.Group)]
     if not groups:
         raise InputError(f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}")
     return groups
