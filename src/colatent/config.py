@@ -21,7 +21,9 @@ from pydantic import (
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-BinWidth = Annotated[float, Field(ge=1e-5)]
+# a window or a pad is never longer than a recording: four months
+BinWidth = Annotated[float, Field(ge=1e-5, le=1e7)]
+Seconds = Annotated[float, Field(ge=-1e7, le=1e7)]
 COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
@@ -40,10 +42,12 @@ class TrialAlignment(Settings):
     stop: str | None = Field(
         "stop_time", description="column with each trial's end (s); not used with `window`"
     )
-    window: tuple[float, float] | None = Field(
+    window: tuple[Seconds, Seconds] | None = Field(
         None, description="fixed window round `start` (s), instead of `stop`"
     )
-    pad: tuple[float, float] = Field((0.0, 0.0), description="time added before `start` and after `stop` (s)")
+    pad: tuple[Seconds, Seconds] = Field(
+        (0.0, 0.0), description="time added before `start` and after `stop` (s)"
+    )
     bin_width: BinWidth = Field(description="bin width (s)")
     condition: str | None = Field(None, description="column that names each trial's condition")
     where: str | None = Field(None, description="pandas query over the table: trials to keep")
@@ -62,8 +66,8 @@ class TrialAlignment(Settings):
 class ContinuousAlignment(Settings):
     """A recording without trials, cut into windows with a guard gap between them."""
 
-    window: Positive = Field(description="length of a window (s)")
-    gap: float = Field(ge=0, description="time left out between windows (s)")
+    window: Positive = Field(le=1e7, description="length of a window (s)")
+    gap: float = Field(ge=0, le=1e7, description="time left out between windows (s)")
     bin_width: BinWidth = Field(description="bin width (s)")
 
     @model_validator(mode="after")
@@ -346,7 +350,9 @@ class Config(Settings):
         32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
     )
     checks: dict[str, Action] = Field(
-        default_factory=dict, description="check at ingest: refuse, mask or warn; defaults where not named"
+        default_factory=dict,
+        description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
+        "recording, test trials included",
     )
     models: dict[str, Model] = Field(min_length=1)
     heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
