@@ -47,7 +47,7 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
     """Find what is damaged or missing in results, and say how to make just that anew."""
     import shlex
 
-    from colatent.results import read_record
+    from colatent.results import RECORD, read_record
     from colatent.results import verify as damages_of
 
     with _one_sentence():
@@ -57,11 +57,18 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
             return
         for damage in damages:
             error_console.print(f"colatent: {damage.sentence}")
-        targets = shlex.join(sorted({str(damage.target) for damage in damages}))
+        error_console.print(f"{len(damages)} of {looked_at} are damaged.")
+        targets = sorted({str(damage.target) for damage in damages if damage.target})
+        if not targets:
+            raise typer.Exit(1)
         config = shlex.quote(read_record(results)["volatile"]["config_file"])
+        # the record by itself, afterwards: as one target among others it would draw all between them along
+        steps = [shlex.join(targets), shlex.quote(str(results / RECORD))]
+        command = " && ".join(
+            f"snakemake --cores 2 --force {step} --configfile {config}" for step in dict.fromkeys(steps)
+        )
         error_console.print(
-            f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
-            f"snakemake --cores 2 --force {targets} --configfile {config}\n"
+            f"To make them anew:\n{command}\n"
             "(with the --config options that the results were made with, where there were any)"
         )
         raise typer.Exit(1)

@@ -371,6 +371,8 @@ class Config(Settings):
     def _folder(cls, value: str) -> str:
         if not value.strip() or set(value) & set("{}*?\n"):
             raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+        if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
+            raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
         return value
 
     @model_validator(mode="after")
