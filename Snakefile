@@ -45,6 +45,11 @@ rule all:
         f"{RESULTS}/provenance.json",
 
 
+onstart:
+    if is_main_run():
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
+
+
 onsuccess:
     if is_main_run():
         print(

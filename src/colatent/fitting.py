@@ -1,5 +1,6 @@
 """Fit one model to the training trials of one fold and keep the fit."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -45,9 +46,16 @@ def fit_fold(
     if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
         import torch
 
+        from colatent.checkpoint import Checkpoint
+
         torch.set_num_threads(threads)
         if settings.kind == "mm-gpvae":
-            extra = {"checkpoint": Path(checkpoint) / code_fingerprint("fit")}
+            identity = {
+                "config": json.dumps([model, seed], sort_keys=True),
+                "data": json.dumps(inputs, sort_keys=True),
+                "code": f"{code_fingerprint('fit')}, torch {torch.__version__}",
+            }
+            extra = {"checkpoint": Checkpoint(Path(checkpoint), identity)}
             used = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     started = time.monotonic()
     fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **extra)

@@ -14,6 +14,7 @@ from colatent.provenance import code_fingerprint
 from colatent.recordings import is_made_from, refuse_older
 from colatent.results import COMMAND_VARIABLE
 from colatent.session_table import load_sessions
+from colatent.status import write_plan
 
 
 def is_main_run():
