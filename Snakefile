@@ -35,6 +35,11 @@ wildcard_constraints:
 localrules:
     all,
     choose_latents,
+    # seconds each: as jobs of a cluster they would mostly wait
+    simulate,
+    split,
+    scores,
+    record,
 
 
 rule all:

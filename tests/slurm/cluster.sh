@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real SLURM on this one machine, for tests: `cluster.sh start` and `cluster.sh stop`, as root.
 #
-# Debian's munge, slurmctld and slurmd on loopback, with one pretend GPU. Exits with 75 and one line where
+# Debian's munge, slurmctld and slurmd on loopback, with two pretend GPUs. Exits with 75 and one line where
 # it cannot be had: not root, no Debian packages within reach, or a SLURM that is already someone's.
 set -euo pipefail
 
@@ -27,11 +27,12 @@ install_packages() {
 }
 
 write_conf() {
-    ln -sf /dev/zero "$STATE/pretend-gpu" # SLURM wants a character device
+    ln -sf /dev/zero "$STATE/pretend-gpu0" # SLURM wants character devices
+    ln -sf /dev/null "$STATE/pretend-gpu1"
     # a ninth of the memory is left to what else runs here
     local memory=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 * 8 / 9))
     mkdir -p "$CONF"
-    echo "Name=gpu File=$STATE/pretend-gpu" > "$CONF/gres.conf"
+    echo "Name=gpu File=$STATE/pretend-gpu[0-1]" > "$CONF/gres.conf"
     cat > "$CONF/slurm.conf" << CONF
 # Written by tests/slurm/cluster.sh of colatent
 ClusterName=colatent-tests
@@ -55,8 +56,8 @@ ReturnToService=2
 MinJobAge=3600
 KillWait=10
 GresTypes=gpu
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 State=UNKNOWN
-PartitionName=tests Nodes=ALL Default=YES MaxTime=60 State=UP
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=$memory Gres=gpu:2 State=UNKNOWN
+PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 }
 
@@ -82,7 +83,7 @@ start() {
     slurmctld
     slurmd
     for _ in $(seq 50); do
-        [ "$(sinfo --noheader --format %T 2> /dev/null)" = idle ] && echo "SLURM is up, with a pretend GPU" && return
+        [ "$(sinfo --noheader --format %T 2> /dev/null)" = idle ] && echo "SLURM is up, with two pretend GPUs" && return
         sleep 0.2
     done
     tail -n 5 "$STATE/slurmctld.log" "$STATE/slurmd.log"
@@ -90,7 +91,17 @@ start() {
     cannot "the node did not become idle"
 }
 
+end_jobs() {
+    [ -s "$STATE/slurmctld.pid" ] || return 0
+    squeue --noheader --format %i | xargs --no-run-if-empty scancel
+    for _ in $(seq 200); do
+        [ -z "$(squeue --noheader)" ] && return
+        sleep 0.1
+    done
+}
+
 stop() {
+    end_jobs || true # it may be half up
     for name in slurmd slurmctld munge/munged; do
         if [ -s "$STATE/$name.pid" ]; then
             local pid

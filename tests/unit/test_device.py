@@ -1,5 +1,6 @@
 """One fit a GPU: locks of devices that CUDA_VISIBLE_DEVICES names, whether or not there are any."""
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -54,7 +55,7 @@ def test_fits_never_overlap_on_a_device(tmp_path: Path) -> None:
     assert {device for device, *_ in uses} == {"0", "1"}
     for device in "01":
         intervals = sorted(use[1:] for use in uses if use[0] == device)
-        assert all(a[1] <= b[0] for a, b in zip(intervals, intervals[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(intervals))
 
 
 def test_a_killed_fit_frees_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
