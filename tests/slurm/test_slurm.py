@@ -27,11 +27,10 @@ MODELS = {
     "mmgpvae": {
         "kind": "mm-gpvae", "latents": {"spikes+emg+pose": 2, "spikes": 1}, "epochs": 120, "batch_size": 4,
     },
-    "condition_mean": {"kind": "condition-mean"},
 }  # fmt: skip
 INTERVAL = Schedule.report_every
 MIDDLE = INTERVAL + 4  # epoch in which a fit meets its mishap: none at which a checkpoint is written
-PATIENCE_S = 300
+PATIENCE_S = 400
 
 pytestmark = pytest.mark.slurm
 
