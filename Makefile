@@ -23,7 +23,6 @@ test: setup
 
 # as root: installs Debian's SLURM, starts it on loopback, stops it; skips, saying why, where it cannot
 test-slurm: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check "snakemake-executor-plugin-slurm>=2.8,<3"
 	$(BIN)/pytest -m slurm tests/slurm
 
 lint: setup

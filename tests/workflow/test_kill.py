@@ -1,6 +1,6 @@
 """Killed at any moment and started again, the workflow ends with the results of one that was not.
 
-COLATENT_KILLS says at how many random moments (3; 30 takes half an hour on two cores).
+COLATENT_KILLS says at how many random moments (3; 30 takes about half an hour on two idle cores).
 """
 
 import os
@@ -23,7 +23,6 @@ N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "3"))
 PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "config.yaml")
 MODELS = {
     "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},
-    "condition_mean": {"kind": "condition-mean"},
 }
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("kill")]
@@ -72,7 +71,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     return folder, time.monotonic() - started
 
 
-@pytest.mark.parametrize("moment", range(N_MOMENTS))
+@pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))
 def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> None:
     reference, duration = undisturbed
     # one moment in each of equal parts of the run; of every three, one leaves jobs behind that go on alone
