@@ -90,6 +90,7 @@ def in_one_process(config_file: Path) -> None:
     trials, _ = read_trials(session)
     groups = make_split(trials, False, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
     write_store(split, groups, provenance("split", {}, {}))
+    (results / name / "score").mkdir()
     tables, stores = [], []
     for model, options in config.model_dump(mode="json")["models"].items():
         fits = [results / name / "fit" / model / f"fold-{fold}_seed-0" for fold in range(heldout.folds)]
@@ -155,7 +156,7 @@ def plan() -> None:
         change = {"results": "out", "models": MODELS, "heldout": {"folds": N_FOLDS}, "truth": None}
         write_config(folder, change | {"simulate": None}, {name: f"{name}.nwb" for name in sessions})
         pretend_results(folder, sessions)
-        snakemake(folder, "--touch")  # Snakemake's own record of them
+        snakemake(folder, "--touch", "--forceall")  # Snakemake's own record of them
         begin = time.perf_counter()
         said = snakemake(folder, "--dry-run")[2]
         seconds = time.perf_counter() - begin

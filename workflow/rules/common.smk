@@ -11,10 +11,13 @@ from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
-from colatent.recordings import is_made_from, refuse_older
+from colatent.recordings import found_before, is_made_from, refuse_older
 from colatent.results import COMMAND_VARIABLE
 from colatent.session_table import load_sessions
 from colatent.status import write_plan
+
+# sections of the config that ingest depends on
+INGEST_KEYS = ("alignment", "modalities", "checks", "truth", "read_mb")
 
 
 def is_main_run():
@@ -30,7 +33,19 @@ try:
         # not in jobs of a cluster, each of which reads this file: it takes a second
         from colatent.check import check_inputs
 
-        check_inputs(CONFIG, SESSIONS)
+        check_inputs(
+            CONFIG,
+            SESSIONS,
+            lambda name, session: (
+                None
+                if session.url
+                else found_before(
+                    f"{CONFIG.results}/{name}/session",
+                    session.nwb,
+                    CONFIG.model_dump(mode="json", include=set(INGEST_KEYS)),
+                )
+            ),
+        )
         refuse_older(
             CONFIG.results,
             [(name, file) for name, s in SESSIONS.items() for file in s.files],
