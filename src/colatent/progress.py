@@ -16,7 +16,7 @@ from colatent.errors import InputError
 from colatent.failures import likely_cause
 from colatent.interruption import Interrupted, interruptible
 
-DONE, FAILED = "done in", "error:"
+DONE, FAILED, CAUSE = "done in", "error:", "; likely cause:"
 
 
 @contextmanager
@@ -95,4 +95,4 @@ def _advice(text: str, label: str) -> str:
     cause = likely_cause(text)
     if cause is None:
         return ""
-    return f"; likely cause: {cause.name}. To change: {cause.remedy.format(rule=label.split()[0])}"
+    return f"{CAUSE} {cause.name}. To change: {cause.remedy.format(rule=label.split()[0])}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from colatent.errors import InputError
 from colatent.failures import KILLED, Cause, likely_cause
-from colatent.progress import DONE, FAILED, is_running
+from colatent.progress import CAUSE, DONE, FAILED, is_running
 from colatent.store import MARKER
 
 PLAN = "logs/fits.json"
@@ -58,7 +58,8 @@ class Failure(NamedTuple):
 
     def sentences(self) -> list[str]:
         of = ", ".join(f"{name}={value}" for name, value in self.wildcards.items())
-        lines = [f"rule {self.rule}" + (f" ({of})" if of else "") + f", log {self.log}", f"  {self.line}"]
+        said = self.line.partition(CAUSE)[0]
+        lines = [f"rule {self.rule}" + (f" ({of})" if of else "") + f", log {self.log}", f"  {said}"]
         if self.cause is not None:
             lines.append(f"  likely cause: {self.cause.name}")
             lines.append(f"  to change: {self.cause.remedy.format(rule=self.rule)}")
@@ -140,5 +141,9 @@ def _cause(log: Path, line: str) -> Cause | None:
     slurm_logs = list(Path(SLURM_LOGS).rglob(f"{slurm[1]}.log")) if slurm else []
     said = [path.read_text(errors="replace") for path in slurm_logs]
     told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
-    own = text if line.startswith(FAILED) else ""  # one that was killed has named no cause
-    return likely_cause(told) or likely_cause(own) or (None if own else KILLED)
+    if cause := likely_cause(told):
+        return cause
+    # a job names its cause itself, unless its sentence says all, or it was killed
+    if CAUSE in line:
+        return likely_cause(line)
+    return None if line.startswith(FAILED) else KILLED

@@ -121,6 +121,13 @@ def test_likely_causes(text: str, name: str | None) -> None:
     assert cause is None if name is None else cause.name.startswith(name)
 
 
+def test_a_sentence_that_says_all_gets_no_cause(root: Path) -> None:
+    with pytest.raises(SystemExit):
+        run_job(root, 0, fail(InputError("emg: 3 samples are NaN; set `checks: {nan: mask}`")))
+    (failure,) = failures(root)
+    assert failure.cause is None and failure.line.startswith("error: emg: 3 samples are NaN")
+
+
 def test_a_job_that_was_left_running_is_waited_for(root: Path) -> None:
     left = start(root, 0, lambda _: time.sleep(1.0))
     began = time.monotonic()
