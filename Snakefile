@@ -35,6 +35,11 @@ wildcard_constraints:
 localrules:
     all,
     choose_latents,
+    # seconds each: as jobs of a cluster they would mostly wait
+    simulate,
+    split,
+    scores,
+    record,
 
 
 rule all:
@@ -43,6 +48,11 @@ rule all:
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/report/index.html",
         f"{RESULTS}/provenance.json",
+
+
+onstart:
+    if is_main_run():
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
 
 
 onsuccess:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 error_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -99,6 +101,28 @@ def compare(
     for line in report_lines(comparison):
         print(line)
     raise typer.Exit(int(comparison.verdict is Verdict.DIFFERENT))
+
+
+@app.command()
+def status(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
+    """Show which fits run, wait, are done or have failed, and the likely cause of each failure."""
+    from rich.table import Table
+
+    from colatent.status import failures, fit_statuses
+
+    colours = {"failed": "red", "running": "green", "waiting": "yellow", "done": "dim"}
+    with _one_sentence():
+        fits = fit_statuses(results)
+        table = Table("session", "model", "fold", "seed", "state", "last line", box=None)
+        for fit in fits:
+            table.add_row(
+                *map(str, fit.wildcards), fit.state, Text(escaped(fit.line)), style=colours[fit.state]
+            )
+        Console(width=None if sys.stdout.isatty() else 300, highlight=False).print(table)
+        counts = ", ".join(f"{sum(fit.state == state for fit in fits)} {state}" for state in colours)
+        print(f"{len(fits)} fits: {counts}")
+        for failure in failures(results):
+            print("\n".join(map(escaped, failure.sentences())))
 
 
 @app.command()

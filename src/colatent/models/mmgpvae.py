@@ -6,11 +6,8 @@ modality's encoder emits Gaussian sites, which multiply with the prior (`colaten
 inference from any subset of modalities, channels and bins is the same computation.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colatent import gp
+from colatent.checkpoint import Checkpoint
 from colatent.likelihoods import LIKELIHOODS
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
 from colatent.models.site_refinement import refined_posterior
@@ -139,7 +137,7 @@ class MMGPVAE:
         trials: Trials,
         seed: int = 0,
         progress: Callable[[str], None] = print,
-        checkpoint: Path | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Fit to the training trials.
 
@@ -147,7 +145,7 @@ class MMGPVAE:
             trials: must hold every modality of the options.
             seed: of weights, batches and samples.
             progress: gets plain lines.
-            checkpoint: folder in which an interrupted fit is kept and from which it goes on.
+            checkpoint: where an interrupted fit is kept and from where it goes on.
         """
         generator = torch.Generator().manual_seed(seed)
         n_channels = {
@@ -168,7 +166,7 @@ class MMGPVAE:
             generator,
             self.history,
         )
-        trainer.run(trials.n_trials, progress, checkpoint, self._fingerprint(trials, seed))
+        trainer.run(trials.n_trials, progress, checkpoint)
         self._set_order(data)
         return self
 
@@ -214,17 +212,22 @@ class MMGPVAE:
             [{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p]
         )
 
-    def _loss(self, data: Data, generator: torch.Generator) -> Tensor:
-        """Negative objective per bin (nats)."""
+    def _loss(self, data: Data, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative objective per bin (nats), and its terms."""
         network = self.network
         visible = self._drop_channels(data, generator) if network.training else data
         n_trials, n_bins, _ = next(iter(data.values())).target.shape
         bases = network.bases(n_bins)
         sites = network.sites(visible)
-        objective = network.elbo(data, posterior(bases, combine(list(sites.values()))), generator)
+        q = posterior(bases, combine(list(sites.values())))
+        expected, kl = network.elbo_terms(data, q, generator)
+        terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
+        objective = terms["elbo"]
         if len(data) > 1 and (weight := self.options.cross_weight):
-            objective = objective + network.cross_log_prob(data, sites, bases, weight)
-        return -objective.sum() / (n_trials * n_bins)
+            terms["cross_log_prob"] = network.cross_log_prob(data, sites, bases, weight)
+            objective = objective + terms["cross_log_prob"]
+        n = n_trials * n_bins
+        return -objective.sum() / n, {name: term.detach().sum() / n for name, term in terms.items()}
 
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
         """Hide random channels of one random modality from the encoder, in half of the calls."""
@@ -325,14 +328,6 @@ class MMGPVAE:
         first = np.array([np.flatnonzero(groups == g)[0] for g in groups])
         self.order = np.lexsort((-power, first))
         self.sign = np.where(slope < 0, -1.0, 1.0)[self.order]
-
-    def _fingerprint(self, trials: Trials, seed: int) -> str:
-        options = {k: v for k, v in asdict(self.options).items() if k not in ("device", "samples")}
-        digest = hashlib.sha256(json.dumps([options, seed], sort_keys=True).encode())
-        for name in self.options.modalities:
-            digest.update(np.ascontiguousarray(trials.values[name]).tobytes())
-            digest.update(np.ascontiguousarray(trials.observed[name]).tobytes())
-        return digest.hexdigest()
 
     def state(self) -> dict[str, Array]:
         """Return all that the fit has learned, as arrays."""

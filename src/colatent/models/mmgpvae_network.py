@@ -93,6 +93,11 @@ class MultiModalNetwork(nn.Module):
 
     def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
         """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
+        expected, kl = self.elbo_terms(data, q, generator)
+        return expected - kl
+
+    def elbo_terms(self, data: Data, q: Posterior, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return E_q[log p(data | z)] and KL(q || prior) in nats, each (trial,)."""
         latents = q.marginals()
         expected = [
             self.modality(name).expected_log_prob(
@@ -100,7 +105,7 @@ class MultiModalNetwork(nn.Module):
             )
             for name in data
         ]
-        return torch.stack(expected).sum(dim=0) - q.kl()
+        return torch.stack(expected).sum(dim=0), q.kl()
 
     def effects(self, latents: Tensor) -> tuple[Array, Array]:
         """Return how each latent moves the decoders' outputs, each (latent,).
