@@ -239,8 +239,13 @@ class MMGPVAEModel(Settings):
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
-    decoder: dict[str, Literal["linear", "mlp"]] = Field(
-        default_factory=dict, description="modality: decoder; linear for spikes, else mlp"
+    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+        default_factory=dict,
+        description="modality: decoder; linear for spikes, else mlp; convolutional for images",
+    )
+    image_shape: dict[str, tuple[Count, Count]] = Field(
+        default_factory=dict,
+        description="modality with a convolutional decoder: rows and columns of its images",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
     time_scale: Positive | None = Field(
@@ -249,6 +254,11 @@ class MMGPVAEModel(Settings):
     epochs: Count = 200
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
+    weight: dict[str, Positive] = Field(
+        default_factory=dict,
+        description="modality: factor of its log-density in the objective, 1 where not named; less for many "
+        "channels whose noise is correlated, such as pixels",
+    )
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         description="modality: weight, in the objective, of predicting it from the other modalities; "
@@ -262,9 +272,12 @@ class MMGPVAEModel(Settings):
     def _sections_agree(self) -> Self:
         if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
             raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
-        for key in ("likelihood", "decoder", "cross_weight"):
+        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight"):
             if unused := set(getattr(self, key)) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
+        for name, decoder in self.decoder.items():
+            if decoder == "convolutional" and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
         return self
 
     @property
@@ -366,7 +379,7 @@ class Config(Settings):
             for modality in group.split("+"):
                 check("truth.groups", modality)
         for model_name, model in self.models.items():
-            for key in ("latents", "likelihood", "decoder", "cross_weight"):
+            for key in ("latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight"):
                 for group in getattr(model, key, {}):
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)

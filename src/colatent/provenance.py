@@ -23,6 +23,9 @@ MODELS = (
     "gp.py",
     "posterior.py",
     "likelihoods.py",
+    "layers.py",
+    "encoders.py",
+    "decoders.py",
     "networks.py",
     "training.py",
 )

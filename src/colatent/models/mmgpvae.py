@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colatent import gp
+from colatent.decoders import DECODERS
+from colatent.errors import InputError
 from colatent.likelihoods import LIKELIHOODS
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
-from colatent.networks import DECODERS, Observations
+from colatent.networks import Observations
 from colatent.posterior import Posterior, Sites, posterior, posterior_mean
 from colatent.predictive import Predictive
 from colatent.training import Schedule, Trainer
@@ -42,7 +44,8 @@ class Options:
         latents: group -> number of latents; a group is the modalities it drives, joined by "+" in
             any order.
         likelihood: modality -> gaussian, poisson, negative-binomial or bernoulli.
-        decoder: modality -> linear or mlp.
+        decoder: modality -> linear, mlp or convolutional (for images; the encoder is then as well).
+        image_shape: modality with a convolutional decoder -> rows and columns of its images.
         bin_width: seconds; that of the training trials if None.
         kernel: of the prior, see `gp.KERNELS`; its variance is 1.
         time_scale: initial time scale of the latents, seconds; they are learned.
@@ -50,6 +53,9 @@ class Options:
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales.
         weight_decay: decoupled decay (AdamW) of the weights, not of biases and noise.
+        weight: modality -> factor of its expected log-density in the objective, 1 where not named.
+            Noise that is correlated between channels (neighbouring pixels) counts as many times as
+            there are channels, and the posterior becomes too sure: less than 1 makes up for it.
         cross_weight: modality -> weight, in the objective, of its log-density decoded from
             the posterior mean given the other modalities. Empty: the plain ELBO.
         channel_dropout: share of a modality's channels that half of the steps hide from its
@@ -74,6 +80,8 @@ class Options:
     learning_rate: float = 1e-2
     time_scale_rate: float = 2e-2
     weight_decay: float = 0.3
+    image_shape: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    weight: Mapping[str, float] = field(default_factory=dict)
     cross_weight: Mapping[str, float] = field(default_factory=dict)
     channel_dropout: float = 0.25
     context: int = 9
@@ -93,11 +101,14 @@ class Options:
             if name not in self.likelihood or name not in self.decoder:
                 raise ValueError(f"modality {name!r} has latents, and needs a likelihood and a decoder")
             _require_known(f"likelihood of {name!r}", self.likelihood[name], tuple(LIKELIHOODS))
-            _require_known(f"decoder of {name!r}", self.decoder[name], tuple(DECODERS))
+            _require_known(f"decoder of {name!r}", self.decoder[name], DECODERS)
+            if self.decoder[name] == "convolutional" and name not in self.image_shape:
+                raise ValueError(f"the decoder of {name!r} is convolutional, and needs its image_shape")
         if self.context % 2 == 0 or self.samples % 2 == 1:
             raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
-        if unknown := set(self.cross_weight) - set(self.modalities):
-            raise ValueError(f"cross_weight names {sorted(unknown)[0]!r}, which has no latents")
+        for key in ("weight", "cross_weight", "image_shape"):
+            if unknown := set(getattr(self, key)) - set(self.modalities):
+                raise ValueError(f"{key} names {sorted(unknown)[0]!r}, which has no latents")
         _ = self.schedule  # raises what it finds wrong
 
     @property
@@ -152,6 +163,12 @@ class MMGPVAE:
         n_channels = {
             name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)
         }
+        for name, shape in self.options.image_shape.items():
+            if np.prod(shape) != n_channels.get(name, np.prod(shape)):
+                raise InputError(
+                    f"image_shape of {name}: {shape[0]} x {shape[1]} pixels, but it has {n_channels[name]} "
+                    "channels; correct it"
+                )
         if missing := set(self.options.modalities) - set(n_channels):
             raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
         self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
@@ -192,6 +209,7 @@ class MMGPVAE:
             o.context,
             o.hidden,
             o.dropout,
+            o.image_shape,
             generator,
         )
         self.order = np.arange(len(self.latent_groups))
@@ -220,7 +238,9 @@ class MMGPVAE:
         n_trials, n_bins, _ = next(iter(data.values())).target.shape
         bases = network.bases(n_bins)
         sites = network.sites(visible)
-        objective = network.elbo(data, posterior(bases, combine(list(sites.values()))), generator)
+        objective = network.elbo(
+            data, posterior(bases, combine(list(sites.values()))), generator, self.options.weight
+        )
         if len(data) > 1 and (weight := self.options.cross_weight):
             objective = objective + network.cross_log_prob(data, sites, bases, weight)
         return -objective.sum() / (n_trials * n_bins)

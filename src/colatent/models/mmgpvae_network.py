@@ -29,6 +29,7 @@ class MultiModalNetwork(nn.Module):
         time_scale: initial time scales, bins, shape (latent,).
         n_bins: of the training trials, which bounds the time scales.
         context, hidden, dropout: see `ModalityNetwork`.
+        image_shape: modality -> rows and columns, for convolutional decoders.
     """
 
     bounds: Tensor
@@ -45,6 +46,7 @@ class MultiModalNetwork(nn.Module):
         context: int,
         hidden: int,
         dropout: float,
+        image_shape: Mapping[str, tuple[int, int]],
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class MultiModalNetwork(nn.Module):
                 context,
                 hidden,
                 dropout,
+                image_shape.get(name),
                 generator,
             )
             for name in self.names
@@ -91,11 +94,21 @@ class MultiModalNetwork(nn.Module):
         shape = (*own.precision.shape[:2], self.n_latents)
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
-    def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
-        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
-        latents = q.marginals()
+    def elbo(
+        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,).
+
+        Args:
+            data: what was observed.
+            q: posterior.
+            generator: of the samples that non-linear decoders take.
+            weight: modality -> factor of its expected log-density, 1 where not named.
+        """
+        latents, weight = q.marginals(), weight or {}
         expected = [
-            self.modality(name).expected_log_prob(
+            weight.get(name, 1.0)
+            * self.modality(name).expected_log_prob(
                 data[name], latents.select(self.modality(name).latents), generator
             )
             for name in data
