@@ -248,6 +248,12 @@ class MMGPVAEModel(Settings):
         description="modality with a convolutional decoder: rows and columns of its images",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
+        "sites",
+        description="sites: exact given the encoders. To compare with: mean-field (diagonal over Fourier "
+        "coefficients), averaged (so, and shared latents averaged over the encoders: the paper's), "
+        "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
+    )
     time_scale: Positive | None = Field(
         None, description="time scale that learning starts from (s); 5 bins if not given"
     )

@@ -22,6 +22,7 @@ MODELS = (
     "standardize.py",
     "gp.py",
     "posterior.py",
+    "inference.py",
     "likelihoods.py",
     "layers.py",
     "encoders.py",

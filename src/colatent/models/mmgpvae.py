@@ -21,10 +21,11 @@ from torch import Tensor
 from colatent import gp
 from colatent.decoders import DECODERS
 from colatent.errors import InputError
+from colatent.inference import INFERENCES
 from colatent.likelihoods import LIKELIHOODS
-from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
+from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.networks import Observations
-from colatent.posterior import Posterior, Sites, posterior, posterior_mean
+from colatent.posterior import Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
 from colatent.training import Schedule, Trainer
 from colatent.trials import Trials
@@ -48,10 +49,11 @@ class Options:
         image_shape: modality with a convolutional decoder -> rows and columns of its images.
         bin_width: seconds; that of the training trials if None.
         kernel: of the prior, see `gp.KERNELS`; its variance is 1.
+        posterior: one of `INFERENCES`; all but ``sites`` are there to compare with.
         time_scale: initial time scale of the latents, seconds; they are learned.
         epochs, batch_size, patience, validation_share: see `Schedule`.
         learning_rate: of the networks' weights.
-        time_scale_rate: learning rate of the log time scales.
+        time_scale_rate: learning rate of the log time scales and log prior s.d.
         weight_decay: decoupled decay (AdamW) of the weights, not of biases and noise.
         weight: modality -> factor of its expected log-density in the objective, 1 where not named.
             Noise that is correlated between channels (neighbouring pixels) counts as many times as
@@ -72,6 +74,7 @@ class Options:
     decoder: Mapping[str, str]
     bin_width: float | None = None
     kernel: str = "squared-exponential"
+    posterior: str = "sites"
     time_scale: float = 0.2
     epochs: int = 60
     batch_size: int = 16
@@ -92,6 +95,7 @@ class Options:
 
     def __post_init__(self) -> None:
         _require_known("kernel", self.kernel, gp.KERNELS)
+        _require_known("posterior", self.posterior, tuple(INFERENCES))
         _require_known("device", self.device, ("cpu", "cuda", "auto"))
         if min(self.latents.values(), default=0) < 1:
             raise ValueError(f"latents must name at least one group, each of 1 or more: {dict(self.latents)}")
@@ -205,6 +209,7 @@ class MMGPVAE:
             o.decoder,
             o.kernel,
             np.full(len(self.latent_groups), o.time_scale / bin_width),
+            o.posterior,
             n_bins,
             o.context,
             o.hidden,
@@ -218,14 +223,17 @@ class MMGPVAE:
     def _optimizer(self) -> torch.optim.Optimizer:
         network, rate = self.network, self.options.learning_rate
         noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
-        apart = {id(p) for p in (network.log_time_scale, *noise)}
+        apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
         others = [p for p in network.parameters() if id(p) not in apart]
-        # Biases carry the data's units: they are not pulled to zero.
+        # Only the encoders' weights are pulled to zero: biases carry the data's units, and a decoder
+        # whose weights are held down makes latents of more than the prior's variance.
+        encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
+        decayed = {i for p in others if (i := id(p)) in encoders and p.ndim > 1}
         groups = (
-            ([p for p in others if p.ndim > 1], rate, self.options.weight_decay),
-            ([p for p in others if p.ndim == 1], rate, 0.0),
+            ([p for p in others if id(p) in decayed], rate, self.options.weight_decay),
+            ([p for p in others if id(p) not in decayed], rate, 0.0),
             (noise, NOISE_RATE * rate, 0.0),
-            ([network.log_time_scale], self.options.time_scale_rate, 0.0),
+            ([network.log_time_scale, network.log_prior_sd], self.options.time_scale_rate, 0.0),
         )
         return torch.optim.AdamW(
             [{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p]
@@ -238,9 +246,8 @@ class MMGPVAE:
         n_trials, n_bins, _ = next(iter(data.values())).target.shape
         bases = network.bases(n_bins)
         sites = network.sites(visible)
-        objective = network.elbo(
-            data, posterior(bases, combine(list(sites.values()))), generator, self.options.weight
-        )
+        q = network.inference.posterior(bases, network.inference.combine(list(sites.values())))
+        objective = network.elbo(data, q, generator, self.options.weight)
         if len(data) > 1 and (weight := self.options.cross_weight):
             objective = objective + network.cross_log_prob(data, sites, bases, weight)
         return -objective.sum() / (n_trials * n_bins)
@@ -276,17 +283,17 @@ class MMGPVAE:
         bases = self.network.bases(trials.n_bins)
         empty = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
         sites = self.network.sites(self._observations(trials, given))
-        return posterior(bases, combine([Sites(empty, empty), *sites.values()]))
+        inference = self.network.inference
+        return inference.posterior(bases, inference.combine([Sites(empty, empty), *sites.values()]))
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
-        """Return posterior mean and variance of the latents, each (trial, time, latent).
+        """Return posterior mean and variance of the latents, each (trial, time, latent), prior variance 1.
 
         Within a group, latents are in descending order of what they move in the decoders; the sign
         is that in which they raise the channels on average.
         """
-        mean, variance = (
-            x.cpu().numpy()[..., self.order] for x in self._posterior(trials, given).marginals()
-        )
+        q, sd = self._posterior(trials, given).marginals(), self.network.prior_sd().detach()
+        mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
         return mean * self.sign, variance
 
     def time_scales(self) -> Array:
@@ -326,7 +333,8 @@ class MMGPVAE:
         self.network.eval()
         n_bins = next(iter(data.values())).target.shape[1]
         sites = self.network.sites(data)
-        mean = posterior_mean(self.network.bases(n_bins), combine(list(sites.values())))
+        combined = self.network.inference.combine(list(sites.values()))
+        mean = posterior_mean(self.network.bases(n_bins), combined)
         power, slope = self.network.effects(mean)
         groups = np.unique(self.latent_groups, return_inverse=True)[1]
         first = np.array([np.flatnonzero(groups == g)[0] for g in groups])
