@@ -270,6 +270,9 @@ class MMGPVAEModel(Settings):
         description="modality: weight, in the objective, of predicting it from the other modalities; "
         "the plain ELBO if empty",
     )
+    samples: Count = Field(
+        32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
+    )
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
     )
@@ -326,11 +329,31 @@ class Truth(Settings):
 
 
 class Simulation(Settings):
-    """The simulated reach recording that the workflow writes itself."""
+    """The simulated recording that the workflow writes itself."""
 
+    kind: Literal["reach", "digits", "fly", "moth"] = Field(
+        "reach",
+        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
+    )
     seed: Seed = 1
     trials: Count = 80
-    units: Count = 60
+    units: Count = Field(60, description="neurons, ROIs or muscles")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    occluded_frames: float = Field(
+        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+    )
+    shortest: float = Field(
+        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
+    )
+
+    @model_validator(mode="after")
+    def _only_digits_have_gaps(self) -> Self:
+        if self.kind != "digits":
+            for key in ("missing_frames", "occluded_frames", "shortest"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is an option of the kind digits, not {self.kind}; leave it out")
+        return self
 
 
 Action = Literal["refuse", "mask", "warn"]

@@ -67,7 +67,7 @@ def recovery(model, simulation, train, test, given=BOTH) -> dict[str, float]:  #
     """R2 of the true latents in the test trials, each from the latents of its own group."""
     from colatent.scoring.recovery import latent_recovery
 
-    truth = np.concatenate([simulation.latents[..., :2], np.abs(simulation.latents[..., 2:])], axis=-1)
+    truth = simulation.latents
     inferred = np.concatenate([model.latents(part, given)[0] for part in (train, test)])
     training = np.arange(len(truth)) < train.n_trials
     rows = latent_recovery(
@@ -84,7 +84,7 @@ def recovery(model, simulation, train, test, given=BOTH) -> dict[str, float]:  #
 
 def coverage(model, simulation, train, test) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Share of true latents inside the posterior's 95 % band, after the affine map of each latent."""
-    truth = np.concatenate([simulation.latents[..., :2], np.abs(simulation.latents[..., 2:])], axis=-1)
+    truth = simulation.latents
     inside = {}
     for k, name in enumerate(("shared", "neural", "zoom")):
         (fit, _), (mean, variance) = (
@@ -109,7 +109,7 @@ def image_ceiling(simulation, train, test) -> float:  # type: ignore[no-untyped-
     """R2 of the mean of the nearest training frames in true turn and zoom."""
     from sklearn.neighbors import KNeighborsRegressor
 
-    place = np.stack([simulation.latents[..., 0], np.abs(simulation.latents[..., 2])], axis=-1)
+    place = simulation.latents[..., [0, 2]]
     frames = train.values["images"].reshape(-1, train.values["images"].shape[2]).astype(np.float32)
     nearest = KNeighborsRegressor(N_NEIGHBOURS).fit(place[: train.n_trials].reshape(-1, 2), frames)
     guess = nearest.predict(place[train.n_trials :].reshape(-1, 2)).reshape(test.values["images"].shape)

@@ -11,7 +11,7 @@ from colatent.reference import json_schema, with_reference
 from colatent.session_table import load_sessions
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
+CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

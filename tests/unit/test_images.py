@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.signal import correlate2d
 from torch import nn
 
@@ -20,10 +21,11 @@ def generator() -> torch.Generator:
 
 def test_latents_have_the_variances_and_correlation_of_the_paper() -> None:
     z = simulate_digits(0, n_trials=300, n_bins=20, n_units=3).latents
-    np.testing.assert_allclose(z.mean(axis=(0, 1)), [0, 0, 1], atol=0.1)
-    np.testing.assert_allclose(z.var(axis=(0, 1)), [0.3, 0.5, 0.8], rtol=0.1)
-    lagged = (z[:, :10] - z.mean(axis=(0, 1))) * (z[:, 10:] - z.mean(axis=(0, 1)))
-    np.testing.assert_allclose(lagged.mean(axis=(0, 1)) / [0.3, 0.5, 0.8], np.exp(-0.5), atol=0.1)
+    zoom = stats.foldnorm(1 / np.sqrt(0.8), scale=np.sqrt(0.8))  # |z_b|
+    np.testing.assert_allclose(z.mean(axis=(0, 1)), [0, 0, zoom.mean()], atol=0.1)
+    np.testing.assert_allclose(z.var(axis=(0, 1)), [0.3, 0.5, zoom.var()], rtol=0.1)
+    lagged = z[:, :10, :2] * z[:, 10:, :2]
+    np.testing.assert_allclose(lagged.mean(axis=(0, 1)) / [0.3, 0.5], np.exp(-0.5), atol=0.1)
 
 
 def test_counts_are_poisson_of_the_expected_rate() -> None:

@@ -34,7 +34,7 @@ def simulate_digits(
     occluded_frames: float = 0.0,
     shortest: float = 1.0,
 ) -> BinnedSimulation:
-    """Simulate one session.
+    """Simulate one session; its latents are z_s, z_n and |z_b|, all that can be seen of z_b.
 
     Args:
         seed: of every random draw; each part draws from a stream of its own.
@@ -56,7 +56,7 @@ def simulate_digits(
         name="neurons and a digit that turns and zooms",
         seed=seed,
         bin_width=BIN_WIDTH,
-        latents=z,
+        latents=np.concatenate([z[..., :2], np.abs(z[..., 2:])], axis=-1),
         latent_groups=GROUPS,
         time_scale=time_scale * BIN_WIDTH,
         values={
