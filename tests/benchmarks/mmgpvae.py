@@ -9,7 +9,6 @@ goal is missed. Arguments: the seeds (0 1 2).
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,16 @@ OPTIONS: dict[str, Any] = {
     "likelihood": {"spikes": "poisson", "images": "gaussian"},
     "decoder": {"spikes": "linear", "images": "convolutional"},
     "image_shape": {"images": (36, 36)},
-    "weight": {"images": 0.1},
+    "weight": {"images": 0.025},
     "time_scale": 0.3,  # the truth is 0.2 s
-    "epochs": 30,
-    "learning_rate": 3e-3,
+    "epochs": 60,
+    "batch_size": 8,
+    "learning_rate": 5e-3,
     "channel_dropout": 0.0,
-    "weight_decay": 0.03,
     "device": "cpu",
 }
-GOALS = {  # worst seed
+COMPARED_EPOCHS = 30
+GOALS = {  # worst seed; what is to be small has the sign turned
     "neural": 0.99,
     "shared": 0.97,
     "zoom": 0.97,
@@ -38,6 +38,9 @@ GOALS = {  # worst seed
     "time scales, worst error": -0.2,
     "training, CPU-s": -360.0,  # 180 s on 2 cores
     "GP algebra, share of a step": -0.25,
+    "shared, both less spikes": 0.0,
+    "shared, both less images": 0.0,
+    "shared, both less averaged pair": 0.0,
 }
 
 
@@ -149,10 +152,124 @@ def run(seed: int, **changes: Any) -> dict[str, float]:
     return row
 
 
+def compare(seed: int, epochs: int) -> dict[str, float]:
+    """R2 of the shared latent: both modalities, each alone, and the mean of the two alone.
+
+    A model of one modality has as many latents as drive it, and no word for which is shared: all of
+    them are aligned with the shared latent. The pair's mean is that of the two aligned estimates.
+    """
+    from sklearn.linear_model import LinearRegression
+
+    from colatent.models.mmgpvae import MMGPVAE
+
+    simulation, train, test = simulate(seed)
+    truth = simulation.latents[..., 0]
+    both = {"spikes+images": 1, "spikes": 1, "images": 1}
+    estimates = {}
+    for name, latents in {"both": both, "spikes": {"spikes": 2}, "images": {"images": 2}}.items():
+        given = BOTH if name == "both" else (name,)
+        kept = {
+            key: {m: v for m, v in OPTIONS[key].items() if m in given} for key in ("weight", "image_shape")
+        }
+        model = MMGPVAE(**OPTIONS | kept | {"latents": latents, "epochs": epochs}).fit(train, seed, progress)
+        own = [k for k, group in enumerate(model.latent_groups) if name != "both" or group == "spikes+images"]
+        fit, held = (model.latents(part, given)[0][..., own].reshape(-1, len(own)) for part in (train, test))
+        affine = LinearRegression().fit(fit, truth[:N_TRAINING].ravel())
+        estimates[name] = affine.predict(held).reshape(test.n_trials, -1)
+    estimates["averaged pair"] = (estimates["spikes"] + estimates["images"]) / 2
+    return {k: r2(truth[N_TRAINING:], guess, truth[:N_TRAINING].mean()) for k, guess in estimates.items()}
+
+
+class StepTimer:
+    """CPU seconds of one step of training (loss and gradient), and of the GP algebra in it.
+
+    Attributes:
+        model, data: of ``n_trials`` trials.
+    """
+
+    def __init__(self, n_trials: int = 8, n_bins: int = 60, n_latents: int = 1) -> None:
+        from colatent.models.mmgpvae import MMGPVAE
+
+        _, trials, _ = simulate(0, n_trials + 1, n_trials, n_bins)
+        latents = {group: n_latents for group in OPTIONS["latents"]}
+        self.model = MMGPVAE(**OPTIONS | {"latents": latents, "epochs": 1, "time_scale": 0.2})
+        self.model.fit(trials, 0, lambda _: None)
+        self.data = self.model._observations(trials, BOTH)
+        self.n_bins = n_bins
+
+    def step(self) -> float:
+        import torch
+
+        self.model.network.train()
+        return _least_seconds(lambda: self.model._loss(self.data, torch.Generator()).backward())
+
+    def algebra(self) -> float:
+        """Bases, posterior, its marginals and KL, and their gradients; sites are given."""
+        network = self.model.network
+        sites = [
+            type(s)(*(x.detach().requires_grad_() for x in s)) for s in network.sites(self.data).values()
+        ]
+
+        def run() -> None:
+            bases = network.bases(self.n_bins)
+            q = network.inference.posterior(bases, network.inference.combine(sites))
+            marginals = q.marginals()
+            (marginals.mean.sum() + marginals.variance.sum() + q.kl().sum()).backward()
+
+        return _least_seconds(run)
+
+
+def _least_seconds(run, n_repeats: int = 5) -> float:  # type: ignore[no-untyped-def]
+    seconds = []
+    for _ in range(n_repeats):
+        start = time.process_time()
+        run()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+def growth() -> dict[str, float]:
+    """Milliseconds of CPU of one step, larger in one respect each; and the algebra's share."""
+    base = StepTimer()
+    row = {"GP algebra, share of a step": -base.algebra() / base.step()}
+    sizes: dict[str, dict[str, int]] = {"8 trials of 60 bins, 3 latents": {}}
+    sizes |= {f"{n} trials": {"n_trials": n} for n in (16, 32)}
+    sizes |= {f"{n} bins": {"n_bins": n} for n in (120, 240)}
+    sizes |= {f"{3 * n} latents": {"n_latents": n} for n in (2, 4)}
+    for name, size in sizes.items():
+        timer = StepTimer(**size)
+        step, algebra = timer.step(), timer.algebra()
+        row[f"step, {name}"] = 1e3 * step
+        print(f"a step of {name}: {1e3 * step:.0f} ms, GP algebra {1e3 * algebra:.1f} ms", flush=True)
+    return row
+
+
 def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def main(seeds: list[int]) -> int:
+    import torch
+
+    torch.set_num_threads(1)
+    cost = growth()
+    rows = []
+    for seed in seeds:
+        rows.append(run(seed) | {"GP algebra, share of a step": cost["GP algebra, share of a step"]})
+        print(f"seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in rows[-1].items()), flush=True)
+    pairs = []
+    for seed in seeds:
+        pairs.append(compare(seed, COMPARED_EPOCHS))
+        print(f"shared latent, seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in pairs[-1].items()))
+    values = {goal: min(row[goal] for row in rows) for goal in GOALS if goal in rows[0]}
+    for other in ("spikes", "images", "averaged pair"):
+        values[f"shared, both less {other}"] = min(pair["both"] - pair[other] for pair in pairs)
+    missed = [goal for goal, limit in GOALS.items() if not values[goal] >= limit]
+    for goal, limit in GOALS.items():
+        print(f"{'MISSED' if goal in missed else 'met   '} {goal}: {values[goal]:.4f} (at least {limit:g})")
+    print(json.dumps({"goals": values, "missed": missed, "seeds": rows, "pairs": pairs, "cost": cost}))
+    return int(bool(missed))
+
+
 if __name__ == "__main__":
-    changes = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
-    print(json.dumps(run(int(sys.argv[1]), **changes), indent=1), Path.cwd())
+    sys.exit(main([int(seed) for seed in sys.argv[1:]] or [0, 1, 2]))
