@@ -1,5 +1,7 @@
 """The posteriors that are there to compare with, each against dense Gaussian algebra on the bins."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from scipy.optimize import minimize
 from test_mmgpvae import BOTH, OPTIONS, quiet, simulate
 
 from colatent import gp
+from colatent.config import MMGPVAEModel
 from colatent.inference import INFERENCES, JITTER, average
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.posterior import Sites
+from colatent.report.methods import POSTERIOR_TEXT
 
 N_BINS = 12
 TIME_SCALE = torch.tensor([3.0], dtype=torch.float64)
@@ -105,3 +109,8 @@ def test_every_variant_trains_and_predicts_from_any_subset(name: str) -> None:
         assert np.isfinite(model.predict(trials, given, "emg").mean).all()
     rebuilt = MMGPVAE.from_state(OPTIONS | {"posterior": name}, model.state())
     np.testing.assert_array_equal(rebuilt.elbo(trials), model.elbo(trials))
+
+
+def test_config_and_report_know_every_variant() -> None:
+    assert get_args(MMGPVAEModel.model_fields["posterior"].annotation) == tuple(INFERENCES)
+    assert set(POSTERIOR_TEXT) == set(INFERENCES)
