@@ -270,6 +270,11 @@ class MMGPVAEModel(Settings):
         description="modality: weight, in the objective, of predicting it from the other modalities; "
         "the plain ELBO if empty",
     )
+    decoder_decay: float = Field(
+        0.3,
+        ge=0,
+        description="decay of the decoders' weights: it helps with few trials, and costs images detail (0 for them)",
+    )
     samples: Count = Field(
         32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
     )

@@ -25,6 +25,7 @@ OPTIONS: dict[str, Any] = {
     "epochs": 60,
     "batch_size": 8,
     "learning_rate": 5e-3,
+    "decoder_decay": 0.0,
     "channel_dropout": 0.0,
     "device": "cpu",
 }

@@ -126,13 +126,13 @@ class MMGPVAE:
         noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
         apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
         others = [p for p in network.parameters() if id(p) not in apart]
-        # Only the encoders' weights are pulled to zero: biases carry the data's units, and a decoder
-        # whose weights are held down makes latents of more than the prior's variance.
+        # Biases carry the data's units: they are not pulled to zero.
         encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
-        decayed = {i for p in others if (i := id(p)) in encoders and p.ndim > 1}
+        weights = [p for p in others if p.ndim > 1]
         groups = (
-            ([p for p in others if id(p) in decayed], rate, self.options.weight_decay),
-            ([p for p in others if id(p) not in decayed], rate, 0.0),
+            ([p for p in weights if id(p) in encoders], rate, self.options.weight_decay),
+            ([p for p in weights if id(p) not in encoders], rate, self.options.decoder_decay),
+            ([p for p in others if p.ndim == 1], rate, 0.0),
             (noise, NOISE_RATE * rate, 0.0),
             ([network.log_time_scale, network.log_prior_sd], self.options.time_scale_rate, 0.0),
         )

@@ -27,7 +27,9 @@ class Options:
         epochs, batch_size, patience, validation_share: see `Schedule`.
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
-        weight_decay: decoupled decay (AdamW) of the weights, not of biases and noise.
+        weight_decay, decoder_decay: decoupled decay (AdamW) of the encoders' and of the decoders'
+            weights, not of biases and noise. The latter helps with few trials of spikes, and costs
+            images some detail and bands some of their coverage.
         weight: modality -> factor of its expected log-density in the objective, 1 where not named.
             Noise that is correlated between channels (neighbouring pixels) counts as many times as
             there are channels, and the posterior becomes too sure: less than 1 makes up for it.
@@ -56,6 +58,7 @@ class Options:
     learning_rate: float = 1e-2
     time_scale_rate: float = 2e-2
     weight_decay: float = 0.3
+    decoder_decay: float = 0.3
     image_shape: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     weight: Mapping[str, float] = field(default_factory=dict)
     cross_weight: Mapping[str, float] = field(default_factory=dict)
