@@ -273,7 +273,7 @@ class MMGPVAEModel(Settings):
     decoder_decay: float = Field(
         0.3,
         ge=0,
-        description="decay of the decoders' weights: it helps with few trials, and costs images detail (0 for them)",
+        description="decay of the decoders' weights: helps with few trials; 0 for images, which lose detail",
     )
     samples: Count = Field(
         32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
