@@ -257,20 +257,44 @@ class MMGPVAEModel(Settings):
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
-    decoder: dict[str, Literal["linear", "mlp"]] = Field(
-        default_factory=dict, description="modality: decoder; linear for spikes, else mlp"
+    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+        default_factory=dict,
+        description="modality: decoder; linear for spikes, else mlp; convolutional for images",
+    )
+    image_shape: dict[str, tuple[Count, Count]] = Field(
+        default_factory=dict,
+        description="modality with a convolutional decoder: rows and columns of its images",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
+        "sites",
+        description="sites: exact given the encoders. To compare with: mean-field (diagonal over Fourier "
+        "coefficients), averaged (so, and shared latents averaged over the encoders: the paper's), "
+        "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
+    )
     time_scale: Positive | None = Field(
         None, description="time scale that learning starts from (s); 5 bins if not given"
     )
     epochs: Count = 200
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
+    weight: dict[str, Positive] = Field(
+        default_factory=dict,
+        description="modality: factor of its log-density in the objective, 1 where not named; less for many "
+        "channels whose noise is correlated, such as pixels",
+    )
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         description="modality: weight, in the objective, of predicting it from the other modalities; "
         "the plain ELBO if empty",
+    )
+    decoder_decay: float = Field(
+        0.3,
+        ge=0,
+        description="decay of the decoders' weights: helps with few trials; 0 for images, which lose detail",
+    )
+    samples: Count = Field(
+        32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
     )
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
@@ -280,9 +304,12 @@ class MMGPVAEModel(Settings):
     def _sections_agree(self) -> Self:
         if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
             raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
-        for key in ("likelihood", "decoder", "cross_weight"):
+        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight"):
             if unused := set(getattr(self, key)) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
+        for name, decoder in self.decoder.items():
+            if decoder == "convolutional" and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
         return self
 
     @property
@@ -325,11 +352,31 @@ class Truth(Settings):
 
 
 class Simulation(Settings):
-    """The simulated reach recording that the workflow writes itself."""
+    """The simulated recording that the workflow writes itself."""
 
+    kind: Literal["reach", "digits", "fly", "moth"] = Field(
+        "reach",
+        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
+    )
     seed: Seed = 1
     trials: Count = 80
-    units: Count = 60
+    units: Count = Field(60, description="neurons, ROIs or muscles")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    occluded_frames: float = Field(
+        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+    )
+    shortest: float = Field(
+        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
+    )
+
+    @model_validator(mode="after")
+    def _only_digits_have_gaps(self) -> Self:
+        if self.kind != "digits":
+            for key in ("missing_frames", "occluded_frames", "shortest"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is an option of the kind digits, not {self.kind}; leave it out")
+        return self
 
 
 Action = Literal["refuse", "mask", "warn"]
@@ -388,7 +435,7 @@ class Config(Settings):
             for modality in group.split("+"):
                 check("truth.groups", modality)
         for model_name, model in self.models.items():
-            for key in ("latents", "likelihood", "decoder", "cross_weight"):
+            for key in ("latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight"):
                 for group in getattr(model, key, {}):
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)

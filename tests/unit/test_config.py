@@ -1,5 +1,6 @@
 """The config: what is right is read, what is wrong is said in a sentence."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from colatent.reference import json_schema, with_reference
 from colatent.session_table import load_sessions
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
+CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -107,3 +108,21 @@ def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
 def test_a_wrong_table_of_sessions_is_named(tmp_path, rows, sentence):
     with pytest.raises(InputError, match=sentence):
         load_sessions(table(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"simulate": {"kind": "moth", "missing_frames": 0.1}}, "option of the kind digits, not moth"),
+        ({"decoder": {"emg": "convolutional"}}, "give image_shape.emg"),
+        ({"weight": {"pose": 0.1}}, "weight names 'pose', which has no latents"),
+    ],
+)
+def test_wrong_options_of_images_and_simulations(section, message):
+    raw = load_config(ROOT / "config/config.yaml").model_dump(mode="json")
+    if "simulate" in section:
+        raw |= section
+    else:
+        raw["models"] = {"m": {"kind": "mm-gpvae", "latents": {"spikes+emg": 1}} | section}
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_config(raw, "x.yaml")

@@ -145,7 +145,7 @@ def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
     model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 120}).fit(emg, 0, quiet)
     network = model.network.modality("emg")
     sd = network.scale.numpy()
-    c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd
+    c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd * model.network.prior_sd().detach().numpy()
     mean = network.decoder.readout.bias.detach().numpy() * sd + network.offset.numpy()
     noise = (network.likelihood.scale().detach().numpy() * sd) ** 2
     t = torch.arange(N_BINS).double()

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from colatent import gp
+from colatent.inference import product
 from colatent.models.gpfa import GPFA
 from colatent.models.gpfa_counts import CountGPFA
 from colatent.models.mmgpvae import MMGPVAE
-from colatent.models.mmgpvae_network import combine
 from colatent.posterior import Sites, posterior
 from colatent.trials import Trials
 
@@ -56,7 +56,7 @@ def as_gpfa(model: MMGPVAE) -> GPFA | CountGPFA:
     scale, offset = network.scale.numpy(), network.offset.numpy()
     weight, bias = readout.weight.detach().double().numpy(), readout.bias.detach().double().numpy()
     state = {
-        "loading": weight * scale[:, None],
+        "loading": weight * scale[:, None] * model.network.prior_sd().item(),
         "offset": bias * scale + offset,
         "time_scale": model.time_scales(),
         "bin_width": np.array(BIN_WIDTH),
@@ -85,7 +85,7 @@ def test_bound_is_above_that_of_the_encoder_s_sites() -> None:
     with torch.no_grad():
         data, bases = model._observations(trials, ("m",)), network.bases(BINS)
         empty = torch.zeros(TRIALS, BINS, 1, dtype=torch.float64)
-        amortised = posterior(bases, combine([Sites(empty, empty), *network.sites(data).values()]))
+        amortised = posterior(bases, product([Sites(empty, empty), *network.sites(data).values()]))
         bound = network.elbo(data, amortised, torch.Generator()).numpy()
     assert (model.elbo(trials) > bound + 1.0).all()
 
