@@ -4,7 +4,7 @@ CORES ?= 2
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint format benchmark clean reference lock
+.PHONY: setup demo test test-slurm lint format benchmark clean reference lock
 
 setup: .venv/installed
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n $(CORES) --dist loadgroup
+
+# as root: installs Debian's SLURM, starts it on loopback, stops it; skips, saying why, where it cannot
+test-slurm: setup
+	$(BIN)/pytest -m slurm tests/slurm
 
 lint: setup
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ include: "workflow/rules/choose.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/record.smk"
 
 
@@ -35,6 +36,11 @@ wildcard_constraints:
 localrules:
     all,
     choose_latents,
+    # seconds each: as jobs of a cluster they would mostly wait
+    simulate,
+    split,
+    scores,
+    record,
 
 
 rule all:
@@ -43,6 +49,11 @@ rule all:
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/report/index.html",
         f"{RESULTS}/provenance.json",
+
+
+onstart:
+    if is_main_run():
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
 
 
 onsuccess:

@@ -4,13 +4,14 @@ import io
 import tarfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from colatent.config_file import load_config
 from colatent.errors import InputError
 from colatent.provenance import PACKAGE
-from colatent.results import RECORD
+from colatent.results import RECORD, read_record
 from colatent.session_table import load_sessions
 
 PARTS = (
@@ -49,7 +50,8 @@ def write_archive(config: str | Path, output: str | Path) -> list[str]:
     table = config.parent / settings.sessions
     load_sessions(table)
     archived = {"config.yaml": config, "sessions.tsv": table}
-    if (record := Path(settings.results) / RECORD).is_file():
+    # results are relative to where Snakemake ran: here, or at the root of the project
+    if record := _record_of(settings.model_dump(mode="json"), Path(settings.results), project):
         archived[RECORD] = record
     contents = {name: path.read_bytes() for name, path in files.items()}
     contents |= {f"archived/{name}": path.read_bytes() for name, path in archived.items()}
@@ -73,6 +75,23 @@ def write_archive(config: str | Path, output: str | Path) -> list[str]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return sorted(contents)
+
+
+def _record_of(settings: dict[str, Any], results: Path, project: Path) -> Path | None:
+    """Return the record of these settings' results, None where the workflow has not run to its end.
+
+    Raises:
+        InputError: the record is of other settings, or damaged.
+    """
+    folder = next((f for f in (results, project / results) if (f / RECORD).is_file()), None)
+    if folder is None:
+        return None
+    if read_record(folder)["config"] != settings:
+        raise InputError(
+            f"{folder / RECORD}: the record of another config than is to be packed; "
+            "run the workflow with this config first"
+        )
+    return folder / RECORD
 
 
 def _below(path: Path) -> list[Path]:

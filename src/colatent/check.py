@@ -1,12 +1,12 @@
 """Checks of config and files before anything runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from colatent.config import Config, LatentModel
 from colatent.errors import InputError
-from colatent.ingest.check import check_source
+from colatent.ingest.check import Found, check_source
 from colatent.location import is_url
 from colatent.session_table import Session
 from colatent.splits import check_enough
@@ -14,10 +14,17 @@ from colatent.splits import check_enough
 SIMULATED = ".simulated.nwb"
 
 
-def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
+def check_inputs(
+    config: Config,
+    sessions: Mapping[str, Session],
+    found_before: Callable[[str, Session], Found | None] = lambda name, session: None,
+) -> None:
     """Raise InputError, one sentence a problem, unless every session's file holds what is asked for.
 
     Files that the workflow itself simulates need not be there yet.
+
+    Args:
+        found_before: what is known of a session's file already, or None if it must be looked into.
     """
     problems = []
     if Path(config.results).exists() and not Path(config.results).is_dir():
@@ -43,7 +50,9 @@ def check_inputs(config: Config, sessions: Mapping[str, Session]) -> None:
             )
             continue
         try:
-            found = check_source(session.nwb, config.alignment, config.modalities, truth, config.checks)
+            found = found_before(name, session) or check_source(
+                session.nwb, config.alignment, config.modalities, truth, config.checks
+            )
             if found.n_trials is not None:
                 check_enough(found.n_trials, config.heldout.folds)
             _check_latents(config, found.n_channels)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 error_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -47,7 +49,7 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
     """Find what is damaged or missing in results, and say how to make just that anew."""
     import shlex
 
-    from colatent.results import read_record
+    from colatent.results import RECORD, read_record
     from colatent.results import verify as damages_of
 
     with _one_sentence():
@@ -57,11 +59,18 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
             return
         for damage in damages:
             error_console.print(f"colatent: {damage.sentence}")
-        targets = shlex.join(sorted({str(damage.target) for damage in damages}))
+        error_console.print(f"{len(damages)} of {looked_at} are damaged.")
+        targets = sorted({str(damage.target) for damage in damages if damage.target})
+        if not targets:
+            raise typer.Exit(1)
         config = shlex.quote(read_record(results)["volatile"]["config_file"])
+        # the record by itself, afterwards: as one target among others it would draw all between them along
+        steps = [shlex.join(targets), shlex.quote(str(results / RECORD))]
+        command = " && ".join(
+            f"snakemake --cores 2 --force {step} --configfile {config}" for step in dict.fromkeys(steps)
+        )
         error_console.print(
-            f"{len(damages)} of {looked_at} are damaged. To make them anew:\n"
-            f"snakemake --cores 2 --force {targets} --configfile {config}\n"
+            f"To make them anew:\n{command}\n"
             "(with the --config options that the results were made with, where there were any)"
         )
         raise typer.Exit(1)
@@ -92,6 +101,28 @@ def compare(
     for line in report_lines(comparison):
         print(line)
     raise typer.Exit(int(comparison.verdict is Verdict.DIFFERENT))
+
+
+@app.command()
+def status(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
+    """Show which fits run, wait, are done or have failed, and the likely cause of each failure."""
+    from rich.table import Table
+
+    from colatent.status import failures, fit_statuses
+
+    colours = {"failed": "red", "running": "green", "waiting": "yellow", "done": "dim"}
+    with _one_sentence():
+        fits = fit_statuses(results)
+        table = Table("session", "model", "fold", "seed", "state", "last line", box=None)
+        for fit in fits:
+            table.add_row(
+                *map(str, fit.wildcards), fit.state, Text(escaped(fit.line)), style=colours[fit.state]
+            )
+        Console(width=None if sys.stdout.isatty() else 300, highlight=False).print(table)
+        counts = ", ".join(f"{sum(fit.state == state for fit in fits)} {state}" for state in colours)
+        print(f"{len(fits)} fits: {counts}")
+        for failure in failures(results):
+            print("\n".join(map(escaped, failure.sentences())))
 
 
 @app.command()

@@ -21,7 +21,9 @@ from pydantic import (
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-BinWidth = Annotated[float, Field(ge=1e-5)]
+# a window or a pad is never longer than a recording: four months
+BinWidth = Annotated[float, Field(ge=1e-5, le=1e7)]
+Seconds = Annotated[float, Field(ge=-1e7, le=1e7)]
 COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
@@ -40,10 +42,12 @@ class TrialAlignment(Settings):
     stop: str | None = Field(
         "stop_time", description="column with each trial's end (s); not used with `window`"
     )
-    window: tuple[float, float] | None = Field(
+    window: tuple[Seconds, Seconds] | None = Field(
         None, description="fixed window round `start` (s), instead of `stop`"
     )
-    pad: tuple[float, float] = Field((0.0, 0.0), description="time added before `start` and after `stop` (s)")
+    pad: tuple[Seconds, Seconds] = Field(
+        (0.0, 0.0), description="time added before `start` and after `stop` (s)"
+    )
     bin_width: BinWidth = Field(description="bin width (s)")
     condition: str | None = Field(None, description="column that names each trial's condition")
     where: str | None = Field(None, description="pandas query over the table: trials to keep")
@@ -62,8 +66,8 @@ class TrialAlignment(Settings):
 class ContinuousAlignment(Settings):
     """A recording without trials, cut into windows with a guard gap between them."""
 
-    window: Positive = Field(description="length of a window (s)")
-    gap: float = Field(ge=0, description="time left out between windows (s)")
+    window: Positive = Field(le=1e7, description="length of a window (s)")
+    gap: float = Field(ge=0, le=1e7, description="time left out between windows (s)")
     bin_width: BinWidth = Field(description="bin width (s)")
 
     @model_validator(mode="after")
@@ -192,12 +196,26 @@ class GPFAModel(LatentModel):
         description="numbers of latents that `snakemake choose_latents` compares",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    automatic_relevance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
+        "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
+    )
 
     @field_validator("likelihood")
     @classmethod
     def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if unused := set(value) - set(info.data.get("latents", value)):
             raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
+        return value
+
+    @field_validator("automatic_relevance")
+    @classmethod
+    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
+            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
         return value
 
 
@@ -239,20 +257,44 @@ class MMGPVAEModel(Settings):
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
-    decoder: dict[str, Literal["linear", "mlp"]] = Field(
-        default_factory=dict, description="modality: decoder; linear for spikes, else mlp"
+    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+        default_factory=dict,
+        description="modality: decoder; linear for spikes, else mlp; convolutional for images",
+    )
+    image_shape: dict[str, tuple[Count, Count]] = Field(
+        default_factory=dict,
+        description="modality with a convolutional decoder: rows and columns of its images",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
+        "sites",
+        description="sites: exact given the encoders. To compare with: mean-field (diagonal over Fourier "
+        "coefficients), averaged (so, and shared latents averaged over the encoders: the paper's), "
+        "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
+    )
     time_scale: Positive | None = Field(
         None, description="time scale that learning starts from (s); 5 bins if not given"
     )
     epochs: Count = 200
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
+    weight: dict[str, Positive] = Field(
+        default_factory=dict,
+        description="modality: factor of its log-density in the objective, 1 where not named; less for many "
+        "channels whose noise is correlated, such as pixels",
+    )
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         description="modality: weight, in the objective, of predicting it from the other modalities; "
         "the plain ELBO if empty",
+    )
+    decoder_decay: float = Field(
+        0.3,
+        ge=0,
+        description="decay of the decoders' weights: helps with few trials; 0 for images, which lose detail",
+    )
+    samples: Count = Field(
+        32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
     )
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
@@ -262,9 +304,12 @@ class MMGPVAEModel(Settings):
     def _sections_agree(self) -> Self:
         if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
             raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
-        for key in ("likelihood", "decoder", "cross_weight"):
+        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight"):
             if unused := set(getattr(self, key)) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
+        for name, decoder in self.decoder.items():
+            if decoder == "convolutional" and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
         return self
 
     @property
@@ -307,11 +352,31 @@ class Truth(Settings):
 
 
 class Simulation(Settings):
-    """The simulated reach recording that the workflow writes itself."""
+    """The simulated recording that the workflow writes itself."""
 
+    kind: Literal["reach", "digits", "fly", "moth"] = Field(
+        "reach",
+        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
+    )
     seed: Seed = 1
     trials: Count = 80
-    units: Count = 60
+    units: Count = Field(60, description="neurons, ROIs or muscles")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    occluded_frames: float = Field(
+        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+    )
+    shortest: float = Field(
+        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
+    )
+
+    @model_validator(mode="after")
+    def _only_digits_have_gaps(self) -> Self:
+        if self.kind != "digits":
+            for key in ("missing_frames", "occluded_frames", "shortest"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is an option of the kind digits, not {self.kind}; leave it out")
+        return self
 
 
 Action = Literal["refuse", "mask", "warn"]
@@ -332,7 +397,9 @@ class Config(Settings):
         32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
     )
     checks: dict[str, Action] = Field(
-        default_factory=dict, description="check at ingest: refuse, mask or warn; defaults where not named"
+        default_factory=dict,
+        description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
+        "recording, test trials included",
     )
     models: dict[str, Model] = Field(min_length=1)
     heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
@@ -351,6 +418,8 @@ class Config(Settings):
     def _folder(cls, value: str) -> str:
         if not value.strip() or set(value) & set("{}*?\n"):
             raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+        if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
+            raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
         return value
 
     @model_validator(mode="after")
@@ -366,7 +435,7 @@ class Config(Settings):
             for modality in group.split("+"):
                 check("truth.groups", modality)
         for model_name, model in self.models.items():
-            for key in ("latents", "likelihood", "decoder", "cross_weight"):
+            for key in ("latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight"):
                 for group in getattr(model, key, {}):
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)

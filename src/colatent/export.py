@@ -15,7 +15,7 @@ from colatent.ingest.check import allows_external
 from colatent.ingest.nwb import open_nwb, text
 from colatent.location import shown
 from colatent.provenance import provenance
-from colatent.simulate.nwb import name_objects
+from colatent.simulate.nwb import name_objects, write_file
 from colatent.store import check_store, group_names, identity, read_attrs, read_group, write_store
 
 Array = NDArray[np.float64]
@@ -81,8 +81,6 @@ def write_latents_nwb(
     Raises:
         InputError: a store or the recording is damaged, or the model has no latents.
     """
-    from pynwb import NWBHDF5IO
-
     name = _fits(session, score)[0]
     latents = _described(session, read_group(score, f"latents/{name}"))
     with open_nwb(recording, allows_external(checks)) as file:
@@ -90,14 +88,7 @@ def write_latents_nwb(
     _add_latents(nwbfile, latents, series(session, latents), score.name, name)
     _add_trials(nwbfile, session, latents)
     name_objects(nwbfile, f"colatent-latents/{nwbfile.identifier}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = output.with_name(f".{output.stem}.building.nwb")
-    try:
-        with NWBHDF5IO(building, "w") as io:
-            io.write(nwbfile)
-        building.replace(output)
-    finally:
-        building.unlink(missing_ok=True)
+    write_file(nwbfile, output)
 
 
 def series(session: Path, latents: xr.Dataset) -> Series:

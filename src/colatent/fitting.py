@@ -1,5 +1,6 @@
 """Fit one model to the training trials of one fold and keep the fit."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import xarray as xr
 from pydantic import TypeAdapter
 
 from colatent.config import Model
+from colatent.device import reserved_device
 from colatent.models.registry import model_class_and_options
 from colatent.provenance import code_fingerprint, provenance
 from colatent.session import Fold
@@ -40,22 +42,37 @@ def fit_fold(
         output: the store: groups ``state`` and ``history``.
     """
     settings = TypeAdapter(Model).validate_python(model)
-    cls, options = model_class_and_options(settings, fold.training, time_locked, device)
-    used, extra = "cpu", {}
+    on_gpu = settings.kind == "mm-gpvae"
     if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
         import torch
 
         torch.set_num_threads(threads)
-        if settings.kind == "mm-gpvae":
-            extra = {"checkpoint": Path(checkpoint) / code_fingerprint("fit")}
-            used = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    started = time.monotonic()
-    fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **extra)
-    attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
-    attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
-    groups = {"state": arrays_to_dataset(fitted.state())}
+    with reserved_device(device if on_gpu else "cpu", progress) as used:
+        cls, options = model_class_and_options(settings, fold.training, time_locked, used)
+        kept = {"checkpoint": _checkpoint(checkpoint, model, seed, inputs, used)} if on_gpu else {}
+        started = time.monotonic()
+        fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **kept)
+        attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
+        attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
+        groups = {"state": arrays_to_dataset(fitted.state())}
     if fitted.history:
         history = pd.DataFrame(fitted.history).rename_axis("step")
         groups["history"] = xr.Dataset.from_dataframe(history)
     write_store(output, groups, attrs)
     shutil.rmtree(checkpoint, ignore_errors=True)  # it has served
+
+
+def _checkpoint(
+    folder: str | Path, model: dict[str, Any], seed: int, inputs: dict[str, Any], device: str
+) -> Any:
+    import torch
+
+    from colatent.checkpoint import Checkpoint
+
+    identity = {
+        "config": json.dumps([model, seed], sort_keys=True),
+        "data": json.dumps(inputs, sort_keys=True),
+        "code": f"{code_fingerprint('fit')}, torch {torch.__version__}",
+        "device": device,
+    }
+    return Checkpoint(Path(folder), identity)

@@ -79,6 +79,11 @@ class GaussianLikelihood(Likelihood):
     def initial_eta(self, mean: Tensor) -> Tensor:
         return mean
 
+    def log_prob(self, observation: Tensor, eta: Tensor) -> Tensor:
+        # in the precision of eta: images have many pixels, and torch's own goes up to the scale's
+        sd = self.scale().to(eta.dtype)
+        return -0.5 * ((observation - eta) * (1 / sd)).square() - (sd.log() + 0.5 * math.log(2 * math.pi))
+
     def expected_log_prob(self, observation: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Closed form: log N(y; mean, sigma^2) - variance / (2 sigma^2)."""
         return self.log_prob(observation, mean) - 0.5 * variance / self.scale().square()

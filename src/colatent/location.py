@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from colatent.errors import InputError
 
@@ -30,7 +30,7 @@ def protocol(url: str) -> str:
         raise InputError(
             f"{shown(url)}: a recording is not read from there; give a path, or a URL with {known}"
         )
-    if "@" in urlsplit(url).netloc:
+    if "@" in _split(url).netloc:
         raise InputError(
             f"{shown(url)}: the URL holds a user name or a password, which would be written into "
             "logs; take it out, and keep it where fsspec looks for it (~/.config/fsspec)"
@@ -42,5 +42,17 @@ def shown(location: str | Path) -> str:
     """Return a location for messages and records: a URL without what may be a key to the file."""
     if not is_url(location):
         return str(location)
-    parts = urlsplit(str(location))
+    try:
+        parts = _split(str(location))
+    except InputError:  # no part of it can be told from a key
+        return str(location).partition("?")[0].rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise InputError(
+            f"{url.partition('?')[0].rpartition('@')[2]}: is no URL ({error}); correct it"
+        ) from None

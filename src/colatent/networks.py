@@ -1,154 +1,20 @@
-"""Encoders (observations -> sites) and decoders (latents -> observation parameters).
+"""What one modality has: encoder (observations -> sites), decoder (latents -> eta) and likelihood."""
 
-Weights are drawn from a `torch.Generator` of the caller's, never from torch's global one.
-"""
-
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, silu, softplus
-from torch.nn.utils import skip_init
 
+from colatent.decoders import Decoder, make_decoder
+from colatent.encoders import Encoder, ImageProjection
 from colatent.errors import InputError
-from colatent.likelihoods import LIKELIHOODS, Likelihood, masked_sum
-from colatent.posterior import Marginals, Sites
+from colatent.layers import DTYPE, dense
+from colatent.likelihoods import LIKELIHOODS, masked_sum
+from colatent.posterior import Marginals
 from colatent.predictive import Predictive
 from colatent.standardize import Array, Standardizer
-
-# Sites start weak: an encoder that is sure of itself before it has learned anything drags along
-# the latents that it shares with others.
-INITIAL_LOG_PRECISION = -3.0
-# Networks run in single precision, which halves their cost; sites and posteriors are float64.
-DTYPE = torch.float32
-
-
-def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
-    """Return a linear layer with N(0, gain^2 / n_in) weights and zero bias."""
-    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=DTYPE)
-    with torch.no_grad():
-        layer.weight.normal_(0.0, gain / math.sqrt(n_in), generator=generator)
-        layer.bias.zero_()
-    return layer
-
-
-class Dropout(nn.Module):
-    """Set a random ``share`` of the units to zero in training; torch's own draws from global state."""
-
-    def __init__(self, share: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.share, self.generator = share, generator
-
-    def forward(self, units: Tensor) -> Tensor:
-        if not self.training or self.share == 0:
-            return units
-        kept = torch.rand(units.shape, generator=self.generator) >= self.share
-        return units * kept.to(units) / (1 - self.share)
-
-
-class Encoder(nn.Module):
-    """A projection of the channels, filters over a few bins, and a per-bin network to the sites.
-
-    The filters act on each projection by itself: a full convolution over channels and bins has
-    many times the weights, costs as much more and over-fits sooner.
-
-    Args:
-        n_channels: of the modality.
-        n_latents: of all groups that contain it.
-        context: bins that the filters see (odd).
-        hidden: number of projections, and units of the hidden layer.
-        dropout: share of both that is dropped in training.
-        generator: on the CPU; of the weights, and later of the dropout.
-    """
-
-    def __init__(
-        self,
-        n_channels: int,
-        n_latents: int,
-        context: int,
-        hidden: int,
-        dropout: float,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.projection = dense(n_channels, hidden, generator)
-        self.filters = nn.Parameter(
-            torch.empty(hidden, 1, context, dtype=DTYPE).normal_(0.0, context**-0.5, generator=generator)
-        )
-        self.hidden = dense(hidden, hidden, generator)
-        self.location = dense(hidden, n_latents, generator)
-        self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
-        self.dropout = Dropout(dropout, generator)
-
-    def forward(self, features: Tensor, observed: Tensor) -> Sites:
-        """Return one site per bin and latent.
-
-        Args:
-            features: centred observations, zero where not observed, (trial, time, channel).
-            observed: boolean, same shape.
-        """
-        projected = self.projection(features).transpose(1, 2)
-        n_projections, _, context = self.filters.shape
-        filtered = conv1d(projected, self.filters, padding=context // 2, groups=n_projections)
-        hidden = self.dropout(silu(filtered.transpose(1, 2)))
-        hidden = self.dropout(silu(self.hidden(hidden)))
-        # Information adds over channels, so the precision shrinks with the share of them that was
-        # observed, down to exactly zero where nothing was.
-        share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
-        precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
-        return Sites(precision.double(), (precision * self.location(hidden)).double())
-
-
-class LinearDecoder(nn.Module):
-    """eta = C z + d."""
-
-    def __init__(self, n_latents: int, n_channels: int, hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.readout = dense(n_latents, n_channels, generator, gain=0.5)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Map latents (..., latent) to eta (..., channel)."""
-        return self.readout(latents.to(DTYPE))
-
-    def expected_log_prob(
-        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
-    ) -> Tensor:
-        """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
-        variance = latents.variance.to(DTYPE) @ self.readout.weight.square().T
-        return likelihood.expected_log_prob(target, self(latents.mean), variance)
-
-
-class MLPDecoder(nn.Module):
-    """eta = a network of two hidden layers, bin by bin."""
-
-    def __init__(self, n_latents: int, n_channels: int, hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.inner = dense(n_latents, hidden, generator)
-        self.middle = dense(hidden, hidden, generator)
-        self.readout = dense(hidden, n_channels, generator, gain=0.5)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Map latents (..., latent) to eta (..., channel)."""
-        return self.readout(silu(self.middle(silu(self.inner(latents.to(DTYPE))))))
-
-    def expected_log_prob(
-        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
-    ) -> Tensor:
-        """Estimate E[log p(target | z)] per bin and channel from one antithetic pair of samples.
-
-        Bins add up, so each needs samples of its own marginal only, which have less noise in their
-        gradients than joint samples.
-        """
-        noise = torch.randn(latents.mean.shape, generator=generator, dtype=torch.float64).to(latents.mean)
-        deviation = latents.variance.sqrt() * noise
-        pair = self(torch.stack([latents.mean + deviation, latents.mean - deviation]))
-        return likelihood.log_prob(target, pair).mean(dim=0)
-
-
-DECODERS: dict[str, type[LinearDecoder] | type[MLPDecoder]] = {"linear": LinearDecoder, "mlp": MLPDecoder}
 
 
 class Observations(NamedTuple):
@@ -185,6 +51,8 @@ class ModalityNetwork(nn.Module):
         context: bins that the encoder's convolution sees (odd).
         hidden: units of each hidden layer.
         dropout: see `Encoder`.
+        image_shape: rows and columns, of a modality whose decoder is convolutional; its encoder
+            is then as well.
     """
 
     latents: Tensor
@@ -201,11 +69,20 @@ class ModalityNetwork(nn.Module):
         context: int,
         hidden: int,
         dropout: float,
+        image_shape: tuple[int, int] | None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(n_channels, len(latents), context, hidden, dropout, generator)
-        self.decoder = DECODERS[decoder](len(latents), n_channels, hidden, generator)
+        self.image_shape = image_shape if decoder == "convolutional" else None
+        projection: nn.Module = (
+            dense(n_channels, hidden, generator)
+            if self.image_shape is None
+            else ImageProjection(self.image_shape, hidden, generator)
+        )
+        self.encoder = Encoder(projection, len(latents), context, hidden, dropout, generator)
+        self.decoder: Decoder = make_decoder(
+            decoder, len(latents), n_channels, self.image_shape, hidden, generator
+        )
         self.likelihood = LIKELIHOODS[likelihood](n_channels)
         # Predictions from other modalities err more than reconstructions: they have a noise of their own.
         self.cross_likelihood = LIKELIHOODS[likelihood](n_channels)
@@ -221,13 +98,16 @@ class ModalityNetwork(nn.Module):
         raw = Standardizer.fit(values, observed)
         if self.likelihood.family == "gaussian":
             self.offset.copy_(torch.from_numpy(raw.mean))
-            self.scale.copy_(torch.from_numpy(raw.deviation))
+            deviation = torch.from_numpy(raw.deviation)
+            # One scale for all pixels: neighbours must stay comparable, and rarely lit ones small.
+            rms = deviation.square().mean().sqrt().expand_as(deviation)
+            self.scale.copy_(deviation if self.image_shape is None else rms)
         else:
             features = self._transform(torch.from_numpy(values)).numpy()
             self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
         mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
         with torch.no_grad():
-            self.decoder.readout.bias.copy_(self.likelihood.initial_eta(mean))
+            self.decoder.bias.copy_(self.likelihood.initial_eta(mean))
 
     def observations(self, values: Tensor, observed: Tensor) -> Observations:
         """Bring values (trial, time, channel), in their original units, into the networks' units."""

@@ -81,7 +81,7 @@ class LatentPosterior:
     Attributes:
         basis: G, shape (coefficient, time).
         coefficient_mean: E[u], shape (trial, coefficient).
-        whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), lower triangular, shape
+        whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), triangular, shape
             (trial, coefficient, coefficient).
     """
 
@@ -152,7 +152,7 @@ def posterior(bases: list[Tensor], sites: Sites) -> Posterior:
     """
     latents = []
     for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
-        a = _coefficient_precision(basis, precision)
+        a = coefficient_precision(basis, precision)
         identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
         whitener = torch.linalg.solve_triangular(torch.linalg.cholesky(a), identity, upper=False)
         projected = (linear @ basis.T)[..., None]
@@ -165,12 +165,12 @@ def posterior_mean(bases: list[Tensor], sites: Sites) -> Tensor:
     """Return only the posterior mean of the latents, (trial, time, latent): less work, one solve."""
     means = []
     for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
-        coefficients = torch.linalg.solve(_coefficient_precision(basis, precision), linear @ basis.T)
+        coefficients = torch.linalg.solve(coefficient_precision(basis, precision), linear @ basis.T)
         means.append(coefficients @ basis)
     return torch.stack(means, dim=-1)
 
 
-def _coefficient_precision(basis: Tensor, precision: Tensor) -> Tensor:
+def coefficient_precision(basis: Tensor, precision: Tensor) -> Tensor:
     """A = I + G diag(p) G', shape (trial, coefficient, coefficient)."""
     identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
     return identity + (basis * precision[:, None, :]) @ basis.T

@@ -1,5 +1,8 @@
 """Progress of a job: on the terminal and in its log file."""
 
+import fcntl
+import os
+import platform
 import sys
 import time
 import traceback
@@ -7,8 +10,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from colatent.errors import InputError
+from colatent.failures import likely_cause
+from colatent.interruption import Interrupted, interruptible
+
+DONE, FAILED, CAUSE = "done in", "error:", "; likely cause:"
 
 
 @contextmanager
@@ -16,12 +24,19 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     """Run a job's body with a function that reports progress.
 
     Lines go to the terminal with the job's label, and to ``log`` with the seconds since the start.
-    An InputError ends the process with its one sentence; any other error leaves its traceback in
-    the log as well.
+    An InputError, or a signal to stop, ends the process with its one sentence; any other error leaves its
+    traceback in the log as well. The last line names the likely cause, where it shows.
+
+    Args:
+        log: the log file. It is locked while the job runs: so it can be told from one that was killed, and
+            a job that an earlier, killed Snakemake left running is waited for, not raced.
+        label: the rule and what it works on, the rule's name first.
     """
     started = time.monotonic()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("w", buffering=1) as file:
+    with Path(log).open("a+", buffering=1) as file:
+        _lock(file, label)
+        file.truncate(0)
 
         def progress(line: str) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
@@ -30,15 +45,54 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
         def warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {category.__name__}: {message}\n")
 
-        with warnings.catch_warnings():
+        file.write(f"{time.monotonic() - started:8.1f} s  {label}: {_whereabouts()}\n")
+        with warnings.catch_warnings(), interruptible():
             warnings.showwarning = warn
             try:
                 yield progress
             except InputError as error:
-                progress(f"error: {error}")
+                progress(f"{FAILED} {error}")
+                sys.exit(1)
+            except Interrupted as error:
+                progress(f"{FAILED} {error}{_advice(str(error), label)}")
                 sys.exit(1)
             except Exception as error:
                 file.write(traceback.format_exc())
-                progress(f"error: {type(error).__name__}: {error} (traceback in {log})")
+                advice = _advice(f"{type(error).__name__}: {error}", label)
+                progress(f"{FAILED} {type(error).__name__}: {error} (traceback in {log}){advice}")
                 raise
-        progress(f"done in {time.monotonic() - started:.1f} s")
+        progress(f"{DONE} {time.monotonic() - started:.1f} s")
+
+
+def is_running(log: Path) -> bool:
+    """Does a job hold this log?"""
+    with log.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _lock(file: TextIO, label: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        print(f"[{label}] waiting for another job at work on it: {file.readline()}", file=sys.stderr, end="")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a file system without locks
+
+
+def _whereabouts() -> str:
+    slurm = os.environ.get("SLURM_JOB_ID")
+    began = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"{began} on {platform.node()}, process {os.getpid()}" + (f", SLURM job {slurm}" if slurm else "")
+
+
+def _advice(text: str, label: str) -> str:
+    cause = likely_cause(text)
+    if cause is None:
+        return ""
+    return f"{CAUSE} {cause.name}. To change: {cause.remedy.format(rule=label.split()[0])}"

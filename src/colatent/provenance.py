@@ -22,7 +22,11 @@ MODELS = (
     "standardize.py",
     "gp.py",
     "posterior.py",
+    "inference.py",
     "likelihoods.py",
+    "layers.py",
+    "encoders.py",
+    "decoders.py",
     "networks.py",
     "training.py",
 )

@@ -1,11 +1,17 @@
 """Is a recording still the one that a session's store was made from?"""
 
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from colatent.errors import InputError
+from colatent.provenance import code_fingerprint
 from colatent.store import MARKER, file_sha256, read_attrs
+
+if TYPE_CHECKING:
+    from colatent.ingest.check import Found
 
 
 def is_made_from(store: str | Path, nwb: str | Path) -> bool:
@@ -26,6 +32,28 @@ def is_made_from(store: str | Path, nwb: str | Path) -> bool:
     if stat.st_size != source["size"]:
         return False
     return stat.st_mtime_ns == modified or _sha256(nwb, stat.st_mtime_ns) == source["sha256"]
+
+
+def found_before(store: str | Path, nwb: str | Path, settings: dict[str, Any]) -> "Found | None":
+    """Return what ingest found, if this very file, settings and code were ingested; else None.
+
+    Looking into the files of a hundred sessions takes seconds each time the workflow starts.
+
+    Args:
+        store: of the session.
+        settings: the sections of the config that ingest depends on.
+    """
+    if not is_made_from(store, nwb):
+        return None
+    attrs = read_attrs(store)
+    if attrs["settings"] != settings or attrs["code"] != code_fingerprint("ingest"):
+        return None
+    from colatent.ingest.check import Found  # jobs of a cluster read this file, and need no reader of NWB
+
+    arrays = {m: Path(store) / f"data.zarr/modality/{m}/value/zarr.json" for m in attrs["modalities"]}
+    shapes = {modality: json.loads(array.read_text())["shape"] for modality, array in arrays.items()}
+    n_trials = next(iter(shapes.values()))[0] if attrs["alignment"] == "trials" else None
+    return Found(n_trials, {modality: shape[2] for modality, shape in shapes.items()})
 
 
 @cache

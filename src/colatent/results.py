@@ -3,13 +3,14 @@
 import json
 import os
 import platform
+import re
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from colatent.errors import InputError
 from colatent.provenance import RESULT_PACKAGES, git_revision, package_version
-from colatent.store import MARKER, anew, check_store, file_sha256, identity, read_attrs
+from colatent.store import MARKER, NewerFormatError, anew, check_store, file_sha256, identity, read_attrs
 
 RECORD = "provenance.json"
 # set by the Snakefile: jobs do not know how Snakemake was called
@@ -21,11 +22,11 @@ class Damage(NamedTuple):
     """One output that is not as it was written.
 
     Attributes:
-        target: the file that Snakemake makes anew when told so.
+        target: the file that Snakemake makes anew when told so; None where it cannot or must not.
         sentence: what is wrong.
     """
 
-    target: Path
+    target: Path | None
     sentence: str
 
 
@@ -87,9 +88,13 @@ def read_record(results: str | Path) -> dict[str, Any]:
         raise InputError(f"{file}: there is no such record; let the workflow run to its end first")
     try:
         record = json.loads(file.read_text())
-        record["stores"], record["files"], record["volatile"]["config_file"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again") from None
+        sound = all(map(bool, (record["stores"], record["files"], record["config"]["models"])))
+        sound &= all("identity" in store for store in record["stores"].values())
+        sound &= isinstance(record["volatile"]["config_file"], str)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again")
     return dict(record)
 
 
@@ -109,14 +114,8 @@ def verify(results: str | Path) -> tuple[list[Damage], int]:
     damages = []
     names = sorted({*record["stores"], *(_name(root, folder) for folder in _stores(root))})
     for name in names:
-        try:
-            check_store(root / name)
-        except InputError as error:
-            damages.append(Damage(root / name / MARKER, str(error)))
-            continue
-        recorded = record["stores"].get(name, {}).get("identity")
-        if recorded and identity(root / name) != recorded:
-            damages.append(Damage(root / name / MARKER, f"{root / name}: another store than was recorded"))
+        if damage := _damage_of_store(root, name, record):
+            damages.append(damage)
     for name, checksum in record["files"].items():
         file = root / name
         if not file.is_file():
@@ -124,6 +123,39 @@ def verify(results: str | Path) -> tuple[list[Damage], int]:
         elif file_sha256(file) != checksum:
             damages.append(Damage(_target(root, file), f"{file}: the file is not as it was written"))
     return damages, len(names) + len(record["files"])
+
+
+def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | None:
+    """Return what is wrong with one store, measured by itself and by the record."""
+    folder, recorded = root / name, record["stores"].get(name)
+    target = None if _is_leftover(name, record) else folder / MARKER
+    remedy = "" if target else "; the config no longer has its model: delete the folder and run again"
+    try:
+        check_store(folder)
+    except NewerFormatError as error:
+        return Damage(None, str(error))
+    except InputError as error:
+        return Damage(target, f"{error}{remedy}")
+    if recorded is None:
+        return Damage(
+            root / RECORD if target else None,
+            f"{folder}: not in the record; delete the folder if the config does not have it{remedy}",
+        )
+    if identity(folder) != recorded["identity"]:
+        return Damage(target, f"{folder}: another store than was recorded{remedy}")
+    attrs = read_attrs(folder)
+    claimed = {key: recorded.get(key) for key in ("stage", "code", "device", "inputs")}
+    if claimed != {key: attrs.get(key) for key in claimed} or (
+        attrs["stage"] == "fit" and recorded.get("seed") != attrs["settings"]["seed"]
+    ):
+        return Damage(root / RECORD, f"{folder}: the record says of it what it does not say itself")
+    return None
+
+
+def _is_leftover(name: str, record: dict[str, Any]) -> bool:
+    """Is this of a model that the config no longer has? No rule makes it, so no command can repair it."""
+    of_model = re.fullmatch(r"[^/]+/(?:fit/([^/]+)/[^/]+|(?:score|latent_choice)/([^/]+?)(?:\.csv)?)", name)
+    return of_model is not None and (of_model[1] or of_model[2]) not in record["config"]["models"]
 
 
 def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
@@ -165,7 +197,7 @@ def _name(root: Path, path: Path) -> str:
 
 
 def _target(root: Path, file: Path) -> Path:
-    """The output that Snakemake knows: figures come with the page, latent recovery with the scores."""
-    if file.is_relative_to(root / "report"):
-        return root / "report" / "index.html"
+    """The output that Snakemake knows: figures come with their page, latent recovery with the scores."""
+    if file.parent.name == "figures":
+        return file.parent.with_name("index.html")
     return root / "scores.csv" if file.name == "latent_recovery.csv" else file

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.session import IngestedSession
 from colatent.splits import TEST, TRAINING, clip_to_training
 from colatent.store import check_store, group_names, read_attrs, read_group
 from colatent.trials import Trials
+
+if TYPE_CHECKING:  # most jobs read what was ingested, and need none of what reads NWB
+    from colatent.ingest.session import IngestedSession
 
 DIMS = ("trial", "time", "channel")
 LATENT_DIMS = ("trial", "time", "latent")
 
 
-def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[str, xr.Dataset]:
+def session_groups(ingested: "IngestedSession", truth_groups: list[str]) -> dict[str, xr.Dataset]:
     """Return the groups of a session's store; ``truth_groups`` are those of the true latents.
 
     What was not observed is NaN in the store, for whoever averages without looking at ``observed``.

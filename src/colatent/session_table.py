@@ -10,7 +10,11 @@ from colatent.config import Settings
 from colatent.errors import InputError
 from colatent.location import is_url, protocol
 
-RESERVED = ("logs", "report", "scores.csv", "latent_recovery.csv", "provenance.json", "data.zarr")
+# what the folder of results, or that of its logs, holds besides sessions
+RESERVED = (
+    *("logs", "report", "scores.csv", "latent_recovery.csv", "provenance.json", "data.zarr"),
+    *("scores.log", "report.log", "record.log"),
+)
 
 
 class Session(Settings):
@@ -46,6 +50,9 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
         raise InputError(f"{table}: is not UTF-8 text; save it as a tab-separated text file") from None
     lines = [(i, line.split("\t")) for i, line in enumerate(text.splitlines(), start=1) if _holds_a_row(line)]
     header = [cell.strip() for cell in lines[0][1]] if lines else []
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InputError(f"{table}: the column {twice[0]!r} stands there twice; give each its own name")
     missing = {"session", "nwb"} - set(header)
     if missing:
         raise InputError(
@@ -63,7 +70,7 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
             )
         row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
         name = row["session"]
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name) or name in RESERVED:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name) or name.lower() in RESERVED:
             raise InputError(
                 f"{table}, line {line}: the session name {name!r} must be letters, digits, . _ and - "
                 f"(up to 100 of them), and none of {', '.join(RESERVED)}"

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from colatent.errors import InputError
 from colatent.trials import Trials
@@ -23,6 +22,8 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
     """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
     check_enough(n_trials, folds)
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
+    from sklearn.model_selection import KFold, StratifiedKFold  # most who read splits make none
+
     splitter: type[KFold | StratifiedKFold] = KFold
     strata: NDArray = np.zeros(n_trials)
     if condition is not None:

@@ -29,6 +29,10 @@ _LABELS = "labels"
 _CHUNK_BYTES = 32 * 2**20
 
 
+class NewerFormatError(InputError):
+    """A store that only a newer colatent can read; to make it anew would destroy it."""
+
+
 def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> None:
     """Write datasets as the groups of a new store; an older store there is replaced.
 
@@ -77,10 +81,10 @@ def check_store(folder: str | Path) -> None:
     try:
         content = json.loads(marker.read_text())
         written, checksums = int(content["format"]), dict(content["sha256"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         written, checksums = FORMAT, {}
     if written > FORMAT:
-        raise InputError(
+        raise NewerFormatError(
             f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
             "update colatent"
         )
@@ -151,7 +155,7 @@ def _checksum(folder: Path, name: str) -> str:
     try:
         root = json.loads((folder / name).read_text())
         root["attributes"].pop("volatile", None)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "damaged"
     return hashlib.sha256(json.dumps(root, sort_keys=True).encode()).hexdigest()
 

@@ -6,21 +6,23 @@ win. Interrupted and resumed, a run ends with the same bytes.
 """
 
 import math
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, torch.Generator], Tensor]
+from colatent.checkpoint import Checkpoint
+from colatent.interruption import Interrupted, postponed
+
+Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 Progress = Callable[[str], None]
 
-CHECKPOINT = "checkpoint.pt"
 MAX_GRADIENT_NORM = 5.0
 FINAL_LEARNING_RATE = 0.02  # share of the first
+COLUMNS = ("epoch", "loss", "held_out_loss", "learning_rate", "skipped_steps")
 VALIDATION_SEED = 1
 
 
@@ -55,10 +57,11 @@ class Trainer:
 
     Attributes:
         module: what is trained, in place.
-        loss: mean loss over the trials of an index tensor; it may draw from the generator and
-            look at ``module.training``.
+        loss: mean loss over the trials of an index tensor, and by name the parts that it is made of;
+            it may draw from the generator and look at ``module.training``.
         optimizer: over the module's parameters.
-        history: one row an epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``.
+        history: one row an epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
+            the parts of the loss.
     """
 
     module: nn.Module
@@ -78,37 +81,39 @@ class Trainer:
         turn = 0.5 * (1 + math.cos(math.pi * epoch / self.schedule.epochs))
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
-    def run(
-        self, n_trials: int, progress: Progress, folder: Path | None = None, fingerprint: str = ""
-    ) -> None:
+    def run(self, n_trials: int, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
         """Train, and leave the module with the weights of the best epoch.
 
         Args:
             n_trials: number of trials; the held-out ones are drawn here.
             progress: gets plain lines.
-            folder: where a checkpoint is kept, and resumed from if ``fingerprint`` agrees.
-            fingerprint: what identifies data, options and seed.
+            checkpoint: where the run is kept at an interval, and from where it goes on.
 
         Raises:
             FloatingPointError: the loss was never finite.
+            Interrupted: a signal asked to stop; the checkpoint was written before.
         """
         order = torch.randperm(n_trials, generator=self.generator)
         n_held_out = min(math.ceil(self.schedule.validation_share * n_trials), n_trials - 1)
         # With nothing to hold out, the training trials themselves say which epoch was best.
         held_out = order[:n_held_out] if n_held_out else order
         trained = order[n_held_out:]
-        if folder is not None:
-            self._resume(folder, fingerprint, progress)
-        while len(self.history) < self.schedule.epochs:
-            self._epoch(trained, held_out)
-            epoch = len(self.history)
-            stop = epoch - self.best_epoch >= self.schedule.patience or self._diverged(trained)
-            if epoch % self.schedule.report_every == 0 or stop:
-                progress(self._line())
-                if folder is not None:
-                    self._save(folder, fingerprint)
-            if stop:
-                break
+        if checkpoint is not None:
+            self._resume(checkpoint, progress)
+        first, started = len(self.history), time.monotonic()
+        with postponed() as signals:
+            while not self._finished(trained):
+                self._epoch(trained, held_out)
+                if checkpoint is not None:
+                    checkpoint.append(self.history[-1])
+                finished = self._finished(trained)
+                if len(self.history) % self.schedule.report_every == 0 or finished or signals:
+                    progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
+                    if checkpoint is not None:
+                        checkpoint.save(self._state())
+                if signals and not finished:
+                    kept = "the checkpoint is written" if checkpoint else "nothing is kept"
+                    raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
         if not math.isfinite(self.best_loss):
             raise FloatingPointError(
                 "the loss was never finite: check the observations, lower the learning rate"
@@ -116,39 +121,47 @@ class Trainer:
         self.module.load_state_dict(self.best_weights)
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
 
+    def _finished(self, trained: Tensor) -> bool:
+        epoch = len(self.history)
+        if epoch == 0:
+            return False
+        diverged = self.history[-1]["skipped_steps"] * self.schedule.batch_size >= len(trained)
+        return diverged or epoch >= self.schedule.epochs or epoch - self.best_epoch >= self.schedule.patience
+
     def _epoch(self, trained: Tensor, held_out: Tensor) -> None:
         self.module.train()
         order = trained[torch.randperm(len(trained), generator=self.generator)]
-        losses = [self._step(batch) for batch in order.split(self.schedule.batch_size)]
-        finite = [x for x in losses if math.isfinite(x)]
+        batches = order.split(self.schedule.batch_size)
+        steps = [step for batch in batches if (step := self._step(batch)) is not None]
         held_out_loss = self._held_out_loss(held_out)
-        self.history.append(
-            {
-                "epoch": len(self.history) + 1,
-                "loss": sum(finite) / len(finite) if finite else math.nan,
-                "held_out_loss": held_out_loss,
-                "learning_rate": float(self.scheduler.get_last_lr()[0]),
-                "skipped_steps": len(losses) - len(finite),
-            }
-        )
+        row = dict.fromkeys(self.history[0] if self.history else COLUMNS, math.nan)
+        for name in steps[0] if steps else ():
+            row[name] = sum(step[name] for step in steps) / len(steps)
+        row |= {
+            "epoch": len(self.history) + 1,
+            "held_out_loss": held_out_loss,
+            "learning_rate": float(self.scheduler.get_last_lr()[0]),
+            "skipped_steps": len(batches) - len(steps),
+        }
+        self.history.append(row)
         self.scheduler.step()
         if held_out_loss < self.best_loss:
             self.best_loss, self.best_epoch = held_out_loss, len(self.history)
             self.best_weights = _copy(self.module.state_dict())
 
-    def _step(self, batch: Tensor) -> float:
-        """Make one update and return the loss; make none, and return NaN, if it is not finite."""
+    def _step(self, batch: Tensor) -> dict[str, float] | None:
+        """Make one update and return the loss and its parts; make none if it is not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            loss = self.loss(batch, self.generator)
+            loss, parts = self.loss(batch, self.generator)
         except torch.linalg.LinAlgError:
-            return math.nan
+            return None
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT_NORM)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            return math.nan
+            return None
         self.optimizer.step()
-        return float(loss.detach())
+        return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
     def _held_out_loss(self, held_out: Tensor) -> float:
         self.module.eval()
@@ -156,56 +169,44 @@ class Trainer:
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         try:
             with torch.no_grad():
-                return float(self.loss(held_out, generator))
+                return float(self.loss(held_out, generator)[0])
         except torch.linalg.LinAlgError:
             return math.inf
 
-    def _diverged(self, trained: Tensor) -> bool:
-        return self.history[-1]["skipped_steps"] * self.schedule.batch_size >= len(trained)
-
-    def _line(self) -> str:
+    def _line(self, rate: float) -> str:
+        """One line on the last epoch; ``rate`` in epochs a second."""
         row = self.history[-1]
-        epoch = f"epoch {row['epoch']}/{self.schedule.epochs}"
-        line = f"{epoch}: loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
+        parts = [name for name in row if name not in COLUMNS]
+        losses = f"loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
+        terms = "".join(f", {name.replace('_', ' ')} {row[name]:.4f}" for name in parts)
+        left = (self.schedule.epochs - row["epoch"]) / rate
+        line = f"epoch {row['epoch']}/{self.schedule.epochs}: {losses}{terms}; "
+        line += f"{rate:.3g} epochs/s, at most {left:.0f} s left"
         skipped = sum(r["skipped_steps"] for r in self.history)
-        return line + (f", {skipped} steps skipped (not finite)" if skipped else "")
+        return line + (f"; {skipped} steps skipped (not finite)" if skipped else "")
 
-    def _save(self, folder: Path, fingerprint: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{CHECKPOINT}.partial"
-        torch.save(
-            {
-                "fingerprint": fingerprint,
-                "module": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "generator": self.generator.get_state(),
-                "best": (self.best_loss, self.best_epoch, self.best_weights),
-                "history": self.history,
-            },
-            partial,
-        )
-        os.replace(partial, folder / CHECKPOINT)
+    def _state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "generator": self.generator.get_state(),  # all that is random is drawn from it
+            "best": (self.best_loss, self.best_epoch, self.best_weights),
+            "history": self.history,
+        }
 
-    def _resume(self, folder: Path, fingerprint: str, progress: Progress) -> None:
-        path = folder / CHECKPOINT
-        if not path.exists():
-            return
-        try:
-            saved: dict[str, Any] = torch.load(path, weights_only=True)
-        except Exception:  # torch raises nearly anything on a damaged file
-            progress("the checkpoint there cannot be read: starting afresh")
-            return
-        if saved["fingerprint"] != fingerprint:
-            progress("the checkpoint there is of another fit (data, options or seed): starting afresh")
-            return
-        self.module.load_state_dict(saved["module"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scheduler.load_state_dict(saved["scheduler"])
-        self.generator.set_state(saved["generator"])
-        self.best_loss, self.best_epoch, self.best_weights = saved["best"]
-        self.history[:] = saved["history"]
-        progress(f"resumed after epoch {len(self.history)}")
+    def _resume(self, checkpoint: Checkpoint, progress: Progress) -> None:
+        saved = checkpoint.load(progress)
+        if saved is not None:
+            self.module.load_state_dict(saved["module"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scheduler.load_state_dict(saved["scheduler"])
+            self.generator.set_state(saved["generator"])
+            self.best_loss, self.best_epoch, self.best_weights = saved["best"]
+            self.history[:] = saved["history"]
+        lost = checkpoint.begin_history(self.history)
+        if saved is not None:
+            progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

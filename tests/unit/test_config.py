@@ -1,5 +1,6 @@
 """The config: what is right is read, what is wrong is said in a sentence."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from colatent.reference import json_schema, with_reference
 from colatent.session_table import load_sessions
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
+CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -35,6 +36,7 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     ("change", "sentence"),
     [
         ({"modalitys": {}}, "unknown key 'modalitys'; did you mean 'modalities'?"),
+        ({"alignment": {"window": 1e9, "gap": 1.0, "bin_width": 0.1}}, "alignment.window = 1000000000.0"),
         ({"device": "tpu"}, "device = 'tpu': input should be 'cpu', 'cuda' or 'auto'"),
         ({"alignment": {"window": 10.0, "bin_width": 0.1}}, "the key 'alignment.gap' is missing"),
         ({"alignment": {"bin_widht": 0.1, "intervals": "t", "bin_width": 0.1}}, "did you mean 'bin_width'"),
@@ -94,6 +96,11 @@ def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
         ("session\tpath\na\tb\n", "the column 'nwb' is missing"),
         ("session\tnwb\n", "holds no session"),
         ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' stands there twice"),
+        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' stands there twice"),
+        ("session\tnwb\nprovenance.json\tx\n", "none of .*provenance.json"),
+        ("session\tnwb\nReport\tx\n", "none of .*report"),
+        ("session\tnwb\nscores.log\tx\n", "none of .*scores.log"),
+        ("session\tnwb\nlatent_recovery.csv\tx\n", "none of .*latent_recovery.csv"),
         ("session\tnwb\n../a\tx\n", "must be letters, digits"),
         ("session\tnwb\na\t$NOT_SET_ANYWHERE/x\n", "environment variable NOT_SET_ANYWHERE"),
     ],
@@ -101,3 +108,21 @@ def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
 def test_a_wrong_table_of_sessions_is_named(tmp_path, rows, sentence):
     with pytest.raises(InputError, match=sentence):
         load_sessions(table(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"simulate": {"kind": "moth", "missing_frames": 0.1}}, "option of the kind digits, not moth"),
+        ({"decoder": {"emg": "convolutional"}}, "give image_shape.emg"),
+        ({"weight": {"pose": 0.1}}, "weight names 'pose', which has no latents"),
+    ],
+)
+def test_wrong_options_of_images_and_simulations(section, message):
+    raw = load_config(ROOT / "config/config.yaml").model_dump(mode="json")
+    if "simulate" in section:
+        raw |= section
+    else:
+        raw["models"] = {"m": {"kind": "mm-gpvae", "latents": {"spikes+emg": 1}} | section}
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_config(raw, "x.yaml")

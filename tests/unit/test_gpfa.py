@@ -202,7 +202,7 @@ def test_selection_finds_the_number_of_latents() -> None:
 
 @pytest.mark.parametrize("n_latents", [3, 6])
 def test_automatic_relevance_keeps_the_latents_that_are_there(fit: GPFA, n_latents: int) -> None:
-    pruned = GPFA(n_latents, BIN_WIDTH, automatic_relevance=True).fit(Y)
+    pruned = GPFA(n_latents, BIN_WIDTH, automatic_relevance=1.0).fit(Y)
     assert pruned.n_relevant_ == 2
     assert GPFA(n_latents, BIN_WIDTH).fit(Y).n_relevant_ > 2
     np.testing.assert_allclose(pruned.time_scale_[:2], fit.time_scale_, rtol=0.1)

@@ -11,6 +11,7 @@ from colatent.models import gpfa_evidence
 from colatent.models.gpfa import GPFA
 from colatent.models.gpfa_data import as_observations
 from colatent.models.gpfa_evidence import Parameters, Prior, evaluate, make_blocks
+from colatent.models.gpfa_scattered import ScatteredSolver
 from colatent.models.gpfa_solvers import CirculantSolver, DenseSolver
 
 TRIALS, BINS, CHANNELS, LATENTS = 4, 36, 6, 2
@@ -27,6 +28,14 @@ TIME_SCALE = np.array([2.5, 6.0])
 
 def scattered(y: Array) -> Array:
     return np.where(np.random.default_rng(1).random(y.shape) < 0.2, np.nan, y)
+
+
+def alike(y: Array) -> Array:
+    """Two trials miss the same, one of the others ends early."""
+    missing = np.isnan(scattered(y))
+    missing[1] = missing[0]
+    missing[2, 28:] = True
+    return np.where(missing, np.nan, y)
 
 
 def tails(y: Array) -> Array:
@@ -55,6 +64,7 @@ MISSING: dict[str, Callable[[Array], Array]] = {
     "gap": gap,
     "channels": channels,
     "scattered": scattered,
+    "scattered alike": alike,
 }
 WHOLE_BINS = ("nothing", "tails", "gap", "channels")
 
@@ -106,9 +116,9 @@ def bin_blocks(covariance: Array) -> Array:
     return np.einsum("ntktl->ntkl", blocks)
 
 
-@pytest.fixture(params=[DenseSolver, CirculantSolver])
+@pytest.fixture(params=[DenseSolver, CirculantSolver, ScatteredSolver])
 def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
-    """Force one of the two evaluations."""
+    """Force one of the evaluations."""
 
     def choose(patterns: list, n_circle: int, counts: list[int], device: torch.device) -> object:
         return request.param(patterns, n_circle, device)
@@ -119,8 +129,8 @@ def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
 
 @pytest.mark.parametrize("missing", MISSING)
 def test_agrees_with_dense_algebra(missing: str, solver: type) -> None:
-    if missing not in WHOLE_BINS and solver is CirculantSolver:
-        pytest.skip("the circulant evaluation takes whole bins only")
+    if missing not in WHOLE_BINS and solver is not ScatteredSolver:
+        pytest.skip("this evaluation takes whole bins only")
     y = MISSING[missing](DATA)
     log_likelihood, mean, covariance = dense(y)
     assert model().log_marginal_likelihood(y) == pytest.approx(log_likelihood, rel=1e-6)
@@ -147,8 +157,8 @@ def test_matern_kernels_agree_with_dense_algebra(kernel: str, missing: str, solv
 
 @pytest.mark.parametrize("missing", MISSING)
 def test_gradient_agrees_with_finite_differences(missing: str, solver: type) -> None:
-    if missing not in WHOLE_BINS and solver is CirculantSolver:
-        pytest.skip("the circulant evaluation takes whole bins only")
+    if missing not in WHOLE_BINS and solver is not ScatteredSolver:
+        pytest.skip("this evaluation takes whole bins only")
     data = as_observations(MISSING[missing](DATA))
     prior = Prior("squared-exponential", 1e-8)
     blocks = make_blocks(data, prior, TIME_SCALE, 6.5, torch.device("cpu"))

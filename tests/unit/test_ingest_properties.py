@@ -127,7 +127,10 @@ def put_on_bins(r: Recording) -> tuple[Windows, dict[str, Observations], list[di
     )  # fmt: skip
     with file_of(r) as file:
         windows = trial_windows(file, alignment, findings)[0]
-        sources = open_spikes(file, "spikes", SPIKES), open_continuous(file, "series", SERIES, SMALL_BLOCKS)
+        sources = (
+            open_spikes(file, "spikes", SPIKES, Findings("x")),
+            open_continuous(file, "series", SERIES, SMALL_BLOCKS),
+        )
         observed = {s.modality: s.observe(windows, findings) for s in sources}
     # a trial before the file's own zero is doubted: again what that zero matters to
     return windows, observed, [row for row in findings.rows if row["check"] != "event-times"]

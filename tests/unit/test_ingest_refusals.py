@@ -14,8 +14,10 @@ from colatent.config import (
     TrialAlignment,
 )
 from colatent.errors import InputError
+from colatent.ingest import inspect, session
 from colatent.ingest.check import check_source
-from colatent.ingest.nwb import open_nwb
+from colatent.ingest.nwb import open_nwb, readable
+from colatent.ingest.series import keypoints
 
 
 def damage_index(file):
@@ -183,11 +185,37 @@ def odd_start(file):
     file["processing/behavior/force/starting_time"].attrs.update(attrs)
 
 
-@pytest.mark.parametrize("damage", [odd_electrodes, odd_start])
-def test_an_odd_layout_is_a_sentence_too(recording, damage):
+def odd_factor(file):
+    file["processing/behavior/force/data"].attrs["conversion"] = [1.0, 2.0]
+
+
+def zero_factor(file):
+    file["processing/behavior/force/data"].attrs["conversion"] = 0.0
+
+
+def nan_offset(file):
+    file["processing/behavior/force/data"].attrs["offset"] = np.nan
+
+
+def nan_factor(file):
+    file["processing/behavior/force/channel_conversion"] = [1.0, np.nan]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (odd_electrodes, "force: its electrodes is a group where NWB 2 has a dataset"),
+        (odd_start, r"starting_time: its value is \[.*\], not a number"),
+        (odd_factor, r"force/data: its conversion is \[1. 2.\], not a number"),
+        (zero_factor, "force/data: its conversion is 0 and its offset 1"),
+        (nan_offset, "force/data: its conversion is 2 and its offset nan"),
+        (nan_factor, "force: a factor in its channel_conversion is 0 or not finite"),
+    ],
+)
+def test_an_odd_layout_is_a_sentence_too(recording, damage, sentence):
     with h5py.File(recording, "a") as file:
         damage(file)
-    with pytest.raises(InputError, match="laid out as NWB 2 does not allow") as error:
+    with pytest.raises(InputError, match=sentence) as error:
         quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
     assert str(recording) in str(error.value) and "\n" not in str(error.value)
 
@@ -213,11 +241,40 @@ def test_intervals_of_observation_that_are_none_are_refused(recording, interval)
         quietly(recording, TRIALS, {"spikes": SPIKES})
 
 
-def test_what_h5py_makes_of_odd_attributes_is_said_in_a_sentence(recording):
+def test_what_h5py_cannot_read_is_a_sentence_and_our_own_mistake_is_none(recording):
+    odd = pytest.raises(InputError, match="laid out as NWB 2 does not allow")
+    with h5py.File(recording) as file, odd, readable(recording):
+        file["nowhere"]
+    for error in (ValueError, KeyError, MemoryError):
+        with pytest.raises(error), readable(recording):
+            raise error("ours")
+
+
+def test_confidence_that_is_text_is_named(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        point = file.create_group("pose/nose")
+        point["data"], point["timestamps"], point["confidence"] = np.ones((3, 2)), np.arange(3.0), ["a"] * 3
+        with pytest.raises(InputError, match="pose/nose/confidence: it holds object, not numbers"):
+            keypoints(file["pose"], None)
+
+
+def test_units_of_one_id_keep_names_of_their_own(recording):
     with h5py.File(recording, "a") as file:
-        file["processing/behavior/force/data"].attrs["conversion"] = [1.0, 2.0]
-    with pytest.raises(InputError, match="laid out as NWB 2 does not allow"):
-        quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+        file["units/id"][:] = [7, 3, 7]
+    got = quietly(recording, TRIALS, {"spikes": SPIKES}, {"inspector": "warn"})
+    assert got.trials.channels["spikes"] == ("unit_7_row_0", "unit_3", "unit_7_row_2")
+
+
+def test_undecodable_bytes_stay_different_conditions(recording):
+    with h5py.File(recording, "a") as file:
+        attrs = dict(file["intervals/trials/target"].attrs)
+        del file["intervals/trials/target"]
+        texts = h5py.string_dtype("utf-8")
+        column = file["intervals/trials"].create_dataset("target", (4,), texts)
+        column[:] = np.array([b"\xff", b"\xfe", b"\xff", b"a"], object)
+        column.attrs.update(attrs)
+    got = quietly(recording, TRIALS, {"force": FORCE}, {"inspector": "warn"})
+    assert got.trials.condition.tolist() == [r"\xff", r"\xfe", r"\xff", "a"]
 
 
 def test_times_in_milliseconds_since_1970_are_refused(recording):
@@ -225,3 +282,16 @@ def test_times_in_milliseconds_since_1970_are_refused(recording):
         file["processing/behavior/force/starting_time"][()] = 1.7e12
     with pytest.raises(InputError, match=r"a time of 1.7e\+12 s lies centuries away"):
         quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"force": FORCE})
+
+
+def test_more_values_than_fit_in_memory_are_refused_before_they_are_made(recording, monkeypatch):
+    monkeypatch.setattr(session, "_MOST_VALUES", 95)  # 4 trials of 12 bins, 2 channels: 96
+    with pytest.raises(InputError, match="4 trials of up to 12 bins and 2 channels are 96 values"):
+        quietly(recording, TRIALS, {"force": FORCE})
+
+
+def test_links_in_circles_do_not_stop_inspect_which_lists_columns_of_units(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/circle"] = h5py.SoftLink("/processing/behavior/circle")
+    contents = inspect(recording)
+    assert contents.units == {"units": (3, ("quality",))}

@@ -44,6 +44,11 @@ class Files(BaseHTTPRequestHandler):
         server = self.server
         content = server.content.get(self.path.partition("?")[0])
         server.requests.append((self.command, self.headers.get("Range")))
+        if server.mode == "silent":
+            server.closing.wait()
+            return None
+        if self.path == "/break":
+            server.mode = "broken"
         if content is None or server.mode == "broken" or (server.hiccups and self.headers.get("Range")):
             server.hiccups = max(server.hiccups - 1, 0)
             return self._send(404 if content is None else 503, b"", {})
@@ -73,9 +78,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Files)
     httpd.daemon_threads = True
     httpd.content, httpd.requests, httpd.mode, httpd.hiccups, httpd.etag = {}, [], "fine", 0, '"v1"'
+    httpd.closing = threading.Event()
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     yield httpd
+    httpd.closing.set()
     httpd.shutdown()
     httpd.server_close()
 
@@ -205,9 +212,40 @@ def test_a_server_without_ranges_is_named(served, server, monkeypatch):
     refused_in_one_sentence(served, "does not send parts of files; download")
 
 
+@pytest.mark.parametrize("mode", ["whole", "broken"])
+def test_a_program_that_was_sent_no_parts_ends_by_itself(served, server, mode):
+    server.mode = mode
+    code = f"from colatent.cli import app; app(['inspect', {served!r}])"
+    # HDF5 that closes a file on its own at exit would bring the interpreter down (SIGSEGV)
+    preamble = "from colatent.ingest import remote; remote.PAUSE, remote.BLOCK_BYTES = 0, 2**12\n"
+    if mode == "broken":  # only once the file is open
+        server.mode = "fine"
+        preamble += (
+            "from colatent.ingest import nwb\n"
+            "import urllib.request as r\n"
+            f"nwb._require_nwb2 = lambda file: r.urlopen({url_of(server, 'break')!r})\n"
+        )
+        server.content["/break"] = b"x"
+    run = subprocess.run([sys.executable, "-c", preamble + code], capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr.count("\n") == 1, (run.returncode, run.stderr)
+
+
+@pytest.mark.parametrize("after_opening", [False, True])
+def test_a_server_that_never_answers_is_given_up(served, server, monkeypatch, after_opening):
+    monkeypatch.setattr(streaming, "TIMEOUT", 0.2)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 2**12)
+    server.mode = "fine" if after_opening else "silent"
+    with pytest.raises(InputError, match=r"no answer within 0.2 s") as error, open_nwb(served) as file:
+        server.mode = "silent"
+        file["units/spike_times"][:]
+    assert str(error.value).startswith(f"{served}: ") and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
+        ("http://[::1", "is not read from there"),
+        ("http://[1/x.nwb?k=secret", "is no URL"),
         ("http://127.0.0.1:9/x.nwb", "cannot be reached"),
         ("memory://none.nwb", "there is no such file on the server"),
         ("ftp://host/x.nwb", "is not read from there"),

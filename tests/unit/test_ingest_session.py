@@ -229,3 +229,50 @@ def test_samples_missing_within_trials_are_said(recording):
     (found,) = [f for f in got.findings if f["check"] == "missing-samples"]
     assert "force_1" in found["message"]
     assert not got.trials.observed["force"][..., 1].all()
+
+
+def change_units(recording, times: list, intervals: bool) -> None:
+    """Replace the spike times of the first units; without intervals, those columns go."""
+    with h5py.File(recording, "a") as file:
+        units = file["units"]
+        attrs = {name: dict(units[name].attrs) for name in ("spike_times", "spike_times_index")}
+        del units["spike_times"], units["spike_times_index"]
+        units["spike_times"], units["spike_times_index"] = (
+            np.concatenate(times),
+            np.cumsum([*map(len, times)]),
+        )
+        for name, own in attrs.items():
+            units[name].attrs.update({k: v for k, v in own.items() if k != "target"})
+        units["spike_times_index"].attrs["target"] = units["spike_times"].ref
+        if not intervals:
+            del units["obs_intervals"], units["obs_intervals_index"]
+            units.attrs["colnames"] = ["quality", "spike_times"]
+
+
+def test_a_rate_counts_spikes_within_the_intervals_of_observation(recording):
+    # observed for 11 s (0 to 5, 6 to 12): 110, 55 and 55 spikes within, 0, 1000 and 55 outside
+    inside = np.concatenate([np.linspace(0.01, 4.99, 50), np.linspace(6.01, 11.99, 60)])
+    outside = [np.linspace(5.01, 5.99, 1000), np.linspace(12.5, 99.0, 55)]
+    times = [inside, np.sort(np.append(inside[::2], outside[0])), np.append(inside[::2], outside[1])]
+    change_units(recording, times, intervals=True)
+    for least, units in ((10.0, (0,)), (5.0, (0, 1, 2)), (5.1, (0,))):
+        got = quietly(recording, TRIALS, {"spikes": SPIKES.model_copy(update={"min_rate": least})})
+        assert got.trials.channels["spikes"] == tuple(f"unit_{u}" for u in units), least
+
+
+def test_a_spike_time_that_stands_for_none_does_not_make_the_recording_longer(recording):
+    rng = np.random.default_rng(1)
+    real = [np.sort(rng.uniform(0, 12, n)) for n in (240, 60, 600)]
+    change_units(
+        recording, [np.append(real[0], [999999.0] * 2), real[1], np.append(real[2], 888888.0)], False
+    )
+    alignment = ContinuousAlignment(window=1, gap=0, bin_width=0.1)
+    got = quietly(recording, alignment, {"spikes": SPIKES.model_copy(update={"min_rate": 10.0})})
+    assert got.trials.n_trials == 11 and got.trials.channels["spikes"] == ("unit_0", "unit_2")
+    (found,) = [f for f in got.findings if f["check"] == "spike-times"]
+    assert (
+        "spikes at 888888 s and elsewhere are far from all others, which lie between 0 and 12 s"
+        in (found["message"])
+    )
+    with pytest.raises(InputError, match="are far from all others"):
+        quietly(recording, alignment, {"spikes": SPIKES}, {"spike-times": "refuse"})

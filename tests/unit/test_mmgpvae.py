@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from colatent import gp
+from colatent.checkpoint import Checkpoint
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.trials import Trials
 
@@ -144,7 +145,7 @@ def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
     model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 120}).fit(emg, 0, quiet)
     network = model.network.modality("emg")
     sd = network.scale.numpy()
-    c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd
+    c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd * model.network.prior_sd().detach().numpy()
     mean = network.decoder.readout.bias.detach().numpy() * sd + network.offset.numpy()
     noise = (network.likelihood.scale().detach().numpy() * sd) ** 2
     t = torch.arange(N_BINS).double()
@@ -234,18 +235,25 @@ def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
         if line.startswith("epoch 20/"):
             raise KeyboardInterrupt
 
+    checkpoint = Checkpoint(tmp_path, {"config": "this one"})
     with pytest.raises(KeyboardInterrupt):
-        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint=tmp_path)
+        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint)
     lines: list[str] = []
-    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint=tmp_path)
-    assert lines[0] == "resumed after epoch 10"
+    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint)
+    assert lines[0] == "resumed after epoch 10; 10 epochs are trained a second time"
     straight = MMGPVAE(**options).fit(trials, 0, quiet)
     assert all(
         a.tobytes() == b.tobytes()
         for a, b in zip(resumed.state().values(), straight.state().values(), strict=True)
     )
-    other = MMGPVAE(**options).fit(trials, 1, lines.append, checkpoint=tmp_path)
-    assert len(other.history) == 24 and "afresh" in " ".join(lines)
+
+
+def test_the_history_has_the_terms_of_the_objective() -> None:
+    options = OPTIONS | {"epochs": 3, "cross_weight": {"emg": 2.0}}
+    for row in MMGPVAE(**options).fit(simulate(8)[0], 0, quiet).history:
+        assert row["elbo"] == pytest.approx(row["expected_log_likelihood"] - row["kl"])
+        assert row["loss"] == pytest.approx(-row["elbo"] - row["cross_log_prob"])
+        assert row["kl"] > 0
 
 
 @pytest.mark.parametrize("family", ["negative-binomial", "bernoulli"])

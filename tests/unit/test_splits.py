@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colatent.errors import InputError
@@ -18,6 +18,7 @@ from colatent.splits import (
 from colatent.trials import Trials
 
 
+@settings(deadline=None)  # the first call imports scikit-learn
 @given(n_trials=st.integers(8, 60), folds=st.integers(2, 8), n_conditions=st.integers(1, 9))
 def test_each_trial_is_tested_once_and_conditions_are_spread(n_trials, folds, n_conditions):
     condition = np.array([f"c{i % n_conditions}" for i in range(n_trials)])

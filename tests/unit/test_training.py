@@ -27,8 +27,8 @@ def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
     """The updates pull x to 3, held-out trials want 1: the kept x lies near 1."""
     point = Point()
 
-    def loss(trial: Tensor, generator: torch.Generator) -> Tensor:
-        return (point.x - (3.0 if point.training else 1.0)).square()
+    def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
+        return (point.x - (3.0 if point.training else 1.0)).square(), {}
 
     trainer = train(point, loss, patience=5)
     assert len(trainer.history) == trainer.best_epoch + 5
@@ -38,9 +38,9 @@ def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
 def test_steps_that_are_not_finite_are_skipped() -> None:
     point = Point()
 
-    def loss(trial: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
         bad = point.training and 0 in trial
-        return (point.x - 1).square() * (math.nan if bad else 1.0)
+        return (point.x - 1).square() * (math.nan if bad else 1.0), {}
 
     trainer = train(point, loss, validation_share=0.0)
     assert all(row["skipped_steps"] == 1 for row in trainer.history)
@@ -50,4 +50,4 @@ def test_steps_that_are_not_finite_are_skipped() -> None:
 def test_a_loss_that_is_never_finite_is_an_error() -> None:
     point = Point()
     with pytest.raises(FloatingPointError, match="never finite"):
-        train(point, lambda trial, generator: point.x * math.nan)
+        train(point, lambda trial, generator: (point.x * math.nan, {}))

@@ -1,5 +1,6 @@
 """The workflow inside another one, unpacked from an archive, and in its locked environment."""
 
+import json
 import subprocess
 import tarfile
 import tomllib
@@ -14,6 +15,7 @@ from running import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
+from colatent.config_file import load_config
 from colatent.store import check_store
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +66,14 @@ def test_an_archive_runs_where_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path / "analysis")
     (tmp_path / "results").mkdir()
-    (tmp_path / "results/provenance.json").write_text("{}")
+    settings = load_config(config).model_dump(mode="json")
+    record = {"stores": {"s/session": {"identity": "0"}}, "files": {"scores.csv": "0"}, "config": settings}
+    record["volatile"] = {"config_file": "config.yaml"}
+    other = record | {"config": settings | {"device": "another"}}
+    (tmp_path / "results/provenance.json").write_text(json.dumps(other))
+    refused = CliRunner().invoke(app, ["archive", str(config), "old.tar.gz"])
+    assert refused.exit_code == 1 and "the record of another config" in refused.output
+    (tmp_path / "results/provenance.json").write_text(json.dumps(record))
     run = CliRunner().invoke(app, ["archive", str(config), "old.tar.gz"])
     assert run.exit_code == 0, run.output
     with tarfile.open("old.tar.gz") as tar:

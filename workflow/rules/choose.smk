@@ -22,8 +22,8 @@ rule latent_choice:
         "../../envs/colatent.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
+        runtime=lambda wildcards, attempt: attempt * 240,
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         folds=CONFIG.heldout.folds,

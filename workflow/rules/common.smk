@@ -6,14 +6,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from colatent.check import check_inputs
-from colatent.config import GPFAModel, MMGPVAEModel
+from colatent.config import GPFAModel, LatentModel, MMGPVAEModel
 from colatent.config_file import parse_config
+from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
-from colatent.recordings import is_made_from, refuse_older
+from colatent.recordings import found_before, is_made_from, refuse_older
 from colatent.results import COMMAND_VARIABLE
 from colatent.session_table import load_sessions
+from colatent.status import write_plan
+
+# sections of the config that ingest depends on
+INGEST_KEYS = ("alignment", "modalities", "checks", "truth", "read_mb")
 
 
 def is_main_run():
@@ -26,7 +30,22 @@ try:
     CONFIG = parse_config(config, str(CONFIG_FILE))
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
-        check_inputs(CONFIG, SESSIONS)
+        # not in jobs of a cluster, each of which reads this file: it takes a second
+        from colatent.check import check_inputs
+
+        check_inputs(
+            CONFIG,
+            SESSIONS,
+            lambda name, session: (
+                None
+                if session.url
+                else found_before(
+                    f"{CONFIG.results}/{name}/session",
+                    session.nwb,
+                    CONFIG.model_dump(mode="json", include=set(INGEST_KEYS)),
+                )
+            ),
+        )
         refuse_older(
             CONFIG.results,
             [(name, file) for name, s in SESSIONS.items() for file in s.files],
@@ -36,11 +55,38 @@ except InputError as error:
     sys.exit(1)
 
 RESULTS = CONFIG.results
+LATENT_MODELS = [
+    n for n, m in CONFIG.models.items() if isinstance(m, (LatentModel, MMGPVAEModel))
+]
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
 
 if is_main_run():
     os.environ[COMMAND_VARIABLE] = shlex.join(["snakemake", *sys.argv[1:]])
+
+
+def refuse_unknown_profile(arguments):
+    """Stop if a workflow profile is named that is not there: Snakemake would run without, and not say so."""
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        option, _, value = argument.partition("=")
+        name = value or following
+        if option != "--workflow-profile" or name == "none":
+            continue
+        places = (
+            Path(name),
+            Path("profiles", name),
+            Path(workflow.basedir, "profiles", name),
+        )
+        if not any(place.exists() for place in places):
+            known = Path(workflow.basedir, "workflow/profiles").glob("*/config.yaml")
+            names = ", ".join(sorted(str(file.parent) for file in known))
+            sys.exit(
+                f"colatent: there is no workflow profile {name!r}; those here: {names}"
+            )
+
+
+if is_main_run():
+    refuse_unknown_profile(sys.argv)
 
 # One fit at a time on a GPU unless --resources gpu=N (or a profile) says that there are more.
 workflow.global_resources.setdefault("gpu", 1)
@@ -72,6 +118,17 @@ def clip_percentiles():
         for name, m in CONFIG.modalities.items()
         if getattr(m, "clip", None)
     }
+
+
+def recording_mb(wildcards):
+    """Return the size of a session's file (MB); nothing is known of one on a server, or not yet made."""
+    files = [Path(file) for file in SESSIONS[wildcards.session].files]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+
+
+def session_mb(wildcards):
+    """Return the size of a session's arrays (MB), once it is ingested; Snakemake asks again before a job."""
+    return decoded_mb(f"{RESULTS}/{wildcards.session}/session")
 
 
 def needs_gpu(wildcards):

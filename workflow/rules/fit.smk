@@ -18,8 +18,9 @@ rule fit:
     threads: 1
     resources:
         gpu=needs_gpu,
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
+        runtime=lambda wildcards, attempt: attempt
+        * fit_minutes(session_mb(wildcards), CONFIG.models[wildcards.model]),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         clip=clip_percentiles(),

@@ -16,11 +16,13 @@ rule ingest:
         "../../envs/colatent.yaml"
     threads: 4
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, threads, attempt: attempt
+        * ingest_mb(recording_mb(wildcards), CONFIG.read_mb, threads),
+        runtime=lambda wildcards, attempt: attempt
+        * ingest_minutes(recording_mb(wildcards)),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
-        settings=settings("alignment", "modalities", "checks", "truth", "read_mb"),
+        settings=settings(*INGEST_KEYS),
         code=code_fingerprint("ingest"),
     script:
         "../scripts/ingest.py"

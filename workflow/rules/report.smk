@@ -120,8 +120,8 @@ rule report:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * (30 + len(SESSIONS)),
     params:
         config=CONFIG.model_dump(mode="json"),
         sessions=list(SESSIONS),

@@ -20,8 +20,8 @@ rule score:
         "../../envs/colatent.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
+        runtime=lambda wildcards, attempt: attempt * 120,
     params:
         clip=clip_percentiles(),
         code=code_fingerprint("score"),

@@ -7,7 +7,7 @@ from colatent.report.figure_latent_choice import latent_choice_figure
 from colatent.scoring.latent_choice import choose_latents
 
 w = snakemake.wildcards
-with job(snakemake.log[0], f"latent choice {w.session} {w.model}") as progress:
+with job(snakemake.log[0], f"latent_choice {w.session} {w.model}") as progress:
     table = choose_latents(
         Path(snakemake.input.session).parent,
         Path(snakemake.input.split).parent,

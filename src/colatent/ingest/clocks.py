@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.nwb import wrong
+from colatent.ingest.nwb import number, wrong
 
 NANOSECONDS = 1_000_000_000
 _FURTHEST_S = 9e9  # nanoseconds in 64 bits end at 9.2e9 s
@@ -127,15 +127,19 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
     timestamps = series.get("timestamps")
     if isinstance(timestamps, h5py.Dataset):
         if timestamps.shape != (size,):
-            raise wrong(series, f"{timestamps.shape[0]} timestamps for {size} samples", "repair the series")
+            raise wrong(series, f"{timestamps.size} timestamps for {size} samples", "repair the series")
+        if timestamps.dtype.kind not in "iuf":
+            raise wrong(timestamps, f"they are {timestamps.dtype}, not numbers", "repair the series")
         return _scan(timestamps, max_gap)
     start = series.get("starting_time")
     if not isinstance(start, h5py.Dataset):
         raise wrong(series, "there are neither timestamps nor a starting_time", "a series needs a clock")
-    rate = float(start.attrs.get("rate", 0.0))
-    if not (np.isfinite(rate) and rate > 0 and np.isfinite(start[()])):
-        raise wrong(series, f"starting_time {start[()]} with rate {rate} Hz is no clock", "correct the file")
-    return RegularClock(int(to_ns(start[()])), rate, size)
+    rate, begin = number(start.attrs.get("rate", 0.0), start, "rate"), number(start[()], start, "value")
+    if not (np.isfinite(rate) and rate > 0 and np.isfinite(begin)):
+        raise wrong(series, f"starting_time {begin} with rate {rate} Hz is no clock", "correct the file")
+    if size / rate > _FURTHEST_S or rate > NANOSECONDS:
+        raise wrong(series, f"{size} samples at {rate:g} Hz make no recording", "correct the rate")
+    return RegularClock(int(to_ns(begin)), rate, size)
 
 
 def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:

@@ -15,6 +15,7 @@ from colatent.escape import escaped
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.nwb import (
     find,
+    get,
     name_of,
     neurodata_type,
     nwb_version,
@@ -38,6 +39,7 @@ class Contents:
         version: of NWB.
         items: units tables, series and poses.
         tables: path of each table of intervals -> (number of rows, names of its columns).
+        units: the same of each units table.
         config: YAML with everything usable, ready to paste and edit. It is not to be wrapped, as rich would.
     """
 
@@ -45,6 +47,7 @@ class Contents:
     items: tuple[Item, ...]
     tables: dict[str, tuple[int, tuple[str, ...]]]
     config: str
+    units: dict[str, tuple[int, tuple[str, ...]]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         inside = Table("kind", "path", "shape", "rate (Hz)", "unit", "gaps", "missing", "problem")
@@ -53,8 +56,8 @@ class Contents:
             inside.add_row(
                 *map(printable, (i.kind, i.path, i.shape, rate, i.unit, gaps, i.missing, i.problem))
             )
-        trials = Table("intervals", "rows", "columns")
-        for path, (rows, columns) in self.tables.items():
+        trials = Table("table", "rows", "columns (for `where`)")
+        for path, (rows, columns) in {**self.units, **self.tables}.items():
             trials.add_row(printable(path), str(rows), printable(", ".join(columns)))
         yield Text(f"NWB {self.version}")
         yield inside
@@ -72,16 +75,26 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
         InputError: the file cannot be opened as NWB 2.
     """
     with readable(nwb), open_nwb(nwb, allow_external) as file:
-        groups = {p: node for p in paths(file) if isinstance(node := file.get(p), h5py.Group)}
-        poses = [p for p, g in groups.items() if neurodata_type(g) == "PoseEstimation"]
-        series = [p for p, g in groups.items() if is_series(g) and p.rpartition("/")[0] not in poses]
-        units = [p for p, g in groups.items() if neurodata_type(g) == "Units"]
-        intervals = [p for p, g in groups.items() if neurodata_type(g) == "TimeIntervals"]
+        groups = {p: node for p in paths(file) if isinstance(node := get(file, p), h5py.Group)}
+        types = {p: neurodata_type(g) for p, g in groups.items()}
+        poses, units, intervals = (
+            [p for p, kind in types.items() if kind == wanted]
+            for wanted in ("PoseEstimation", "Units", "TimeIntervals")
+        )
+        inside_pose = set(poses)
+        series = [p for p, g in groups.items() if p.rpartition("/")[0] not in inside_pose and is_series(g)]
         items = [_units_item(file, p) for p in units]
         items += [_pose_item(file, p) for p in poses]
         items += [_series_item(file, p) for p in series]
-        tables = {p: (n_rows(groups[p]), tuple(map(str, scalar_columns(groups[p])))) for p in intervals}
-        return Contents(nwb_version(file), tuple(items), tables, suggest_config(nwb, file, items, tables))
+        tables = {p: _columns(groups[p]) for p in intervals}
+        cells = {i.path: _columns(groups[i.path]) for i in items if i.kind == "spikes" and not i.problem}
+        config = suggest_config(nwb, file, items, tables)
+        return Contents(nwb_version(file), tuple(items), tables, config, cells)
+
+
+def _columns(table: h5py.Group) -> tuple[int, tuple[str, ...]]:
+    """Number of rows, and names of the columns with one value a row."""
+    return n_rows(table), tuple(map(str, scalar_columns(table)))
 
 
 def printable(value: str) -> Text:

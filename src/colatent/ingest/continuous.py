@@ -39,12 +39,17 @@ class ContinuousSource:
         extents = [s.clock.extent for s in self.series]
         self.extent = max(e[0] for e in extents), min(e[1] for e in extents)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of all series."""
+        return tuple(c for s in self.series for c in s.channels)
+
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Put all channels on the bins, then look at them."""
         parts = [onto_bins(s, windows, self.max_gap, self.reading) for s in self.series]
         values = np.concatenate([v for v, _ in parts], axis=-1)
         observed = np.concatenate([o for _, o in parts], axis=-1)
-        channels = tuple(c for s in self.series for c in s.channels)
+        channels = self.channels
         if gaps := sum(s.clock.gaps for s in self.series):
             findings.add(
                 "clock-gaps",
@@ -98,9 +103,8 @@ def open_continuous(file: h5py.File, modality: str, config: Any, reading: Readin
         InputError: no such path, no data, different units, or as many names as there are not channels.
     """
     nodes = [require_series(node) for node in find_all(file, config.source)]
-    # Single precision is finer than any converter, and filters of long recordings take half the time.
-    dtype = np.float32 if config.envelope else np.float64
-    series = [open_series(node, config.columns, config.max_gap, dtype) for node in nodes]
+    dtypes = [_precision(node) if config.envelope else np.float64 for node in nodes]
+    series = [open_series(n, config.columns, config.max_gap, d) for n, d in zip(nodes, dtypes, strict=True)]
     if len({s.unit for s in series}) > 1:
         units = ", ".join(sorted({s.unit for s in series}))
         raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
@@ -117,6 +121,13 @@ def open_continuous(file: h5py.File, modality: str, config: Any, reading: Readin
         ]
         series = _rename(series, named, nodes[0])
     return ContinuousSource(modality, series, config.max_gap, reading)
+
+
+def _precision(node: h5py.Group) -> type[np.floating]:
+    """Single precision where it holds the samples exactly: filters of long recordings take half the time."""
+    data = node["data"]
+    fits = data.dtype.itemsize <= (2 if data.dtype.kind in "iu" else 4)
+    return np.float32 if fits and not data.attrs.get("offset", 0.0) else np.float64
 
 
 def _envelope(series: Series, node: h5py.Group, config: Any) -> Series:

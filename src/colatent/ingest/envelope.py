@@ -18,6 +18,7 @@ ORDER = 4
 _OVERSAMPLING = 10
 # Response of the filters beyond this many periods of their corner is below 1e-6 of its peak.
 _MEMORY_PERIODS = 6.0
+_MOST_BYTES = 4 * 2**30
 # Raw rows that are filtered together, so that they stay in the processor's cache.
 _TILE_ROWS = 40_000
 
@@ -26,9 +27,11 @@ def envelope(series: Series, config: Any) -> Series:
     """Return the envelope of a raw EMG series as a series at a lower rate, computed when read.
 
     Both filters are Butterworth filters of order 4 run forwards and backwards, so without phase lag,
-    on blocks that overlap by more than the filters remember; the ends of the recording are reflected.
-    Gaps and missing samples are filtered as if they were at the mean, so the envelope is missing up to half
-    a period of the low-pass from them.
+    on blocks that overlap by more than the filters remember. Each sample of the envelope is the mean of
+    a run of raw samples after the filters, and its time is the middle of that run, so that bins whose edges
+    lie between runs get exactly the mean of all their samples; others are off by half a run at most. Gaps
+    and missing samples are filtered as if they were at the mean, the ends of the recording are reflected:
+    within half a period of the low-pass from any of them the envelope is missing.
 
     Args:
         series: raw EMG at a regular rate.
@@ -49,14 +52,21 @@ def envelope(series: Series, config: Any) -> Series:
             f"corners {config.highpass} and {config.lowpass} Hz do not fit a rate of {clock.rate:g} Hz"
         )
     factor = max(int(clock.rate / (_OVERSAMPLING * config.lowpass)), 1)
-    slow = RegularClock(clock.start, clock.rate / factor, -(-clock.size // factor), clock.gaps)
+    middle = round((factor - 1) / 2 * clock.step)
+    slow = RegularClock(clock.start + middle, clock.rate / factor, -(-clock.size // factor), clock.gaps)
     steps = [
         f"high-pass {config.highpass:g} Hz" if config.highpass else "no high-pass",
         "rectified",
         f"low-pass {config.lowpass:g} Hz",
-        f"every {factor}th sample ({slow.rate:g} Hz)",
+        f"mean of every {factor} samples ({slow.rate:g} Hz)",
     ]
     filters = _Filters(series, clock, config.highpass, config.lowpass, factor)
+    needed = (2 * filters.margin * factor + _TILE_ROWS) * (series.row_bytes + 8 * len(series.channels))
+    if needed > _MOST_BYTES:
+        raise ValueError(
+            f"corners {config.highpass} and {config.lowpass} Hz remember so much of {len(series.channels)} "
+            f"channels at {clock.rate:g} Hz that {needed / 2**30:.3g} GiB would be held at a time"
+        )
     return Series(
         slow,
         series.channels,
@@ -93,29 +103,39 @@ class _Filters:
         return out
 
     def _tile(self, first: int, last: int) -> NDArray[np.float32]:
-        emg = self._raw((first - self.margin) * self.factor, (last + self.margin) * self.factor)
-        finite = np.isfinite(emg)
+        begin, end = (first - self.margin) * self.factor, (last + self.margin) * self.factor
+        raw = self._raw(begin, end)
+        finite = np.isfinite(raw)
         gaps = not finite.all()
         if gaps:  # at the level of the rest, or the filters would ring at the edges of each gap
             count = np.maximum(finite.sum(axis=0), 1)
-            level = np.where(finite, emg, 0.0).sum(axis=0, dtype=np.float64) / count
-            emg = np.where(finite, emg, level.astype(np.float32))
-        if self.highpass is not None:
+            level = np.where(finite, raw, 0.0).sum(axis=0, dtype=np.float64) / count
+            raw = np.where(finite, raw, level.astype(raw.dtype))
+        if self.highpass is None:
+            emg = raw.astype(np.float32, copy=False)
+        else:  # an offset has to go before single precision has
+            level = raw.mean(axis=0, dtype=np.float64).astype(raw.dtype)
+            emg = (raw - level).astype(np.float32, copy=False)
             filter_both_ways(emg, self.highpass)
         np.abs(emg, out=emg)
         filter_both_ways(emg, self.lowpass)
-        slow = emg[:: self.factor]
-        if gaps:
-            lost = ~finite.reshape(len(slow), self.factor, -1).all(axis=1)
+        runs = emg.reshape(-1, self.factor, emg.shape[1])
+        slow = np.einsum("rfc->rc", runs) / np.float32(self.factor)
+        outside = begin < 0 or end > self.clock.size
+        if gaps or outside:
+            lost = ~finite.reshape(runs.shape).all(axis=1)
+            if outside:
+                at = begin + self.factor * np.arange(len(slow))
+                lost |= ((at < 0) | (at + self.factor > self.clock.size))[:, None]
             slow[binary_dilation(lost, np.ones((2 * self.beside + 1, 1)))] = np.nan
         return slow[self.margin : self.margin + last - first]
 
-    def _raw(self, first: int, last: int) -> NDArray[np.float32]:
+    def _raw(self, first: int, last: int) -> NDArray[np.floating]:
         """Raw rows; those before the beginning and after the end are reflected."""
         size = self.clock.size
         low, high = max(first, 0), min(last, size)
         pad = (min(low - first, high - low - 1), min(last - high, high - low - 1))
-        rows = self.series.read(low, high).astype(np.float32, copy=False)
+        rows = self.series.read(low, high)
         if pad != (0, 0):
             rows = np.pad(rows, (pad, (0, 0)), mode="reflect")
         short = (low - first - pad[0], last - high - pad[1])

@@ -6,6 +6,7 @@ need not be installed, and nothing outside the file is opened on the way.
 
 import difflib
 import fnmatch
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,15 +28,21 @@ def readable(path: str | Path) -> Iterator[None]:
     """Turn what h5py raises on damaged or odd content into one sentence."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, RuntimeError, SystemError, LookupError, TypeError, ValueError, AttributeError,
-        ArithmeticError, MemoryError) as error:  # fmt: skip
+    except Exception as error:
+        if not _raised_in_h5py(error):  # a mistake of ours is to be seen as one
+            raise
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{shown(path)}: the file is damaged, or laid out as NWB 2 does not allow ({what}); copy it "
             "again, or check it with nwbinspector"
         ) from error
+
+
+def _raised_in_h5py(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "h5py"
 
 
 @contextmanager
@@ -85,6 +92,9 @@ def _hdf5(content: str | Path | RemoteFile, name: str) -> h5py.File:
     try:
         return h5py.File(content, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
+        # h5py may have opened the file before it failed. Kept by the frames of the error, it would be
+        # closed only by HDF5 at exit, which then calls a Python that is gone.
+        traceback.clear_frames(error.__traceback__)
         if isinstance(content, RemoteFile) and content.failure is not None:
             raise
         if "truncated" in str(error):
@@ -118,7 +128,10 @@ def text(value: object) -> str:
     """Return an HDF5 string (bytes, str, or an array that holds one) as str."""
     item = np.asarray(value).ravel()
     first = item[0] if item.size else ""
-    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    if not isinstance(first, bytes):  # h5py's own reading leaves undecodable bytes as surrogates
+        first = str(first).encode("utf-8", "surrogateescape")
+    # not "replace", which would make one text of different bytes
+    return first.decode("utf-8", "backslashreplace")
 
 
 def _refuse_external(file: h5py.File) -> None:
@@ -126,7 +139,12 @@ def _refuse_external(file: h5py.File) -> None:
         if isinstance(link, h5py.ExternalLink):
             return f"{name}: a link to another file ({link.filename})"
         if isinstance(link, h5py.HardLink):
-            node = file.get(name)
+            if (
+                h5py.h5o.get_info(file.id, name.encode("utf-8", "surrogateescape")).type
+                != h5py.h5o.TYPE_DATASET
+            ):
+                return None
+            node = file[name]
             if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
                 return f"{name}: its values lie in another file"
         return None
@@ -155,13 +173,21 @@ def find(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
     for candidate in (path.strip("/"), f"intervals/{path.strip('/')}"):
         try:
             return file[candidate]
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RuntimeError):
             continue
     if file.get(path.strip("/"), getlink=True) is not None:
         raise InputError(
             f"{file.filename}: {path}: the link there leads nowhere; copy the file with its links resolved"
         )
     raise InputError(f"{file.filename}: {path}: there is no such path; {_suggest(file, path.strip('/'))}")
+
+
+def get(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
+    """Return the object at a path, or None where a link leads nowhere, or in circles."""
+    try:
+        return file[path]
+    except (KeyError, OSError, RuntimeError):
+        return None
 
 
 def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
@@ -177,10 +203,27 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
         for name in paths(file)
         if len(parts := name.split("/")) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
     ]
-    groups = [node for name in sorted(matches) if isinstance(node := file.get(name), h5py.Group)]
+    groups = [node for name in sorted(matches) if isinstance(node := get(file, name), h5py.Group)]
     if not groups:
         raise InputError(f"{file.filename}: {pattern}: no path matches; {_suggest(file, pattern.strip('/'))}")
     return groups
+
+
+def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset of a group, or raise InputError: something else is there, or nothing."""
+    node = group.get(name)
+    if not isinstance(node, h5py.Dataset):
+        there = "a group" if isinstance(node, h5py.Group) else "missing"
+        raise wrong(group, f"its {name} is {there} where NWB 2 has a dataset", "repair the file")
+    return node
+
+
+def number(value: object, node: h5py.Group | h5py.Dataset, name: str) -> float:
+    """Return a value from a file as a number, or raise InputError if it is none."""
+    item = np.asarray(value)
+    if item.size != 1 or item.dtype.kind not in "biuf":
+        raise wrong(node, f"its {name} is {np.array2string(item.ravel()[:3])}, not a number", "correct it")
+    return float(item.ravel()[0])
 
 
 def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:

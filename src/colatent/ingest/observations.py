@@ -39,6 +39,11 @@ class Source(Protocol):
         """First time and end of what was recorded (ns)."""
         ...
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of its channels."""
+        ...
+
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Put the modality on bins; what is doubtful goes to the findings."""
         ...

@@ -18,6 +18,7 @@ BLOCK_BYTES = 2**20  # what is asked of the server at once: NWB's metadata are s
 N_BLOCKS = 128
 ATTEMPTS = 3
 PAUSE = 1.0  # s, before another attempt; longer each time
+TIMEOUT = 20.0  # s, that a server may take to connect, and between two pieces of an answer
 T = TypeVar("T")
 
 
@@ -130,7 +131,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        filesystem, path = fsspec.url_to_fs(url)
+        filesystem, path = fsspec.url_to_fs(url, **_time_limits(protocol(url)))
     except ImportError as error:
         also = f" {package}" if package == "s3fs" else ""
         raise InputError(
@@ -140,6 +141,18 @@ def _filesystem(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise _unreachable(url, error) from error
     return filesystem, path
+
+
+def _time_limits(scheme: str) -> dict[str, Any]:
+    """Settings of a protocol's filesystem: without them, a server that never answers is waited for."""
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
+        return {"client_kwargs": {"timeout": limits}}
+    if scheme == "s3":
+        return {"config_kwargs": {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT}}
+    return {}
 
 
 def _info(url: str, filesystem: Any, path: str) -> dict[str, Any]:
@@ -204,6 +217,8 @@ def _sends_no_parts(url: str) -> InputError:
 def _reason(error: BaseException) -> str:
     """Return what went wrong in one line."""
     cause = error.__cause__ or error
+    if isinstance(cause, TimeoutError):
+        return f"no answer within {TIMEOUT:g} s"
     status = getattr(cause, "status", None)
     if status is not None:
         return f"the server answered {status} {getattr(cause, 'message', '')}".strip()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import dask
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from colatent.ingest.alignment import Windows
 from colatent.ingest.series import Series
@@ -32,7 +32,8 @@ def onto_bins(
     """Put a series on the bins of all trials, a bounded block of rows at a time.
 
     Where a bin holds two sampling steps or more, its value is the mean of its samples; otherwise
-    the value at its centre, interpolated between neighbouring samples.
+    the value at its centre, interpolated between neighbouring samples. A clock may become faster
+    midway: whichever bin holds three samples, so two of their steps, is averaged.
 
     Args:
         series: the samples.
@@ -46,7 +47,10 @@ def onto_bins(
     cells = windows.bin_starts[windows.inside]
     order = np.argsort(cells, kind="stable")
     blocks = list(_blocks(cells[order], series, windows.bin_width, reading.block_bytes))
-    tasks = [dask.delayed(_put)(series, cells[order[b]], windows.bin_width, max_gap) for b in blocks]
+    most_rows = 4 * max(reading.block_bytes // series.row_bytes, 1)
+    tasks = [
+        dask.delayed(_put)(series, cells[order[b]], windows.bin_width, max_gap, most_rows) for b in blocks
+    ]
     parts = dask.compute(*tasks, scheduler="threads", num_workers=reading.threads)
     binned = np.empty((len(cells), len(series.channels)))
     for block, part in zip(blocks, parts, strict=True):
@@ -59,7 +63,9 @@ def onto_bins(
 
 def method(series: Series, windows: Windows) -> str:
     """Return how the series gets onto the bins, in words."""
-    return "bin mean" if _is_dense(series, windows.bin_width) else "linear interpolation at bin centres"
+    if _is_dense(series, windows.bin_width):
+        return "bin mean"
+    return "linear interpolation at bin centres, bin mean where a bin holds three samples"
 
 
 def _is_dense(series: Series, width: int) -> bool:
@@ -76,20 +82,31 @@ def _blocks(starts: NDArray[np.int64], series: Series, width: int, block_bytes: 
         first = last
 
 
-def _put(series: Series, starts: NDArray[np.int64], width: int, max_gap: float) -> NDArray[np.float64]:
+def _put(
+    series: Series, starts: NDArray[np.int64], width: int, max_gap: float, most_rows: int
+) -> NDArray[np.float64]:
     """Values of bins that begin at sorted `starts`, (bin, channel), NaN where not observed."""
     rows = series.clock.span(int(starts[0]), int(starts[-1]) + width)
+    if rows[1] - rows[0] > most_rows and len(starts) > 1:  # a part that is sampled faster than the rest
+        halves = np.array_split(starts, 2)
+        return np.concatenate([_put(series, half, width, max_gap, most_rows) for half in halves])
     if rows[0] >= rows[1]:
         return np.full((len(starts), len(series.channels)), np.nan)
     times, values = series.clock.times(*rows), series.read(*rows).astype(np.float64, copy=False)
     values[np.isinf(values)] = np.nan
     if _is_dense(series, width):
         return bin_means(times, values, starts, width, width / series.clock.step)
-    return interpolate(times, values, starts + width // 2, max_gap * series.clock.step)
+    binned = interpolate(times, values, starts + width // 2, max_gap * series.clock.step)
+    first, last = np.searchsorted(times, starts), np.searchsorted(times, starts + width)
+    full = np.flatnonzero(last - first > 2)
+    if full.size:
+        step = (times[last[full] - 1] - times[first[full]]) / (last[full] - first[full] - 1)
+        binned[full] = bin_means(times, values, starts[full], width, (width / step)[:, None])
+    return binned
 
 
 def bin_means(
-    times: NDArray[np.int64], values: NDArray, starts: NDArray[np.int64], width: int, expected: float
+    times: NDArray[np.int64], values: NDArray, starts: NDArray[np.int64], width: int, expected: ArrayLike
 ) -> NDArray[np.float64]:
     """Return the mean of the samples in each half-open bin.
 
@@ -98,7 +115,7 @@ def bin_means(
         values: (row, channel), NaN where missing.
         starts: first edges of the bins (ns), sorted, shape (bin,).
         width: of a bin (ns).
-        expected: samples that a whole bin should hold.
+        expected: samples that a whole bin should hold, one number or (bin, 1).
 
     Returns:
         (bin, channel); NaN where fewer than half of the expected samples are there.
@@ -109,7 +126,7 @@ def bin_means(
     if missing.any():
         values = np.where(missing, 0.0, values)
         count = count - _sums(missing.astype(np.float64), bounds)
-    enough = (count > 0) & (2 * count >= expected)
+    enough = (count > 0) & (2 * count >= np.asarray(expected))
     return np.where(enough, _sums(values, bounds) / np.maximum(count, 1), np.nan)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.ingest.clocks import Clock, read_clock
-from colatent.ingest.nwb import name_of, neurodata_type, text, wrong
+from colatent.ingest.nwb import dataset, name_of, neurodata_type, number, text, wrong
 
 _AXES = ("x", "y", "z")
 
@@ -55,6 +55,8 @@ def open_series(
     width = int(np.prod(data.shape[1:], dtype=int))
     kept = kept_columns(group, columns)
     scale, offset = _conversion(group, width)
+    if not (np.isfinite(scale[kept]) & (scale[kept] != 0)).all():
+        raise wrong(group, "a factor in its channel_conversion is 0 or not finite", "correct the file")
     factor = scale[kept].astype(dtype)
     everything = columns is None
 
@@ -110,16 +112,20 @@ def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
             names = ", ".join(name_of(child) for child in inside)
             raise wrong(node, f"it holds {len(inside)} series", f"name one of {names}, or use a glob")
         raise wrong(node, "there is no data in it", "choose a time series that holds data")
-    if "data" not in node or node["data"].shape[0] == 0:
-        what = "its frames lie in a video file" if "external_file" in node else "its data are empty"
-        raise wrong(node, what, "only data inside the file are read")
-    data = node["data"]
+    if "external_file" in node and ("data" not in node or dataset(node, "data").size == 0):
+        raise wrong(node, "its frames lie in a video file", "only data inside the file are read")
+    data = dataset(node, "data")
+    if data.shape is None or data.ndim == 0 or data.size == 0:
+        raise wrong(node, "its data are empty", "only data inside the file are read")
     if data.dtype.kind not in "biuf":
         raise wrong(data, f"its data are {data.dtype}, not numbers", "choose another series")
-    if "timestamps" in node and node["timestamps"].shape != data.shape[:1]:
+    conversion, offset = _scaling(data)
+    if not (np.isfinite(conversion) and np.isfinite(offset)) or conversion == 0:
+        raise wrong(data, f"its conversion is {conversion:g} and its offset {offset:g}", "correct the file")
+    if "timestamps" in node and dataset(node, "timestamps").shape != data.shape[:1]:
         raise wrong(
             node,
-            f"{node['timestamps'].shape[0]} timestamps for {data.shape[0]} samples",
+            f"{node['timestamps'].size} timestamps for {data.shape[0]} samples",
             "the series is damaged: repair the file",
         )
     if "timestamps" not in node and "starting_time" not in node:
@@ -145,17 +151,25 @@ def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
     if names is not None and len(wanted) != len(names):
         raise wrong(pose, f"not all of the keypoints {names} are there", f"they are: {listing}")
     for child in wanted:
-        if "confidence" in child and child["confidence"].shape != require_series(child)["data"].shape[:1]:
+        if "confidence" not in child:
+            continue
+        confidence = dataset(child, "confidence")
+        if confidence.dtype.kind not in "biuf":
+            raise wrong(confidence, f"it holds {confidence.dtype}, not numbers", "repair the file")
+        if confidence.shape != require_series(child)["data"].shape[:1]:
             raise wrong(child, "confidence and data differ in length", "repair the file")
     return wanted
 
 
 def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], float]:
     """Factor of each channel, (channel,), and offset: physical = data * factor + offset."""
-    attrs = group["data"].attrs
-    scale = np.full(width, float(attrs.get("conversion", 1.0)))
+    conversion, offset = _scaling(group["data"])
+    scale = np.full(width, conversion)
     if "channel_conversion" in group:
-        factors = np.asarray(group["channel_conversion"][:], dtype=np.float64)
+        column = dataset(group, "channel_conversion")
+        if column.dtype.kind not in "biuf":
+            raise wrong(column, f"it holds {column.dtype}, not numbers", "repair the series")
+        factors = np.atleast_1d(column[()]).astype(np.float64)
         shape = group["data"].shape
         if factors.shape != shape[1:2]:
             raise wrong(
@@ -164,7 +178,13 @@ def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], flo
                 "repair the series",
             )
         scale *= np.repeat(factors, width // len(factors))  # further dimensions lie within a channel
-    return scale, float(attrs.get("offset", 0.0))
+    return scale, offset
+
+
+def _scaling(data: h5py.Dataset) -> tuple[float, float]:
+    """The attributes `conversion` and `offset`."""
+    conversion, offset = data.attrs.get("conversion", 1.0), data.attrs.get("offset", 0.0)
+    return number(conversion, data, "conversion"), number(offset, data, "offset")
 
 
 def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
@@ -174,8 +194,10 @@ def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
     if width == 1:
         return [name]
     for region, word in (("rois", "roi"), ("electrodes", "electrode")):
-        if region in group and group[region].shape == (width,):
-            return [f"{word}_{i}" for i in group[region][:]]
+        if region in group and dataset(group, region).shape == (width,):
+            numbers = group[region][:].tolist()
+            if len(set(numbers)) == width:  # else they name no channel
+                return [f"{word}_{i}" for i in numbers]
     if len(shape) > 1:
         return [f"{name}_" + "_".join(map(str, at)) for at in np.ndindex(*shape)]
     if neurodata_type(group) in ("SpatialSeries", "PoseEstimationSeries") and width <= len(_AXES):

@@ -27,6 +27,8 @@ from colatent.location import is_url, shown
 from colatent.store import file_sha256
 from colatent.trials import Trials
 
+_MOST_VALUES = 10**9  # of all modalities, 8 bytes each and a few times that on the way
+
 
 class Truth(NamedTuple):
     """The true latents of a simulation on the bins: values and observed are (trial, time, latent)."""
@@ -90,6 +92,7 @@ def ingest_session(
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
         sources = {n: _open(file, n, config, findings, reading) for n, config in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)
+        _require_room(file, sources, windows)
         progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
         observations = {}
         for name, source in sources.items():
@@ -114,7 +117,7 @@ def ingest_session(
 
 def _open(file: h5py.File, name: str, config: Any, findings: Findings, reading: Reading) -> Source:
     if config.kind == "spikes":
-        return open_spikes(file, name, config)
+        return open_spikes(file, name, config, findings)
     if config.kind == "pose":
         return open_pose(file, name, config, reading)
     return open_continuous(file, name, config, reading)
@@ -131,6 +134,16 @@ def _windows(
             f"{file.filename}: the modalities {', '.join(sources)} have no time in common; check their clocks"
         )
     return (*continuous_windows(common, alignment), None)
+
+
+def _require_room(file: h5py.File, sources: Mapping[str, Source], windows: Windows) -> None:
+    channels = sum(len(s.channels) for s in sources.values())
+    if (values := windows.n_trials * windows.longest * channels) > _MOST_VALUES:
+        raise InputError(
+            f"{file.filename}: {windows.n_trials} trials of up to {windows.longest} bins and {channels} "
+            f"channels are {values:.2g} values, more than fit in memory; widen bin_width, shorten the "
+            "trials, or select channels with `where` or `columns`"
+        )
 
 
 def _find_unrecorded(name: str, source: Source, windows: Windows, findings: Findings) -> None:

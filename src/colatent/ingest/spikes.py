@@ -22,6 +22,10 @@ from colatent.ingest.tables import (
     select_rows,
 )
 
+_SILENCE = 10.0  # of all units, in multiples of the recording before or after it
+_SHORTEST_SILENCE_S = 100.0
+_MOST_STRAYS = 10  # seconds with spikes beyond a silence
+
 
 def within_intervals(intervals: NDArray[np.float64], windows: Windows) -> NDArray[np.bool_]:
     """Return which bins lie wholly inside the intervals of observation, (trial, time).
@@ -32,14 +36,18 @@ def within_intervals(intervals: NDArray[np.float64], windows: Windows) -> NDArra
     """
     if len(intervals) == 0:
         return np.zeros(windows.inside.shape, dtype=bool)
-    begin, end = to_ns(intervals[np.argsort(intervals[:, 0])]).T
-    end = np.maximum.accumulate(end)
-    # Intervals that touch are one: a bin across their border is observed.
-    fresh = np.concatenate([[True], begin[1:] > end[:-1]])
-    begin, end = begin[fresh], end[np.concatenate([fresh[1:], [True]])]
+    begin, end = _union(to_ns(intervals))
     edges = windows.bin_starts
     at = np.searchsorted(begin, edges, side="right") - 1
     return (at >= 0) & (edges + windows.bin_width <= end[np.maximum(at, 0)])
+
+
+def _union(intervals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Begins and ends of intervals (interval, 2), those that touch or overlap being one."""
+    begin, end = intervals[np.argsort(intervals[:, 0])].T
+    end = np.maximum.accumulate(end)
+    fresh = np.concatenate([[True], begin[1:] > end[:-1]])
+    return begin[fresh], end[np.concatenate([fresh[1:], [True]])]
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,14 @@ class SpikeSource:
         return np.repeat(seen[..., None], len(self.rows), axis=-1)
 
 
-def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
+def open_spikes(file: h5py.File, modality: str, config: Any, findings: Findings) -> SpikeSource:
     """Select units by query and rate.
 
     Args:
         file: the NWB file.
         modality: name of the modality.
         config: `colatent.config.SpikesModality`.
+        findings: told of spikes too far from all others to be part of the recording.
 
     Raises:
         InputError: no units table, no spike times, a damaged ragged index, or no unit left.
@@ -105,17 +114,10 @@ def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
     frame = scalar_columns(table)
     rows = select_rows(table, frame, config.where)
     intervals = _intervals(table, rows)
-    # without intervals, units that are not selected, too, show when the recording ran
-    read = rows if intervals is not None else np.arange(n_rows(table))
-    everyone = np.array([_summary(times) for times in ragged(table, "spike_times", read)])
-    summaries = everyone if intervals is not None else everyone[rows]
-    extent = _extent(table, everyone, intervals)
-    duration = (
-        np.full(len(rows), (extent[1] - extent[0]) / NANOSECONDS)
-        if intervals is None
-        else np.array([_total(i) for i in intervals])
-    )
-    kept = np.flatnonzero(summaries[:, 0] >= config.min_rate * duration)
+    extent = _extent(table, modality, findings) if intervals is None else _hull(intervals)
+    known = [np.array([extent])] * len(rows) if intervals is None else [to_ns(i) for i in intervals]
+    trains = ragged(table, "spike_times", rows)
+    kept = np.flatnonzero([_fires(t, i, config.min_rate) for t, i in zip(trains, known, strict=True)])
     if kept.size == 0:
         raise wrong(table, f"none of {len(rows)} units fires at {config.min_rate} Hz", "lower min_rate")
     attrs = {
@@ -130,7 +132,7 @@ def open_spikes(file: h5py.File, modality: str, config: Any) -> SpikeSource:
         modality,
         table,
         rows[kept],
-        tuple(f"unit_{i}" for i in frame.index[rows[kept]]),
+        _names(frame.index.to_numpy(), rows[kept]),
         None if intervals is None else [intervals[u] for u in kept],
         extent,
         attrs,
@@ -191,25 +193,68 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
     return intervals if any(map(len, intervals)) else None
 
 
-def _total(intervals: NDArray[np.float64]) -> float:
-    """Time (s) in the union of intervals, (interval, 2)."""
-    ordered = intervals[np.argsort(intervals[:, 0])]
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(ordered[:, 1])[:-1]])
-    return float(np.maximum(ordered[:, 1] - np.maximum(ordered[:, 0], before), 0.0).sum())
+def _names(ids: NDArray, rows: NDArray[np.intp]) -> tuple[str, ...]:
+    """Names of units by their ids, with the row of those whose id another unit has, too."""
+    unique, count = np.unique(ids, return_counts=True)
+    shared = set(unique[count > 1].tolist())
+    return tuple(
+        f"unit_{i}_row_{r}" if i in shared else f"unit_{i}" for i, r in zip(ids[rows], rows, strict=True)
+    )
 
 
-def _summary(times: NDArray) -> tuple[float, float, float]:
-    """Number, first and last of a unit's finite spike times (s)."""
-    finite = times[np.isfinite(times)]
-    return (len(finite), finite.min(), finite.max()) if len(finite) else (0, np.inf, -np.inf)
+def _fires(times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
+    """Whether a unit's spikes within its intervals of observation (ns) come at a rate (Hz) or above."""
+    if rate == 0 or len(known) == 0:
+        return rate == 0
+    begin, end = _union(known)
+    spikes = to_ns(times[np.isfinite(times)])
+    at = np.searchsorted(begin, spikes, side="right") - 1
+    count = ((at >= 0) & (spikes < end[np.maximum(at, 0)])).sum()
+    duration = (end - begin).sum() / NANOSECONDS
+    return bool(duration > 0 and count >= rate * duration)
 
 
-def _extent(
-    table: h5py.Group, summaries: NDArray[np.float64], intervals: list[NDArray[np.float64]] | None
-) -> tuple[int, int]:
-    if intervals is not None:
-        times = to_ns(np.concatenate(intervals))
-        return int(times.min()), int(times.max())
-    if not summaries[:, 0].any():
+def _hull(intervals: list[NDArray[np.float64]]) -> tuple[int, int]:
+    times = to_ns(np.concatenate(intervals))
+    return int(times.min()), int(times.max())
+
+
+def _extent(table: h5py.Group, modality: str, findings: Findings) -> tuple[int, int]:
+    """First and last spike (ns) of all units, selected or not: they show when the recording ran.
+
+    A few spikes that a silence of all units, more than `_SILENCE` times as long as the recording, parts
+    from it stand for something else, such as 999999 for none.
+    """
+    every = ragged(table, "spike_times", np.arange(n_rows(table)))
+    seconds = [np.unique(np.floor(times[np.isfinite(times)])) for times in every]
+    occupied = np.unique(np.concatenate(seconds))
+    if occupied.size == 0:
         raise wrong(table, "none of the units has a spike", "choose a table of sorted units")
-    return int(to_ns(summaries[:, 1].min())), int(to_ns(summaries[:, 2].max())) + 1
+    core = _core(occupied)
+    if len(core) < len(occupied):
+        strays = np.setdiff1d(occupied, core)
+        message = (
+            f"spikes at {strays[0]:g} s{' and elsewhere' * (len(strays) > 1)} are far from all others, which "
+            f"lie between {core[0]:g} and {core[-1] + 1:g} s: not taken for part of the recording"
+        )
+        if not findings.add("spike-times", message, modality, count=len(strays)):
+            core = occupied
+    low, high = np.inf, -np.inf
+    for times in ragged(table, "spike_times", np.arange(n_rows(table))):
+        inside = times[(times >= core[0]) & (times < core[-1] + 1)]
+        if len(inside):
+            low, high = min(low, inside.min()), max(high, inside.max())
+    return int(to_ns(low)), int(to_ns(high)) + 1
+
+
+def _core(occupied: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The seconds (sorted) that are left when those beyond far too long a silence are taken away."""
+    while len(occupied) > 1:
+        gap = np.diff(occupied)
+        at = int(np.argmax(gap))
+        few, many = sorted((occupied[: at + 1], occupied[at + 1 :]), key=len)
+        longest = max(_SILENCE * (many[-1] - many[0] + 1), _SHORTEST_SILENCE_S)
+        if gap[at] <= longest or len(few) > _MOST_STRAYS:  # a second block of recording is no stray
+            break
+        occupied = many
+    return occupied

@@ -16,6 +16,7 @@ from colatent.escape import escaped
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.findings import Findings
+from colatent.ingest.grid import on_regular_grid
 from colatent.ingest.nwb import find, find_all, same_object, wrong
 from colatent.ingest.series import keypoints, open_series
 from colatent.ingest.spikes import open_spikes
@@ -24,6 +25,7 @@ from colatent.location import is_url
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
 MOST_CHANNELS = 1000  # more are a film's pixels, not channels to model
+RAW_RATE = 500.0  # Hz
 _FOLDS = 5
 _BINS_OF_TRIAL = 10
 _WINDOWS = 25
@@ -65,6 +67,8 @@ def suggest_config(nwb: str | Path, file: h5py.File, items: Sequence[Item], tabl
         name = _modality_name(item.path, modalities)
         modalities[name] = {"kind": item.kind, "source": item.path}
         channels[name] = item.channels
+        if _is_raw_emg(file, item):
+            modalities[name]["envelope"] = {"highpass": 40.0, "lowpass": 10.0}
     alignment, reasons = _trials(file, tables, bin_width)
     models: dict[str, Any] = {"condition_mean": {"kind": "condition-mean"}}
     name, most = max(channels.items(), key=lambda pair: min(pair[1], 3))
@@ -92,6 +96,15 @@ def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
     ]
     tab = "\t"  # parts the values of the table
     return "".join(f"# {tab.join(map(escaped, line.split(tab)))}\n" for line in lines)
+
+
+def _is_raw_emg(file: h5py.File, item: Item) -> bool:
+    """Whether a series is called EMG, is too fast for an envelope, and has the clock that one needs."""
+    if item.kind != "continuous" or item.rate < RAW_RATE or not re.search("emg|muscle", item.path, re.I):
+        return False
+    return all(
+        on_regular_grid(open_series(node, None, 3.0)) is not None for node in find_all(file, item.path)
+    )
 
 
 def _unusable(item: Item) -> str:
@@ -179,7 +192,7 @@ def _continuous(file: h5py.File, items: Iterable[Item], bin_width: float) -> dic
 def _extents(file: h5py.File, item: Item) -> list[tuple[int, int]]:
     if item.kind == "spikes":
         every = SimpleNamespace(source=item.path, where=None, min_rate=0.0)
-        return [open_spikes(file, "spikes", every).extent]
+        return [open_spikes(file, "spikes", every, Findings(file.filename)).extent]
     nodes = find_all(file, item.path)
     if item.kind == "pose":
         nodes = keypoints(nodes[0], None)

@@ -8,14 +8,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb import neurodata_type, text, wrong
+from colatent.ingest.nwb import dataset, neurodata_type, text, wrong
+
+_MOST_ROWS = 10**7
 
 
 def n_rows(table: h5py.Group) -> int:
     """Return the number of rows of a table."""
     if not isinstance(table, h5py.Group) or "id" not in table:
         raise wrong(table, "this is not a table (it has no `id` column)", "give the path of a DynamicTable")
-    return int(table["id"].shape[0])
+    ids = dataset(table, "id")
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise wrong(ids, f"it holds {ids.dtype} of shape {ids.shape}, not a number a row", "repair the table")
+    if ids.size > _MOST_ROWS:
+        raise wrong(ids, f"{ids.size} rows are more than fit in memory", "choose another table")
+    return int(ids.size)
 
 
 def column(table: h5py.Group, name: str) -> h5py.Dataset:
@@ -42,7 +49,12 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
     frame: dict[str, Any] = {}
     for name in column_names(table):
         node = table[name]
-        if f"{name}_index" in table or node.ndim != 1 or neurodata_type(node) == "DynamicTableRegion":
+        if (
+            f"{name}_index" in table
+            or node.shape is None
+            or node.ndim != 1
+            or neurodata_type(node) == "DynamicTableRegion"
+        ):
             continue
         if node.shape[0] != rows:
             raise wrong(node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it")
@@ -83,13 +95,13 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     index = table.get(f"{name}_index")
     if not isinstance(index, h5py.Dataset):
         raise wrong(data, "the column has no index that says which row owns which values", "repair the table")
-    bounds = np.concatenate([[0], index[:].astype(np.int64)])
-    if len(bounds) != n_rows(table) + 1:
+    if index.ndim != 1 or index.dtype.kind not in "iu" or data.ndim < 1 or data.dtype.kind not in "iuf":
+        raise wrong(data, "the column or its index holds no numbers", "repair the table")
+    if index.size != n_rows(table):
         raise wrong(
-            index,
-            f"{len(bounds) - 1} index values for {n_rows(table)} rows",
-            "the table is damaged: repair it",
+            index, f"{index.size} index values for {n_rows(table)} rows", "the table is damaged: repair it"
         )
+    bounds = np.concatenate([[0], index[:].astype(np.int64)])
     if bounds[-1] != data.shape[0] or (np.diff(bounds) < 0).any():
         raise wrong(
             index,

@@ -52,8 +52,9 @@ class GPFA(LatentModel):
         noise_floor: smallest noise variance of a channel, as a share of the channel's variance.
         max_iterations: of the optimiser.
         convergence: relative improvement of the log likelihood at which a fit stops.
-        automatic_relevance: shrink the loadings of latents that the data do not need to zero, so
-            that ``n_relevant_`` counts those they do.
+        automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
+            likelihood) to 1, which draws those that the data do not need to zero, so that
+            ``n_relevant_`` counts those they do. About 0.5 predicts best when trials are few.
         tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
             variance are dropped, correlations below it neglected.
         device: of torch, such as "cpu" or "cuda".
@@ -79,11 +80,13 @@ class GPFA(LatentModel):
         noise_floor: float = 1e-3,
         max_iterations: int = 200,
         convergence: float = 1e-6,
-        automatic_relevance: bool = False,
+        automatic_relevance: float = 0.0,
         tolerance: float = 1e-8,
         device: str = "cpu",
     ):
         check_options(n_latents, bin_width, kernel)
+        if not 0 <= automatic_relevance <= 1:
+            raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
         self.n_latents = n_latents
         self.bin_width = bin_width
         self.kernel = kernel

@@ -4,18 +4,21 @@ Whatever depends only on *where* something was observed (Cholesky factors above 
 once for all trials with the same pattern.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-TrialsLike = Array | Sequence[Array] | xr.DataArray
+TrialsLike: TypeAlias = "Array | Sequence[Array] | xr.DataArray"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def as_observations(trials: TrialsLike) -> Observations:
     Raises:
         ValueError: wrong number of dimensions or of channels, no trials, or infinite values.
     """
-    if isinstance(trials, xr.DataArray):
+    # Not imported here, a third of a second and 40 MB: whoever holds a DataArray has it loaded.
+    xarray = sys.modules.get("xarray")
+    if xarray is not None and isinstance(trials, xarray.DataArray):
         if set(trials.dims) != {"trial", "time", "channel"}:
             raise ValueError(f"a DataArray needs the dims trial, time and channel, not {trials.dims}")
         trials = np.asarray(trials.transpose("trial", "time", "channel").values, dtype=float)
@@ -119,7 +124,12 @@ class Pattern:
     @property
     def is_tail_missing(self) -> bool:
         """Whether only bins at the end are missing, the same channels observed in all others."""
-        return len(self.channels) == 1 and len(self.bins) > 0 and self.bins[-1] == len(self.bins) - 1
+        return not self.is_scattered and len(self.bins) > 0 and self.bins[-1] == len(self.bins) - 1
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether the observed channels change within the trial."""
+        return len(self.channels) > 1
 
     @property
     def n_bins(self) -> int:
@@ -155,23 +165,40 @@ def _pattern(observed: Mask, trial: Index) -> Pattern:
 
 
 def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[Pattern]]:
-    """Group patterns that differ in nothing but the trials' length.
+    """Group patterns that are evaluated together, longest first, lengths within ``max_spread`` bins.
 
-    Within a chain the observed bins are nested, longest first, and lengths differ by at most
-    ``max_spread`` bins. Every other pattern is a chain of its own.
+    A chain holds patterns that differ in nothing but the trials' length, so that the observed bins
+    are nested; or patterns that are scattered. Every other pattern is a chain of its own.
     """
-    chains: list[list[Pattern]] = [[p] for p in patterns if not p.is_tail_missing]
-    by_channels: dict[bytes, list[Pattern]] = {}
+    chains = [[p] for p in patterns if not (p.is_tail_missing or p.is_scattered)]
+    alike: dict[bytes, list[Pattern]] = {}
     for p in patterns:
-        if p.is_tail_missing:
-            by_channels.setdefault(p.channels.tobytes(), []).append(p)
-    for alike in by_channels.values():
-        alike.sort(key=lambda p: -p.n_bins)
-        chain = [alike[0]]
-        for p in alike[1:]:
+        if p.is_tail_missing or p.is_scattered:
+            alike.setdefault(b"" if p.is_scattered else p.channels.tobytes(), []).append(p)
+    for kind in alike.values():
+        kind.sort(key=lambda p: -p.n_bins)
+        chain = [kind[0]]
+        for p in kind[1:]:
             if chain[0].n_bins - p.n_bins > max_spread:
                 chains.append(chain)
                 chain = []
             chain.append(p)
         chains.append(chain)
     return chains
+
+
+def channel_masks(patterns: Sequence[Pattern]) -> tuple[Mask, Index]:
+    """Return the distinct channel masks of a chain, and which of them each bin has.
+
+    Returns:
+        Masks (mask, channel), and for each pattern and bin its row, -1 where nothing was observed
+        (pattern, bin).
+    """
+    every = np.concatenate([p.channels for p in patterns])
+    first, row = _distinct(every)
+    of_bin = np.full((len(patterns), max(p.n_bins for p in patterns)), -1, dtype=np.intp)
+    start = 0
+    for index, p in zip(of_bin, patterns, strict=True):
+        index[p.bins] = row[start + p.mask]
+        start += len(p.channels)
+    return every[first], of_bin

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from colatent import gp
-from colatent.models.gpfa_data import Observations, Pattern, chain_patterns, find_patterns
+from colatent.models.gpfa_data import (
+    Observations,
+    Pattern,
+    chain_patterns,
+    channel_masks,
+    find_patterns,
+)
+from colatent.models.gpfa_scattered import ScatteredSolver
 from colatent.models.gpfa_solvers import (
     CirculantSolver,
     DenseSolver,
@@ -129,7 +136,7 @@ class Block:
         trial: indices of the trials, in the order of the block.
         n_bins: bins up to which the circle represents the latents.
         n_circle: bins in the circle.
-        solver: dense or circulant, whichever needs fewer operations.
+        solver: of the posterior, whichever needs the fewest operations.
     """
 
     def __init__(
@@ -167,7 +174,7 @@ class Block:
         sizes = torch.tensor([len(p.trial) for p in patterns], device=device)
         self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
         self.count = self.observed.sum(0) @ sizes.to(torch.float64)
-        self.channels = torch.as_tensor(patterns[0].channels.astype(float), device=device)
+        self.channels = torch.as_tensor(channel_masks(patterns)[0].astype(float), device=device)
 
     def _chunks(self, n_bins: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield some positions in the block, and the values (trial, time, channel) of their trials."""
@@ -189,7 +196,9 @@ class Block:
 
     def precision(self, parameters: Parameters) -> Tensor:
         """Return M of every channel mask (J, q, q)."""
-        return parameters.loading.T @ (self.channels[:, :, None] * parameters.loading)
+        loading = parameters.loading
+        square = loading[:, :, None] * loading[:, None, :]
+        return (self.channels @ square.flatten(1)).unflatten(1, square.shape[1:])
 
     def natural(self, parameters: Parameters, n_coef: int) -> Tensor:
         """Return h (F, q, N)."""
@@ -244,7 +253,8 @@ class Block:
         y_mean = (self.observation(n_coef) @ mean.transpose(1, 2)).sum(0)
         mask_mean = (self.mask[:n_coef] @ of_pattern.transpose(1, 2)).sum(0)
         cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
-        second = (self.channels[:, :, None] * (loading @ scatter)).sum(0)
+        of_channel = (self.channels.T @ scatter.flatten(1)).unflatten(1, scatter.shape[1:])
+        second = (of_channel @ loading[:, :, None]).squeeze(2)
         shrink = torch.where(s > 0, 0.5 * (n_trials - relevance) / s.clamp_min(1e-300), 0.0)
         gradient = Parameters(
             loading=second - cross,
@@ -258,7 +268,9 @@ class Block:
 def choose_solver(
     patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int], device: torch.device
 ) -> Solver:
-    """Return the solver that needs fewer operations."""
+    """Return the solver that needs the fewest operations."""
+    if any(p.is_scattered for p in patterns):
+        return ScatteredSolver(patterns, n_circle, device)
     dense, circulant = operations(patterns, n_circle, counts)
     if dense <= circulant:
         return DenseSolver(patterns, n_circle, device)

@@ -35,14 +35,14 @@ class FitOptions:
         time_scale_bounds: smallest and largest time scale, in bins.
         max_iterations: of the optimiser.
         convergence: relative improvement of the log likelihood at which the fit stops.
-        automatic_relevance: put the prior of ``relevance_penalty`` on the loadings.
+        automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
     """
 
     noise_floor: float
     time_scale_bounds: tuple[float, float]
     max_iterations: int
     convergence: float
-    automatic_relevance: bool = False
+    automatic_relevance: float = 0.0
 
 
 def standardize(data: Observations) -> tuple[Observations, Array, Array]:
@@ -171,22 +171,26 @@ def maximize(
             return Parameters(*(p.cpu() for p in parameters)), converged
 
 
-def relevance_penalty(loading: Tensor) -> tuple[Tensor, Tensor]:
+def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Return the automatic-relevance penalty on the columns of C (nats), and its gradient.
 
     Column k has the prior N(0, I / alpha_k) with unknown precision alpha_k (Bishop 1999, Bayesian
-    PCA). With alpha_k at its optimum p / |c_k|^2 that is (p / 2) log |c_k|^2, here levelled off
-    below a negligible column. It draws a column to zero unless the data pay for all its loadings.
+    PCA). With alpha_k at its optimum gamma / |c_k|^2, gamma the number of loadings that the data
+    determine (MacKay 1992), that is (gamma / 2) log |c_k|^2, here levelled off below a negligible
+    column. It draws a column to zero unless the data pay for its loadings.
+
+    Args:
+        strength: gamma as a share of the number of channels.
     """
     square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
-    n_channels = len(loading)
-    return 0.5 * n_channels * square.log().sum(), n_channels * loading / square
+    determined = strength * len(loading)
+    return 0.5 * determined * square.log().sum(), determined * loading / square
 
 
 class _Objective:
     """Negative log marginal likelihood per bin, with the penalty if any, as a function of one vector."""
 
-    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int, automatic_relevance: bool):
+    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int, automatic_relevance: float):
         self.blocks = blocks
         self.automatic_relevance = automatic_relevance
         self.n_bins = max(n_bins, 1)
@@ -215,7 +219,7 @@ class _Objective:
         parameters = self.unpack(x)
         value, gradient = evaluate(self.blocks, parameters)
         if self.automatic_relevance:
-            penalty, by_loading = relevance_penalty(parameters.loading)
+            penalty, by_loading = relevance_penalty(parameters.loading, self.automatic_relevance)
             value += float(penalty)
             gradient = gradient._replace(loading=gradient.loading + by_loading)
         return value / self.n_bins, self.pack(gradient) / self.n_bins

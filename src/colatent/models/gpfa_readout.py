@@ -17,10 +17,16 @@ class GPFAReadout(LatentReadoutModel):
     """Exact Gaussian GPFA of one modality (square-rooted counts, or continuous values)."""
 
     def __init__(
-        self, modality: str, n_latents: int, square_root: bool, bin_width: float, kernel: str
+        self,
+        modality: str,
+        n_latents: int,
+        square_root: bool,
+        bin_width: float,
+        kernel: str,
+        automatic_relevance: float = 0.0,
     ) -> None:
         super().__init__(modality, n_latents, square_root)
-        self._gpfa = GPFA(n_latents=n_latents, bin_width=bin_width, kernel=kernel)
+        self._gpfa = GPFA(n_latents, bin_width, kernel, automatic_relevance=automatic_relevance)
 
     def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:
         self._gpfa.fit(observation, progress=progress)

@@ -1,4 +1,4 @@
-"""Posterior over the Fourier coefficients of the latents, two ways, both exact.
+"""Posterior over the Fourier coefficients of the latents, where trials miss nothing but whole bins.
 
 Given the natural parameters of the observations, h = sum_t b_t (x) C' R^-1 (y_t - d), the
 coefficients x have the posterior precision S^-1 + sum_t b_t b_t' (x) M_t, where b_t is the Fourier
@@ -7,9 +7,10 @@ D = S^(1/2), A = I + D (sum_t b_t b_t' (x) M_t) D:
 
     mean = D A^-1 D h,   covariance = D A^-1 D,   log p(y) = (h' mean - log|A|) / 2 + ...
 
-``DenseSolver`` factorises A for each observation pattern. ``CirculantSolver`` starts from the
-circle on which every bin is observed, where A is block-diagonal, and takes the unobserved bins
-back out: linear in the length of a trial.
+Two exact ways where M_t is the same M in every observed bin (`gpfa_scattered` has the one for
+channels that are missing here and there). ``DenseSolver`` factorises A for each observation
+pattern. ``CirculantSolver`` starts from the circle on which every bin is observed, where A is
+block-diagonal, and takes the unobserved bins back out: linear in the length of a trial.
 
 Shapes: F coefficients, N trials, q latents, J channel masks, U unobserved bins, P bins in the circle.
 """
@@ -100,7 +101,7 @@ class DenseSolver:
         self._grams = _GramCache(patterns, n_circle, device)
 
     def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
-        kept = _kept(variances)
+        kept = kept_coefficients(variances)
         latent, coef, root = kept
         n_latents, n_coef = variances.shape
         member = torch.nn.functional.one_hot(latent, n_latents).to(h.dtype)
@@ -109,16 +110,15 @@ class DenseSolver:
         scatter = torch.zeros_like(precision)
         relevance = h.new_zeros(len(root))
         log_det = h.new_zeros(())
-        for grams, column in zip(self._grams(n_coef), self.columns, strict=True):
-            factor = _factor(grams, precision, kept)
+        for gram, column in zip(self._grams(n_coef), self.columns, strict=True):
+            factor = _factor(gram, precision[0], kept)
             inverse = torch.cholesky_inverse(factor)
             u = inverse @ natural[:, column]
             whitened[:, column] = u
             second = inverse.mul_(u.shape[1]).addmm_(u, u.T)
             relevance += second.diagonal()
             second *= root[:, None] * root
-            for j, gram in enumerate(grams):
-                scatter[j] += member.T @ (gram[coef[:, None], coef] * second) @ member
+            scatter[0] += member.T @ (gram[coef[:, None], coef] * second) @ member
             log_det += 2 * u.shape[1] * factor.diagonal().log().sum()
         mean = torch.zeros_like(h)
         mean[coef, latent] = root[:, None] * whitened
@@ -127,25 +127,25 @@ class DenseSolver:
         return Moments(mean, log_det, scatter, full)
 
     def mean(self, h: Tensor, precision: Tensor, variances: Tensor) -> Tensor:
-        kept = _kept(variances)
+        kept = kept_coefficients(variances)
         latent, coef, root = kept
         mean = torch.zeros_like(h)
         natural = root[:, None] * h[coef, latent]
-        for grams, column in zip(self._grams(variances.shape[1]), self.columns, strict=True):
-            natural[:, column] = torch.cholesky_solve(natural[:, column], _factor(grams, precision, kept))
+        for gram, column in zip(self._grams(variances.shape[1]), self.columns, strict=True):
+            natural[:, column] = torch.cholesky_solve(natural[:, column], _factor(gram, precision[0], kept))
         mean[coef, latent] = root[:, None] * natural
         return mean
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
-        kept = _kept(variances)
+        kept = kept_coefficients(variances)
         latent, coef, root = kept
         basis = fourier_basis(self.n_circle, bins.cpu().numpy(), variances.shape[1])
         right = root[:, None] * torch.as_tensor(basis, device=self.device)[coef]
         per_latent = [right * (latent == k)[:, None] for k in range(len(variances))]
         right = torch.stack(per_latent, dim=-1).flatten(1)  # columns (bin, latent)
         out = []
-        for grams in self._grams(variances.shape[1]):
-            factor = _factor(grams, precision, kept)
+        for gram in self._grams(variances.shape[1]):
+            factor = _factor(gram, precision[0], kept)
             half = torch.linalg.solve_triangular(factor, right, upper=False)
             half = half.view(len(root), len(bins), -1)
             out.append(torch.einsum("itk,itl->tkl", half, half))
@@ -153,10 +153,9 @@ class DenseSolver:
 
 
 class _GramCache:
-    """sum_t b_t b_t' (F, F) over the bins of each channel mask of each pattern.
+    """sum_t b_t b_t' (F, F) over the observed bins of each pattern.
 
-    Kept while they fit in ``BYTES``; computed anew at each use otherwise (scattered missing values
-    give every bin a mask of its own).
+    Kept while they fit in ``BYTES``; computed anew at each use otherwise.
     """
 
     BYTES = 2**28
@@ -164,12 +163,11 @@ class _GramCache:
     def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
         self.patterns, self.n_circle, self.device = patterns, n_circle, device
         self.n_coef = 0
-        self.grams: list[list[Tensor]] = []
-        self.n_masks = sum(len(p.channels) for p in patterns)
+        self.grams: list[Tensor] = []
 
-    def __call__(self, n_coef: int) -> Iterator[list[Tensor]]:
-        """Yield for each pattern the Gram matrices of its channel masks."""
-        if 8 * n_coef**2 * self.n_masks > self.BYTES:
+    def __call__(self, n_coef: int) -> Iterator[Tensor]:
+        """Yield the Gram matrix of each pattern."""
+        if 8 * n_coef**2 * len(self.patterns) > self.BYTES:
             yield from (self._of_pattern(i, n_coef) for i in range(len(self.patterns)))
             return
         if n_coef > self.n_coef:  # time scales have become shorter
@@ -177,11 +175,10 @@ class _GramCache:
             self.grams = [self._of_pattern(i, self.n_coef) for i in range(len(self.patterns))]
         yield from self.grams
 
-    def _of_pattern(self, i: int, n_coef: int) -> list[Tensor]:
-        pattern = self.patterns[i]
-        basis = torch.as_tensor(fourier_basis(self.n_circle, pattern.bins, n_coef), device=self.device)
-        columns = [basis[:, np.flatnonzero(pattern.mask == j)] for j in range(len(pattern.channels))]
-        return [b @ b.T for b in columns]
+    def _of_pattern(self, i: int, n_coef: int) -> Tensor:
+        bins = self.patterns[i].bins
+        basis = torch.as_tensor(fourier_basis(self.n_circle, bins, n_coef), device=self.device)
+        return basis @ basis.T
 
 
 def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
@@ -193,18 +190,16 @@ def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
     ]
 
 
-def _kept(variances: Tensor) -> Kept:
+def kept_coefficients(variances: Tensor) -> Kept:
     """Latent and frequency index, and prior standard deviation, of all coefficients that count."""
     latent, coef = variances.nonzero(as_tuple=True)
     return latent, coef, variances[latent, coef].sqrt()
 
 
-def _factor(grams: list[Tensor], precision: Tensor, kept: Kept) -> Tensor:
-    """Cholesky factor of A = I + D (sum_j gram_j (x) M_j) D."""
+def _factor(gram: Tensor, precision: Tensor, kept: Kept) -> Tensor:
+    """Cholesky factor of A = I + D (gram (x) M) D."""
     latent, coef, root = kept
-    a = root.new_zeros(len(root), len(root))
-    for j, gram in enumerate(grams):
-        a += gram[coef[:, None], coef] * precision[j][latent[:, None], latent]
+    a = gram[coef[:, None], coef] * precision[latent[:, None], latent]
     a *= root[:, None] * root
     a.diagonal().add_(1.0)
     return torch.linalg.cholesky(a)
@@ -353,16 +348,10 @@ def operations(patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int]
         patterns: a chain.
         n_circle: bins in the circle.
         counts: Fourier coefficients kept for each latent.
-
-    The circulant solver cannot do patterns in which the observed channels change within a trial;
-    its count is then infinite.
     """
     n_trials = sum(len(p.trial) for p in patterns)
     size, q = float(sum(counts)), len(counts)
-    n_masks = sum(len(p.channels) for p in patterns)
-    dense = 1.6 * len(patterns) * size**3 + 8 * n_masks * size**2 + 2 * n_trials * size**2
-    if any(len(p.channels) > 1 for p in patterns):
-        return dense, math.inf
+    dense = len(patterns) * (1.6 * size**3 + 8 * size**2) + 2 * n_trials * size**2
     gap = float(q * (n_circle - len(patterns[-1].bins)))
     transforms = 20.0 * n_trials * q * n_circle * math.log2(n_circle)
     circulant = 1.7 * gap**3 + 20 * gap**2 + 4 * n_trials * gap**2 + transforms + 20.0 * n_circle * q**3

@@ -6,11 +6,7 @@ modality's encoder emits Gaussian sites, which multiply with the prior (`colaten
 inference from any subset of modalities, channels and bins is the same computation.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colatent import gp
-from colatent.likelihoods import LIKELIHOODS
-from colatent.models.mmgpvae_network import Data, MultiModalNetwork, combine
-from colatent.networks import DECODERS, Observations
-from colatent.posterior import Posterior, Sites, posterior, posterior_mean
+from colatent.checkpoint import Checkpoint
+from colatent.errors import InputError
+from colatent.models.mmgpvae_network import Data, MultiModalNetwork
+from colatent.models.mmgpvae_options import Options
+from colatent.models.site_refinement import refined_posterior
+from colatent.networks import Observations
+from colatent.posterior import Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
-from colatent.training import Schedule, Trainer
+from colatent.training import Trainer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -32,90 +30,6 @@ Array = NDArray[np.float64]
 # Learning rate of the noise parameters against that of the weights: they move on a log scale, and
 # must come down as fast as the fit improves, or predictive intervals stay too wide.
 NOISE_RATE = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of `MMGPVAE`.
-
-    Attributes:
-        latents: group -> number of latents; a group is the modalities it drives, joined by "+" in
-            any order.
-        likelihood: modality -> gaussian, poisson, negative-binomial or bernoulli.
-        decoder: modality -> linear or mlp.
-        bin_width: seconds; that of the training trials if None.
-        kernel: of the prior, see `gp.KERNELS`; its variance is 1.
-        time_scale: initial time scale of the latents, seconds; they are learned.
-        epochs, batch_size, patience, validation_share: see `Schedule`.
-        learning_rate: of the networks' weights.
-        time_scale_rate: learning rate of the log time scales.
-        weight_decay: decoupled decay (AdamW) of the weights, not of biases and noise.
-        cross_weight: modality -> weight, in the objective, of its log-density decoded from
-            the posterior mean given the other modalities. Empty: the plain ELBO.
-        channel_dropout: share of a modality's channels that half of the steps hide from its
-            encoder and still reconstruct, so that inference from some of the channels works.
-        context: bins that the encoders' convolutions see (odd).
-        hidden: units of each hidden layer of encoders and MLP decoders.
-        dropout: share of the encoders' hidden units that each step drops.
-        samples: posterior samples of a prediction (even).
-        device: cpu, cuda or auto.
-    """
-
-    latents: Mapping[str, int]
-    likelihood: Mapping[str, str]
-    decoder: Mapping[str, str]
-    bin_width: float | None = None
-    kernel: str = "squared-exponential"
-    time_scale: float = 0.2
-    epochs: int = 60
-    batch_size: int = 16
-    patience: int = 25
-    validation_share: float = 0.1
-    learning_rate: float = 1e-2
-    time_scale_rate: float = 2e-2
-    weight_decay: float = 0.3
-    cross_weight: Mapping[str, float] = field(default_factory=dict)
-    channel_dropout: float = 0.25
-    context: int = 9
-    hidden: int = 64
-    dropout: float = 0.1
-    samples: int = 32
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        _require_known("kernel", self.kernel, gp.KERNELS)
-        _require_known("device", self.device, ("cpu", "cuda", "auto"))
-        if min(self.latents.values(), default=0) < 1:
-            raise ValueError(f"latents must name at least one group, each of 1 or more: {dict(self.latents)}")
-        if len({frozenset(name.split("+")) for name in self.latents}) < len(self.latents):
-            raise ValueError(f"latents name the same group twice: {', '.join(self.latents)}")
-        for name in self.modalities:
-            if name not in self.likelihood or name not in self.decoder:
-                raise ValueError(f"modality {name!r} has latents, and needs a likelihood and a decoder")
-            _require_known(f"likelihood of {name!r}", self.likelihood[name], tuple(LIKELIHOODS))
-            _require_known(f"decoder of {name!r}", self.decoder[name], tuple(DECODERS))
-        if self.context % 2 == 0 or self.samples % 2 == 1:
-            raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
-        if unknown := set(self.cross_weight) - set(self.modalities):
-            raise ValueError(f"cross_weight names {sorted(unknown)[0]!r}, which has no latents")
-        _ = self.schedule  # raises what it finds wrong
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        return tuple(sorted({name for group in self.latents for name in group.split("+")}))
-
-    @property
-    def latent_groups(self) -> tuple[str, ...]:
-        return tuple(group for group, n in self.latents.items() for _ in range(n))
-
-
-def _require_known(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {what}: {value!r}; choose one of {', '.join(known)}")
 
 
 class MMGPVAE:
@@ -138,7 +52,7 @@ class MMGPVAE:
         trials: Trials,
         seed: int = 0,
         progress: Callable[[str], None] = print,
-        checkpoint: Path | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Fit to the training trials.
 
@@ -146,12 +60,18 @@ class MMGPVAE:
             trials: must hold every modality of the options.
             seed: of weights, batches and samples.
             progress: gets plain lines.
-            checkpoint: folder in which an interrupted fit is kept and from which it goes on.
+            checkpoint: where an interrupted fit is kept and from where it goes on.
         """
         generator = torch.Generator().manual_seed(seed)
         n_channels = {
             name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)
         }
+        for name, shape in self.options.image_shape.items():
+            if np.prod(shape) != n_channels.get(name, np.prod(shape)):
+                raise InputError(
+                    f"image_shape of {name}: {shape[0]} x {shape[1]} pixels, but it has {n_channels[name]} "
+                    "channels; correct it"
+                )
         if missing := set(self.options.modalities) - set(n_channels):
             raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
         self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
@@ -167,7 +87,7 @@ class MMGPVAE:
             generator,
             self.history,
         )
-        trainer.run(trials.n_trials, progress, checkpoint, self._fingerprint(trials, seed))
+        trainer.run(trials.n_trials, progress, checkpoint)
         self._set_order(data)
         return self
 
@@ -188,10 +108,12 @@ class MMGPVAE:
             o.decoder,
             o.kernel,
             np.full(len(self.latent_groups), o.time_scale / bin_width),
+            o.posterior,
             n_bins,
             o.context,
             o.hidden,
             o.dropout,
+            o.image_shape,
             generator,
         )
         self.order = np.arange(len(self.latent_groups))
@@ -200,30 +122,38 @@ class MMGPVAE:
     def _optimizer(self) -> torch.optim.Optimizer:
         network, rate = self.network, self.options.learning_rate
         noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
-        apart = {id(p) for p in (network.log_time_scale, *noise)}
+        apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
         others = [p for p in network.parameters() if id(p) not in apart]
         # Biases carry the data's units: they are not pulled to zero.
+        encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
+        weights = [p for p in others if p.ndim > 1]
         groups = (
-            ([p for p in others if p.ndim > 1], rate, self.options.weight_decay),
+            ([p for p in weights if id(p) in encoders], rate, self.options.weight_decay),
+            ([p for p in weights if id(p) not in encoders], rate, self.options.decoder_decay),
             ([p for p in others if p.ndim == 1], rate, 0.0),
             (noise, NOISE_RATE * rate, 0.0),
-            ([network.log_time_scale], self.options.time_scale_rate, 0.0),
+            ([network.log_time_scale, network.log_prior_sd], self.options.time_scale_rate, 0.0),
         )
         return torch.optim.AdamW(
             [{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p]
         )
 
-    def _loss(self, data: Data, generator: torch.Generator) -> Tensor:
-        """Negative objective per bin (nats)."""
+    def _loss(self, data: Data, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative objective per bin (nats), and its terms."""
         network = self.network
         visible = self._drop_channels(data, generator) if network.training else data
         n_trials, n_bins, _ = next(iter(data.values())).target.shape
         bases = network.bases(n_bins)
         sites = network.sites(visible)
-        objective = network.elbo(data, posterior(bases, combine(list(sites.values()))), generator)
+        q = network.inference.posterior(bases, network.inference.combine(list(sites.values())))
+        expected, kl = network.elbo_terms(data, q, generator, self.options.weight)
+        terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
+        objective = terms["elbo"]
         if len(data) > 1 and (weight := self.options.cross_weight):
-            objective = objective + network.cross_log_prob(data, sites, bases, weight)
-        return -objective.sum() / (n_trials * n_bins)
+            terms["cross_log_prob"] = network.cross_log_prob(data, sites, bases, weight)
+            objective = objective + terms["cross_log_prob"]
+        n = n_trials * n_bins
+        return -objective.sum() / n, {name: term.detach().sum() / n for name, term in terms.items()}
 
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
         """Hide random channels of one random modality from the encoder, in half of the calls."""
@@ -252,21 +182,34 @@ class MMGPVAE:
 
     @torch.no_grad()
     def _posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
+        """Return the posterior for these very trials; `site_refinement` is for exact posteriors only."""
+        if self.options.posterior != "sites":
+            return self._encoded_posterior(trials, given)
+        data, bases, empty = self._inference(trials, given)
+        return refined_posterior(self.network, data, bases, empty, self.options.weight)
+
+    @torch.no_grad()
+    def _encoded_posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
+        """Return the posterior that the encoders' sites define, the one that was trained."""
+        data, bases, empty = self._inference(trials, given)
+        inference = self.network.inference
+        return inference.posterior(bases, inference.combine([empty, *self.network.sites(data).values()]))
+
+    def _inference(self, trials: Trials, given: tuple[str, ...]) -> tuple[Data, list[Tensor], Sites]:
+        """Return the observations, the bases of the prior, and sites that say nothing."""
         self.network.eval()
         bases = self.network.bases(trials.n_bins)
-        empty = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
-        sites = self.network.sites(self._observations(trials, given))
-        return posterior(bases, combine([Sites(empty, empty), *sites.values()]))
+        zero = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
+        return self._observations(trials, given), bases, Sites(zero, zero)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
-        """Return posterior mean and variance of the latents, each (trial, time, latent).
+        """Return posterior mean and variance of the latents, each (trial, time, latent), prior variance 1.
 
         Within a group, latents are in descending order of what they move in the decoders; the sign
         is that in which they raise the channels on average.
         """
-        mean, variance = (
-            x.cpu().numpy()[..., self.order] for x in self._posterior(trials, given).marginals()
-        )
+        q, sd = self._posterior(trials, given).marginals(), self.network.prior_sd().detach()
+        mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
         return mean * self.sign, variance
 
     def time_scales(self) -> Array:
@@ -281,12 +224,14 @@ class MMGPVAE:
         given is predicted as the cross-modal objective has it. All trials share the samples' noise,
         so that no trial's prediction depends on which others are predicted with it.
         """
-        q, network = self._posterior(trials, given), self.network.modality(predicted)
+        network = self.network.modality(predicted)
         if predicted not in given and self.options.cross_weight.get(predicted):
-            # as the objective has it: decoded from the posterior mean, with a noise of its own
-            return network.predictive(q.marginals().mean[None][..., network.latents], cross=True)
+            # as the objective has it: the encoders were trained to predict it from their mean, better
+            # than the likeliest latents do, and with a noise of its own
+            mean = self._encoded_posterior(trials, given).marginals().mean
+            return network.predictive(mean[None][..., network.latents], cross=True)
         generator = torch.Generator().manual_seed(self.seed)
-        samples = q.sample(self.options.samples, generator)
+        samples = self._posterior(trials, given).sample(self.options.samples, generator)
         return network.predictive(samples[..., network.latents])
 
     @torch.no_grad()
@@ -306,20 +251,13 @@ class MMGPVAE:
         self.network.eval()
         n_bins = next(iter(data.values())).target.shape[1]
         sites = self.network.sites(data)
-        mean = posterior_mean(self.network.bases(n_bins), combine(list(sites.values())))
+        combined = self.network.inference.combine(list(sites.values()))
+        mean = posterior_mean(self.network.bases(n_bins), combined)
         power, slope = self.network.effects(mean)
         groups = np.unique(self.latent_groups, return_inverse=True)[1]
         first = np.array([np.flatnonzero(groups == g)[0] for g in groups])
         self.order = np.lexsort((-power, first))
         self.sign = np.where(slope < 0, -1.0, 1.0)[self.order]
-
-    def _fingerprint(self, trials: Trials, seed: int) -> str:
-        options = {k: v for k, v in asdict(self.options).items() if k not in ("device", "samples")}
-        digest = hashlib.sha256(json.dumps([options, seed], sort_keys=True).encode())
-        for name in self.options.modalities:
-            digest.update(np.ascontiguousarray(trials.values[name]).tobytes())
-            digest.update(np.ascontiguousarray(trials.observed[name]).tobytes())
-        return digest.hexdigest()
 
     def state(self) -> dict[str, Array]:
         """Return all that the fit has learned, as arrays."""

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import jvp
 
+from colatent.inference import INFERENCES
 from colatent.networks import ModalityNetwork, Observations
-from colatent.posterior import Posterior, Sites, posterior_mean, prior_basis
+from colatent.posterior import Posterior, Sites, posterior_mean
 
 Array = NDArray[np.float64]
 Data = Mapping[str, Observations]
@@ -27,8 +28,10 @@ class MultiModalNetwork(nn.Module):
         likelihood, decoder: modality -> name.
         kernel: one of ``gp.KERNELS``.
         time_scale: initial time scales, bins, shape (latent,).
+        inference: one of `INFERENCES`.
         n_bins: of the training trials, which bounds the time scales.
         context, hidden, dropout: see `ModalityNetwork`.
+        image_shape: modality -> rows and columns, for convolutional decoders.
     """
 
     bounds: Tensor
@@ -41,16 +44,22 @@ class MultiModalNetwork(nn.Module):
         decoder: Mapping[str, str],
         kernel: str,
         time_scale: Array,
+        inference: str,
         n_bins: int,
         context: int,
         hidden: int,
         dropout: float,
+        image_shape: Mapping[str, tuple[int, int]],
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.kernel = kernel
+        self.inference = INFERENCES[inference]
         self.n_latents = len(groups)
         self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
+        # Decoders take long to learn the scale of their latents; a free prior variance, which they
+        # could absorb, finds it at once. Latents are reported in units of it.
+        self.log_prior_sd = nn.Parameter(torch.zeros(self.n_latents, dtype=torch.float64))
         bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
         self.register_buffer("bounds", torch.from_numpy(bounds))
         self.names = tuple(sorted(n_channels))
@@ -64,6 +73,7 @@ class MultiModalNetwork(nn.Module):
                 context,
                 hidden,
                 dropout,
+                image_shape.get(name),
                 generator,
             )
             for name in self.names
@@ -78,8 +88,14 @@ class MultiModalNetwork(nn.Module):
         """Time scale of each latent, bins."""
         return self.log_time_scale.clamp(*self.bounds).exp()
 
+    def prior_sd(self) -> Tensor:
+        """Standard deviation of each latent's prior in the decoders' units."""
+        return self.log_prior_sd.exp()
+
     def bases(self, n_bins: int) -> list[Tensor]:
-        return prior_basis(self.kernel, self.time_scale(), n_bins)
+        """Return the scaled basis of each latent's prior, (coefficient, time)."""
+        bases = self.inference.basis(self.kernel, self.time_scale(), n_bins)
+        return [sd * basis for sd, basis in zip(self.prior_sd(), bases, strict=True)]
 
     def sites(self, data: Data) -> dict[str, Sites]:
         """Return each modality's sites on all latents: zero on those that it has no part in."""
@@ -91,19 +107,36 @@ class MultiModalNetwork(nn.Module):
         shape = (*own.precision.shape[:2], self.n_latents)
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
-    def elbo(self, data: Data, q: Posterior, generator: torch.Generator) -> Tensor:
-        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,)."""
-        latents = q.marginals()
+    def elbo(
+        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,); see `elbo_terms`."""
+        expected, kl = self.elbo_terms(data, q, generator, weight)
+        return expected - kl
+
+    def elbo_terms(
+        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return E_q[log p(data | z)] and KL(q || prior) in nats, each (trial,).
+
+        Args:
+            data: what was observed.
+            q: posterior.
+            generator: of the samples that non-linear decoders take.
+            weight: modality -> factor of its expected log-density, 1 where not named.
+        """
+        latents, weight = q.marginals(), weight or {}
         expected = [
-            self.modality(name).expected_log_prob(
+            weight.get(name, 1.0)
+            * self.modality(name).expected_log_prob(
                 data[name], latents.select(self.modality(name).latents), generator
             )
             for name in data
         ]
-        return torch.stack(expected).sum(dim=0) - q.kl()
+        return torch.stack(expected).sum(dim=0), q.kl()
 
     def effects(self, latents: Tensor) -> tuple[Array, Array]:
-        """Return how each latent moves the decoders' outputs, each (latent,).
+        """Return how each latent, in units of its prior s.d., moves the decoders' outputs, each (latent,).
 
         Sums over the channels of all modalities of the mean squared and the mean derivative, at
         ``latents`` (trial, time, latent).
@@ -117,7 +150,8 @@ class MultiModalNetwork(nn.Module):
                 derivative = jvp(network.decoder, (own,), (direction,))[1]
                 power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
                 slope[k] += float(derivative.mean(dim=(0, 1)).sum())
-        return power, slope
+        sd = self.prior_sd().detach().cpu().numpy()
+        return sd**2 * power, sd * slope
 
     def cross_log_prob(
         self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
@@ -132,11 +166,6 @@ class MultiModalNetwork(nn.Module):
             network = self.modality(name)
             others = [sites[other].select(network.latents) for other in data if other != name]
             own = [bases[k] for k in network.latents.tolist()]
-            log_prob = network.cross_log_prob(data[name], posterior_mean(own, combine(others)))
+            log_prob = network.cross_log_prob(data[name], posterior_mean(own, self.inference.combine(others)))
             terms.append(weight[name] * log_prob)
         return torch.stack(terms).sum(dim=0)
-
-
-def combine(sites: list[Sites]) -> Sites:
-    """Return the product of the sites: natural parameters add up."""
-    return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))

@@ -68,7 +68,7 @@ def gpfa_likelihood(model: settings.GPFAModel, trials: Trials) -> str:
 
 def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
     likelihood = gpfa_likelihood(model, trials)
-    options = {"bin_width": trials.bin_width, "kernel": model.kernel}
+    options: dict[str, Any] = {"bin_width": trials.bin_width, "kernel": model.kernel}
     if likelihood in settings.COUNT_LIKELIHOODS:
         from colatent.models.gpfa_count_prediction import CountGPFAPrediction
 
@@ -76,6 +76,7 @@ def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[
         return CountGPFAPrediction, latents | options | {"likelihood": likelihood}
     from colatent.models.gpfa_readout import GPFAReadout
 
+    options["automatic_relevance"] = model.automatic_relevance
     return GPFAReadout, _latent_options(model, square_root=likelihood == "gaussian-sqrt") | options
 
 

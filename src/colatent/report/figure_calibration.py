@@ -15,8 +15,8 @@ def calibration_figure(results: SessionResults, model: str) -> ReportFigure | No
     """Draw the coverage of the 50 and 95 % intervals: channels as dots, all channels as a ring."""
     s = results.scores
     own = s[(s["model"] == model) & s["metric"].isin([f"coverage_{level}" for level in LEVELS])]
-    table = own.groupby(["heldout", "given", "predicted", "metric", "channel"], sort=False)["value"].mean()
-    table = table.reset_index(name="coverage")
+    keys = ["heldout", "given", "predicted", "metric", "channel"]
+    table = own.groupby(keys, sort=False)["value"].mean().reset_index(name="coverage")
     asked = table.groupby(["heldout", "predicted"])["given"].unique()
     ordered = [
         (heldout, given, predicted)
@@ -54,9 +54,9 @@ def calibration_figure(results: SessionResults, model: str) -> ReportFigure | No
         figure.legend(loc="outside lower center", ncols=2)
     caption = (
         f"Coverage of central predictive intervals over the bins of the test {word}s, mean over folds "
-        "and seeds: all "
-        "channels pooled (dots) and each channel (ticks). Left of its dashed line an interval is too narrow, "
-        "right of it too wide. Counts count with the share of their probability inside (non-randomised PIT)."
+        "and seeds: all channels pooled (dots) and each channel (ticks). Left of its dashed line an "
+        "interval is too narrow, right of it too wide. Counts count with the share of their "
+        "probability inside (non-randomised PIT)."
     )
     return finish("calibration", figure, caption, table)
 

@@ -38,14 +38,14 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
             _draw(axes, table[table["kind"] == kind], groups, modalities)
             axes.set_title(TITLES[kind])
             axes.set_xlabel("modality")
-        figure.axes[0].set_ylabel("latent group")
+            if kind == next(iter(TITLES)):
+                axes.set_ylabel("latent group")
     caption = (
         f"R² of the test {word}s of each fold (all bins and channels, in units of their training s.d.; for "
         "spikes of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
-        "inferred "
-        "given all modalities. Left: decoded with the posterior means of one group, those of all others at "
-        "their prior mean. Right: what is lost if this group’s are put there instead. 0: no better than the "
-        "training mean; grey: the group does not drive the modality. A model of one group explains all that "
+        "inferred given all modalities. Left: decoded with the posterior means of one group, those of all "
+        "others at their prior mean. Right: what is lost if this group’s are put there instead. 0: no "
+        "better than the training mean; grey: the group does not drive the modality. A model of one group explains all that "
         "it reconstructs."
     )
     return finish("explained", figure, caption, table)
@@ -65,8 +65,9 @@ def _draw(axes: Axes, table: pd.DataFrame, groups: list[str], modalities: list[s
     axes.set_facecolor("#ECECEC")
     axes.pcolormesh(np.clip(value, 0, 1), cmap="Blues", vmin=0, vmax=1.25, edgecolors="white", linewidth=1.5)
     for (i, j), v in np.ndenumerate(value):
+        error = float(sem[i, j])
         if np.isfinite(v):
-            text = number(v, 2) + (f" ± {number(sem[i, j], 2)}" if np.isfinite(sem[i, j]) else "")
+            text = number(float(v), 2) + (f" ± {number(error, 2)}" if np.isfinite(error) else "")
             colour = CELL_PAPER if v > 0.75 else CELL_INK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(np.arange(len(modalities)) + 0.5, [f"{short(m, 14)}\n(R²)" for m in modalities])

@@ -5,6 +5,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
 
 from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.figure_reconstruction import ShownChannel, channel_values, choose_channels
@@ -62,8 +63,9 @@ def _numbers(data: xr.Dataset, label: np.ndarray, channels: list[ShownChannel]) 
 
 def _draw_raster(axes: Axes, time: Array, count: Array) -> None:
     trial, bin_ = np.nonzero(count > 0)
-    opacity = np.clip(0.45 + 0.25 * count[trial, bin_], 0, 1)
-    axes.scatter(time[bin_], trial, marker="|", s=22, color=INK, alpha=opacity, linewidths=0.9)
+    colours = np.tile(to_rgba(INK), (len(trial), 1))
+    colours[:, 3] = np.clip(0.45 + 0.25 * count[trial, bin_], 0, 1)
+    axes.scatter(time[bin_], trial, marker="|", s=22, c=colours, linewidths=0.9)
     axes.margins(x=0)
 
 

@@ -84,11 +84,11 @@ def reconstruction_figure(
         figure.legend(handles=_handles(modality), loc="outside upper center", ncols=4)
     caption = _caption(results, heldout, predicted, reference, channels, len(trials), bool(ranked))
     places = [c.place for c in channels]
-    data = pd.concat(
+    table = pd.concat(
         d.isel(trial=trials, channel=places).to_dataframe().reset_index().assign(model=m)
         for m, d in models.items()
     )
-    return finish(f"reconstruction_{heldout}_{predicted}", figure, caption, data)
+    return finish(f"reconstruction_{heldout}_{predicted}", figure, caption, table)
 
 
 def channel_values(results: SessionResults, model: str, data: xr.Dataset, metric: str) -> dict[str, float]:

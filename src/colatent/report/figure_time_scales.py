@@ -39,7 +39,7 @@ def time_scales_figure(model: ModelResults) -> ReportFigure | None:
         for k in drawn:
             axes = figure.add_subplot(grid[1 + k // columns, k % columns])
             sample, prior = _sample(model, k, lags), _prior(model, float(own[k]), lags)
-            _draw_correlation(axes, model.latent_names[k], lags * width, sample, prior)
+            _draw_correlation(axes, model.latent_names[k], width * lags.astype(float), sample, prior)
             tables.append(
                 pd.DataFrame(
                     {

@@ -18,6 +18,9 @@ LABELS = {
     "loss": "negative objective\n(nats per bin)",
     "log_likelihood": "log marginal likelihood\n(nats per bin)",
     "elbo": "evidence lower bound\n(nats per bin)",
+    "expected_log_likelihood": "expected log likelihood\n(nats per bin)",
+    "kl": "KL divergence from the prior\n(nats per bin)",
+    "cross_log_prob": "cross-modal log density,\nweighted (nats per bin)",
 }
 BURN_IN = 0.05
 

@@ -36,11 +36,11 @@ def trajectories_figure(model: ModelResults) -> ReportFigure | None:
             axes = figure.add_subplot(1, n, n, projection="3d")
             axes.set_title("the first three latents")
             _draw(axes, model, curves, [0, 1, 2])
-            for one in (axes.xaxis, axes.yaxis, axes.zaxis):  # type: ignore[attr-defined]
+            for one in (axes.xaxis, axes.yaxis, axes.zaxis):
                 one.set_pane_color((1, 1, 1, 0))
                 one.label.set_fontsize(7)
             axes.tick_params(labelsize=6.5, pad=-2)
-            axes.set_box_aspect(None, zoom=0.9)  # type: ignore[call-arg]
+            axes.set_box_aspect(None, zoom=0.9)
         figure.legend(handles=_handles(model, curves), loc="outside lower center", ncols=6)
     series = {c.series: c.label for c in curves if c.series}
     return finish(

@@ -21,6 +21,15 @@ METRIC_TEXT = {
     "coverage_95": "the same for the 95 % interval; 0.95 if calibrated.",
 }
 
+POSTERIOR_TEXT = {  # of MM-GPVAE
+    "sites": "",
+    "mean-field": " To compare with: the posterior is diagonal over Fourier coefficients.",
+    "averaged": " To compare with: the posterior is diagonal over Fourier coefficients, and the encoders’ "
+    "sites on shared latents are averaged.",
+    "time-domain": " To compare with: the posterior is diagonal over bins.",
+    "independent": " To compare with: a plain VAE, without a prior over time.",
+}
+
 
 def model_texts(results: SessionResults) -> list[tuple[str, str]]:
     """Return name and one-paragraph description of every model."""
@@ -86,7 +95,14 @@ def _objective(model: MMGPVAEModel) -> str:
             f" In half of the batches {share:g} % of one modality’s channels were hidden from its encoder "
             "and still reconstructed."
         )
-    return objective + dropout
+    return objective + _balance(model) + POSTERIOR_TEXT[model.posterior] + dropout
+
+
+def _balance(model: MMGPVAEModel) -> str:
+    if not model.weight:
+        return ""
+    factors = ", ".join(f"that of {m} by {w:g}" for m, w in model.weight.items())
+    return f" Log-densities in the ELBO were multiplied, {factors}, so that it is no bound on the likelihood."
 
 
 def _readout(results: SessionResults, modality: str) -> str:

@@ -42,7 +42,9 @@ def compare_numbers_of_latents(trials: Trials, model: GPFAModel) -> pd.DataFrame
     candidates = [n for n in model.candidates if n < value.shape[2]]
     if not candidates:
         raise InputError(f"all candidates {model.candidates} need more channels than {value.shape[2]}")
-    options: dict[str, Any] = {"likelihood": likelihood} if counts else {}
+    options: dict[str, Any] = (
+        {"likelihood": likelihood} if counts else {"automatic_relevance": model.automatic_relevance}
+    )
     selection = select_n_latents(
         CountGPFA if counts else GPFA,
         value,

@@ -60,9 +60,10 @@ def latent_summary(
 
 
 def _raw(model: MMGPVAE, mean: Array) -> torch.Tensor:
-    """Bring latents from the order and signs of `MMGPVAE.latents` into those of its network."""
+    """Bring latents from the order, signs and units of `MMGPVAE.latents` into those of its network."""
     raw = np.empty_like(mean)
     raw[..., model.order] = mean * model.sign
+    raw *= model.network.prior_sd().detach().cpu().numpy()
     return torch.from_numpy(raw).to(model.device, next(model.network.parameters()).dtype)
 
 
@@ -77,11 +78,11 @@ def decode(model: MMGPVAE, mean: Array, modality: str) -> Array:
 def _decoder_slope(model: MMGPVAE, mean: Array, modality: str) -> Array:
     """Mean derivative of the decoder's output at the latents, (channel, latent); zero for other groups."""
     network = model.network.modality(modality)
-    own = _raw(model, mean)[..., network.latents]
+    own, sd = _raw(model, mean)[..., network.latents], model.network.prior_sd()
     raw = np.zeros((len(network.scale), mean.shape[-1]))
     for i, k in enumerate(network.latents.tolist()):
         direction = torch.zeros_like(own)
-        direction[..., i] = 1.0
+        direction[..., i] = sd[k]
         raw[:, k] = jvp(network.decoder, (own,), (direction,))[1].mean(dim=(0, 1)).cpu().numpy()
     return raw[:, model.order] * model.sign
 

@@ -31,15 +31,25 @@ def write_reach_nwb(simulation: ReachSimulation, path: str | Path) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.stem}.building.nwb")
-    nwbfile = _describe_session(simulation)
+    n_trials = len(simulation.trials.start)
+    nwbfile = describe_session(
+        "simulated-reach",
+        simulation.seed,
+        f"{n_trials} centre-out reaches to 8 targets: spikes, emg and pose",
+    )
     _add_trials(nwbfile, simulation)
     _add_units(nwbfile, simulation)
     _add_behavior(nwbfile, simulation)
     _add_truth(nwbfile, simulation)
     name_objects(nwbfile, f"colatent-simulated-reach/{simulation.seed}")
+    return write_file(nwbfile, path)
+
+
+def write_file(nwbfile: NWBFile, path: str | Path) -> Path:
+    """Write an NWB file, all of it or nothing, and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.stem}.building.nwb")
     try:
         with NWBHDF5IO(building, "w") as io:
             io.write(nwbfile)
@@ -49,26 +59,26 @@ def write_reach_nwb(simulation: ReachSimulation, path: str | Path) -> Path:
     return path
 
 
-def _describe_session(simulation: ReachSimulation) -> NWBFile:
-    n_trials = len(simulation.trials.start)
+def describe_session(kind: str, seed: int, what: str) -> NWBFile:
+    """Return an empty NWB file that says what was simulated, and that nothing was recorded."""
     return NWBFile(
         session_description=(
-            f"{SIMULATED}: {n_trials} centre-out reaches to 8 targets, drawn by colatent.simulate from known "
-            "Gaussian-process latents that are shared by, or private to, spikes, emg and pose."
+            f"{SIMULATED}: {what}; drawn by colatent.simulate from known Gaussian-process latents that "
+            "are shared by, or private to, its modalities."
         ),
-        identifier=f"simulated-reach-seed-{simulation.seed}",
-        session_id=f"simulated-seed-{simulation.seed}",
+        identifier=f"{kind}-seed-{seed}",
+        session_id=f"simulated-seed-{seed}",
         session_start_time=SESSION_START,
         file_create_date=SESSION_START,
         experimenter=["Simulation, Colatent"],
         lab="none (simulated by the software colatent)",
         institution="none (simulated by the software colatent)",
-        experiment_description=f"{SIMULATED}: the demonstration session of colatent.",
-        keywords=["simulation", "simulated data", "Gaussian process", "latent variables", "reaching"],
+        experiment_description=f"{SIMULATED}: {what}.",
+        keywords=["simulation", "simulated data", "Gaussian process", "latent variables"],
         notes=f"{SIMULATED}. The true latents are in processing/simulation/latents.",
-        data_collection=f"{SIMULATED}. Drawn from the seed {simulation.seed} by colatent.simulate.",
+        data_collection=f"{SIMULATED}. Drawn from the seed {seed} by colatent.simulate.",
         subject=Subject(
-            subject_id=f"simulated-{simulation.seed}",
+            subject_id=f"simulated-{seed}",
             species="simulated",
             sex="U",
             age="P0D",

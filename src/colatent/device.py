@@ -1,0 +1,105 @@
+"""Which device a fit runs on, and that no other fit of this machine has it.
+
+Snakemake counts GPUs but hands out none. A job takes the first device whose lock is free; the lock goes
+with the process, however that ends.
+"""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from colatent.errors import InputError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+POLL_S = 0.5
+
+
+@contextmanager
+def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[str]:
+    """Reserve a GPU for the body, or say that it runs on the CPU.
+
+    Under SLURM the device is already the job's own. Elsewhere, jobs of all users on this machine wait for
+    one another.
+
+    Args:
+        wanted: "cpu", "cuda" or "auto".
+
+    Yields:
+        "cuda" or "cpu".
+
+    Raises:
+        InputError: "cuda" is wanted, and there is none.
+    """
+    if wanted == "cpu":
+        yield "cpu"
+        return
+    import torch
+
+    with ExitStack() as stack:
+        devices = _visible_devices(torch.cuda.device_count())
+        if devices and "SLURM_JOB_ID" not in os.environ:
+            chosen = stack.enter_context(_locked(devices, progress))
+            before = os.environ.get(VISIBLE)
+            os.environ[VISIBLE] = chosen
+            stack.callback(_restore, before)
+            progress(f"GPU {chosen} is reserved for this job")
+        if torch.cuda.is_available():
+            progress(f"on the GPU {torch.cuda.get_device_name()}")
+            yield "cuda"
+        elif wanted == "auto":
+            progress("device: auto, and there is no GPU here that PyTorch can use: running on the CPU")
+            yield "cpu"
+        else:
+            raise InputError(
+                "device: cuda, and there is no GPU here that PyTorch can use; set `device: auto` (or cpu) in "
+                "the config, or run it where there is one (on a cluster: partition and GPU request in the "
+                "profile)"
+            )
+
+
+def _visible_devices(count: int) -> list[str]:
+    named = os.environ.get(VISIBLE)
+    if named is None:
+        return [str(i) for i in range(count)]
+    return [name for part in named.split(",") if (name := part.strip()) and name != "-1"]
+
+
+@contextmanager
+def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str]:
+    """Hold the lock of the first of the devices that is free."""
+    with ExitStack() as stack:
+        locks = [stack.enter_context(_lock_file(device)) for device in devices]
+        said = False
+        while True:
+            for device, lock in zip(devices, locks, strict=True):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield device
+                return
+            if not said:
+                progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
+                said = True
+            time.sleep(POLL_S)
+
+
+def _lock_file(device: str) -> TextIO:
+    path = Path(tempfile.gettempdir()) / f"colatent-gpu-{device.replace('/', '_')}.lock"
+    try:
+        return path.open()  # it may be another user's
+    except FileNotFoundError:
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o644))
+        return path.open()
+
+
+def _restore(before: str | None) -> None:
+    if before is None:
+        os.environ.pop(VISIBLE, None)
+    else:
+        os.environ[VISIBLE] = before

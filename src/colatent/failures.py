@@ -1,0 +1,64 @@
+"""Why a job most likely failed, and what to change."""
+
+import re
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """A likely cause.
+
+    Attributes:
+        name: what happened.
+        remedy: what to change.
+        signs: pattern of what is found in logs and in the words of errors.
+    """
+
+    name: str
+    remedy: str
+    signs: str
+
+
+# the first that fits is told; a rule's name is put into the remedy
+CAUSES = (
+    Cause(
+        "time limit",
+        "run the same command again, a fit goes on from its checkpoint if it has one; give it more with "
+        "--set-resources {rule}:runtime=480 (minutes)",
+        r"DUE TO TIME LIMIT|TimeLimit",
+    ),
+    Cause(
+        "out of memory",
+        "give it more with --set-resources {rule}:mem_mb=16000, or make it smaller: fewer channels, wider "
+        "bins, a smaller batch_size (on a GPU), a smaller read_mb (ingest)",
+        r"out of memory|MemoryError|OutOfMemory|oom[-_ ]?kill|Cannot allocate memory|bad_alloc",
+    ),
+    Cause(
+        "missing GPU",
+        "set `device: auto` (or cpu) in the config, or run it where there is a GPU: on a cluster, check the "
+        "partition and the GPU request in the profile",
+        r"No CUDA|no GPU|not compiled with CUDA|NVIDIA driver|CUDA driver|invalid device ordinal",
+    ),
+    Cause(
+        "NaN: the computation left the finite numbers",
+        "lower the model's learning_rate, or use fewer latents; look in the report's data card for channels "
+        "that are constant or out of scale",
+        r"never finite|\bnan\b|\bNaN\b|LinAlgError|not positive[- ]definite|FloatingPointError",
+    ),
+    Cause(
+        "told to stop: cancelled, its node was needed, or near its time limit",
+        "run the same command again; if it was the time limit, with --set-resources {rule}:runtime=480 "
+        "(minutes)",
+        r"stopped by SIG(TERM|USR1)|CANCELLED|PREEMPT|NODE FAILURE|REQUEUE",
+    ),
+)
+KILLED = Cause(
+    "killed without a word: out of memory, or with Snakemake",
+    "run the same command again; if it dies again, give it more memory with "
+    "--set-resources {rule}:mem_mb=16000",
+    "",
+)
+
+
+def likely_cause(text: str) -> Cause | None:
+    """Return the likely cause that the words of an error or a log point to, or None."""
+    return next((cause for cause in CAUSES if re.search(cause.signs, text)), None)

@@ -1,0 +1,57 @@
+"""Layers that encoders and decoders are made of.
+
+Weights are drawn from a `torch.Generator` of the caller's, never from torch's global one.
+"""
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+# Networks run in single precision, which halves their cost; sites and posteriors are float64.
+DTYPE = torch.float32
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+# Images are convolved as patches of pixels, 16 features each: on a CPU this costs a fifth of strided
+# convolutions over single pixels.
+PATCH = 4
+
+
+def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
+    """Return a linear layer with N(0, gain^2 / n_in) weights and zero bias."""
+    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=DTYPE)
+    return _draw(layer, n_in, generator, gain)
+
+
+def convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
+    """Return a 3 x 3 convolution that keeps an image's sides."""
+    layer: nn.Conv2d = skip_init(nn.Conv2d, n_in, n_out, 3, padding=1, dtype=DTYPE)
+    return _draw(layer, 9 * n_in, generator)
+
+
+def _draw(layer: Layer, n_in: int, generator: torch.Generator, gain: float = 1.0) -> Layer:
+    with torch.no_grad():
+        layer.weight.normal_(0.0, gain / math.sqrt(n_in), generator=generator)
+        assert layer.bias is not None
+        layer.bias.zero_()
+    return layer
+
+
+def n_patches(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return how many patches of `PATCH` x `PATCH` pixels cover an image, down and across."""
+    return -(-shape[0] // PATCH), -(-shape[1] // PATCH)
+
+
+class Dropout(nn.Module):
+    """Set a random ``share`` of the units to zero in training; torch's own draws from global state."""
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.share, self.generator = share, generator
+
+    def forward(self, units: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return units
+        kept = torch.rand(units.shape, generator=self.generator) >= self.share
+        return units * kept.to(units) / (1 - self.share)

@@ -1,0 +1,149 @@
+"""What the fits of a tree of results are doing: running, done, failed, waiting; and why some failed.
+
+Told from the plan that the workflow leaves when it starts, the jobs' logs, and the stores.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from colatent.errors import InputError
+from colatent.failures import KILLED, Cause, likely_cause
+from colatent.progress import CAUSE, DONE, FAILED, is_running
+from colatent.store import MARKER
+
+PLAN = "logs/fits.json"
+SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
+# log below `logs/` -> rule and wildcards
+LOGS = (
+    r"(?P<session>[^/]+)/(?P<rule>fit)/(?P<model>\w+)_fold-(?P<fold>\d+)_seed-(?P<seed>\d+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>score|latent_choice)/(?P<model>\w+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>ingest|split)\.log",
+    r"(?P<rule>\w+)\.log",
+)
+
+
+class FitStatus(NamedTuple):
+    """One fit.
+
+    Attributes:
+        wildcards: session, model, fold, seed.
+        state: failed, running, waiting or done.
+        line: the last of its log.
+    """
+
+    wildcards: tuple[str, str, int, int]
+    state: str
+    line: str
+
+
+class Failure(NamedTuple):
+    """One failed job.
+
+    Attributes:
+        rule: of the workflow. wildcards: name -> value.
+        log: of the job. line: its last.
+        cause: the likely one, or None.
+    """
+
+    rule: str
+    wildcards: dict[str, str]
+    log: Path
+    line: str
+    cause: Cause | None
+
+    def sentences(self) -> list[str]:
+        of = ", ".join(f"{name}={value}" for name, value in self.wildcards.items())
+        said = self.line.partition(CAUSE)[0]
+        lines = [f"rule {self.rule}" + (f" ({of})" if of else "") + f", log {self.log}", f"  {said}"]
+        if self.cause is not None:
+            lines.append(f"  likely cause: {self.cause.name}")
+            lines.append(f"  to change: {self.cause.remedy.format(rule=self.rule)}")
+        return lines
+
+
+def write_plan(
+    results: str | Path,
+    sessions: Iterable[str],
+    models: Iterable[str],
+    folds: Iterable[int],
+    seeds: Iterable[int],
+) -> None:
+    """Leave the list of all fits for `fit_statuses`."""
+    file = Path(results) / PLAN
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(list(product(sessions, models, folds, seeds))))
+    os.replace(partial, file)
+
+
+def fit_statuses(results: str | Path) -> list[FitStatus]:
+    """Return what each planned fit is doing.
+
+    Raises:
+        InputError: the workflow has not run there.
+    """
+    root = Path(results)
+    try:
+        plan = json.loads((root / PLAN).read_text())
+    except (OSError, ValueError):
+        raise InputError(
+            f"{root}: no workflow has run there ({PLAN} is missing); give the folder that the config names "
+            "under `results`"
+        ) from None
+    return [_status(root, *fit) for fit in plan]
+
+
+def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
+    name = f"fold-{fold}_seed-{seed}"
+    log = root / "logs" / session / "fit" / f"{model}_{name}.log"
+    done = (root / session / "fit" / model / name / MARKER).is_file()
+    state, line = _state(log)
+    if state != "running":
+        # a store outlives its log, and a log its store
+        state = "done" if done else "waiting" if state == "done" else state
+    return FitStatus((session, model, fold, seed), state, "" if state == "waiting" else line)
+
+
+def _state(log: Path) -> tuple[str, str]:
+    """Return what the log says of its job, and its last line."""
+    if not log.is_file():
+        return "waiting", ""
+    running = is_running(log)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = re.sub(r"^ *\d+\.\d s  ", "", lines[-1]) if lines else ""
+    if running:
+        return "running", last
+    return ("done" if last.startswith(DONE) else "failed"), last
+
+
+def failures(results: str | Path) -> Iterator[Failure]:
+    """Yield the jobs, of any rule, whose last run failed."""
+    root = Path(results) / "logs"
+    for log in sorted(root.rglob("*.log")):
+        name = log.relative_to(root).as_posix()
+        matches = [found for pattern in LOGS if (found := re.fullmatch(pattern, name))]
+        state, line = _state(log)
+        if matches and state == "failed":
+            wildcards = matches[0].groupdict()
+            rule = wildcards.pop("rule")
+            yield Failure(rule, wildcards, log, line, _cause(log, line))
+
+
+def _cause(log: Path, line: str) -> Cause | None:
+    text = log.read_text(errors="replace")
+    slurm = re.search(r"SLURM job (\d+)", text)
+    # SLURM knows of limits that the job does not
+    slurm_logs = list(Path(SLURM_LOGS).rglob(f"{slurm[1]}.log")) if slurm else []
+    said = [path.read_text(errors="replace") for path in slurm_logs]
+    told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
+    if cause := likely_cause(told):
+        return cause
+    # a job names its cause itself, unless its sentence says all, or it was killed
+    if CAUSE in line:
+        return likely_cause(line)
+    return None if line.startswith(FAILED) else KILLED

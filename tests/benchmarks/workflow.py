@@ -1,0 +1,174 @@
+"""What the workflow costs over the functions that it calls, each as a ratio within one run.
+
+    python tests/benchmarks/workflow.py demo    # against the same functions in one process, on one core
+    python tests/benchmarks/workflow.py plan    # nothing to do, 100 sessions x 4 models x 5 folds
+
+Goals: at most 1.25 times the functions alone; at most 10 s to see that there is nothing to do.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+N_SESSIONS, N_FOLDS = 100, 5
+MODELS = {
+    "gpfa": {"kind": "gpfa", "latents": {"spikes": 4}},
+    "smoothed_fa": {"kind": "smoothed-fa", "latents": {"spikes": 4}},
+    "condition_mean": {"kind": "condition-mean"},
+    "ridge": {"kind": "ridge-lags"},
+}
+
+
+def write_config(folder: Path, change: dict[str, Any], sessions: dict[str, str]) -> Path:
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | change
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = "".join(f"{name}\t{nwb}\n" for name, nwb in sessions.items())
+    (folder / "sessions.tsv").write_text("session\tnwb\n" + rows)
+    return folder / "config.yaml"
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
+    """Run the workflow; return its seconds, the CPU seconds of it and its children, and what it said."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+    run = subprocess.run(
+        [*command, "--cores", "1", "--configfile", "config.yaml"],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - begin
+    if run.returncode:
+        raise SystemExit(run.stderr[-3000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu, run.stdout + run.stderr
+
+
+def in_one_process(config_file: Path) -> None:
+    """Call what the jobs of the demo call, one after another."""
+    from colatent.config_file import load_config
+    from colatent.fitting import fit_fold
+    from colatent.ingest.session import ingest_session
+    from colatent.provenance import provenance
+    from colatent.report import write_report
+    from colatent.results import write_record
+    from colatent.scoring.session import join_scores, score_session
+    from colatent.session import read_fold, read_trials, session_groups
+    from colatent.simulate import simulate_reach, write_reach_nwb
+    from colatent.splits import make_split
+    from colatent.store import write_store
+
+    config = load_config(config_file)
+    folder, results = config_file.parent, config_file.parent / config.results
+    name, heldout, quiet = "demo", config.heldout, lambda line: None
+    session, split = results / name / "session", results / name / "split"
+    nwb = folder / f"{name}.simulated.nwb"
+    of = config.simulate
+    write_reach_nwb(simulate_reach(seed=of.seed, n_trials=of.trials, n_units=of.units), nwb)
+    ingested = ingest_session(
+        nwb, config.alignment, config.modalities, {}, truth=config.truth.source, progress=quiet
+    )
+    attrs = provenance("ingest", {}, {}) | {
+        "session": name, "bin_width": config.alignment.bin_width, "alignment": "trials", "simulated": True,
+        "modalities": list(ingested.trials.modalities), "findings": ingested.findings,
+        "source": ingested.source,
+    }  # fmt: skip
+    write_store(session, session_groups(ingested, config.truth.groups), attrs)
+    trials, _ = read_trials(session)
+    groups = make_split(trials, False, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
+    write_store(split, groups, provenance("split", {}, {}))
+    (results / name / "score").mkdir()
+    tables, stores = [], []
+    for model, options in config.model_dump(mode="json")["models"].items():
+        fits = [results / name / "fit" / model / f"fold-{fold}_seed-0" for fold in range(heldout.folds)]
+        for fold, fit in enumerate(fits):
+            fit_fold(
+                read_fold(trials, split, fold, 0, {}), options, time_locked=True, seed=0, device="cpu",
+                threads=1, inputs={"fold": fold}, checkpoint=results / ".checkpoints", output=fit,
+                progress=quiet,
+            )  # fmt: skip
+        tables.append(results / name / "score" / f"{model}.csv")
+        stores.append(results / name / "score" / model)
+        head = {"session": name, "model": model}
+        score_session(session, split, fits, {}, tables[-1], stores[-1], head, quiet)
+    join_scores(tables, stores, results / "scores.csv")
+    os.chdir(folder)
+    write_report(config, [name], results / "report/index.html", results / "report/figures")
+    write_record(results, config.model_dump(mode="json"), str(config_file), results / "provenance.json")
+
+
+def demo() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        alone, whole = Path(place) / "alone", Path(place) / "whole"
+        for folder in (alone, whole):
+            folder.mkdir()
+            write_config(folder, {"results": "out"}, {"demo": "demo.simulated.nwb"})
+        begin, before = time.perf_counter(), time.process_time()
+        in_one_process(alone / "config.yaml")
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - before
+        print(f"functions in one process   {seconds:6.1f} s, {cpu:6.1f} s of CPU", flush=True)
+        whole_seconds, whole_cpu, _ = snakemake(whole)
+        print(f"workflow on one core       {whole_seconds:6.1f} s, {whole_cpu:6.1f} s of CPU")
+        ratios = f"{whole_seconds / seconds:6.2f}    {whole_cpu / cpu:6.2f} of CPU"
+        print(f"ratio                      {ratios} (goal 1.25)")
+
+
+def pretend_results(folder: Path, sessions: list[str]) -> None:
+    """Lay out a finished run: one ingested session copied, and of all else what Snakemake looks at."""
+    from colatent.simulate import simulate_reach, write_reach_nwb
+
+    write_reach_nwb(simulate_reach(seed=1, n_trials=20, n_units=20), folder / f"{sessions[0]}.nwb")
+    for other in sessions[1:]:
+        shutil.copy2(folder / f"{sessions[0]}.nwb", folder / f"{other}.nwb")
+    results = folder / "out"
+    snakemake(folder, f"out/{sessions[0]}/session/complete.json")
+    for session in sessions:
+        if session != sessions[0]:
+            shutil.copytree(results / sessions[0] / "session", results / session / "session")
+        fits = [f"fit/{model}/fold-{fold}_seed-0" for model in MODELS for fold in range(N_FOLDS)]
+        for store in ["split", *fits, *(f"score/{model}" for model in MODELS)]:
+            (results / session / store).mkdir(parents=True)
+            (results / session / store / "complete.json").touch()
+        for model in MODELS:
+            (results / session / f"score/{model}.csv").touch()
+    (results / "report/figures").mkdir(parents=True)
+    for name in ("scores.csv", "report/index.html", "provenance.json"):
+        (results / name).touch()
+
+
+def plan() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        sessions = [f"s{i}" for i in range(N_SESSIONS)]
+        change = {"results": "out", "models": MODELS, "heldout": {"folds": N_FOLDS}, "truth": None}
+        write_config(folder, change | {"simulate": None}, {name: f"{name}.nwb" for name in sessions})
+        pretend_results(folder, sessions)
+        snakemake(folder, "--touch", "--forceall")  # Snakemake's own record of them
+        begin = time.perf_counter()
+        said = snakemake(folder, "--dry-run")[2]
+        seconds = time.perf_counter() - begin
+        assert "Nothing to be done" in said, said[-2000:]
+        n_fits = N_SESSIONS * len(MODELS) * N_FOLDS
+        print(f"nothing to do, {n_fits} fits   {seconds:.1f} s (goal 10)")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["demo", "plan"], nargs="?")
+    options = parser.parse_args()
+    for name, measure in {"demo": demo, "plan": plan}.items():
+        if options.what in (None, name):
+            measure()

@@ -1,0 +1,125 @@
+"""The workflow on a real SLURM: the same bytes as a local run, whatever happens to the jobs.
+
+`make test-slurm`. One run, of which every fit meets another mishap: scancel, requeue, the time limit.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from colatent.checkpoint import HISTORY
+from colatent.cli import app
+from colatent.training import Schedule
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = Path(__file__).with_name("cluster.sh")
+MODELS = {
+    # some ten seconds a fit: long enough to be met in the middle
+    "mmgpvae": {
+        "kind": "mm-gpvae", "latents": {"spikes+emg+pose": 2, "spikes": 1}, "epochs": 120, "batch_size": 4,
+    },
+}  # fmt: skip
+INTERVAL = Schedule.report_every
+MIDDLE = INTERVAL + 4  # epoch in which a fit meets its mishap: none at which a checkpoint is written
+PATIENCE_S = 400
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    started = subprocess.run(["bash", str(CLUSTER), "start"], capture_output=True, text=True)
+    if started.returncode == 75:
+        pytest.skip(started.stdout.strip().splitlines()[-1])
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield
+    subprocess.run(["bash", str(CLUSTER), "stop"], check=True)
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the project's workflow, on the same recording, in a folder of its own."""
+    folder.mkdir()
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
+        "results": "out", "simulate": {"seed": 5, "trials": 24, "units": 14}, "models": MODELS,
+        "heldout": {"folds": 3}, "device": "auto",
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(demo))
+    (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    return subprocess.Popen(
+        [*command, "--configfile", "config.yaml", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=(folder / "snakemake.log").open("w"),
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def log_of(folder: Path, fold: int) -> Path:
+    return folder / f"out/logs/small/fit/mmgpvae_fold-{fold}_seed-0.log"
+
+
+def is_in_the_middle(folder: Path, fold: int) -> bool:
+    history = folder / f"out/.checkpoints/small/mmgpvae/fold-{fold}_seed-0" / HISTORY
+    return history.exists() and history.read_text().count("\n") > MIDDLE
+
+
+def freeze(folder: Path, fold: int) -> str:
+    """Stop a fit where it is, as on a node that hangs, and return its SLURM job; SLURM wakes what it ends."""
+    process, job = re.search(r"process (\d+), SLURM job (\d+)", log_of(folder, fold).read_text()).groups()
+    os.kill(int(process), signal.SIGSTOP)
+    return job
+
+
+MISHAPS = {
+    0: lambda job: ("scancel", job),
+    1: lambda job: ("scontrol", "requeue", job),
+    2: lambda job: ("scontrol", "update", f"JobId={job}", "TimeLimit=1"),
+}
+
+
+def disturb(folder: Path, run: subprocess.Popen[str]) -> dict[int, str]:
+    """Let each fold meet its mishap in the middle of its training; return fold -> SLURM job."""
+    jobs: dict[int, str] = {}
+    deadline = time.monotonic() + PATIENCE_S
+    while len(jobs) < len(MISHAPS):
+        assert run.poll() is None, (folder / "snakemake.log").read_text()[-3000:]
+        assert time.monotonic() < deadline, f"only {sorted(jobs)} came to epoch {MIDDLE}"
+        for fold in MISHAPS.keys() - jobs:
+            if is_in_the_middle(folder, fold):
+                jobs[fold] = freeze(folder, fold)
+                subprocess.run(MISHAPS[fold](jobs[fold]), check=True)
+        time.sleep(0.02)
+    return jobs
+
+
+def test_cancelled_requeued_and_out_of_time_it_ends_in_the_bytes_of_a_local_run(cluster, tmp_path) -> None:
+    local, slurm = tmp_path / "local", tmp_path / "slurm"
+    profile = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
+    here = ("--slurm-status-command", "squeue", "--slurm-no-account")
+    quickly = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
+    few_cores = ("--set-threads", "ingest=1")
+    run = snakemake(slurm, *profile, *here, *quickly, *few_cores)
+    try:
+        jobs = disturb(slurm, run)
+        reference = snakemake(local, "--cores", "1")
+        assert reference.wait(PATIENCE_S) == 0, (local / "snakemake.log").read_text()[-3000:]
+        assert run.wait(PATIENCE_S) == 0, (slurm / "snakemake.log").read_text()[-3000:]
+    finally:
+        run.kill()
+    for fold in range(3):
+        (twice,) = re.findall(r"resumed after epoch \d+; (\d+) epochs", log_of(slurm, fold).read_text())
+        assert int(twice) <= INTERVAL
+    assert f"SLURM job {jobs[1]}\n" in log_of(slurm, 1).read_text()
+    compared = CliRunner().invoke(app, ["compare", str(local / "out"), str(slurm / "out")])
+    assert compared.exit_code == 0 and compared.output.startswith("identical"), compared.output

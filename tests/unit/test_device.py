@@ -1,0 +1,104 @@
+"""One fit a GPU: locks of devices that CUDA_VISIBLE_DEVICES names, whether or not there are any."""
+
+import itertools
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from colatent.device import VISIBLE, reserved_device
+from colatent.errors import InputError
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def pretend_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices, locks of this test's own, and a PyTorch that finds no GPU."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv(VISIBLE, "0,1")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def hold(file: Path, seconds: float) -> None:
+    """Hold a device; write which, from when and until when."""
+    with reserved_device("auto", lambda _: None):
+        device, began = os.environ[VISIBLE], time.monotonic()
+        file.with_suffix(".held").touch()
+        time.sleep(seconds)
+        file.write_text(f"{device} {began} {time.monotonic()}")
+
+
+def start(file: Path, seconds: float) -> multiprocessing.Process:
+    process = FORK.Process(target=hold, args=(file, seconds))
+    process.start()
+    return process
+
+
+def wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def test_fits_never_overlap_on_a_device(tmp_path: Path) -> None:
+    files = [tmp_path / f"job{i}" for i in range(4)]
+    for process in [start(file, 0.4) for file in files]:
+        process.join()
+    uses = [
+        (device, float(began), float(ended))
+        for device, began, ended in (f.read_text().split() for f in files)
+    ]
+    assert {device for device, *_ in uses} == {"0", "1"}
+    for device in "01":
+        intervals = sorted(use[1:] for use in uses if use[0] == device)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(intervals))
+
+
+def test_a_killed_fit_frees_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "GPU-3c/5")
+    process = start(tmp_path / "killed", 60)
+    wait_for(tmp_path / "killed.held")
+    second = start(tmp_path / "second", 0)
+    time.sleep(0.3)
+    assert not (tmp_path / "second.held").exists()
+    process.kill()
+    second.join(5)
+    assert (tmp_path / "second").read_text().startswith("GPU-3c/5 ")
+
+
+def test_slurm_s_choice_is_taken_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = start(tmp_path / "holder", 60)
+    wait_for(tmp_path / "holder.held")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv(VISIBLE, "0")
+    with reserved_device("auto", lambda _: None):
+        assert os.environ[VISIBLE] == "0"
+    holder.kill()
+
+
+def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    with reserved_device("auto", lines.append) as device:
+        assert device == "cpu" and os.environ[VISIBLE] == "0"
+    assert os.environ[VISIBLE] == "0,1"
+    assert lines == [
+        "GPU 0 is reserved for this job",
+        "device: auto, and there is no GPU here that PyTorch can use: running on the CPU",
+    ]
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_an_error() -> None:
+    with (
+        pytest.raises(InputError, match="device: cuda, and there is no GPU here"),
+        reserved_device("cuda", print),
+    ):
+        pass
+
+
+def test_the_cpu_needs_no_lock(tmp_path: Path) -> None:
+    with reserved_device("cpu", lambda line: pytest.fail(line)) as device:
+        assert device == "cpu" and not list(tmp_path.iterdir())

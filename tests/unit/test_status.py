@@ -1,0 +1,144 @@
+"""What `colatent status` tells from plans, logs and stores that are made here, and from jobs that die."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from colatent.cli import app
+from colatent.errors import InputError
+from colatent.failures import likely_cause
+from colatent.progress import job
+from colatent.status import failures, fit_statuses, write_plan
+
+FORK = multiprocessing.get_context("fork")
+
+
+def log_of(root: Path, fold: int) -> Path:
+    return root / f"logs/s/fit/m_fold-{fold}_seed-0.log"
+
+
+def run_job(root: Path, fold: int, end=lambda progress: None) -> None:
+    with job(log_of(root, fold), f"fit s m fold {fold} seed 0") as progress:
+        progress("epoch 10/20")
+        end(progress)
+        store = root / f"s/fit/m/fold-{fold}_seed-0"
+        store.mkdir(parents=True)
+        (store / "complete.json").touch()
+
+
+def start(root: Path, fold: int, end) -> multiprocessing.Process:
+    process = FORK.Process(target=run_job, args=(root, fold, end))
+    process.start()
+    while not log_of(root, fold).exists() or "epoch" not in log_of(root, fold).read_text():
+        time.sleep(0.01)
+    return process
+
+
+def sleep(_) -> None:
+    time.sleep(60)
+
+
+def fail(error: Exception):
+    def end(_) -> None:
+        raise error
+
+    return end
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_plan("out", ["s"], ["m"], range(5), [0])
+    return Path("out")
+
+
+def test_each_state_is_told_from_the_others(root: Path) -> None:
+    run_job(root, 0)
+    with pytest.raises(MemoryError):
+        run_job(root, 1, fail(MemoryError("no room")))
+    running, killed = start(root, 2, sleep), start(root, 3, sleep)
+    killed.kill()
+    killed.join()
+    statuses = fit_statuses(root)
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    running.kill()
+    running.join()
+    assert [s.state for s in statuses] == ["done", "failed", "running", "failed", "waiting"]
+    assert statuses[0].line.startswith("done in") and statuses[4].line == ""
+    assert statuses[1].line.startswith("error: MemoryError: no room (traceback in ")
+    assert "likely cause: out of memory" in statuses[1].line
+    assert statuses[2].line == statuses[3].line == "epoch 10/20"
+    assert shown.exit_code == 0
+    assert "5 fits: 2 failed, 1 running, 1 waiting, 1 done" in shown.output
+    told = shown.output.partition("5 fits")[2]
+    assert f"rule fit (session=s, model=m, fold=1, seed=0), log {log_of(root, 1)}" in told
+    assert "--set-resources fit:mem_mb=" in told and "killed without a word" in told
+    assert fit_statuses(root)[2].state == "failed"  # now that its process is gone
+
+
+def test_a_signal_is_said_and_ends_the_job(root: Path) -> None:
+    process = start(root, 0, sleep)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(10)
+    assert process.exitcode == 1
+    (status, *_), (failure,) = fit_statuses(root), failures(root)
+    assert status.line.startswith("error: stopped by SIGTERM; likely cause: told to stop")
+    assert failure.cause.name.startswith("told to stop")
+
+
+def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    process = start(root, 0, sleep)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(10)
+    slurm = Path(".snakemake/slurm_logs/rule_fit/s_m_0_0/4711.log")
+    slurm.parent.mkdir(parents=True)
+    slurm.write_text("slurmstepd: error: *** STEP 4711.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
+    (failure,) = failures(root)
+    assert failure.cause.name == "time limit"
+    assert "--set-resources fit:runtime=" in failure.sentences()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "out of memory"),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=1.0", "out of memory"),
+        ("FloatingPointError: the loss was never finite: lower the learning rate", "NaN"),
+        ("LinAlgError: the input is not positive-definite", "NaN"),
+        ("AssertionError: Torch not compiled with CUDA enabled", "missing GPU"),
+        ("RuntimeError: Found no NVIDIA driver on your system", "missing GPU"),
+        ("KeyError: 'financial'", None),
+    ],
+)
+def test_likely_causes(text: str, name: str | None) -> None:
+    cause = likely_cause(text)
+    assert cause is None if name is None else cause.name.startswith(name)
+
+
+def test_a_sentence_that_says_all_gets_no_cause(root: Path) -> None:
+    with pytest.raises(SystemExit):
+        run_job(root, 0, fail(InputError("emg: 3 samples are NaN; set `checks: {nan: mask}`")))
+    (failure,) = failures(root)
+    assert failure.cause is None and failure.line.startswith("error: emg: 3 samples are NaN")
+
+
+def test_a_job_that_was_left_running_is_waited_for(root: Path) -> None:
+    left = start(root, 0, lambda _: time.sleep(1.0))
+    began = time.monotonic()
+    second = start(root, 0, fail(InputError("the second")))
+    assert time.monotonic() - began < 1.0  # the first's line is still there
+    for process in (left, second):
+        process.join()
+    assert left.exitcode == 0 and "the second" in log_of(root, 0).read_text()
+    assert "done in" not in log_of(root, 0).read_text()
+
+
+def test_no_results_is_one_sentence(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["status", str(tmp_path)])
+    assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")

@@ -1,0 +1,63 @@
+"""Fits that ask for a GPU never share one: with a pretended device, which CUDA_VISIBLE_DEVICES names."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from running import run_snakemake
+
+ROOT = Path(__file__).parents[2]
+FITS = [f"out/small/fit/mmgpvae/fold-{fold}_seed-0/complete.json" for fold in range(2)]
+WAITING = "waiting for a GPU: other jobs have 0"
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("gpu")]
+
+
+def snakemake(folder: Path, *arguments: str) -> None:
+    project = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "config.yaml")
+    locks = {"TMPDIR": str(folder), "CUDA_VISIBLE_DEVICES": "0"}
+    run = run_snakemake(folder, *arguments, *project, **locks)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session that is split, ready to be fitted."""
+    folder = tmp_path_factory.mktemp("gpu")
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
+        "results": "out", "simulate": {"seed": 5, "trials": 16, "units": 14}, "heldout": {"folds": 2},
+        "models": {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 40}}, "device": "auto",
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(demo))
+    (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
+    snakemake(folder, "out/small/split/complete.json")
+    return folder
+
+
+def intervals(folder: Path) -> tuple[list[tuple[float, float]], str]:
+    """Return when each fit had the device (s), in order, and all their lines."""
+    found, said = [], ""
+    for log in (folder / "out/logs/small/fit").iterdir():
+        text = log.read_text()
+        reserved, done = (
+            float(re.search(rf"^ *([\d.]+) s  {line}", text, re.MULTILINE)[1])
+            for line in ("GPU 0 is reserved", "done in")
+        )
+        end = log.stat().st_mtime
+        found.append((end - (done - reserved), end))
+        said += text
+    return sorted(found), said
+
+
+@pytest.mark.parametrize("resources", [(), ("--resources", "gpu=2")], ids=["default", "two at once"])
+def test_no_two_fits_have_one_device(folder: Path, resources: tuple[str, ...]) -> None:
+    snakemake(folder, *FITS, "--force", *resources)
+    times, said = intervals(folder)
+    assert len(times) == 2
+    slack = 0.3  # times in logs are rounded, and a lock goes a little before the last line
+    assert all(a[1] <= b[0] + slack for a, b in pairwise(times)), times
+    assert "device: auto, and there is no GPU here that PyTorch can use: running on the CPU" in said
+    # by default Snakemake starts the second when the first has ended; told of two, the lock keeps them apart
+    assert resources or WAITING not in said

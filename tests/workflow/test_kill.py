@@ -1,0 +1,91 @@
+"""Killed at any moment and started again, the workflow ends with the results of one that was not.
+
+COLATENT_KILLS says at how many random moments (3; 30 takes about half an hour on two idle cores).
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from running import run_snakemake
+from typer.testing import CliRunner
+
+from colatent.cli import app
+
+ROOT = Path(__file__).parents[2]
+N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "3"))
+PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "config.yaml")
+MODELS = {
+    "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},
+}
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("kill")]
+
+
+def write_config(folder: Path) -> Path:
+    folder.mkdir()
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
+        "results": "out", "simulate": {"seed": 5, "trials": 16, "units": 14}, "models": MODELS,
+        "heldout": {"folds": 2, "channels": {"spikes": 0.25}}, "truth": None,
+    }  # fmt: skip
+    demo["modalities"].pop("pose")
+    (folder / "config.yaml").write_text(yaml.safe_dump(demo))
+    (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
+    return folder
+
+
+def killed_after(folder: Path, delay: float, with_children: bool) -> str:
+    """Run the workflow, kill it after ``delay`` seconds, and return how far it had come."""
+    with (folder / "killed.log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *PROJECT],
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        time.sleep(delay)
+        if with_children:
+            os.killpg(run.pid, signal.SIGKILL)
+        else:
+            run.kill()
+        run.wait()
+    said = (folder / "killed.log").read_text().splitlines()
+    return next((line for line in reversed(said) if "rule " in line or " done" in line), "before any job")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Results, and the seconds that they took."""
+    folder = write_config(tmp_path_factory.mktemp("undisturbed") / "run")
+    started = time.monotonic()
+    run = run_snakemake(folder, *PROJECT)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return folder, time.monotonic() - started
+
+
+@pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))
+def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> None:
+    reference, duration = undisturbed
+    # one moment in each of equal parts of the run; of every three, one leaves jobs behind that go on alone
+    share = (moment + random.Random(moment).random()) / N_MOMENTS
+    folder = write_config(tmp_path / "run")
+    reached = killed_after(folder, share * duration, with_children=moment % 3 != 1)
+    print(f"killed at {share:.0%} of {duration:.0f} s: {reached}")
+    assert run_snakemake(folder, *PROJECT, "--unlock").returncode == 0
+    again = run_snakemake(folder, *PROJECT, "--rerun-incomplete")
+    assert again.returncode == 0, again.stderr[-3000:]
+    for command in (
+        ["compare", str(reference / "out"), str(folder / "out")],
+        ["verify", str(folder / "out")],
+    ):
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 0, told.output
+    assert not list((folder / "out").glob("**/.*building*"))

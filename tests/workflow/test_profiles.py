@@ -1,0 +1,49 @@
+"""What jobs ask for, and the profiles that say where they run: dry runs only."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from running import run_snakemake
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "workflow/profiles"
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("profiles")]
+
+
+def dry_run(folder: Path, *arguments: str, device: str = "auto"):
+    demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(demo | {"device": device, "heldout": {"folds": 2}}))
+    (folder / "sessions.tsv").write_text("session\tnwb\na\ta.simulated.nwb\n")
+    snakefile = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml", "--dry-run")
+    return run_snakemake(folder, *snakefile, *arguments)
+
+
+@pytest.mark.parametrize("name", ["workstation", "slurm"])
+def test_each_profile_plans_a_run(tmp_path: Path, name: str) -> None:
+    run = dry_run(tmp_path, "--workflow-profile", str(PROFILES / name))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f"workflow specific profile {PROFILES / name}" in run.stderr.replace("\n", " ")
+    plan = run.stdout + run.stderr
+    fits = re.findall(r"rule fit:.*?resources: ([^\n]*)", plan, re.DOTALL)
+    assert len(fits) == 2 * 6 and sum("gpu=1" in fit for fit in fits) == 2
+    assert all(re.search(r"\bmem_mb=\d+", fit) and re.search(r"\bruntime=\d+", fit) for fit in fits)
+    assert ("--signal=TERM@120" in plan) == (name == "slurm")
+
+
+@pytest.mark.parametrize("option", [["--workflow-profile", "{}"], ["--workflow-profile={}"]])
+@pytest.mark.parametrize("name", ["workflow/profiles/slrum", "slurm"])
+def test_a_mistyped_profile_is_an_error(tmp_path: Path, option: list[str], name: str) -> None:
+    run = dry_run(tmp_path, "--cores", "1", *(part.format(name) for part in option))
+    assert run.returncode != 0
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("colatent: ")]
+    assert f"there is no workflow profile {name!r}" in sentence
+    assert str(PROFILES / "slurm") in sentence and str(PROFILES / "workstation") in sentence
+    assert "Traceback" not in run.stderr
+
+
+def test_no_gpu_is_asked_for_on_the_cpu(tmp_path: Path) -> None:
+    run = dry_run(tmp_path, "--cores", "1", device="cpu")
+    assert run.returncode == 0 and "gpu=1" not in run.stdout + run.stderr
