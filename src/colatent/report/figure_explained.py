@@ -45,8 +45,8 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
         "spikes of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
         "inferred given all modalities. Left: decoded with the posterior means of one group, those of all "
         "others at their prior mean. Right: what is lost if this group’s are put there instead. 0: no "
-        "better than the training mean; grey: the group does not drive the modality. A model of one group explains all that "
-        "it reconstructs."
+        "better than the training mean; grey: the group does not drive the modality. A model of one "
+        "group explains all that it reconstructs."
     )
     return finish("explained", figure, caption, table)
 
