@@ -1,5 +1,6 @@
 """The accounting of what a model saw: the worst bug would be here."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,4 +95,24 @@ def test_latents_are_aligned_on_training_trials_only():
     assert all(r["r2"] == pytest.approx(1.0) for r in both)
     spoiled = inferred.copy()
     spoiled[~training] *= -1  # an alignment that looked at the test trials would not notice
-    assert latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"] < 0
+    z = truth[test][..., 0]
+    expected = 1 - ((2 * z + 2 / 3) ** 2).sum() / ((z - z.mean()) ** 2).sum()  # (-(3 z + 1) - 1) / 3
+    got = latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"]
+    assert got == pytest.approx(expected)
+
+
+def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
+    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
+    unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
+    test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
+    spy: Any = Spy()
+    scores = evaluate(spy, ("spikes", "emg"), training, test, {}).query("heldout == 'modality'")
+    y = test.values["emg"].reshape(-1, 8)  # predicted as zero
+    deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
+    rows = scores.query("predicted == 'emg'").set_index(["metric", "channel"])["value"]
+    nrmse = np.sqrt((y**2).mean(axis=0)) / deviation
+    for name, value in zip(test.channels["emg"], nrmse, strict=True):
+        assert rows["nrmse", name] == pytest.approx(value)
+    assert rows["nrmse", "pooled"] == pytest.approx(np.sqrt((nrmse**2).mean()))
+    spread = ((y - y.mean(axis=0)) ** 2 / deviation**2).sum()
+    assert rows["r2", "pooled"] == pytest.approx(1 - (y**2 / deviation**2).sum() / spread)
