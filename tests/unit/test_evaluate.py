@@ -56,7 +56,7 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 def test_every_question_is_scored_on_every_channel(simulated_trials):
     test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
-    scores = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
+    scores, calibration = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
     questions = scores.groupby(["heldout", "given", "predicted"])
     assert set(questions.groups) == {
         ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
@@ -68,6 +68,10 @@ def test_every_question_is_scored_on_every_channel(simulated_trials):
         for metric, one in rows.groupby("metric"):
             assert len(one) == n_channels + 1, metric
             assert one.query("channel == 'pooled'")["n"].item() > 0
+    pooled = scores.query("channel == 'pooled' and metric == 'log_density'")
+    asked = list(zip(*(calibration[key].values for key in ("heldout", "given", "predicted")), strict=True))
+    assert asked == list(zip(pooled["heldout"], pooled["given"], pooled["predicted"], strict=True))
+    np.testing.assert_array_equal(calibration["n"], pooled["n"])
     spikes = set(scores.query("predicted == 'spikes'")["metric"])
     assert spikes == {"bits_per_spike", "psth_r2", "log_density", "coverage_50", "coverage_95"}
     emg = set(scores.query("predicted == 'emg'")["metric"])
@@ -106,7 +110,7 @@ def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
     unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
     test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
     spy: Any = Spy()
-    scores = evaluate(spy, ("spikes", "emg"), training, test, {}).query("heldout == 'modality'")
+    scores = evaluate(spy, ("spikes", "emg"), training, test, {})[0].query("heldout == 'modality'")
     y = test.values["emg"].reshape(-1, 8)  # predicted as zero
     deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
     rows = scores.query("predicted == 'emg'").set_index(["metric", "channel"])["value"]

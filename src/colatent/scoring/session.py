@@ -75,9 +75,10 @@ def score_session(
         state = dataset_to_arrays(read_group(path, "state"))
         model = load_model(settings, state, fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
-        scores = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
+        scores, calibration = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
         tables.append(scores.assign(**head, **key))
         name = f"fold-{number}_seed-{seed}"
+        groups[f"calibration/{name}"] = calibration
         if model.latent_groups:
             groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
             if truth is not None:
