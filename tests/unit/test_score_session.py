@@ -103,6 +103,23 @@ def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_se
                 assert (rows.query(f"heldout == '{heldout}'")["n"] == count[..., 0].size).all()
 
 
+def test_paired_differences_and_calibration_lie_beside_the_scores(scored):
+    root, scores, _ = scored
+    table = pd.read_csv(root / "paired_differences.csv", keep_default_na=False, na_values={"p_value": [""]})
+    asked = "heldout == 'trials' and given == 'spikes' and metric == 'bits_per_spike'"
+    one = table.query(asked).iloc[0]
+    pooled = scores.query(
+        "channel == 'pooled' and heldout == 'trials' and predicted == 'spikes' and metric == 'bits_per_spike'"
+    )
+    mean = pooled.groupby("model")["value"].mean()
+    sign = 1 if (one["model"], one["other"]) == ("fa", "mean") else -1
+    assert one["difference"] == pytest.approx(sign * (mean["fa"] - mean["mean"]))
+    assert one["n_folds"] == 2
+    pit = read_group(root / "score/fa", "calibration/fold-2_seed-7")
+    assert set(pit["heldout"].values) == {"trials", "channels"}
+    np.testing.assert_allclose(pit["share"].sum("bin"), 1.0)
+
+
 def test_bands_of_reconstructions_hold_their_share_of_held_out_values(scored):
     root, scores, _ = scored
     drawn = read_group(root / "score/mean", "reconstruction/fold-0_seed-0/trials/emg")

@@ -15,6 +15,7 @@ from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
 from colatent.scoring.evaluate import evaluate, reconstructions
+from colatent.scoring.paired import paired_differences
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
@@ -131,7 +132,7 @@ def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) ->
 
 
 def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
-    """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known.
+    """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
 
     Args:
         tables, stores: of each session and model, in the same order.
@@ -145,6 +146,7 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
             raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
+    paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
     known = Path(output).with_name("latent_recovery.csv")
     known.unlink(missing_ok=True)  # that of an earlier run with a truth
     recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
