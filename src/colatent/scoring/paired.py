@@ -1,17 +1,34 @@
 """Which of two models scores better on the same held-out data, and could it be chance?"""
 
 from itertools import combinations, product
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 METRICS = ("bits_per_spike", "psth_r2", "r2", "nrmse", "log_density")
-QUESTION: list[Any] = ["session", "heldout", "given", "predicted", "metric"]
-COLUMNS = [*QUESTION, "model", "other", "difference", "standard_error", "n_folds", "p_value"]
 MOST_ENUMERATED = 14  # differences; signs of more are drawn
 N_DRAWN = 9_999
+
+
+class Question(NamedTuple):
+    """What models are compared on, as in the columns of the table of scores."""
+
+    session: str
+    heldout: str
+    given: str
+    predicted: str
+    metric: str
+
+    def given_nothing(self) -> "Question":
+        """Return the question as a model answers it that looks at no modality: one not given is no other."""
+        heldout = "channels" if self.heldout == "channels" else "trials"
+        return self._replace(heldout=heldout, given="none")
+
+
+QUESTION = list(Question._fields)
+COLUMNS = [*QUESTION, "model", "other", "difference", "standard_error", "n_folds", "p_value"]
 
 
 def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
@@ -48,27 +65,18 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
         in which both have the score. NaN, and no p-value, with fewer than two such folds.
     """
     pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(METRICS)]
-    by_fold = pooled.groupby([*QUESTION, "model", "fold"], sort=False)["value"].mean().unstack("fold")
+    by_fold = pooled.groupby([*QUESTION, "model", "fold"], sort=False)["value"].mean()
+    answers: dict[Question, dict[str, dict[int, float]]] = {}
+    for *asked, model, fold, value in by_fold.reset_index().itertuples(index=False):
+        answers.setdefault(Question(*asked), {}).setdefault(model, {})[fold] = value
     rows = []
-    for question, answers in by_fold.groupby(QUESTION, sort=False):
-        answers = _with_those_given_nothing(by_fold, question, answers.droplevel(QUESTION))
-        for model, other in combinations(answers.index, 2):
-            difference = (answers.loc[model] - answers.loc[other]).dropna().to_numpy()
-            rows.append((*question, model, other, *_summary(difference)))
+    for question, own in answers.items():
+        by_model = own | answers.get(question.given_nothing(), {})
+        for model, other in combinations(by_model, 2):
+            both = sorted(by_model[model].keys() & by_model[other].keys())
+            difference = np.array([by_model[model][fold] - by_model[other][fold] for fold in both])
+            rows.append((*question, model, other, *_summary(difference[~np.isnan(difference)])))
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _with_those_given_nothing(
-    by_fold: pd.DataFrame, question: tuple[Any, ...], answers: pd.DataFrame
-) -> pd.DataFrame:
-    session, heldout, given, predicted, metric = question
-    if given == "none":
-        return answers
-    # a modality that is not given is no other question to who looks at none
-    key = (session, "channels" if heldout == "channels" else "trials", "none", predicted, metric)
-    if key not in by_fold.index.droplevel("model"):
-        return answers
-    return pd.concat([answers, by_fold.loc[key]])
 
 
 def _summary(difference: NDArray[np.float64]) -> tuple[float, float, int, float]:
