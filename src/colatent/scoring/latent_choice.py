@@ -15,6 +15,7 @@ from colatent.models.gpfa_counts import CountGPFA
 from colatent.models.gpfa_selection import select_n_latents
 from colatent.models.registry import gpfa_likelihood
 from colatent.session import read_fold, read_trials
+from colatent.splits import inner_folds
 from colatent.store import read_attrs
 from colatent.trials import Trials
 
@@ -35,8 +36,14 @@ def compare_numbers_of_latents(trials: Trials, model: GPFAModel, time_locked: bo
         ``chosen`` (booleans), see `select_n_latents`.
 
     Raises:
-        InputError: no candidate is smaller than the number of channels left to infer from.
+        InputError: no candidate is smaller than the number of channels left to infer from, or there are
+            too few trials to leave some out.
     """
+    if not inner_folds(trials.n_trials, N_INNER_FOLDS, time_locked):
+        raise InputError(
+            f"{trials.n_trials} training trials or windows are too few to compare numbers of latents on; "
+            "take shorter windows, or set the number yourself"
+        )
     likelihood = gpfa_likelihood(model, trials)
     value = trials.with_nan(model.modality)
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
