@@ -74,22 +74,28 @@ class Predictive:
             return special.ndtr((y - mean) / scale)
         return np.where(y < 0, 0.0, special.betainc(scale, np.maximum(y, 0) + 1, scale / (scale + mean)))
 
+    def pit(self, observation: Array) -> tuple[Array, Array]:
+        """Return the ends of each observation's probability integral transform, (trial, time, channel).
+
+        For continuous observations both are the distribution function; a count's transform is
+        uniform between the function below the count and at it (randomised PIT).
+        """
+        upper = self.cdf(observation)
+        if self.family == "gaussian":
+            return upper, upper
+        return np.maximum(upper - np.exp(self.log_density(observation)), 0.0), upper
+
     def coverage(self, observation: Array, *levels: float) -> tuple[Array, ...]:
         """Share of each observation that lies in the central interval of each probability.
 
         0 or 1 for continuous observations. A count lies in the interval with the share of its own
-        probability that does (non-randomised PIT, Czado, Gneiting & Held 2009), so that a
-        calibrated model has an expected coverage of exactly the level even for rare spikes.
+        probability that does (see `share_below`), so that a calibrated model has an expected
+        coverage of exactly the level even for rare spikes.
         """
-        upper = self.cdf(observation)
-        intervals = [((1 - level) / 2, (1 + level) / 2) for level in levels]
-        if self.family == "gaussian":
-            return tuple(((upper >= low) & (upper <= high)).astype(float) for low, high in intervals)
-        mass = np.exp(self.log_density(observation))
-        lower = upper - mass
+        lower, upper = self.pit(observation)
         return tuple(
-            np.clip((np.minimum(upper, high) - np.maximum(lower, low)) / np.maximum(mass, 1e-300), 0.0, 1.0)
-            for low, high in intervals
+            share_below(lower, upper, (1 + level) / 2) - share_below(lower, upper, (1 - level) / 2)
+            for level in levels
         )
 
     def quantile(self, probability: float) -> Array:
@@ -115,3 +121,14 @@ class Predictive:
                 break
             quantile = quantile + below
         return quantile
+
+
+def share_below(lower: Array, upper: Array, probability: float) -> Array:
+    """Share of each transform of `Predictive.pit` that lies below a probability.
+
+    The expectation of the randomised PIT's empirical distribution, without its noise (non-randomised
+    PIT, Czado, Gneiting & Held 2009, doi 10.1111/j.1541-0420.2009.01191.x, eq. 2).
+    """
+    width = upper - lower
+    inside = (probability - lower) / np.where(width > 0, width, 1.0)
+    return np.where(width > 0, np.clip(inside, 0.0, 1.0), upper < probability)

@@ -197,7 +197,8 @@ def _name(root: Path, path: Path) -> str:
 
 
 def _target(root: Path, file: Path) -> Path:
-    """The output that Snakemake knows: figures come with their page, latent recovery with the scores."""
+    """The output that Snakemake knows: figures come with their page, further tables with the scores."""
     if file.parent.name == "figures":
         return file.parent.with_name("index.html")
-    return root / "scores.csv" if file.name == "latent_recovery.csv" else file
+    beside = file.name in ("latent_recovery.csv", "paired_differences.csv")
+    return root / "scores.csv" if beside else file

@@ -12,7 +12,8 @@ from colatent.location import is_url, protocol
 
 # what the folder of results, or that of its logs, holds besides sessions
 RESERVED = (
-    *("logs", "report", "scores.csv", "latent_recovery.csv", "provenance.json", "data.zarr"),
+    *("logs", "report", "scores.csv", "paired_differences.csv", "latent_recovery.csv"),
+    *("provenance.json", "data.zarr"),
     *("scores.log", "report.log", "record.log"),
 )
 

@@ -16,6 +16,7 @@ from colatent.errors import InputError
 from colatent.trials import Trials
 
 TRAINING, TEST, GUARD = 0, 1, 2
+INNER_GUARD = 1  # windows
 
 
 def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, seed: int = 0) -> NDArray:
@@ -55,6 +56,23 @@ def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
             "lower heldout.folds, heldout.guard or alignment.window"
         )
     return role
+
+
+def inner_folds(
+    n_trials: int, folds: int, time_locked: bool, seed: int = 0
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return (fit, held) indices of each fold within the training trials, as the outer folds are made.
+
+    Trials are shuffled; windows of a continuous recording (``time_locked=False``) stay in blocks
+    with a guard beside them, or what is chosen on them would be chosen on neighbours of its own
+    training data. Fewer folds if there are too few trials; none if not even two can be made.
+    """
+    guard = 0 if time_locked else INNER_GUARD
+    folds = min(folds, n_trials // (1 + guard))
+    if folds < 2:
+        return []
+    role = split_trials(None, n_trials, folds, seed) if time_locked else split_blocks(n_trials, folds, guard)
+    return [(np.flatnonzero(row == TRAINING), np.flatnonzero(row == TEST)) for row in role]
 
 
 def check_enough(n_trials: int, folds: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import PoissonRegressor, Ridge
+from sklearn.model_selection import KFold
 
 from colatent.models.condition_mean import Choice, ConditionMean
 from colatent.models.lagged_regression import lagged
@@ -82,6 +83,61 @@ def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
         for a in np.logspace(0, 5, 6)
     ]
     assert min(np.abs(c - predicted).max() for c in candidates) < 1e-8
+
+
+@pytest.mark.parametrize("time_locked", [True, False])
+def test_ridge_takes_the_best_penalty_of_folds_that_are_apart(time_locked):
+    rng = np.random.default_rng(4)
+    drift = np.cumsum(rng.normal(size=(36 * 5, 6)), axis=0).reshape(36, 5, 6)  # windows are like neighbours
+    x, y = drift + rng.normal(size=drift.shape), rng.normal(size=(36, 5, 2)) + 0.3 * drift[..., :2]
+    seen = np.ones(y.shape, dtype=bool)
+    fitted = RidgeLags(("a", "b"), 1, time_locked)._regress(x, y, seen, False, 0)
+
+    def error(penalty: float, fit: np.ndarray, held: np.ndarray) -> np.ndarray:
+        flat = [a.reshape(-1, a.shape[-1]) for a in (x[fit], y[fit], x[held], y[held])]
+        return ((Ridge(penalty).fit(flat[0], flat[1]).predict(flat[2]) - flat[3]) ** 2).sum(axis=0)
+
+    i = np.arange(36)
+    if time_locked:
+        folds = list(KFold(3, shuffle=True, random_state=0).split(i))
+    else:
+        folds = [(i[(i < k - 1) | (i > k + 12)], i[k : k + 12]) for k in (0, 12, 24)]
+    errors = {p: sum(error(p, *fold) for fold in folds) for p in np.logspace(0, 5, 6)}
+    best = min(errors, key=lambda p: errors[p].sum())
+    assert errors[best].sum() < 0.9 * max(e.sum() for e in errors.values())
+    peer = Ridge(best).fit(x.reshape(-1, 6), y.reshape(-1, 2))
+    np.testing.assert_allclose(fitted["weight"].T, peer.coef_, rtol=1e-8)
+    np.testing.assert_allclose(fitted["residual"], np.sqrt(errors[best] / (36 * 5)), rtol=1e-8)
+
+
+class WatchedMLP(MLPLags):
+    """Keeps what it was trained and stopped on, and the network it kept."""
+
+    def _descend(self, network, inner, outer, counts):
+        super()._descend(network, inner, outer, counts)
+        self.watched = network, inner, outer
+
+
+@pytest.mark.parametrize("time_locked", [True, False])
+def test_mlp_stops_at_the_best_of_trials_it_is_not_trained_on(time_locked):
+    rng = np.random.default_rng(5)
+    shape = (20, 4, 1)
+    x, y = rng.normal(size=(20, 4, 3)), rng.normal(size=shape)  # nothing to learn but noise
+    x[..., 0] = np.arange(20)[:, None] / 20  # says which trial it is
+    model = WatchedMLP(("a", "b"), 1, (64,), 0.0, 60, time_locked)
+    fitted = model._regress(x, y, np.ones(shape, dtype=bool), False, 3)
+    network, inner, outer = model.watched
+    fit, held = (np.unique((part[0][:, 0] * 20).round().numpy()) for part in (inner, outer))
+    assert len(held) == 2
+    assert np.abs(held[:, None] - fit[None]).min() >= (1 if time_locked else 2)
+    assert len(fit) >= (18 if time_locked else 16)
+    network.eval()
+    error = {k: float(((network(part[0]) - part[1]) ** 2).detach().mean()) for k, part in
+             (("inner", inner), ("outer", outer))}  # fmt: skip
+    history = [row["validation_loss"] for row in model.history]
+    assert error["outer"] == pytest.approx(min(history), rel=1e-5)
+    assert error["outer"] < history[-1] - 1e-3  # to stop on the training loss would be to go on to the end
+    assert fitted["residual"][0] ** 2 == pytest.approx(error["outer"], rel=1e-5)
 
 
 @pytest.mark.parametrize(

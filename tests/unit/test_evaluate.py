@@ -1,5 +1,6 @@
 """The accounting of what a model saw: the worst bug would be here."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 def test_every_question_is_scored_on_every_channel(simulated_trials):
     test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
-    scores = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
+    scores, calibration = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
     questions = scores.groupby(["heldout", "given", "predicted"])
     assert set(questions.groups) == {
         ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
@@ -67,6 +68,10 @@ def test_every_question_is_scored_on_every_channel(simulated_trials):
         for metric, one in rows.groupby("metric"):
             assert len(one) == n_channels + 1, metric
             assert one.query("channel == 'pooled'")["n"].item() > 0
+    pooled = scores.query("channel == 'pooled' and metric == 'log_density'")
+    asked = list(zip(*(calibration[key].values for key in ("heldout", "given", "predicted")), strict=True))
+    assert asked == list(zip(pooled["heldout"], pooled["given"], pooled["predicted"], strict=True))
+    np.testing.assert_array_equal(calibration["n"], pooled["n"])
     spikes = set(scores.query("predicted == 'spikes'")["metric"])
     assert spikes == {"bits_per_spike", "psth_r2", "log_density", "coverage_50", "coverage_95"}
     emg = set(scores.query("predicted == 'emg'")["metric"])
@@ -94,4 +99,24 @@ def test_latents_are_aligned_on_training_trials_only():
     assert all(r["r2"] == pytest.approx(1.0) for r in both)
     spoiled = inferred.copy()
     spoiled[~training] *= -1  # an alignment that looked at the test trials would not notice
-    assert latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"] < 0
+    z = truth[test][..., 0]
+    expected = 1 - ((2 * z + 2 / 3) ** 2).sum() / ((z - z.mean()) ** 2).sum()  # (-(3 z + 1) - 1) / 3
+    got = latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"]
+    assert got == pytest.approx(expected)
+
+
+def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
+    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
+    unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
+    test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
+    spy: Any = Spy()
+    scores = evaluate(spy, ("spikes", "emg"), training, test, {})[0].query("heldout == 'modality'")
+    y = test.values["emg"].reshape(-1, 8)  # predicted as zero
+    deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
+    rows = scores.query("predicted == 'emg'").set_index(["metric", "channel"])["value"]
+    nrmse = np.sqrt((y**2).mean(axis=0)) / deviation
+    for name, value in zip(test.channels["emg"], nrmse, strict=True):
+        assert rows["nrmse", name] == pytest.approx(value)
+    assert rows["nrmse", "pooled"] == pytest.approx(np.sqrt((nrmse**2).mean()))
+    spread = ((y - y.mean(axis=0)) ** 2 / deviation**2).sum()
+    assert rows["r2", "pooled"] == pytest.approx(1 - (y**2 / deviation**2).sum() / spread)

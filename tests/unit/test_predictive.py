@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from colatent.predictive import FAMILIES, Predictive
+from colatent.scoring.calibration import pit_histogram
 
 SHAPE = (5, 4, 6, 3)
 
@@ -48,6 +49,52 @@ def test_quantile_inverts_the_distribution_function(family, probability):
     else:
         assert (predictive.cdf(q) >= probability).all()
         assert (predictive.cdf(q - 1) < probability).all()
+
+
+def drawn(family: str, rng: np.random.Generator, n_trials: int) -> tuple[Predictive, np.ndarray]:
+    """A mixture of 3 components with (n_trials, 50, 3) observations from it, independent of one another."""
+    shape = (3, n_trials, 50, 3)
+    mean = {"gaussian": rng.normal(size=shape), "bernoulli": rng.uniform(0.02, 0.3, shape)}.get(
+        family, rng.gamma(1.0, 0.3, shape)
+    )
+    predictive = Predictive(family, mean, np.array([0.5, 1.0, 2.0]))
+    one = np.take_along_axis(mean, rng.integers(0, 3, (1, *shape[1:])), axis=0)[0]
+    scale = predictive.scale
+    distribution = {
+        "gaussian": lambda: stats.norm(one, scale),
+        "poisson": lambda: stats.poisson(one),
+        "negative-binomial": lambda: stats.nbinom(scale, scale / (scale + one)),
+        "bernoulli": lambda: stats.bernoulli(one),
+    }[family]()
+    return predictive, distribution.rvs(random_state=rng).astype(float)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pit_of_a_known_model_is_flat_and_of_one_too_sure_is_not(family):
+    rng = np.random.default_rng(6)
+    predictive, y = drawn(family, rng, 200)
+    scored = rng.random(y.shape) < 0.7
+    share, n = pit_histogram(predictive, y, scored)
+    assert n == scored.sum()
+    assert share.sum() == pytest.approx(1.0)
+    limit = stats.binom.ppf(1 - 1e-4, n, 0.05) / n - 0.05  # counts vary less: their transform is averaged
+    assert np.abs(share - 0.05).max() < limit
+    # the expectation of the randomised transform
+    lower, upper = (end[scored] for end in predictive.pit(y))
+    repeats = [np.histogram(rng.uniform(lower, upper), 20, (0, 1))[0] / n for _ in range(20)]
+    np.testing.assert_allclose(share, np.mean(repeats, axis=0), atol=limit / 2)
+    if family == "gaussian":
+        narrow = Predictive(family, predictive.component_mean, 0.1 * np.asarray(predictive.scale))
+        assert pit_histogram(narrow, y, scored)[0][[0, -1]].min() > 0.15
+    assert np.isnan(pit_histogram(predictive, y, np.zeros_like(scored))[0]).all()
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coverage_of_a_known_model_is_nominal_within_two_binomial_errors(family, level):
+    predictive, y = drawn(family, np.random.default_rng(7), 200)
+    (covered,) = predictive.coverage(y, level)
+    assert abs(covered.mean() - level) < 2 * np.sqrt(level * (1 - level) / y.size)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -308,11 +308,7 @@ def test_each_figure_is_on_its_page_and_in_its_folder_and_not_blank(
     assert {"split", "scores", "matrix", "recovery"} <= found["sessions/sim/index.html"]
     assert {"reconstruction_trials_spikes", "reconstruction_modality_emg"} <= found["sessions/sim/index.html"]
     vae = found["sessions/sim/models/vae/index.html"]
-    assert {"training_vae", "latents_vae", "calibration"} <= vae or {
-        "training",
-        "latents",
-        "calibration",
-    } <= vae
+    assert {"training", "latents", "calibration"} <= vae
     assert found["index.html"] == {"overview"}
 
 

@@ -12,6 +12,7 @@ from colatent.splits import (
     TRAINING,
     clip_to_training,
     hidden_channels,
+    inner_folds,
     split_blocks,
     split_trials,
 )
@@ -45,6 +46,18 @@ def test_blocks_are_contiguous_and_guarded(n, folds, guard):
         assert (np.diff(test) == 1).all()
         assert np.abs(test[:, None] - training[None]).min() == guard + 1
         assert ((row == GUARD).sum()) <= 2 * guard
+
+
+@given(n=st.integers(1, 60), folds=st.integers(2, 10), time_locked=st.booleans())
+def test_inner_folds_keep_windows_apart(n, folds, time_locked):
+    pairs = inner_folds(n, folds, time_locked, seed=3)
+    assert len(pairs) == (0 if n < (2 if time_locked else 4) else min(folds, n if time_locked else n // 2))
+    if pairs:
+        np.testing.assert_array_equal(np.sort(np.concatenate([held for _, held in pairs])), np.arange(n))
+    for fit, held in pairs:
+        assert len(fit)
+        assert np.abs(held[:, None] - fit[None]).min() >= (1 if time_locked else 2)
+        assert time_locked or (np.diff(held) == 1).all()
 
 
 def test_too_few_trials_are_refused_in_a_sentence():

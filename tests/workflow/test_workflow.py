@@ -15,7 +15,7 @@ from running import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
-from colatent.store import MARKER, check_store, group_names, read_attrs
+from colatent.store import MARKER, check_store, group_names, read_attrs, read_group
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -77,6 +77,11 @@ def test_all_that_was_promised_is_there(finished):
     assert np.isfinite(pooled["value"]).all()
     recovery = pd.read_csv(finished / "out/latent_recovery.csv")
     assert set(recovery["model"]) == {"mmgpvae", "gpfa"}
+    paired = pd.read_csv(finished / "out/paired_differences.csv")
+    assert set(paired["model"]) | set(paired["other"]) == set(SMALL["models"])
+    assert (paired["n_folds"] == 2).all()
+    calibration = read_group(finished / "out/small/score/mmgpvae", "calibration/fold-1_seed-1")
+    assert (calibration["n"] > 0).all()
     page = (finished / "out/report/index.html").read_text()
     assert "SIMULATION" in page.upper()
     assert not re.search(

@@ -2,7 +2,8 @@
 
 Requires: session, split, and all fits of a model.
 Makes: `{results}/{session}/score/{model}` (latents and reconstructions), its table of scores, and
-`{results}/scores.csv` (with `latent_recovery.csv` for simulations) over all sessions and models.
+`{results}/scores.csv` over all sessions and models (beside it `paired_differences.csv`, and
+`latent_recovery.csv` for simulations).
 """
 
 

@@ -19,7 +19,7 @@ from colatent.errors import InputError
 # columns that say what a row is about; all others are measured
 KEYS = (
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric",
-    "group", "latent", "n_latents",
+    "other", "group", "latent", "n_latents",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from colatent.models.gpfa_data import TrialsLike, as_observations
 from colatent.models.latent_model import Prediction
+from colatent.splits import inner_folds
 
 Array = NDArray[np.float64]
 
@@ -59,6 +60,7 @@ def select_n_latents(
     n_folds: int = 5,
     n_channel_groups: int = 4,
     seed: int = 0,
+    time_locked: bool = True,
     **options: Any,
 ) -> Selection:
     """Choose the number of latents by cross-validated co-smoothing.
@@ -72,6 +74,7 @@ def select_n_latents(
         n_latents: numbers to compare.
         n_folds: folds of the trials.
         n_channel_groups: parts of the channels; each is predicted from the others.
+        time_locked: False for windows of a continuous recording: their folds are guarded blocks.
         seed: of the random assignment of trials and channels.
         options: of the estimator.
 
@@ -84,17 +87,19 @@ def select_n_latents(
     if not 2 <= n_folds <= n_trials or not 2 <= n_channel_groups <= n_channels or not n_latents:
         raise ValueError("need at least two folds and channel groups, and a trial and a channel for each")
     rng = np.random.default_rng(seed)
-    fold = rng.permutation(n_trials) % n_folds
     group = rng.permutation(n_channels) % n_channel_groups
     candidates = tuple(sorted(n_latents))
-    r2 = np.empty((len(candidates), n_folds))
+    folds = inner_folds(n_trials, n_folds, time_locked, seed)
+    if len(folds) < 2:
+        raise ValueError(f"{n_trials} windows are too few to leave some out and a guard beside them")
+    r2 = np.empty((len(candidates), len(folds)))
     for i, q in enumerate(candidates):
-        for f in range(n_folds):
-            model = estimator(n_latents=q, **options).fit(values[fold != f])
-            scale = np.nanstd(values[fold != f], axis=(0, 1))
-            r2[i, f] = co_smoothing_r2(model, values[fold == f], group, scale)
+        for f, (fit, held) in enumerate(folds):
+            model = estimator(n_latents=q, **options).fit(values[fit])
+            scale = np.nanstd(values[fit], axis=(0, 1))
+            r2[i, f] = co_smoothing_r2(model, values[held], group, scale)
     best = int(r2.mean(axis=1).argmax())
-    error = r2[best].std(ddof=1) / np.sqrt(n_folds)
+    error = r2[best].std(ddof=1) / np.sqrt(len(folds))
     within = r2.mean(axis=1) >= r2[best].mean() - error
     return Selection(candidates, r2, candidates[best], candidates[int(within.argmax())])
 

@@ -37,14 +37,16 @@ class LagRegression(ABC):
     Predictors and continuous targets are standardised by the training trials; where a predictor
     was not observed, or lies past the trial's end, it is at its training mean. Counts are
     predicted as Poisson, continuous values as Gaussian with the residual deviation of training
-    trials that the regression did not see.
+    trials that the regression did not see. Windows of a continuous recording (``time_locked=False``)
+    are left out in blocks.
     """
 
     latent_groups: tuple[str, ...] = ()
 
-    def __init__(self, modalities: tuple[str, ...], lags: int) -> None:
+    def __init__(self, modalities: tuple[str, ...], lags: int, time_locked: bool = True) -> None:
         self.modalities = tuple(modalities)
         self.lags = lags
+        self.time_locked = time_locked
         self.history: list[dict[str, float]] = []
         self._state: dict[str, np.ndarray] = {}
 

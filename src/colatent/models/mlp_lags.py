@@ -6,15 +6,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from colatent.models.lagged_regression import LagRegression
+from colatent.splits import inner_folds
 
 Array = NDArray[np.float64]
+INNER_FOLDS = 10
 
 
 class MLPLags(LagRegression):
     """A multi-layer perceptron with dropout, on the square roots of counts.
 
-    It stops at the epoch that is best on a tenth of the training trials; the residual deviation
-    of continuous targets comes from these as well.
+    It stops at the epoch that is best on a tenth of the training trials, which it is not trained on;
+    the residual deviation of continuous targets comes from these as well. Of a single trial, where
+    none can be left out, it keeps what fits best.
     """
 
     @staticmethod
@@ -22,9 +25,15 @@ class MLPLags(LagRegression):
         return np.sqrt(counts)
 
     def __init__(
-        self, modalities: tuple[str, ...], lags: int, hidden: tuple[int, ...], dropout: float, epochs: int
+        self,
+        modalities: tuple[str, ...],
+        lags: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        epochs: int,
+        time_locked: bool = True,
     ) -> None:
-        super().__init__(modalities, lags)
+        super().__init__(modalities, lags, time_locked)
         self.hidden, self.dropout, self.epochs = tuple(hidden), dropout, epochs
 
     def _network(self, n_in: int, n_out: int) -> nn.Sequential:
@@ -40,13 +49,11 @@ class MLPLags(LagRegression):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network(x.shape[-1], y.shape[-1])
-            order = torch.randperm(len(x)).numpy()
-            training = order[max(len(x) // 10, 1) :]
-            tensors = [torch.tensor(a, dtype=torch.float32).flatten(0, 1) for a in (x, y, observed)]
-            mask = torch.zeros(x.shape[:2], dtype=torch.bool)
-            mask[training] = True
-            inner = [t[mask.flatten()] for t in tensors]
-            outer = [t[~mask.flatten()] for t in tensors]
+            folds = inner_folds(len(x), INNER_FOLDS, self.time_locked, seed) or [(np.arange(len(x)),) * 2]
+            inner, outer = (
+                [torch.tensor(a[part], dtype=torch.float32).flatten(0, 1) for a in (x, y, observed)]
+                for part in folds[seed % len(folds)]
+            )
             if counts:  # start at the mean rates
                 rate = (inner[1] * inner[2]).sum(0) / inner[2].sum(0).clamp_min(1)
                 network[-1].bias.data = rate.clamp_min(1e-4).log()

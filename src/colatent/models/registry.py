@@ -39,12 +39,13 @@ def model_class_and_options(
         case settings.RidgeLags():
             from colatent.models.ridge_lags import RidgeLags
 
-            return RidgeLags, {"modalities": trials.modalities, "lags": model.lags}
+            options = {"modalities": trials.modalities, "lags": model.lags}
+            return RidgeLags, options | {"time_locked": time_locked}
         case settings.MLPLags():
             from colatent.models.mlp_lags import MLPLags
 
             options = {"modalities": trials.modalities, **model.model_dump(exclude={"kind"})}
-            return MLPLags, options
+            return MLPLags, options | {"time_locked": time_locked}
         case settings.SmoothedFA():
             from colatent.models.smoothed_fa import SmoothedFA
 

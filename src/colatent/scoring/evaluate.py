@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colatent.models.lagged_regression import LagRegression, subsets
 from colatent.predictive import Predictive
-from colatent.scoring import metrics
+from colatent.scoring import calibration, metrics
 from colatent.standardize import Standardizer
 from colatent.trials import Trials
 
@@ -24,6 +24,11 @@ class Task(NamedTuple):
     heldout: str
     given: tuple[str, ...]
     predicted: str
+
+    @property
+    def given_name(self) -> str:
+        """How ``given`` is written in tables and stores."""
+        return "+".join(self.given) or "none"
 
 
 def tasks(model: Any, modalities: tuple[str, ...], hidden: Mapping[str, NDArray[np.bool_]]) -> Iterator[Task]:
@@ -119,7 +124,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     head = {
         "heldout": task.heldout,
-        "given": "+".join(task.given) or "none",
+        "given": task.given_name,
         "predicted": task.predicted,
         "metric": metric,
     }
@@ -134,13 +139,20 @@ def evaluate(
     training: Trials,
     test: Trials,
     hidden: Mapping[str, NDArray[np.bool_]],
-) -> pd.DataFrame:
-    """Return the scores of one fit on its test trials, with the columns ``COLUMNS``."""
+) -> tuple[pd.DataFrame, xr.Dataset]:
+    """Return the scores of one fit on its test trials, and how well its predictions are calibrated.
+
+    Returns:
+        The scores with the columns ``COLUMNS``, and the PIT of each question, see `calibration`.
+    """
     rows: list[dict[str, Any]] = []
+    histograms: list[calibration.Histogram] = []
     for task in tasks(model, modalities, hidden):
         predictive, scored = answer(model, task, test, hidden)
         rows += score(predictive, task, test, training, scored, hidden)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        pit = calibration.pit_histogram(predictive, test.values[task.predicted], scored)
+        histograms.append(calibration.Histogram(task.heldout, task.given_name, task.predicted, *pit))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), calibration.as_dataset(histograms)
 
 
 def reconstructions(
@@ -171,7 +183,7 @@ def reconstructions(
             {name: (dims, value.astype(np.float32)) for name, value in arrays.items()}
             | {"observed": (dims, scored)},
             coords={"trial": trial_index, "time": time, "channel": list(test.channels[predicted])},
-            attrs={"given": "+".join(task.given) or "none", "predicted": predicted, "heldout": heldout},
+            attrs={"given": task.given_name, "predicted": predicted, "heldout": heldout},
         )
         groups[f"{heldout}/{predicted}"] = dataset
     return groups

@@ -15,26 +15,35 @@ from colatent.models.gpfa_counts import CountGPFA
 from colatent.models.gpfa_selection import select_n_latents
 from colatent.models.registry import gpfa_likelihood
 from colatent.session import read_fold, read_trials
+from colatent.splits import inner_folds
+from colatent.store import read_attrs
 from colatent.trials import Trials
 
 N_INNER_FOLDS = 4
 COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
 
 
-def compare_numbers_of_latents(trials: Trials, model: GPFAModel) -> pd.DataFrame:
+def compare_numbers_of_latents(trials: Trials, model: GPFAModel, time_locked: bool) -> pd.DataFrame:
     """Return cross-validated co-smoothing of each candidate on the given (training) trials.
 
     Args:
         trials: training trials; they are split once more, other trials are not looked at.
         model: a section of kind ``gpfa``.
+        time_locked: False for windows of a continuous recording.
 
     Returns:
         One row a candidate: ``n_latents, r2, standard_error`` (over the inner folds), ``best`` and
         ``chosen`` (booleans), see `select_n_latents`.
 
     Raises:
-        InputError: no candidate is smaller than the number of channels left to infer from.
+        InputError: no candidate is smaller than the number of channels left to infer from, or there are
+            too few trials to leave some out.
     """
+    if not inner_folds(trials.n_trials, N_INNER_FOLDS, time_locked):
+        raise InputError(
+            f"{trials.n_trials} training trials or windows are too few to compare numbers of latents on; "
+            "take shorter windows, or set the number yourself"
+        )
     likelihood = gpfa_likelihood(model, trials)
     value = trials.with_nan(model.modality)
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
@@ -50,6 +59,7 @@ def compare_numbers_of_latents(trials: Trials, model: GPFAModel) -> pd.DataFrame
         value,
         candidates,
         n_folds=min(N_INNER_FOLDS, trials.n_trials),
+        time_locked=time_locked,
         bin_width=trials.bin_width,
         kernel=model.kernel,
         **options,
@@ -76,11 +86,12 @@ def choose_latents(
 ) -> pd.DataFrame:
     """Return the comparison in the training trials of every fold, with the columns ``COLUMNS``."""
     trials, _ = read_trials(session)
+    time_locked = read_attrs(session)["alignment"] == "trials"
     settings = TypeAdapter(GPFAModel).validate_python(model)
     tables = []
     for fold in range(n_folds):
         training = read_fold(trials, split, fold, None, clip).training
-        table = compare_numbers_of_latents(training, settings)
+        table = compare_numbers_of_latents(training, settings, time_locked)
         progress(f"fold {fold}: {table['n_latents'][table['chosen']].item()} latents chosen")
         tables.append(table.assign(fold=fold))
     return pd.concat(tables)[COLUMNS]

@@ -17,6 +17,7 @@ from colatent.provenance import provenance
 from colatent.scoring.diagnostics import diagnostics
 from colatent.scoring.evaluate import evaluate, reconstructions
 from colatent.scoring.latent_summary import latent_summary
+from colatent.scoring.paired import paired_differences
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
@@ -77,9 +78,10 @@ def score_session(
         state = dataset_to_arrays(read_group(path, "state"))
         model = load_model(settings, state, fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
-        scores = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
+        scores, calibration = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
         tables.append(scores.assign(**head, **key))
         name = f"fold-{number}_seed-{seed}"
+        groups[f"calibration/{name}"] = calibration
         if model.latent_groups:
             groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
             if truth is not None:
@@ -143,7 +145,7 @@ def check_table(table: str | Path, store: str | Path) -> None:
 
 
 def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
-    """Write `scores.csv`, and beside it `latent_recovery.csv` where true latents are known.
+    """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
 
     Args:
         tables, stores: of each session and model, in the same order.
@@ -155,6 +157,7 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
         check_table(table, store)
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
+    paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
     known = Path(output).with_name("latent_recovery.csv")
     known.unlink(missing_ok=True)  # that of an earlier run with a truth
     recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]

@@ -1,0 +1,57 @@
+"""Is a prediction as sure as it may be? Histograms of the probability integral transform."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.predictive import Predictive, share_below
+
+N_BINS = 20
+
+
+class Histogram(NamedTuple):
+    """PIT of one question's scored bins and channels.
+
+    Attributes:
+        heldout, given, predicted: the question, as in the table of scores.
+        share: share of the observations in each of ``N_BINS`` equal parts of [0, 1]; NaN if none is scored.
+        n: number of observations.
+    """
+
+    heldout: str
+    given: str
+    predicted: str
+    share: NDArray[np.float64]
+    n: int
+
+
+def pit_histogram(
+    predictive: Predictive, observation: NDArray[np.float64], scored: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], int]:
+    """Return the share of PIT values in each of ``N_BINS`` equal bins, and the number of observations.
+
+    Flat (1 / ``N_BINS``) if the predictive distributions are right; a valley in the middle if they are too
+    narrow, a hill if too wide. Counts enter with the expectation of their randomised PIT.
+
+    Args:
+        predictive, observation, scored: all (trial, time, channel).
+    """
+    lower, upper = (end[scored] for end in predictive.pit(observation))
+    if not lower.size:
+        return np.full(N_BINS, np.nan), 0
+    inner = [share_below(lower, upper, k / N_BINS).mean() for k in range(1, N_BINS)]
+    return np.diff([0.0, *inner, 1.0]), int(lower.size)
+
+
+def as_dataset(histograms: list[Histogram]) -> xr.Dataset:
+    """Return all histograms of a fit: ``share`` (question, bin), ``n`` (question)."""
+    text = {key: ("question", [getattr(h, key) for h in histograms]) for key in Histogram._fields[:3]}
+    return xr.Dataset(
+        {
+            "share": (("question", "bin"), np.stack([h.share for h in histograms])),
+            "n": ("question", [h.n for h in histograms]),
+        },
+        coords=text | {"bin": (np.arange(N_BINS) + 0.5) / N_BINS},
+    )

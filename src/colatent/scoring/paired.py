@@ -1,0 +1,87 @@
+"""Which of two models scores better on the same held-out data, and could it be chance?"""
+
+from itertools import combinations, product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+METRICS = ("bits_per_spike", "psth_r2", "r2", "nrmse", "log_density")
+MOST_ENUMERATED = 14  # differences; signs of more are drawn
+N_DRAWN = 9_999
+
+
+class Question(NamedTuple):
+    """What models are compared on, as in the columns of the table of scores."""
+
+    session: str
+    heldout: str
+    given: str
+    predicted: str
+    metric: str
+
+    def given_nothing(self) -> "Question":
+        """Return the question as a model answers it that looks at no modality: one not given is no other."""
+        heldout = "channels" if self.heldout == "channels" else "trials"
+        return self._replace(heldout=heldout, given="none")
+
+
+QUESTION = list(Question._fields)
+COLUMNS = [*QUESTION, "model", "other", "difference", "standard_error", "n_folds", "p_value"]
+
+
+def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of a mean difference of zero.
+
+    Under the null hypothesis the sign of each difference (n,) is a coin's: the p-value is the share of
+    all 2^n assignments of signs whose mean is at least as far from zero. Beyond ``MOST_ENUMERATED``, of
+    ``N_DRAWN`` random ones and the observed one (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585). It
+    is never below 2 / 2^n: with 5 folds 0.0625.
+    """
+    n = len(difference)
+    if n <= MOST_ENUMERATED:
+        signs = np.array(list(product((1.0, -1.0), repeat=n)))
+    else:
+        drawn = np.random.default_rng(0).choice((1.0, -1.0), (N_DRAWN, n))
+        signs = np.concatenate([np.ones((1, n)), drawn])
+    mean = np.abs(signs @ difference)
+    return float((mean >= mean[0] * (1 - 1e-12)).mean())
+
+
+def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return pairs of models on each question: mean difference over folds, and its sign-flip p-value.
+
+    Folds are the pairs: pooled scores are averaged over seeds first. A model that is given nothing (the
+    condition mean) stands beside the others in every question about its modality. Folds share training
+    trials, so that p-values are approximate; they are not corrected for the number of comparisons.
+
+    Args:
+        scores: `scores.csv`.
+
+    Returns:
+        Columns ``COLUMNS``: ``difference`` is ``model`` minus ``other`` in the metric's unit (of all
+        metrics but ``nrmse``, more is better), ``standard_error`` that of its mean over the ``n_folds``
+        in which both have the score. NaN, and no p-value, with fewer than two such folds.
+    """
+    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(METRICS)]
+    by_fold = pooled.groupby([*QUESTION, "model", "fold"], sort=False)["value"].mean()
+    answers: dict[Question, dict[str, dict[int, float]]] = {}
+    for *asked, model, fold, value in by_fold.reset_index().itertuples(index=False):
+        answers.setdefault(Question(*asked), {}).setdefault(model, {})[fold] = value
+    rows = []
+    for question, own in answers.items():
+        by_model = own | answers.get(question.given_nothing(), {})
+        for model, other in combinations(by_model, 2):
+            both = sorted(by_model[model].keys() & by_model[other].keys())
+            difference = np.array([by_model[model][fold] - by_model[other][fold] for fold in both])
+            rows.append((*question, model, other, *_summary(difference[~np.isnan(difference)])))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _summary(difference: NDArray[np.float64]) -> tuple[float, float, int, float]:
+    n = len(difference)
+    if n < 2:
+        return float(difference.mean()) if n else np.nan, np.nan, n, np.nan
+    error = difference.std(ddof=1) / np.sqrt(n)
+    return float(difference.mean()), float(error), n, sign_flip_p_value(difference)
