@@ -38,6 +38,7 @@ STAGE_CODE = {
     "fit": ("fitting.py", "session.py", "splits.py", *MODELS),
     "score": ("scoring", "predictive.py", "splits.py", "session.py", *MODELS),
     "report": ("report",),
+    "export": ("export.py",),
 }
 
 
@@ -48,7 +49,7 @@ def code_fingerprint(stage: str) -> str:
     for entry in STAGE_CODE[stage]:
         path = PACKAGE / entry
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".j2", ".css"):
+            if file.suffix in (".py", ".j2", ".css", ".js"):
                 digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
     return digest.hexdigest()[:16]
 

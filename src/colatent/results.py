@@ -197,8 +197,8 @@ def _name(root: Path, path: Path) -> str:
 
 
 def _target(root: Path, file: Path) -> Path:
-    """The output that Snakemake knows: figures come with the page, further tables with the scores."""
-    if file.is_relative_to(root / "report"):
-        return root / "report" / "index.html"
+    """The output that Snakemake knows: figures come with their page, further tables with the scores."""
+    if file.parent.name == "figures":
+        return file.parent.with_name("index.html")
     beside = file.name in ("latent_recovery.csv", "paired_differences.csv")
     return root / "scores.csv" if beside else file

@@ -1,8 +1,8 @@
-"""The report: what stands on the page, computed a second way from the stores it was made of."""
+"""The report: what stands on its pages, computed a second way from the stores they were made of."""
 
-import base64
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from html import unescape
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from PIL import Image
 from colatent.config import Config
 from colatent.errors import InputError
 from colatent.provenance import provenance
-from colatent.report import write_report
+from colatent.report import write_model_page, write_session_page, write_start_page
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
 from colatent.report.results import TEXT_COLUMNS, read_scores, read_session
 from colatent.report.style import spread
 from colatent.report.tables import blocks, summarise
-from colatent.store import write_store
+from colatent.scoring.session import RECOVERY_COLUMNS
+from colatent.store import file_sha256, write_store
 
 NASTY = "<script>alert('$x')</script>"
 N_TRIALS, N_BINS, FOLDS = 18, 30, 3
@@ -183,7 +184,13 @@ def score_rows(config: Config, name: str, rng: np.random.Generator) -> pd.DataFr
 
 
 def write_scores(config: Config, name: str, latents: bool) -> None:
+    """Write the tables and the stores of scores, and the joined table."""
     rng = np.random.default_rng(3)
+    root = Path(config.results)
+    rows = score_rows(config, name, np.random.default_rng(1))
+    joined = root / "scores.csv"
+    before = [pd.read_csv(joined, keep_default_na=False, dtype=str)] if joined.exists() else []
+    pd.concat([*before, rows]).to_csv(joined, index=False)
     for model in config.models:
         groups = {}
         for heldout, given, predicted in questions(config, model):
@@ -202,7 +209,28 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
             )
         if model == "vae" and latents:
             groups["latents/fold-0_seed-0"] = latents_of()
-        write_store(Path(config.results) / name / "score" / model, groups, provenance("score", {}, {}))
+            recovery = [
+                (name, "vae", f, s, "emg+spikes", "shared 1", 0.9 - 0.1 * f) for f in range(3) for s in SEEDS
+            ]
+            if len(config.modalities) > 1:
+                table = pd.DataFrame(recovery, columns=RECOVERY_COLUMNS).rename_axis("row")
+                groups["recovery"] = xr.Dataset.from_dataframe(table).set_coords(RECOVERY_COLUMNS[:-1])
+        store = root / name / "score" / model
+        table_file = store.with_suffix(".csv")
+        table_file.parent.mkdir(parents=True, exist_ok=True)
+        rows[rows["model"] == model].to_csv(table_file, index=False)
+        write_store(store, groups, provenance("score", {}, {}) | {"table": file_sha256(table_file)})
+
+
+def write_pages(config: Config, sessions: list[str], folder: Path) -> None:
+    """Write all pages where the workflow does, below ``folder``."""
+    for name in sessions:
+        place = folder / "sessions" / name
+        for model in config.models:
+            own = place / "models" / model
+            write_model_page(config, name, model, own / "index.html", own / "figures")
+        write_session_page(config, name, place / "index.html", place / "figures")
+    write_start_page(config, sessions, folder / "index.html", folder / "figures")
 
 
 @pytest.fixture(scope="module")
@@ -214,55 +242,80 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     write_split(config, "sim")
     write_fits(config, "sim", history=True)
     write_scores(config, "sim", latents=True)
-    score_rows(config, "sim", np.random.default_rng(1)).to_csv(folder / "scores.csv", index=False)
-    recovery = [
-        ("sim", "vae", f, s, "emg+spikes", "shared 1", 0.9 - 0.1 * f) for f in range(3) for s in SEEDS
-    ]
-    columns = ["session", "model", "fold", "seed", "group", "latent", "r2"]
-    pd.DataFrame(recovery, columns=columns).to_csv(folder / "latent_recovery.csv", index=False)
-    write_report(config, ["sim"], folder / "report" / "index.html", folder / "report" / "figures")
+    write_pages(config, ["sim"], folder / "report")
     return config, folder
 
 
 @pytest.fixture(scope="module")
-def page(demo: tuple[Config, Path]) -> str:
-    return (demo[1] / "report" / "index.html").read_text()
+def pages(demo: tuple[Config, Path]) -> dict[str, str]:
+    """Place of each page below the report's folder -> its HTML."""
+    folder = demo[1] / "report"
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.html")}
+
+
+@pytest.fixture(scope="module")
+def page(pages: dict[str, str]) -> str:
+    """The page on which the models of the session are compared."""
+    return pages["sessions/sim/index.html"]
 
 
 def text_of(html: str) -> str:
     """Return what a reader sees, blanks folded."""
-    body = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.S)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def test_page_needs_nothing_else(page: str) -> None:
-    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert all(s.startswith(("data:", "#")) for s in sources)
-    targets = set(re.findall(r'id="([^"]+)"', page))
-    assert {s[1:] for s in sources if s.startswith("#")} <= targets
-    assert "@import" not in page and "url(" not in page and "<script" not in page
-    assert len(page) < 8e6
+def test_pages_load_nothing_and_link_only_to_what_is_there(demo: tuple[Config, Path], pages: dict) -> None:
+    assert len(pages) == 1 + 1 + 3
+    for place, html in pages.items():
+        assert "default-src 'none'" in html and "@import" not in html and "url(http" not in html
+        assert all(source.startswith("data:") for source in re.findall(r' src="([^"]*)"', html))
+        ids = set(re.findall(r' id="([^"]+)"', html))
+        links = [unescape(link) for link in re.findall(r' href="([^"]*)"', html) if link != "data:,"]
+        assert {link[1:] for link in links if link.startswith("#")} <= ids
+        here = (demo[1] / "report" / place).parent
+        assert all((here / link).is_file() for link in links if not link.startswith("#"))
+        assert len(html) < 8e6
 
 
-def test_names_from_files_are_escaped(page: str) -> None:
-    assert NASTY not in page
-    assert NASTY in unescape(page)
-    assert "5 &amp; more" in page
+def test_names_from_files_are_escaped(pages: dict[str, str]) -> None:
+    for html in pages.values():
+        assert NASTY not in html
+        assert html.count("<script") == 1  # the page's own
+    assert NASTY in unescape(pages["sessions/sim/index.html"])
+    assert "5 &amp; more" in pages["sessions/sim/index.html"]
 
 
-def test_figures_are_those_of_the_folder_and_not_blank(demo: tuple[Config, Path], page: str) -> None:
-    files = sorted((demo[1] / "report" / "figures").glob("*.png"))
-    embedded = {base64.b64decode(s) for s in re.findall(r'src="data:image/png;base64,([^"]+)"', page)}
-    assert embedded == {f.read_bytes() for f in files}
-    names = {f.stem for f in files}
-    assert {"sim_split", "sim_training_vae", "sim_latents_vae", "sim_matrix", "sim_recovery"} <= names
-    assert {"sim_trials_spikes", "sim_trials_emg", "sim_channels_spikes", "sim_modality_emg"} <= names
-    for png in embedded:
-        image = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
-        assert image.shape[1] >= 600
-        assert 0.002 < (image < 250).mean() < 0.9
-        # constrained layout: no label runs into the border
-        assert (image[[0, -1]] > 250).all() and (image[:, [0, -1]] > 250).all()
+def test_each_figure_is_on_its_page_and_in_its_folder_and_not_blank(
+    demo: tuple[Config, Path], pages: dict[str, str]
+) -> None:
+    found = {}
+    for place, html in pages.items():
+        folder = (demo[1] / "report" / place).with_name("figures")
+        names = re.findall(r'<figure id="figure-([^"]+)"', html)
+        assert sorted(f.name for f in folder.iterdir()) == sorted(
+            f"{name}.{suffix}" for name in names for suffix in ("csv", "png", "svg")
+        )
+        found[place] = set(names)
+        for name in names:
+            image = np.asarray(Image.open(io.BytesIO((folder / f"{name}.png").read_bytes())).convert("L"))
+            assert image.shape[1] >= 250
+            assert 0.002 < (image < 250).mean() < 0.9
+            # constrained layout: no label runs into the border
+            assert (image[[0, -1]] > 250).all() and (image[:, [0, -1]] > 250).all()
+            assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
+            assert len(pd.read_csv(folder / f"{name}.csv")) > 0
+    assert {"split", "scores", "matrix", "recovery"} <= found["sessions/sim/index.html"]
+    assert {"reconstruction_trials_spikes", "reconstruction_modality_emg"} <= found["sessions/sim/index.html"]
+    vae = found["sessions/sim/models/vae/index.html"]
+    assert {"training", "latents", "calibration"} <= vae
+    assert found["index.html"] == {"overview"}
+
+
+def test_each_title_says_what_was_seen(demo: tuple[Config, Path], pages: dict[str, str]) -> None:
+    for html in pages.values():
+        for title in re.findall(r'<svg role="img" aria-label="([^"]*)"', html):
+            assert re.search(r"training|held-out|held out|test", title), title
 
 
 def test_table_agrees_with_the_scores(demo: tuple[Config, Path], page: str) -> None:
@@ -303,7 +356,7 @@ def test_page_says_what_was_held_out_and_which_objective(page: str) -> None:
 
 
 def test_same_stores_same_bytes(demo: tuple[Config, Path], page: str, tmp_path: Path) -> None:
-    write_report(demo[0], ["sim"], tmp_path / "index.html", tmp_path / "figures")
+    write_session_page(demo[0], "sim", tmp_path / "index.html", tmp_path / "figures")
     assert (tmp_path / "index.html").read_text() == page
 
 
@@ -314,28 +367,27 @@ def test_one_modality_without_truth_history_or_conditions(tmp_path: Path) -> Non
         write_split(config, name)
         write_fits(config, name, history=False)
         write_scores(config, name, latents=True)
-    tables = [score_rows(config, n, np.random.default_rng(1)) for n in ("worm_1", "worm_2")]
-    pd.concat(tables).to_csv(tmp_path / "scores.csv", index=False)
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "stale.png").write_bytes(b"old")
-    write_report(config, ["worm_1", "worm_2"], tmp_path / "index.html", tmp_path / "figures")
-    page = (tmp_path / "index.html").read_text()
-    headings = re.findall(r"<h3[^>]*>([^<]+)</h3>", page)
-    expected = [
+    stale = tmp_path / "report" / "figures" / "stale.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
+    write_pages(config, ["worm_1", "worm_2"], tmp_path / "report")
+    session = (tmp_path / "report" / "sessions" / "worm_1" / "index.html").read_text()
+    headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", session)
+    assert headings == [
         "Data",
-        "Latents",
-        "Held-out reconstructions",
         "Models and baselines",
+        "Held-out reconstructions",
         "Methods",
         "Provenance",
+        "Configuration",
     ]
-    assert headings == expected * 2
-    assert "SIMULATION" not in page
-    assert "Objective: the ELBO." in page
-    assert 'href="#s1"' in page and 'href="#s2"' in page
-    assert "1 to 1 windows a fold, beside the test block" in text_of(page)
-    assert not (tmp_path / "figures" / "stale.png").exists()
-    assert not list(tmp_path.glob(".*"))
+    assert "SIMULATION" not in session
+    assert "Objective: the ELBO." in session
+    assert "1 to 1 windows a fold, beside the test block" in text_of(session)
+    start = (tmp_path / "report" / "index.html").read_text()
+    assert all(f'href="sessions/{name}/index.html"' in start for name in ("worm_1", "worm_2"))
+    assert not stale.exists()
+    assert not [p for p in (tmp_path / "report").rglob("*") if p.name.startswith(".")]
 
 
 def test_damaged_store_leaves_the_old_page(tmp_path: Path) -> None:
@@ -343,7 +395,7 @@ def test_damaged_store_leaves_the_old_page(tmp_path: Path) -> None:
     write_session(config, "a", False, np.random.default_rng(0))
     (tmp_path / "index.html").write_text("old")
     with pytest.raises(InputError, match="split: not a complete store"):
-        write_report(config, ["a"], tmp_path / "index.html", tmp_path / "figures")
+        write_session_page(config, "a", tmp_path / "index.html", tmp_path / "figures")
     assert (tmp_path / "index.html").read_text() == "old"
     assert not (tmp_path / "figures").exists()
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from colatent.config import GPFAModel, MMGPVAEModel
+from colatent.config import GPFAModel, LatentModel, MMGPVAEModel
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
@@ -55,6 +55,9 @@ except InputError as error:
     sys.exit(1)
 
 RESULTS = CONFIG.results
+LATENT_MODELS = [
+    n for n, m in CONFIG.models.items() if isinstance(m, (LatentModel, MMGPVAEModel))
+]
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
 
@@ -145,3 +148,11 @@ def fits_of(wildcards):
         fold=FOLDS,
         seed=SEEDS,
     )
+
+
+def config_of_model(wildcards):
+    """Return the config with one model alone, so that a change of another does not count."""
+    own = CONFIG.model_copy(
+        update={"models": {wildcards.model: CONFIG.models[wildcards.model]}}
+    )
+    return own.model_dump(mode="json")

@@ -9,6 +9,7 @@ rule record:
     input:
         rules.scores.output.scores,
         rules.report.output.page,
+        expand(rules.export.output.nwb, session=SESSIONS, model=LATENT_MODELS),
         stores=rules.scores.input.stores,
     output:
         record=f"{RESULTS}/provenance.json",

@@ -1,13 +1,13 @@
-"""Draw the figures and write the page."""
+"""Write the start page."""
 
 from pathlib import Path
 
 from colatent.config import Config
 from colatent.progress import job
-from colatent.report import write_report
+from colatent.report import write_start_page
 
 with job(snakemake.log[0], "report") as progress:
-    write_report(
+    write_start_page(
         Config.model_validate(snakemake.params.config),
         list(snakemake.params.sessions),
         output=Path(snakemake.output.page),

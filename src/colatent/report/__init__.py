@@ -1,5 +1,29 @@
-"""The report: one self-contained page of figures, tables and where they come from."""
+"""The report: pages of a session's models, of their comparison and of all sessions, and their figures.
 
-from colatent.report.page import write_report
+Figures are functions of results that `read_session` and `read_model` gather from the stores; each
+returns a `ReportFigure`, which a notebook shows as it is:
 
-__all__ = ["write_report"]
+    >>> from colatent.report import read_model
+    >>> from colatent.report.figure_latents import latents_figure
+    >>> latents_figure(read_model(config, "session_1", "mmgpvae"))
+"""
+
+from colatent.report.figure import ReportFigure
+from colatent.report.model_page import latent_figures, reconstruction_figures, write_model_page
+from colatent.report.model_results import ModelResults, read_model
+from colatent.report.results import SessionResults, read_session
+from colatent.report.session_page import write_session_page
+from colatent.report.start_page import write_start_page
+
+__all__ = [
+    "ModelResults",
+    "ReportFigure",
+    "SessionResults",
+    "latent_figures",
+    "read_model",
+    "read_session",
+    "reconstruction_figures",
+    "write_model_page",
+    "write_session_page",
+    "write_start_page",
+]

@@ -4,7 +4,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from colatent.report.style import GREY, ReportFigure, new_figure, style, to_png
+from colatent.report.figure import ReportFigure, finish, new_figure, style
+from colatent.report.style import GREY
 
 
 def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> ReportFigure:
@@ -12,7 +13,8 @@ def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> Repor
     folds = sorted(table["fold"].unique())
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(folds)))
     with style():
-        figure = new_figure(3.2, width=6.5)
+        title = f"Number of latents of {model}, {session}: inner folds of training trials"
+        figure = new_figure(title, 3.2, width=6.5)
         axes = figure.subplots()
         for fold, colour in zip(folds, colours, strict=True):
             rows = table[table["fold"] == fold]
@@ -26,11 +28,10 @@ def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> Repor
         axes.set_xlabel("number of latents")
         axes.set_ylabel("co-smoothing R²\n(inner folds of the training trials)")
         figure.legend(loc="outside right upper", title="outer fold")
-        png = to_png(figure)
     caption = (
         f"Number of latents of {model}, {session}: R² of channels predicted from the others, in inner folds "
         "of each outer fold’s training trials (test trials were not looked at); mean ± s.e.m. over inner "
         "folds. Dots: the smallest number within one standard error of the best. Dotted: no better than "
         "the mean."
     )
-    return ReportFigure(f"{session}_latent_choice_{model}", png, caption, f"Number of latents of {model}")
+    return finish("latent_choice", figure, caption, table)

@@ -10,19 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import Modality, SessionResults
 from colatent.report.style import (
     BLUE,
     GREY,
     INK,
-    ReportFigure,
     break_group,
     masked,
-    new_figure,
     short,
     spread,
-    style,
-    to_png,
     trial_offset,
     trial_ticks,
 )
@@ -30,7 +27,8 @@ from colatent.report.words import METRICS, given_text, heldout_words, number
 
 Array = NDArray[np.float64]
 LONG = 60  # bins: of longer trials, fewer are shown
-BAND_50, BAND_95 = "#8CBFE0", "#D3E6F3"
+# opacity of the bands of the 95 and 50 % predictive intervals
+BANDS = {95: 0.16, 50: 0.32}
 
 
 class ShownChannel(NamedTuple):
@@ -41,8 +39,14 @@ class ShownChannel(NamedTuple):
     rank: str
 
 
-def reconstruction_figure(results: SessionResults, heldout: str, predicted: str) -> ReportFigure | None:
-    """Draw example test trials of three channels as all models predict them, or None if none did."""
+def reconstruction_figure(
+    results: SessionResults, heldout: str, predicted: str, ranked: dict[int, str] | None = None
+) -> ReportFigure | None:
+    """Draw test trials of three channels as all models predict them, or None if none did.
+
+    Args:
+        ranked: trials to draw -> why; by default examples spread over conditions.
+    """
     models = {
         m: results.reconstructions[m, heldout, predicted]
         for m in results.config.models
@@ -52,40 +56,42 @@ def reconstruction_figure(results: SessionResults, heldout: str, predicted: str)
         return None
     modality = results.modalities[predicted]
     reference = results.main_model if results.main_model in models else next(iter(models))
-    values = _channel_values(results, reference, models[reference], modality.main_metric)
+    values = channel_values(results, reference, models[reference], modality.main_metric)
     channels = choose_channels(values, models[reference])
     if not channels:
         return None
     trials = choose_trials(results, models[reference])
+    if ranked:
+        index = models[reference]["trial"].values.tolist()
+        trials = [index.index(t) for t in ranked]
     with style():
-        figure = new_figure(1.35 * len(models) + 1.1)
+        title = f"{short(predicted)}: observed and predicted, {heldout_words(heldout, results.trial_word)}"
+        figure = new_figure(title, 1.35 * len(models) + 1.1)
         grid = figure.subplots(len(models), len(channels), squeeze=False, sharex=True, sharey="col")
         for row, (model, data) in zip(grid, models.items(), strict=True):
-            scores = _channel_values(results, model, data, modality.main_metric)
+            scores = channel_values(results, model, data, modality.main_metric)
             for axes, channel in zip(row, channels, strict=True):
                 _draw_trials(axes, results, data.isel(trial=trials), channel.place, modality)
                 _write_score(axes, modality.main_metric, scores.get(channel.name, np.nan))
             row[0].set_ylabel(_row_label(model, data), rotation=0, ha="right", va="center", labelpad=10)
         for axes, channel in zip(grid[0], channels, strict=True):
-            _head_column(axes, results, models[reference], trials, channel, modality)
+            _head_column(axes, results, models[reference], trials, ranked or {}, channel, modality)
         for axes in grid[0]:  # each column shares its axis
             low, high = axes.get_ylim()
             axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
         for axes in grid[-1]:
             axes.set_xlabel(f"time in {results.trial_word} (s)")
         figure.legend(handles=_handles(modality), loc="outside upper center", ncols=4)
-        png = to_png(figure)
-    caption = _caption(results, heldout, predicted, reference, channels, len(trials))
-    name = f"{results.name}_{heldout}_{predicted}"
-    return ReportFigure(
-        name,
-        png,
-        caption,
-        f"Observed and predicted {predicted}, {heldout_words(heldout, results.trial_word)}",
+    caption = _caption(results, heldout, predicted, reference, channels, len(trials), bool(ranked))
+    places = [c.place for c in channels]
+    table = pd.concat(
+        d.isel(trial=trials, channel=places).to_dataframe().reset_index().assign(model=m)
+        for m, d in models.items()
     )
+    return finish(f"reconstruction_{heldout}_{predicted}", figure, caption, table)
 
 
-def _channel_values(results: SessionResults, model: str, data: xr.Dataset, metric: str) -> dict[str, float]:
+def channel_values(results: SessionResults, model: str, data: xr.Dataset, metric: str) -> dict[str, float]:
     """Return channel -> score of the very fold, seed and question that the figure shows."""
     s: pd.DataFrame = results.scores
     chosen = s[
@@ -134,12 +140,13 @@ def _draw_trials(
         x = time - time[0] + trial_offset(i, time, step)
         one = {str(n): v.values[i, :, channel] for n, v in data.data_vars.items()}
         runs = reached[int(trial)]
-        for level, colour in ((95, BAND_95), (50, BAND_50)):
+        for level, opacity in BANDS.items():
             axes.fill_between(
                 x,
                 masked(one[f"low_{level}"], runs),
                 masked(one[f"high_{level}"], runs),
-                color=colour,
+                color=BLUE,
+                alpha=opacity,
                 lw=0,
                 step="mid" if spikes else None,
             )
@@ -177,6 +184,7 @@ def _head_column(
     results: SessionResults,
     data: xr.Dataset,
     trials: list[int],
+    ranked: dict[int, str],
     channel: ShownChannel,
     modality: Modality,
 ) -> None:
@@ -185,7 +193,7 @@ def _head_column(
     name = short(channel.name, 32 - len(channel.rank) - len(unit))
     axes.set_title(f"{channel.rank}: {name} ({unit})", pad=12)
     for i, trial in enumerate(data["trial"].values[trials]):
-        label = f"{results.trial_word} {int(trial)}"
+        label = f"{ranked.get(int(trial), '')} {results.trial_word} {int(trial)}".strip()
         at = trial_offset(i, results.time, float(results.attrs["bin_width"]))
         axes.annotate(
             label,
@@ -207,8 +215,8 @@ def _handles(modality: Modality) -> list[Line2D | Patch]:
     return [
         observed,
         Line2D([], [], color=BLUE, lw=1.6, label="predicted mean"),
-        Patch(color=BAND_50, label="50 % predictive interval"),
-        Patch(color=BAND_95, label="95 % predictive interval"),
+        Patch(color=BLUE, alpha=sum(BANDS.values()), lw=0, label="50 % predictive interval"),
+        Patch(color=BLUE, alpha=BANDS[95], lw=0, label="95 % predictive interval"),
     ]
 
 
@@ -219,6 +227,7 @@ def _caption(
     reference: str,
     channels: list[ShownChannel],
     n_trials: int,
+    ranked: bool,
 ) -> str:
     word = results.trial_word
     seen = {
@@ -229,9 +238,14 @@ def _caption(
     }[heldout]
     chosen = ", ".join(c.rank for c in channels)
     metric = METRICS[results.modalities[predicted].main_metric]
+    chosen_trials = (
+        " Trials: best, median and worst by r.m.s. residual, of those whose prediction was kept."
+        if ranked
+        else ""
+    ).replace("Trials", f"{word.capitalize()}s")
     return (
         f"{predicted}, {heldout_words(heldout, word)}: {n_trials} example test {word}s of fold "
         f"{results.shown_fold} (seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to "
         f"them. Channels: {chosen} by {metric} of {reference} over all test {word}s of this fold; the number "
-        f"in a panel is the channel’s {metric} there."
+        f"in a panel is the channel’s {metric} there (0: no better than its mean).{chosen_trials}"
     )

@@ -5,19 +5,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import SessionResults
 from colatent.report.style import (
     BLUE,
     GREY,
     INK,
     MODEL_COLOURS,
-    ReportFigure,
     masked,
-    new_figure,
     short,
     spread,
-    style,
-    to_png,
     trial_offset,
     trial_ticks,
 )
@@ -34,7 +31,8 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
     latents = list(dict.fromkeys(zip(table["latent"], table["group"], strict=True)))
     traces = _aligned(results) if results.main_model in results.latents else None
     with style():
-        figure = new_figure(0.75 * len(latents) + 1.2)
+        title = f"Recovery of the simulation’s true latents in held-out (test) {results.trial_word}s"
+        figure = new_figure(title, 0.75 * len(latents) + 1.2)
         grid = figure.subplots(
             len(latents),
             2 if traces else 1,
@@ -58,8 +56,7 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
             grid[-1][1].set_xlabel(f"time in {results.trial_word} (s)")
             grid[0][1].set_title(f"test {results.trial_word}s side by side (units of the simulation)")
         figure.legend(handles=_handles(results, models, bool(traces)), loc="outside upper center", ncols=4)
-        png = to_png(figure)
-    return ReportFigure(f"{results.name}_recovery", png, _caption(results), "Recovery of the true latents")
+    return finish("recovery", figure, _caption(results), table)
 
 
 def _caption(results: SessionResults) -> str:

@@ -3,15 +3,16 @@
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import SessionResults
-from colatent.report.style import BLUE, GREY, INK, ReportFigure, new_figure, short, style, to_png
+from colatent.report.style import BLUE, CELL_INK, CELL_PAPER, GREY, short
 from colatent.report.tables import Block, Summary, summarise
-from colatent.report.words import METRICS, number
+from colatent.report.words import METRICS, SHORT_HELDOUT, number
 
-SHORT_HELDOUT = {"trials": "reconstruction", "channels": "co-smoothing", "modality": "cross-prediction"}
 Matrix = dict[tuple[str, str], Summary]
 
 
@@ -24,20 +25,25 @@ def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure 
     rows = math.ceil(len(drawn) / columns)
     longest = [max(len(b.rows) for b in drawn[i * columns : (i + 1) * columns]) for i in range(rows)]
     with style():
-        figure = new_figure(sum(0.24 * n + 0.85 for n in longest))
+        title = f"Models and baselines in held-out (test) {results.trial_word}s"
+        figure = new_figure(title, sum(0.24 * n + 0.85 for n in longest))
         grid = figure.subplots(rows, columns, squeeze=False, height_ratios=[n + 1 for n in longest])
         for axes, block in zip(grid.flat, drawn, strict=False):
             _draw_block(axes, block)
         for axes in grid.flat[len(drawn) :]:
             axes.set_visible(False)
-        png = to_png(figure)
     caption = (
         "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its "
         f"bar is mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held "
         "out stands above each panel, what inference was given beside each row. Means left of an "
         "axis are written at its edge."
     )
-    return ReportFigure(f"{results.name}_scores", png, caption, "Scores of models and baselines by fold")
+    data = pd.DataFrame(
+        {"heldout": b.heldout, "predicted": b.predicted, "metric": b.metric, "model": row.model,
+         "given": row.given, "fold": fold, "value": value}
+        for b in drawn for i, row in enumerate(b.rows) for fold, value in enumerate(_fold(b, i))
+    )  # fmt: skip
+    return finish("scores", figure, caption, data)
 
 
 def _fold(block: Block, row: int) -> np.ndarray:
@@ -113,7 +119,8 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
     top = {m: max((c[k].mean for c in matrices.values() for k in c if k[1] == m), default=1.0) for m in names}
     with style():
         width = min(10.5, 1.6 + columns * max(1.0 * len(names) + 0.3, 2.4))
-        figure = new_figure(rows * (0.36 * len(given) + 1.0), width=width)
+        title = f"Given × predicted, held-out (test) {results.trial_word}s"
+        figure = new_figure(title, rows * (0.36 * len(given) + 1.0), width)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, (model, cells) in zip(grid.flat, matrices.items(), strict=False):
             _draw_matrix(axes, results, model, cells, given, top)
@@ -121,7 +128,6 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
             axes.set_visible(False)
         for row in grid:
             row[0].set_ylabel("given to inference")
-        png = to_png(figure)
     caption = (
         f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for "
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
@@ -129,9 +135,13 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
         f"the test {results.trial_word}s. "
         + ("Last row: the baseline that is given nothing, for comparison. " if reference else "")
         + "Grey: not asked of this model. Colour: the score as a share of the column’s best over all models, "
-        "white at 0 and below."
+        "white at 0 (chance: no better than the mean) and below."
     )
-    return ReportFigure(f"{results.name}_matrix", png, caption, "Scores by given and predicted modality")
+    data = pd.DataFrame(
+        {"model": model, "given": g, "predicted": predicted, "mean": summary.mean, "sem": summary.sem}
+        for model, cells in matrices.items() for (g, predicted), summary in cells.items()
+    )  # fmt: skip
+    return finish("matrix", figure, caption, data)
 
 
 def _draw_matrix(
@@ -151,10 +161,10 @@ def _draw_matrix(
     for (g, predicted), summary in cells.items():
         y, x = given.index(g), names.index(predicted)
         dark = share[y, x] > 0.75
-        colour = "white" if dark else INK
+        colour = CELL_PAPER if dark else CELL_INK
         axes.text(x, y, number(summary.mean, 2), ha="center", va="center", fontsize=8.5, color=colour)
         if predicted in g.split("+"):
-            axes.add_patch(Rectangle((x - 0.46, y - 0.41), 0.92, 0.82, fill=False, ec=INK, lw=1.0))
+            axes.add_patch(Rectangle((x - 0.46, y - 0.41), 0.92, 0.82, fill=False, ec=CELL_INK, lw=1.0))
     mean = "training mean" if results.continuous else "condition mean"
     units = {m.name: METRICS[m.main_metric] for m in results.modalities.values()}
     axes.set_xticks(range(len(names)), [f"{short(n, 14)}\n({units[n]})" for n in names])

@@ -1,13 +1,16 @@
 """Figure: which trials each fold trains on, tests on, and leaves out."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
+from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import SessionResults
-from colatent.report.style import ORANGE, PALE, ReportFigure, new_figure, style, to_png
+from colatent.report.style import ORANGE, PALE
 
 ROLE_COLOURS = ("#B9D3E6", ORANGE, "#F4F4F4")
+ROLES = np.array(["training", "test", "guard"])
 ROLE_NAMES = ("training", "test (held out)", "guard (left out of both)")
 
 
@@ -16,7 +19,7 @@ def split_figure(results: SessionResults) -> ReportFigure:
     folds, n_trials = results.role.shape
     roles = np.unique(results.role)
     with style():
-        figure = new_figure(0.9 + 0.2 * folds)
+        figure = new_figure(f"Training and held-out {results.trial_word}s of each fold", 0.9 + 0.2 * folds)
         axes = figure.subplots()
         axes.pcolormesh(
             np.arange(n_trials + 1) - 0.5,
@@ -36,10 +39,11 @@ def split_figure(results: SessionResults) -> ReportFigure:
         axes.tick_params(length=0)
         handles = [Patch(facecolor=ROLE_COLOURS[r], edgecolor=PALE, label=ROLE_NAMES[r]) for r in roles]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
-        png = to_png(figure)
     word = results.trial_word
     caption = (
         f"Split. Role of each {word} in each fold. Everything that is fitted (parameters, scaling, "
         f"clipping, read-outs, alignment) comes from a fold’s training {word}s."
     )
-    return ReportFigure(f"{results.name}_split", png, caption, f"{folds} folds by {n_trials} {word}s")
+    fold, trial = np.indices(results.role.shape)
+    data = pd.DataFrame({"fold": fold.ravel(), word: trial.ravel(), "role": ROLES[results.role.ravel()]})
+    return finish("split", figure, caption, data)

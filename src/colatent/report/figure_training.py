@@ -2,13 +2,14 @@
 
 import math
 
-import matplotlib
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from colatent.report.figure import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.results import Fit, SessionResults
-from colatent.report.style import ReportFigure, new_figure, style, to_png
+from colatent.report.style import MODEL_COLOURS
 
 STEPS = ("epoch", "iteration", "step")
 # how the run went, not how well it fits
@@ -33,7 +34,9 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
     panels = _panels(fits[0].history)
     rows = math.ceil(len(panels) / 3)
     with style():
-        figure = new_figure(2.4 * rows + 0.3, width=min(3.5 * len(panels), 10.5) if len(panels) > 1 else 6.0)
+        width = min(3.5 * len(panels), 10.5) if len(panels) > 1 else 6.0
+        title = f"Training of {model}: objective on training {results.trial_word}s"
+        figure = new_figure(title, 2.4 * rows + 0.3, width)
         grid = figure.subplots(rows, min(len(panels), 3), squeeze=False)
         for axes, columns in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, fits, columns)
@@ -41,7 +44,6 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
             axes.set_visible(False)
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", title="fold")
-        png = to_png(figure)
     two = any(len(p) > 1 for p in panels)
     caption = (
         f"Training of {model}, one line for each fold"
@@ -54,7 +56,10 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
         )
         + ". The first twentieth of the steps may lie outside the axis."
     )
-    return ReportFigure(f"{results.name}_training_{model}", png, caption, f"Training curves of {model}")
+    tables = [
+        f.history.to_dataframe().assign(fold=f.fold, seed=f.seed) for f in fits if f.history is not None
+    ]
+    return finish("training", figure, caption, pd.concat(tables).reset_index())
 
 
 def _panels(history: xr.Dataset) -> list[list[str]]:
@@ -66,7 +71,7 @@ def _panels(history: xr.Dataset) -> list[list[str]]:
 
 def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
     folds = sorted({f.fold for f in fits})
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(folds)))
+    colours = [MODEL_COLOURS[i % len(MODEL_COLOURS)] for i in range(len(folds))]
     late: list[np.ndarray] = []
     step = STEPS[1]
     for i, fit in enumerate(fits):
@@ -79,12 +84,16 @@ def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
             first = fit.fold not in [f.fold for f in fits[:i]]
             label = str(fit.fold) if first and not dotted else None
             colour = colours[folds.index(fit.fold)]
-            axes.plot(x, y, color=colour, ls=":" if dotted else "-", lw=0.9 if dotted else 1.3, label=label)
+            lines = axes.plot(
+                x, y, color=colour, ls=":" if dotted else "-", lw=0.9 if dotted else 1.3, label=label
+            )
+            mark(lines, label=f"fold {fit.fold}, {column.replace('_', ' ')}")
             late.append(y[int(BURN_IN * len(y)) :])
     _limit(axes, np.concatenate(late))
     axes.set_xlabel(step)
     name = "loss" if "loss" in columns else columns[0]
     axes.set_ylabel(LABELS.get(name, name.replace("_", " ")))
+    readable(axes, step, "")
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:

@@ -1,10 +1,12 @@
-"""The page: sections of all sessions, put into the template and written whole."""
+"""Pages: a template filled with results and figures, written whole with the files behind the figures."""
 
+import base64
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,88 +14,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from colatent.config import Config
 from colatent.provenance import code_fingerprint, git_revision
 from colatent.report import data_card, methods, words
-from colatent.report.figure_latents import latents_figure
-from colatent.report.figure_reconstruction import reconstruction_figure
-from colatent.report.figure_recovery import recovery_figure
-from colatent.report.figure_scores import matrix_figure, scores_figure
-from colatent.report.figure_split import split_figure
-from colatent.report.figure_training import training_figure
-from colatent.report.results import SessionResults, read_session
-from colatent.report.style import ReportFigure
-from colatent.report.tables import HELDOUT_ORDER, Block, Headline, blocks, headlines
+from colatent.report.figure import ReportFigure
+
+# the pages' addresses relative to the folder `report`; each page has its figures beside it
+START_PAGE = "index.html"
+SESSION_PAGE = "sessions/{session}/index.html"
+MODEL_PAGE = "sessions/{session}/models/{model}/index.html"
 
 
-@dataclass(frozen=True)
-class SessionSection:
-    """All that the template needs of one session."""
-
-    results: SessionResults
-    headlines: list[Headline]
-    tables: list[Block]
-    split: ReportFigure
-    training: list[ReportFigure]
-    latents: list[ReportFigure]
-    reconstructions: list[ReportFigure]
-    scores: ReportFigure | None
-    matrix: ReportFigure | None
-    recovery: ReportFigure | None
-
-    @property
-    def figures(self) -> list[ReportFigure]:
-        single = [f for f in (self.split, self.scores, self.matrix, self.recovery) if f is not None]
-        return [*single, *self.training, *self.latents, *self.reconstructions]
-
-
-def write_report(config: Config, sessions: list[str], output: Path, figures: Path) -> None:
-    """Write the page of all sessions, and its figures as PNG.
-
-    Args:
-        config: results are read below ``config.results``.
-        sessions: names, in the order of the page.
-        output: the page, one file that needs no other.
-        figures: folder for the PNG files; what is in it is replaced.
-
-    Raises:
-        InputError: a store or table is missing or damaged; nothing is written then.
-    """
-    sections = [_section(read_session(config, name)) for name in sessions]
-    page = _render(config, sections)
-    _write_figures(figures, [f for section in sections for f in section.figures])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = output.with_name(f".{output.name}.building-{os.getpid()}")
-    try:
-        building.write_text(page, encoding="utf-8")
-        building.replace(output)
-    finally:
-        building.unlink(missing_ok=True)
-
-
-def _section(results: SessionResults) -> SessionSection:
-    tables = blocks(results)
-    asked = [
-        reconstruction_figure(results, heldout, predicted)
-        for heldout in HELDOUT_ORDER
-        for predicted in results.modalities
-    ]
-    return SessionSection(
-        results=results,
-        headlines=headlines(results, tables),
-        tables=tables,
-        split=split_figure(results),
-        training=_present(training_figure(results, m) for m in results.latent_models),
-        latents=_present(latents_figure(results, m) for m in results.latent_models),
-        reconstructions=_present(asked),
-        scores=scores_figure(results, tables),
-        matrix=matrix_figure(results),
-        recovery=recovery_figure(results),
-    )
-
-
-def _present(figures: Iterable[ReportFigure | None]) -> list[ReportFigure]:
-    return [f for f in figures if f is not None]
-
-
-def _render(config: Config, sections: list[SessionSection]) -> str:
+def render(template: str, config: Config, **content: Any) -> str:
+    """Return a page as HTML; all that comes from users' files is escaped."""
     environment = Environment(
         loader=PackageLoader("colatent.report", "templates"),
         autoescape=True,  # names and texts come from users' files
@@ -101,6 +31,7 @@ def _render(config: Config, sections: list[SessionSection]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (files("colatent.report") / "templates" / "script.js").read_text(encoding="utf-8").strip()
     environment.globals.update(
         number=words.number,
         signed=words.signed,
@@ -117,13 +48,33 @@ def _render(config: Config, sections: list[SessionSection]) -> str:
         transform_texts=methods.transform_texts,
         metric_texts=methods.metric_texts,
         statistics_text=methods.statistics_text,
-    )
-    return environment.get_template("page.html.j2").render(
-        sections=sections,
+        start_page=START_PAGE,
+        session_page=SESSION_PAGE.format,
+        model_page=MODEL_PAGE.format,
+        script=script,
+        # the page's own script runs, and nothing that a name in a file might bring
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         report_code=code_fingerprint("report"),
         git=git_revision(),
     )
+    return environment.get_template(template).render(**content)
+
+
+def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure]) -> None:
+    """Write a page, and its figures as SVG, PNG and CSV into a folder, whose old content goes.
+
+    Raises:
+        OSError: something cannot be written; the old page stands then.
+    """
+    _write_figures(folder, figures)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    building = output.with_name(f".{output.name}.building-{os.getpid()}")
+    try:
+        building.write_text(html, encoding="utf-8")
+        building.replace(output)
+    finally:
+        building.unlink(missing_ok=True)
 
 
 def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
@@ -133,6 +84,8 @@ def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
         building.mkdir(parents=True)
         for figure in figures:
             (building / f"{figure.name}.png").write_bytes(figure.png)
+            (building / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+            (building / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     finally:

@@ -1,4 +1,4 @@
-"""What the report reads: the stores and tables of one session, gathered."""
+"""What the pages of a session read: its stores and tables, for the models that a config names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.scoring.session import RECOVERY_COLUMNS, check_table
 from colatent.store import check_store, group_names, read_attrs, read_group
 
 Array = NDArray[np.float64]
@@ -58,8 +59,8 @@ class SessionResults:
         trials: table with ``start``, ``stop`` (s) and maybe ``condition``, dim trial.
         role: (fold, trial): 0 training, 1 test, 2 guard.
         hidden: modality -> (seed, fold, channel), channels held out for co-smoothing.
-        scores: rows of ``scores.csv`` of this session.
-        recovery: rows of ``latent_recovery.csv`` of this session; empty for real recordings.
+        scores: rows of the models' tables of scores.
+        recovery: R² of the true latents; empty for real recordings.
         latents: model -> latents of the fold and seed shown.
         reconstructions: (model, heldout, predicted) -> prediction and bands, of that fold and seed.
     """
@@ -126,21 +127,21 @@ class SessionResults:
         return np.flatnonzero(self.role[self.shown_fold] == 1)
 
 
-def read_scores(path: Path, text: tuple[str, ...] = TEXT_COLUMNS) -> pd.DataFrame:
-    """Read a tidy table; names stay text, even names such as `NA` and `1`."""
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a table of scores; names stay text, even names such as `NA` and `1`."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such table; run the stage `score` first")
-    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(text, str))
-    for column in table.columns.difference(list(text)):
+    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    for column in table.columns.difference(list(TEXT_COLUMNS)):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table
 
 
 def read_session(config: Config, session: str) -> SessionResults:
-    """Gather the results of one session from its checked stores.
+    """Gather the results of one session, of the models that the config names, from its checked stores.
 
     Raises:
-        InputError: a store is missing or not as it was written.
+        InputError: a store or table is missing or not as it was written.
     """
     folder = Path(config.results) / session
     for store in ("session", "split"):
@@ -149,8 +150,8 @@ def read_session(config: Config, session: str) -> SessionResults:
     time, modalities = _read_modalities(folder / "session", attrs)
     groups = group_names(folder / "session")
     fits = _read_fits(config, folder)
+    scores = [_read_checked_scores(folder / "score" / model) for model in config.models]
     latents, reconstructions, score_attrs = _read_score_stores(config, folder)
-    scores = read_scores(Path(config.results) / "scores.csv")
     stages = {"ingest": attrs, "split": read_attrs(folder / "split")}
     return SessionResults(
         name=session,
@@ -163,8 +164,8 @@ def read_session(config: Config, session: str) -> SessionResults:
         role=read_group(folder / "split", "split")["role"].values,
         hidden=_read_hidden(folder / "split"),
         fits=fits,
-        scores=scores[scores["session"] == session],
-        recovery=_read_recovery(Path(config.results) / "latent_recovery.csv", session),
+        scores=pd.concat(scores, ignore_index=True),
+        recovery=_read_recovery([folder / "score" / model for model in config.models]),
         latents=latents,
         reconstructions=reconstructions,
         stages=stages | ({"fit": fits[0].attrs} if fits else {}) | score_attrs,
@@ -214,7 +215,6 @@ def _read_score_stores(
     latents, reconstructions, attrs = {}, {}, {}
     for model in config.models:
         store = folder / "score" / model
-        check_store(store)
         attrs["score"] = read_attrs(store)
         names = group_names(store)
         if f"latents/{shown}" in names:
@@ -226,9 +226,14 @@ def _read_score_stores(
     return latents, reconstructions, attrs
 
 
-def _read_recovery(path: Path, session: str) -> pd.DataFrame:
-    text = ("session", "model", "group", "latent")
-    if not path.is_file():
-        return pd.DataFrame(columns=[*text, "fold", "seed", "r2"])
-    table = read_scores(path, text)
-    return table[table["session"] == session]
+def _read_checked_scores(store: Path) -> pd.DataFrame:
+    table = store.with_name(f"{store.name}.csv")
+    check_table(table, store)
+    return read_scores(table)
+
+
+def _read_recovery(stores: list[Path]) -> pd.DataFrame:
+    tables = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
+    if not tables:
+        return pd.DataFrame(columns=RECOVERY_COLUMNS)
+    return pd.concat(tables)[RECOVERY_COLUMNS].reset_index(drop=True)

@@ -1,19 +1,10 @@
-"""How figures look, and how they become PNG."""
+"""How figures look."""
 
-import base64
-import io
-from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
-
-RESOLUTION = 120  # dots per inch
-WIDTH = 10.5  # inches: the page's text width
 
 # Paul Tol's "muted" scheme: nine hues that stay apart for colour-blind readers
 CONDITION_COLOURS = (
@@ -23,6 +14,16 @@ CONDITION_COLOURS = (
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 MODEL_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
+PAPER = "#FFFFFF"
+# on a coloured cell, which is the same on a dark page
+CELL_INK, CELL_PAPER = "#1A1A1A", "#FEFEFE"
+
+# colour in a figure -> name of the page's colour that stands for it, light or dark (style.css)
+PAGE_COLOURS = {
+    INK: "ink", GREY: "grey", PALE: "pale", PAPER: "paper",
+    BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red", SKY: "sky", PURPLE: "purple",
+    **{colour: f"c{i}" for i, colour in enumerate(CONDITION_COLOURS)},
+}  # fmt: skip
 
 SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -38,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "axes.edgecolor": GREY,
     "axes.linewidth": 0.8,
     "axes.labelcolor": INK,
+    "text.color": INK,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelcolor": INK,
@@ -46,45 +48,9 @@ SETTINGS: dict[str, Any] = {
     # names come from users' files: a dollar sign in them is no formula
     "text.parse_math": False,
     "axes.unicode_minus": True,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "colatent",  # the same figure gives the same bytes
 }
-
-
-@dataclass(frozen=True)
-class ReportFigure:
-    """A figure of the page: a file name without suffix, PNG bytes, caption and alternative text."""
-
-    name: str
-    png: bytes
-    caption: str
-    alt: str
-
-    @property
-    def data_uri(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
-
-
-def style() -> Any:
-    """Return a context in which figures look like those of the report."""
-    return matplotlib.rc_context(SETTINGS)  # type: ignore[arg-type]
-
-
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty figure (inches) that keeps its labels inside."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.06, h_pad=0.05)  # type: ignore[call-arg]
-    return figure
-
-
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG, in a palette of 256 colours: a third of the size, the same to the eye."""
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=RESOLUTION, facecolor="white")
-    small = io.BytesIO()
-    image = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    image.save(small, format="png", optimize=True, dpi=(RESOLUTION, RESOLUTION))
-    return small.getvalue()
 
 
 def short(name: str, length: int = 26) -> str:

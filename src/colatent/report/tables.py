@@ -92,7 +92,7 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
     rows = []
     for model in results.config.models:
         own = scores[wanted & (scores["model"] == model)]
-        for given in _shown_sets(own["given"].unique()):
+        for given in shown_sets(own["given"].unique()):
             rows.append(_row(results, model, given, own[own["given"] == given], metric))
     second = next((m for m in ("psth_r2", "nrmse") if rows and m in rows[0].metrics), None)
     return Block(
@@ -105,7 +105,7 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
     )
 
 
-def _shown_sets(given: NDArray) -> list[str]:
+def shown_sets(given: NDArray) -> list[str]:
     """The largest set of given modalities and each one alone; the matrix shows all others."""
     ordered = sorted(given, key=lambda g: (-len(g.split("+")), g))
     return [g for i, g in enumerate(ordered) if i == 0 or "+" not in g]

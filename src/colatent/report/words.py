@@ -27,6 +27,8 @@ HELDOUT = {
     "modality": "held-out modality in held-out {word}s (cross-prediction)",
 }
 
+SHORT_HELDOUT = {"trials": "reconstruction", "channels": "co-smoothing", "modality": "cross-prediction"}
+
 
 def number(value: float, digits: int = 3) -> str:
     """Return a number for a table, with a dash where there is none."""

@@ -55,6 +55,18 @@ def tasks(model: Any, modalities: tuple[str, ...], hidden: Mapping[str, NDArray[
                 yield Task("channels", given, predicted)
 
 
+def largest_tasks(
+    model: Any, modalities: tuple[str, ...], hidden: Mapping[str, NDArray[np.bool_]]
+) -> list[Task]:
+    """Return, of each kind of question and predicted modality, the one with the most modalities given."""
+    largest: dict[tuple[str, str], Task] = {}
+    for task in tasks(model, modalities, hidden):
+        key = (task.heldout, task.predicted)
+        if key not in largest or len(task.given) > len(largest[key].given):
+            largest[key] = task
+    return list(largest.values())
+
+
 def answer(
     model: Any, task: Task, test: Trials, hidden: Mapping[str, NDArray[np.bool_]]
 ) -> tuple[Predictive, NDArray[np.bool_]]:
@@ -81,7 +93,7 @@ def score(
 ) -> list[dict[str, Any]]:
     """Return the tidy rows of all metrics that suit the predicted modality."""
     observation, prediction = test.values[task.predicted], predictive.mean
-    scale = _scale(training.values[task.predicted], training.observed[task.predicted])
+    scale = training_scale(training.values[task.predicted], training.observed[task.predicted])
     results: dict[str, metrics.Score] = {}
     if test.kinds[task.predicted] == "spikes":
         results["bits_per_spike"] = metrics.bits_per_spike(observation, prediction, scored)
@@ -99,7 +111,7 @@ def score(
     return [row for name, one in results.items() for row in _rows(task, name, one, names, evaluated)]
 
 
-def _scale(values: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def training_scale(values: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return each channel's s.d. in the training trials; NaN, so that it is not pooled, if it has none."""
     low, high = (
         f(np.where(observed, values, fill), axis=(0, 1)) for f, fill in ((np.min, np.inf), (np.max, -np.inf))
@@ -158,13 +170,9 @@ def reconstructions(
     """
     drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
     test, trial_index = test.select(drawn), trial_index[drawn]
-    largest: dict[tuple[str, str], Task] = {}
-    for task in tasks(model, modalities, hidden):
-        key = (task.heldout, task.predicted)
-        if key not in largest or len(task.given) > len(largest[key].given):
-            largest[key] = task
     groups = {}
-    for (heldout, predicted), task in largest.items():
+    for task in largest_tasks(model, modalities, hidden):
+        heldout, predicted = task.heldout, task.predicted
         predictive, scored = answer(model, task, test, hidden)
         arrays = {"mean": predictive.mean, "observation": test.values[predicted]}
         for level in (50, 95):

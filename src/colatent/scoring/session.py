@@ -14,7 +14,9 @@ from colatent.config import Model
 from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
+from colatent.scoring.diagnostics import diagnostics
 from colatent.scoring.evaluate import evaluate, reconstructions
+from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.paired import paired_differences
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
@@ -84,8 +86,12 @@ def score_session(
             groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
             if truth is not None:
                 recovery += [head | key | row for row in _recovery(latents, truth, fold.role)]
+            summary = latent_summary(model, modalities, fold.training, fold.test)
+            groups |= {f"summary/{name}/{part}": d for part, d in summary.items()}
+        test = np.flatnonzero(fold.role == TEST)
+        errors = diagnostics(model, modalities, fold.training, fold.test, test, time, fold.hidden)
+        groups |= {f"diagnostics/{name}/{question}": d for question, d in errors.items()}
         if i == 0:
-            test = np.flatnonzero(fold.role == TEST)
             drawn = reconstructions(model, modalities, fold.test, test, time, fold.hidden)
             groups |= {f"reconstruction/{name}/{question}": d for question, d in drawn.items()}
         progress(f"fold {number} seed {seed}: {len(scores)} scores")
@@ -131,6 +137,13 @@ def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) ->
     )
 
 
+def check_table(table: str | Path, store: str | Path) -> None:
+    """Raise InputError unless a model's table and store of scores are as they were written."""
+    check_store(store)
+    if file_sha256(Path(table)) != read_attrs(store)["table"]:
+        raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
+
+
 def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
     """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
 
@@ -141,9 +154,7 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
         InputError: a table or store is not as it was written.
     """
     for table, store in zip(tables, stores, strict=True):
-        check_store(store)
-        if file_sha256(Path(table)) != read_attrs(store)["table"]:
-            raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
+        check_table(table, store)
     scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
     scores[SCORE_COLUMNS].to_csv(output, index=False)
     paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)

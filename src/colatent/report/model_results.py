@@ -1,0 +1,106 @@
+"""What the page of one model of one session reads beyond what all pages of the session read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.config import Config
+from colatent.report.results import SessionResults, read_session
+from colatent.store import group_names, read_group
+
+Array = NDArray[np.float64]
+FitKey = tuple[int, int]  # fold, seed
+NOT_EVENTS = {"start", "stop", "start_time", "stop_time"}
+MOST_EVENTS = 3
+SHARE_TIMED = 0.9  # of the trials in which a column is a time of the trial
+
+
+@dataclass(frozen=True)
+class ModelResults:
+    """The results of one model of one session.
+
+    Attributes:
+        session: those that all pages of the session share, read for this model alone.
+        model: its name.
+        latents: posterior of the latents of all trials, of every fit.
+        summaries: of every fit, the datasets of `colatent.scoring.latent_summary`.
+        diagnostics: (heldout, predicted) -> of every fit, the dataset of
+            `colatent.scoring.diagnostics`.
+    """
+
+    session: SessionResults
+    model: str
+    latents: dict[FitKey, xr.Dataset]
+    summaries: dict[FitKey, dict[str, xr.Dataset]]
+    diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]]
+
+    @property
+    def shown(self) -> FitKey:
+        """Fold and seed of what is shown of one fit only."""
+        return self.session.shown_fold, self.session.shown_seed
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of each latent."""
+        data = self.latents.get(self.shown)
+        return [] if data is None else [str(g) for g in data["group"].values]
+
+    @property
+    def latent_names(self) -> list[str]:
+        groups = self.groups
+        return [f"{g} {groups[: k + 1].count(g)}" for k, g in enumerate(groups)]
+
+    def events(self) -> dict[str, Array]:
+        """Return name -> time in trial (s), shape (trial,), of columns of the trial table that are times."""
+        trials = self.session.trials
+        if "start" not in trials or "stop" not in trials:
+            return {}
+        start, stop = trials["start"].values, trials["stop"].values
+        origin = self.session.time[0] - float(self.session.attrs["bin_width"]) / 2
+        found = {}
+        for name, column in trials.data_vars.items():
+            value = column.values
+            if name in NOT_EVENTS or value.dtype.kind != "f":
+                continue
+            inside = (value >= start) & (value <= stop)
+            edge = np.isclose(value, start).all() or np.isclose(value, stop).all()
+            if inside.mean() >= SHARE_TIMED and not edge:
+                found[str(column.attrs.get("name", name))] = np.where(inside, value - start + origin, np.nan)
+        return dict(list(found.items())[:MOST_EVENTS])
+
+
+def read_model(config: Config, session: str, model: str) -> ModelResults:
+    """Gather the results of one model of one session.
+
+    Raises:
+        InputError: a store or table is missing or not as it was written.
+    """
+    own = config.model_copy(update={"models": {model: config.models[model]}})
+    results = read_session(own, session)  # checks the stores
+    store = Path(config.results) / session / "score" / model
+    latents: dict[FitKey, xr.Dataset] = {}
+    summaries: dict[FitKey, dict[str, xr.Dataset]] = {}
+    diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]] = {}
+    for name in group_names(store):
+        kind, _, rest = name.partition("/")
+        if kind not in ("latents", "summary", "diagnostics"):
+            continue
+        fit, _, part = rest.partition("/")
+        key = _fit_key(fit)
+        if kind == "latents":
+            latents[key] = read_group(store, name)
+        elif kind == "summary":
+            summaries.setdefault(key, {})[part] = read_group(store, name)
+        else:
+            heldout, predicted = part.split("/")
+            diagnostics.setdefault((heldout, predicted), {})[key] = read_group(store, name)
+    return ModelResults(results, model, latents, summaries, diagnostics)
+
+
+def _fit_key(name: str) -> FitKey:
+    """Return fold and seed of ``fold-{fold}_seed-{seed}``."""
+    fold, seed = name.split("_")
+    return int(fold.removeprefix("fold-")), int(seed.removeprefix("seed-"))

@@ -1,0 +1,134 @@
+"""What the latents of one fit are: time scales, loadings, and what each group explains where."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch.func import jvp
+
+from colatent.models.mmgpvae import MMGPVAE
+from colatent.scoring import metrics
+from colatent.scoring.evaluate import training_scale
+from colatent.trials import Trials
+
+Array = NDArray[np.float64]
+
+
+def latent_summary(
+    model: Any, modalities: tuple[str, ...], training: Trials, test: Trials
+) -> dict[str, xr.Dataset]:
+    """Return the groups ``latent``, ``explained`` and ``loading/{modality}`` of one fit.
+
+    ``latent`` holds the learned ``time_scale`` (s, dim latent) of models that have one. ``loading``
+    (channel, latent) is what one prior s.d. of a latent adds to a channel, in the unit of its attribute.
+    ``explained`` (group, modality) is R² over all bins of the test trials, pooled over channels in units
+    of their training s.d., given all modalities: ``alone`` with the posterior means of the other groups'
+    latents replaced by their prior mean, ``unique`` is what is lost if those of this group are replaced.
+    NaN where a group does not drive a modality.
+
+    Args:
+        model: a fitted model that has latents.
+        modalities: those it describes, all given to inference.
+        training, test: trials of the fold.
+    """
+    if isinstance(model, MMGPVAE):
+        mean = model.latents(test, modalities)[0]
+        loading = {m: _decoder_slope(model, mean, m) for m in modalities}
+        explained = _explained(model, mean, modalities, training, test)
+        unit = {m: f"{_decoded_unit(model, m)} per s.d. of the latent" for m in modalities}
+        scale: Array | None = model.time_scales()
+    else:
+        (name,) = modalities
+        state = model.state()
+        loading = {name: state["loading"]}
+        explained = _whole(model, name, training, test)
+        unit = {name: _gaussian_unit(model, name)}
+        scale = state.get("time_scale")
+    groups = {
+        f"loading/{m}": xr.Dataset(
+            {"loading": (("channel", "latent"), value)},
+            coords={"channel": list(training.channels[m])},
+            attrs={"unit": unit[m]},
+        )
+        for m, value in loading.items()
+    }
+    if scale is not None:
+        groups["latent"] = xr.Dataset({"time_scale": ("latent", scale, {"units": "s"})})
+    return groups | {"explained": explained}
+
+
+def _raw(model: MMGPVAE, mean: Array) -> torch.Tensor:
+    """Bring latents from the order, signs and units of `MMGPVAE.latents` into those of its network."""
+    raw = np.empty_like(mean)
+    raw[..., model.order] = mean * model.sign
+    raw *= model.network.prior_sd().detach().cpu().numpy()
+    return torch.from_numpy(raw).to(model.device, next(model.network.parameters()).dtype)
+
+
+@torch.no_grad()
+def decode(model: MMGPVAE, mean: Array, modality: str) -> Array:
+    """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
+    network = model.network.modality(modality)
+    return network.predictive(_raw(model, mean)[None][..., network.latents]).mean
+
+
+@torch.no_grad()
+def _decoder_slope(model: MMGPVAE, mean: Array, modality: str) -> Array:
+    """Mean derivative of the decoder's output at the latents, (channel, latent); zero for other groups."""
+    network = model.network.modality(modality)
+    own, sd = _raw(model, mean)[..., network.latents], model.network.prior_sd()
+    raw = np.zeros((len(network.scale), mean.shape[-1]))
+    for i, k in enumerate(network.latents.tolist()):
+        direction = torch.zeros_like(own)
+        direction[..., i] = sd[k]
+        raw[:, k] = jvp(network.decoder, (own,), (direction,))[1].mean(dim=(0, 1)).cpu().numpy()
+    return raw[:, model.order] * model.sign
+
+
+def _decoded_unit(model: MMGPVAE, modality: str) -> str:
+    family = model.network.modality(modality).likelihood.family
+    return {"gaussian": "training s.d.", "bernoulli": "log odds"}.get(family, "log rate")
+
+
+def _gaussian_unit(model: Any, modality: str) -> str:
+    if getattr(model, "square_root", False):
+        return "√(spikes per bin) per s.d. of the latent"
+    return f"unit of {modality}, or log rate of a count model, per s.d. of the latent"
+
+
+def _r2(prediction: Array, modality: str, training: Trials, test: Trials) -> float:
+    scale = training_scale(training.values[modality], training.observed[modality])
+    return metrics.r2(test.values[modality], prediction, test.observed[modality], scale).pooled
+
+
+def _explained(
+    model: MMGPVAE, mean: Array, modalities: tuple[str, ...], training: Trials, test: Trials
+) -> xr.Dataset:
+    groups = list(dict.fromkeys(model.latent_groups))
+    of = np.array(model.latent_groups)
+    alone, unique = np.full((2, len(groups), len(modalities)), np.nan)
+    for j, modality in enumerate(modalities):
+        everything = _r2(decode(model, mean, modality), modality, training, test)
+        for i, group in enumerate(groups):
+            if modality in group.split("+"):
+                kept, lost = (np.where(of == group, mean, 0.0), np.where(of == group, 0.0, mean))
+                alone[i, j] = _r2(decode(model, kept, modality), modality, training, test)
+                unique[i, j] = everything - _r2(decode(model, lost, modality), modality, training, test)
+    return _dataset(alone, unique, groups, modalities)
+
+
+def _whole(model: Any, modality: str, training: Trials, test: Trials) -> xr.Dataset:
+    """A model of one group explains what it reconstructs, and nobody else could."""
+    value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, training, test)
+    return _dataset(np.array([[value]]), np.array([[value]]), [modality], (modality,))
+
+
+def _dataset(alone: Array, unique: Array, groups: list[str], modalities: tuple[str, ...]) -> xr.Dataset:
+    dims = ("group", "modality")
+    return xr.Dataset(
+        {"alone": (dims, alone), "unique": (dims, unique)},
+        coords={"group": groups, "modality": list(modalities)},
+        attrs={"unit": "R² in test trials"},
+    )

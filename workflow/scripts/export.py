@@ -1,0 +1,14 @@
+"""Write the latents of a model as a store and as an NWB file."""
+
+from pathlib import Path
+
+from colatent.export import write_latents_nwb, write_latents_store
+from colatent.progress import job
+
+w = snakemake.wildcards
+with job(snakemake.log[0], f"export {w.session} {w.model}") as progress:
+    session, score = Path(snakemake.input.session).parent, Path(snakemake.input.score).parent
+    recording = snakemake.params.url or snakemake.input.recording[0]
+    write_latents_nwb(session, score, recording, snakemake.params.checks, Path(snakemake.output.nwb))
+    write_latents_store(session, score, Path(snakemake.output.store).parent)
+    progress(f"written to {snakemake.output.nwb}")

@@ -1,0 +1,18 @@
+"""Write the page of one model of a session."""
+
+from pathlib import Path
+
+from colatent.config import Config
+from colatent.progress import job
+from colatent.report import write_model_page
+
+w = snakemake.wildcards
+with job(snakemake.log[0], f"page {w.session} {w.model}") as progress:
+    write_model_page(
+        Config.model_validate(snakemake.params.config),
+        w.session,
+        w.model,
+        output=Path(snakemake.output.page),
+        figures=Path(snakemake.output.figures),
+    )
+    progress(f"written to {snakemake.output.page}")
