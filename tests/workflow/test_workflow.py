@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from browser import CHROMIUM, open_page
 from running import run_snakemake
 from typer.testing import CliRunner
 
@@ -227,3 +228,55 @@ def test_one_gpu_job_at_a_time_unless_told_otherwise(tmp_path):
     plan = snakemake(tmp_path, "--dry-run")
     assert plan.returncode == 0, plan.stderr
     assert "gpu=1" in plan.stdout + plan.stderr
+
+
+def test_latents_are_exported_for_other_programs(finished):
+    """The inspector passes the NWB file, pynapple reads it, its numbers are those of the scores' store."""
+    import pynapple
+    from nwbinspector import Importance, inspect_nwbfile
+
+    for model in ("mmgpvae", "gpfa"):
+        file = finished / f"out/small/latents/{model}.nwb"
+        found = list(inspect_nwbfile(nwbfile_path=file))
+        assert not [m for m in found if m.importance.value > Importance.BEST_PRACTICE_VIOLATION.value]
+        latents = read_group(finished / "out/small/score" / model, "latents/fold-0_seed-0")
+        mean = pynapple.load_file(str(file))["posterior_mean"]
+        assert isinstance(mean, pynapple.TsdFrame)
+        start = read_group(finished / "out/small/session", "trials")["start"].values
+        for trial in (0, 7):
+            values = latents["mean"].values[trial]
+            at = np.searchsorted(mean.t, start[trial] - 1e-9)
+            np.testing.assert_allclose(mean.values[at : at + len(values)], values, rtol=1e-6)
+    check_store(finished / "out/small/latents/mmgpvae")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the pages in")
+def test_pages_work_in_a_browser_without_a_network(finished, tmp_path):
+    report = finished / "out/report"
+    pages = sorted(report.rglob("*.html"))
+    assert len(pages) == 2 + len(SMALL["models"])
+    for page in (report / "index.html", report / "sessions/small/models/mmgpvae/index.html"):
+        opened = open_page(page)
+        assert not opened.console
+        asked = set(re.findall(r'"url":"(?:https?|wss?)://([^/"]*)', opened.requests))
+        # Chromium calls home by itself
+        assert not [host for host in asked if not host.endswith((".google.com", ".googleapis.com"))]
+        figures = re.findall(r"<figure .*?</figure>", opened.document, flags=re.S)
+        assert figures and all("<path" in figure for figure in figures)
+    # the page's own script, driven by one more that its security policy would not let in
+    drive = """<script>
+      const box = document.querySelector("input[data-toggle]");
+      const drawn = [...document.querySelectorAll(`[data-series="${box.dataset.toggle}"]`)];
+      const hidden = () => drawn.filter((d) => getComputedStyle(d).display === "none"
+        || getComputedStyle(d).visibility === "hidden").length;
+      const before = hidden();
+      box.click();
+      const after = hidden();
+      box.click();
+      document.title = `${drawn.length} drawn, hidden ${before} ${after} ${hidden()}`;
+    </script></body>"""
+    html = re.sub(r"<meta http-equiv[^>]*>", "", pages_text := page.read_text())
+    assert html != pages_text
+    (tmp_path / "driven.html").write_text(html.replace("</body>", drive))
+    title = re.search(r"<title>(\d+) drawn, hidden 0 (\d+) 0<", open_page(tmp_path / "driven.html").document)
+    assert title and int(title[1]) == int(title[2]) > 0
