@@ -92,7 +92,8 @@ def test_all_that_was_promised_is_there(finished):
 
 def test_every_store_is_complete_and_says_where_it_comes_from(finished):
     folders = sorted({p.parent for p in (finished / "out").rglob(MARKER)})
-    assert len(folders) == 2 + 4 * 4 + 4
+    n_latent_models = 2
+    assert len(folders) == 2 + 4 * 4 + 4 + n_latent_models
     for folder in folders:
         check_store(folder)
         attrs = read_attrs(folder)
