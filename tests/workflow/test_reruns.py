@@ -21,8 +21,21 @@ MODELS = {
     "gpfa": {"kind": "gpfa", "latents": {"spikes": 2}},
     "mean": {"kind": "condition-mean"},
 }
-# the figures and the record of the whole tree follow whatever changes
-ALL_FITS = {(rule, s, m) for rule in ("fit", "score") for s in "ab" for m in MODELS}
+# the start page and the record of the whole tree follow whatever changes
+
+
+def pages(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tuple[str, str, str]]:
+    """Return the jobs of the pages of these models and of their sessions."""
+    of_models = {("model_page", s, m) for s in sessions for m in models}
+    return of_models | {("session_page", s, "") for s in sessions}
+
+
+def from_fits(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tuple[str, str, str]]:
+    """Return the jobs of fits and of all that is made from them."""
+    fits = {(rule, s, m) for rule in ("fit", "score") for s in sessions for m in models}
+    exports = {("export", s, "gpfa") for s in sessions if "gpfa" in models}
+    return fits | exports | pages(sessions, models)
+
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reruns")]
 
@@ -84,10 +97,10 @@ def edited(file: Path, old: str, new: str) -> None:
         ("src/colatent/models/gpfa_fit.py", "\nimport ", "\n# a remark\nimport ", set()),
         ("src/colatent/gp.py", "Gaussian-process priors", "Priors", set()),
         ("src/colatent/gp.py", "return torch.exp(-0.5 * r**2)", "return torch.exp(-0.6 * r**2)",
-         ALL_FITS | LAST),
-        ("src/colatent/report/style.py", "#0072B2", "#0072B3", {"report", "record"}),
+         from_fits("ab") | LAST),
+        ("src/colatent/report/style.py", "#0072B2", "#0072B3", pages("ab") | {"report", "record"}),
         ("config/config.yaml", "    latents:\n      spikes: 2\n", "    latents:\n      spikes: 3\n",
-         {(rule, s, "gpfa") for rule in ("fit", "score") for s in "ab"} | LAST),
+         from_fits("ab", ("gpfa",)) | LAST),
     ],
     ids=["comment", "docstring", "kernel", "colour", "key of one model"],
 )  # fmt: skip
@@ -114,7 +127,7 @@ def test_a_changed_recording_redoes_its_session_only(project):
     os.utime(project / "a.nwb", (0, 0))
     older = snakemake(project, "--dry-run")
     kept.rename(project / "a.nwb")
-    assert jobs == {j for j in ALL_FITS if j[1] == "a"} | {("ingest", "a", ""), ("split", "a", "")} | LAST
+    assert jobs == from_fits("a") | {("ingest", "a", ""), ("split", "a", "")} | LAST
     assert older.returncode != 0
     assert "a.nwb: this is another file than out/a/session was made from" in older.stderr
     assert "`touch a.nwb` to ingest it" in older.stderr
@@ -124,8 +137,7 @@ def test_a_new_session_redoes_the_overview_only(project):
     write_table(project, "a", "b", "c")
     jobs = planned(project)
     write_table(project, "a", "b")
-    new = {(rule, "c", m) for rule in ("fit", "score") for m in MODELS}
-    assert jobs == new | {("ingest", "c", ""), ("split", "c", "")} | LAST
+    assert jobs == from_fits("c") | {("ingest", "c", ""), ("split", "c", "")} | LAST
 
 
 def colatent(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
