@@ -157,7 +157,9 @@ def test_one_core_gives_the_same_results_as_two(finished, tmp_path):
     for record in records:
         assert "snakemake" in record["volatile"]["command"]
         assert record["volatile"]["stores"]["small/session"]["peak_memory_mib"] > 10
-        del record["volatile"], record["files"]["report/index.html"]  # the page says when it was made
+        del record["volatile"]
+        # pages say when they were made
+        record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(".html")}
     assert records[0] == records[1]
 
 
