@@ -117,9 +117,9 @@ def read_attrs(folder: str | Path) -> dict[str, Any]:
 
 
 def read_group(folder: str | Path, group: str) -> xr.Dataset:
-    """Return one group of a store, in memory. Call ``check_store`` once before."""
+    """Return one group of a store, in memory, its variables by name. Call ``check_store`` once before."""
     with xr.open_zarr(Path(folder) / "data.zarr", group=group, consolidated=False) as dataset:
-        return _strings_from_attrs(dataset.load())
+        return _by_name(_strings_from_attrs(dataset.load()))
 
 
 def group_names(folder: str | Path) -> list[str]:
@@ -193,3 +193,11 @@ def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:
 def _strings_from_attrs(dataset: xr.Dataset) -> xr.Dataset:
     labels = json.loads(dataset.attrs.pop(_LABELS, "{}"))
     return dataset.assign_coords({n: (dims, np.array(v, dtype=str)) for n, (dims, v) in labels.items()})
+
+
+def _by_name(dataset: xr.Dataset) -> xr.Dataset:
+    """Zarr lists a group's arrays in the order in which the disk happens to answer."""
+    variables, coords = (
+        {n: v.variable for n, v in sorted(d.items())} for d in (dataset.data_vars, dataset.coords)
+    )
+    return xr.Dataset(variables, coords, dataset.attrs)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,16 @@ def test_the_same_data_give_the_same_bytes(tmp_path, dataset):
         store.write_store(tmp_path / name, {"g": dataset}, {"k": 1})
     one, other = (json.loads((tmp_path / name / store.MARKER).read_text()) for name in "ab")
     assert one == other
+
+
+def test_variables_come_in_one_order_whatever_the_disk_lists_first(tmp_path, dataset, monkeypatch):
+    folder, listed = tmp_path / "s", Path.iterdir
+    store.write_store(folder, {"g": dataset.assign(a=dataset["seen"], b=dataset["seen"])}, {})
+    orders = []
+    for backwards in (False, True):
+        monkeypatch.setattr(Path, "iterdir", lambda p, b=backwards: iter(sorted(listed(p), reverse=b)))
+        orders.append(list(store.read_group(folder, "g").to_dataframe()))
+    assert orders[0] == orders[1] == ["a", "b", "seen", "value", "time"]
 
 
 def test_a_damaged_or_unfinished_store_is_refused(tmp_path, dataset):
