@@ -1,6 +1,5 @@
 """MM-GPVAE: what its bound, its inference and its bookkeeping promise."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,15 +27,6 @@ OPTIONS = dict(
     epochs=60,
     device="cpu",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These models are too small to share among threads."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def quiet(_: str) -> None: ...

@@ -52,7 +52,6 @@ def explained_by_the_shared_group(model: MMGPVAE, test: Trials) -> float:
 
 @pytest.mark.parametrize("permuted", [True, False])
 def test_only_modalities_of_the_same_trials_share_latents(permuted):
-    torch.set_num_threads(1)
     trials = simulate(permuted)
     training, test = (trials.select(i) for i in np.split(np.arange(N_TRIALS), [N_TRAINING]))
     model = MMGPVAE(**OPTIONS).fit(training, 0, lambda _: None)

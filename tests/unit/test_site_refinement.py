@@ -1,7 +1,5 @@
 """Refined sites against GPFA's exact posterior and its own iteration to the optimum."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,6 @@ from colatent.posterior import Sites, posterior
 from colatent.trials import Trials
 
 TRIALS, BINS, CHANNELS, BIN_WIDTH = 12, 40, 15, 0.02
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def simulate(likelihood: str) -> Trials:
