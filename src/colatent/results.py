@@ -154,7 +154,9 @@ def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | 
 
 def _is_leftover(name: str, record: dict[str, Any]) -> bool:
     """Is this of a model that the config no longer has? No rule makes it, so no command can repair it."""
-    of_model = re.fullmatch(r"[^/]+/(?:fit/([^/]+)/[^/]+|(?:score|latent_choice)/([^/]+?)(?:\.csv)?)", name)
+    of_model = re.fullmatch(
+        r"[^/]+/(?:fit/([^/]+)/[^/]+|(?:score|latents|latent_choice)/([^/]+?)(?:\.csv)?)", name
+    )
     return of_model is not None and (of_model[1] or of_model[2]) not in record["config"]["models"]
 
 

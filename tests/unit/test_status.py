@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -142,3 +143,21 @@ def test_a_job_that_was_left_running_is_waited_for(root: Path) -> None:
 def test_no_results_is_one_sentence(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["status", str(tmp_path)])
     assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")
+
+
+def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
+    """The logs of all rules that write one into the results, with the label that their script gives them."""
+    folder = Path(__file__).parents[2] / "workflow/rules"
+    rules = "".join(file.read_text() for file in sorted(folder.glob("*.smk")))
+    blocks = re.split(r"^(?:rule|use rule) (\w+)", rules, flags=re.MULTILINE)[1:]
+    found = (re.search(r'log:\s+f"\{RESULTS\}/(logs/[^"]+)"', block) for block in blocks[1::2])
+    logs = {rule: match[1] for rule, match in zip(blocks[::2], found, strict=True) if match}
+    assert len(logs) == 11
+    named = {"session": "s", "model": "m", "fold": "0", "seed": "1"}
+    for log in logs.values():
+        file = tmp_path / log.replace("{{", "{").replace("}}", "}").format(**named)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("     0.1 s  error: it failed\n")
+    told = {failure.rule: failure.wildcards for failure in failures(tmp_path)}
+    assert set(told) == set(logs)
+    assert told["model_page"] == {"session": "s", "model": "m"} and told["session_page"] == {"session": "s"}

@@ -11,14 +11,13 @@ from colatent.config import Config
 from colatent.errors import InputError
 
 
-def fit(root, model, seed=0):
+def fit(root, model, seed=0, place="fit/{model}/fold-0_seed-{seed}"):
     attrs = {"stage": "fit", "code": "c", "device": "cpu", "inputs": {}, "settings": {"seed": seed}}
-    folder = root / f"a/fit/{model}/fold-0_seed-{seed}"
+    name = f"a/{place.format(model=model, seed=seed)}"
+    folder = root / name
     store.write_store(folder, {"g": xr.Dataset({"x": ("t", np.arange(3.0))})}, attrs)
     recorded = {k: attrs[k] for k in ("stage", "code", "device", "inputs")}
-    return {
-        f"a/fit/{model}/fold-0_seed-{seed}": recorded | {"identity": store.identity(folder), "seed": seed}
-    }
+    return {name: recorded | {"identity": store.identity(folder), "seed": seed}}
 
 
 @pytest.fixture
@@ -63,10 +62,11 @@ def test_a_store_that_is_not_in_the_record_is_said(tree):
     assert "not in the record" in damage.sentence
 
 
-def test_what_is_left_of_a_removed_model_gets_no_command(tree):
+@pytest.mark.parametrize("place", ["fit/{model}/fold-0_seed-{seed}", "score/{model}", "latents/{model}"])
+def test_what_is_left_of_a_removed_model_gets_no_command(tree, place):
     root, record = tree
-    record["stores"] |= fit(root, "gone")
-    (root / "a/fit/gone/fold-0_seed-0" / store.MARKER).unlink()
+    record["stores"] |= (left := fit(root, "gone", place=place))
+    (root / next(iter(left)) / store.MARKER).unlink()
     (damage,) = found(root, record)
     assert damage.target is None and "the config no longer has its model" in damage.sentence
 

@@ -15,7 +15,7 @@ rule export:
         store=f"{RESULTS}/{{session}}/latents/{{model}}/complete.json",
         nwb=f"{RESULTS}/{{session}}/latents/{{model}}.nwb",
     log:
-        f"{RESULTS}/logs/{{session}}/latents/{{model}}.log",
+        f"{RESULTS}/logs/{{session}}/export/{{model}}.log",
     conda:
         "../../envs/colatent.yaml"
     resources:

@@ -32,7 +32,7 @@ rule model_page:
             caption="../report/model_figures.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/report/{{model}}.log",
+        f"{RESULTS}/logs/{{session}}/model_page/{{model}}.log",
     conda:
         "../../envs/colatent.yaml"
     resources:
@@ -77,7 +77,7 @@ rule session_page:
             caption="../report/session_figures.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/report.log",
+        f"{RESULTS}/logs/{{session}}/session_page.log",
     conda:
         "../../envs/colatent.yaml"
     resources:

@@ -7,7 +7,7 @@ from colatent.progress import job
 from colatent.report import write_model_page
 
 w = snakemake.wildcards
-with job(snakemake.log[0], f"page {w.session} {w.model}") as progress:
+with job(snakemake.log[0], f"model_page {w.session} {w.model}") as progress:
     write_model_page(
         Config.model_validate(snakemake.params.config),
         w.session,

@@ -6,7 +6,7 @@ from colatent.config import Config
 from colatent.progress import job
 from colatent.report import write_session_page
 
-with job(snakemake.log[0], f"page {snakemake.wildcards.session}") as progress:
+with job(snakemake.log[0], f"session_page {snakemake.wildcards.session}") as progress:
     write_session_page(
         Config.model_validate(snakemake.params.config),
         snakemake.wildcards.session,
