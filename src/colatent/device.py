@@ -47,6 +47,7 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
             before = os.environ.get(VISIBLE)
             os.environ[VISIBLE] = chosen
             stack.callback(_restore, before)
+            stack.callback(progress, f"GPU {chosen} is given back")
             progress(f"GPU {chosen} is reserved for this job")
         if torch.cuda.is_available():
             progress(f"on the GPU {torch.cuda.get_device_name()}")

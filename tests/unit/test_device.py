@@ -88,6 +88,7 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [
         "GPU 0 is reserved for this job",
         "device: auto, and there is no GPU here that PyTorch can use: running on the CPU",
+        "GPU 0 is given back",
     ]
 
 

@@ -41,12 +41,12 @@ def intervals(folder: Path) -> tuple[list[tuple[float, float]], str]:
     found, said = [], ""
     for log in (folder / "out/logs/small/fit").iterdir():
         text = log.read_text()
-        reserved, done = (
+        reserved, given_back, done = (
             float(re.search(rf"^ *([\d.]+) s  {line}", text, re.MULTILINE)[1])
-            for line in ("GPU 0 is reserved", "done in")
+            for line in ("GPU 0 is reserved", "GPU 0 is given back", "done in")
         )
-        end = log.stat().st_mtime
-        found.append((end - (done - reserved), end))
+        started = log.stat().st_mtime - done
+        found.append((started + reserved, started + given_back))
         said += text
     return sorted(found), said
 
@@ -56,7 +56,7 @@ def test_no_two_fits_have_one_device(folder: Path, resources: tuple[str, ...]) -
     snakemake(folder, *FITS, "--force", *resources)
     times, said = intervals(folder)
     assert len(times) == 2
-    slack = 0.3  # times in logs are rounded, and a lock goes a little before the last line
+    slack = 0.3  # times in logs are rounded
     assert all(a[1] <= b[0] + slack for a, b in pairwise(times)), times
     assert "device: auto, and there is no GPU here that PyTorch can use: running on the CPU" in said
     # by default Snakemake starts the second when the first has ended; told of two, the lock keeps them apart
