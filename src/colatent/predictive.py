@@ -85,19 +85,6 @@ class Predictive:
             return upper, upper
         return np.maximum(upper - np.exp(self.log_density(observation)), 0.0), upper
 
-    def coverage(self, observation: Array, *levels: float) -> tuple[Array, ...]:
-        """Share of each observation that lies in the central interval of each probability.
-
-        0 or 1 for continuous observations. A count lies in the interval with the share of its own
-        probability that does (see `share_below`), so that a calibrated model has an expected
-        coverage of exactly the level even for rare spikes.
-        """
-        lower, upper = self.pit(observation)
-        return tuple(
-            share_below(lower, upper, (1 + level) / 2) - share_below(lower, upper, (1 - level) / 2)
-            for level in levels
-        )
-
     def quantile(self, probability: float) -> Array:
         """Quantile of the predictive distribution, shape (trial, time, channel)."""
         return self._quantile(probability) if self.family == "gaussian" else self._count_quantile(probability)
@@ -121,6 +108,20 @@ class Predictive:
                 break
             quantile = quantile + below
         return quantile
+
+
+def coverage(pit: tuple[Array, Array], level: float) -> Array:
+    """Share of each observation that lies in the central predictive interval of a probability.
+
+    0 or 1 for continuous observations. A count lies in the interval with the share of its own
+    probability that does (see `share_below`), so that a calibrated model has an expected
+    coverage of exactly the level even for rare spikes.
+
+    Args:
+        pit: of `Predictive.pit`.
+        level: probability of the interval.
+    """
+    return share_below(*pit, (1 + level) / 2) - share_below(*pit, (1 - level) / 2)
 
 
 def share_below(lower: Array, upper: Array, probability: float) -> Array:

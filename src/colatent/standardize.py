@@ -33,3 +33,11 @@ class Standardizer:
     def apply(self, values: Array, observed: NDArray[np.bool_]) -> Array:
         """Return standardised values, zero (the training mean) where nothing was observed."""
         return np.where(observed, (values - self.mean) / self.deviation, 0.0)
+
+
+def training_scale(values: Array, observed: NDArray[np.bool_]) -> Array:
+    """Return each channel's s.d. in the training trials; NaN, so that it is not pooled, if it has none."""
+    low, high = (
+        f(np.where(observed, values, fill), axis=(0, 1)) for f, fill in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    return np.where(high > low, Standardizer.fit(values, observed).deviation, np.nan)

@@ -1,13 +1,16 @@
 """The accounting of what a model saw: the worst bug would be here."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from colatent.predictive import Predictive
-from colatent.scoring.evaluate import answer, evaluate, tasks
+from colatent.scoring.evaluate import evaluate
+from colatent.scoring.questions import answer, tasks
 from colatent.scoring.recovery import latent_recovery
 from colatent.trials import Trials
 
@@ -36,7 +39,7 @@ HIDDEN = {"spikes": np.arange(30) < 5}
 def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulated_trials):
     spy: Any = Spy()
     for task in tasks(spy, ("spikes", "emg"), HIDDEN):
-        _, scored = answer(spy, task, simulated_trials, HIDDEN)
+        scored = answer(spy, task, simulated_trials, HIDDEN).scored
         given, predicted, shown = spy.shown[-1]
         assert given == task.given
         for m in ("spikes", "emg"):
@@ -56,7 +59,7 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 def test_every_question_is_scored_on_every_channel(simulated_trials):
     test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
-    scores, calibration = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
+    scores, calibration, errors = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
     questions = scores.groupby(["heldout", "given", "predicted"])
     assert set(questions.groups) == {
         ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
@@ -69,6 +72,11 @@ def test_every_question_is_scored_on_every_channel(simulated_trials):
             assert len(one) == n_channels + 1, metric
             assert one.query("channel == 'pooled'")["n"].item() > 0
     pooled = scores.query("channel == 'pooled' and metric == 'log_density'")
+    largest = {"trials/spikes", "trials/emg", "channels/spikes", "modality/spikes", "modality/emg"}
+    assert set(errors) == largest
+    assert {name for name, d in errors.items() if d.attrs["given"] == "spikes+emg"} == {
+        "trials/spikes", "trials/emg", "channels/spikes",
+    }  # fmt: skip
     asked = list(zip(*(calibration[key].values for key in ("heldout", "given", "predicted")), strict=True))
     assert asked == list(zip(pooled["heldout"], pooled["given"], pooled["predicted"], strict=True))
     np.testing.assert_array_equal(calibration["n"], pooled["n"])
@@ -76,6 +84,33 @@ def test_every_question_is_scored_on_every_channel(simulated_trials):
     assert spikes == {"bits_per_spike", "psth_r2", "log_density", "coverage_50", "coverage_95"}
     emg = set(scores.query("predicted == 'emg'")["metric"])
     assert emg == {"r2", "nrmse", "log_density", "coverage_50", "coverage_95"}
+
+
+def test_errors_by_trial_and_by_bin_are_those_of_what_is_scored(simulated_trials):
+    test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
+    seen = np.random.default_rng(0).random(test.observed["emg"].shape) < 0.6
+    seen[2] = False  # a trial of which nothing is known
+    test = replace(test, observed={**test.observed, "emg": seen})
+    training.values["emg"][..., 3] = 7.0  # a channel without a scale
+    spy: Any = Spy()
+    found = evaluate(spy, ("spikes", "emg"), training, test, {}).diagnostics["modality/emg"]
+    seen[..., 3] = False
+    y, before = (np.where(seen, test.values["emg"], np.nan), training.values["emg"].reshape(-1, 8))
+    y /= before.std(axis=0) + (np.arange(8) == 3)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty slices
+        expected = {
+            "nrmse": np.sqrt(np.nanmean(y**2, axis=(1, 2))),
+            "residual_mean": np.nanmean(y, axis=(0, 2)),
+            "residual_rms": np.sqrt(np.nanmean(y**2, axis=(0, 2))),
+            "log_density": np.nanmean(
+                np.where(seen, stats.norm.logpdf(test.values["emg"]), np.nan), axis=(1, 2)
+            ),
+            "n": seen.sum(axis=(1, 2)),
+        }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, err_msg=name)
+    assert np.isnan(found["nrmse"][2]) and found["n"][2] == 0
 
 
 def test_hiding_leaves_the_original_untouched(simulated_trials):
@@ -110,7 +145,7 @@ def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
     unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
     test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
     spy: Any = Spy()
-    scores = evaluate(spy, ("spikes", "emg"), training, test, {})[0].query("heldout == 'modality'")
+    scores = evaluate(spy, ("spikes", "emg"), training, test, {}).scores.query("heldout == 'modality'")
     y = test.values["emg"].reshape(-1, 8)  # predicted as zero
     deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
     rows = scores.query("predicted == 'emg'").set_index(["metric", "channel"])["value"]

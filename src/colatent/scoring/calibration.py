@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from colatent.predictive import Predictive, share_below
+from colatent.predictive import share_below
 
 N_BINS = 20
 
@@ -28,7 +28,7 @@ class Histogram(NamedTuple):
 
 
 def pit_histogram(
-    predictive: Predictive, observation: NDArray[np.float64], scored: NDArray[np.bool_]
+    pit: tuple[NDArray[np.float64], NDArray[np.float64]], scored: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], int]:
     """Return the share of PIT values in each of ``N_BINS`` equal bins, and the number of observations.
 
@@ -36,9 +36,10 @@ def pit_histogram(
     narrow, a hill if too wide. Counts enter with the expectation of their randomised PIT.
 
     Args:
-        predictive, observation, scored: all (trial, time, channel).
+        pit: its two ends, of `Predictive.pit`, (trial, time, channel).
+        scored: (trial, time, channel).
     """
-    lower, upper = (end[scored] for end in predictive.pit(observation))
+    lower, upper = (end[scored] for end in pit)
     if not lower.size:
         return np.full(N_BINS, np.nan), 0
     inner = [share_below(lower, upper, k / N_BINS).mean() for k in range(1, N_BINS)]

@@ -10,7 +10,7 @@ from torch.func import jvp
 
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.scoring import metrics
-from colatent.scoring.evaluate import training_scale
+from colatent.standardize import training_scale
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]

@@ -14,10 +14,10 @@ from colatent.config import Model
 from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
-from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.evaluate import evaluate, reconstructions
+from colatent.scoring.evaluate import evaluate
 from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.paired import paired_differences
+from colatent.scoring.reconstruction import reconstructions
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
@@ -78,23 +78,25 @@ def score_session(
         state = dataset_to_arrays(read_group(path, "state"))
         model = load_model(settings, state, fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
-        scores, calibration = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
-        tables.append(scores.assign(**head, **key))
+        found = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
+        tables.append(found.scores.assign(**head, **key))
         name = f"fold-{number}_seed-{seed}"
-        groups[f"calibration/{name}"] = calibration
+        groups[f"calibration/{name}"] = found.calibration
         if model.latent_groups:
             groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
             if truth is not None:
                 recovery += [head | key | row for row in _recovery(latents, truth, fold.role)]
             summary = latent_summary(model, modalities, fold.training, fold.test)
             groups |= {f"summary/{name}/{part}": d for part, d in summary.items()}
-        test = np.flatnonzero(fold.role == TEST)
-        errors = diagnostics(model, modalities, fold.training, fold.test, test, time, fold.hidden)
-        groups |= {f"diagnostics/{name}/{question}": d for question, d in errors.items()}
+        questions = {f"diagnostics/{name}/{q}": d for q, d in found.diagnostics.items()}
         if i == 0:
-            drawn = reconstructions(model, modalities, fold.test, test, time, fold.hidden)
-            groups |= {f"reconstruction/{name}/{question}": d for question, d in drawn.items()}
-        progress(f"fold {number} seed {seed}: {len(scores)} scores")
+            drawn = reconstructions(model, modalities, fold.test, fold.hidden)
+            questions |= {f"reconstruction/{name}/{q}": d for q, d in drawn.items()}
+        trial = np.flatnonzero(fold.role == TEST)
+        groups |= {
+            q: d.assign_coords(trial=trial[d["trial"].values], time=time) for q, d in questions.items()
+        }
+        progress(f"fold {number} seed {seed}: {len(found.scores)} scores")
     if recovery:
         groups["recovery"] = xr.Dataset.from_dataframe(
             pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
