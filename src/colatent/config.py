@@ -331,6 +331,9 @@ class Heldout(Settings):
     channels: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict, description="modality: share of its channels predicted from the rest"
     )
+    time: float | None = Field(
+        None, gt=0, lt=1, description="share at the end of each test trial predicted from what came before it"
+    )
     seeds: list[Seed] = Field([0], min_length=1, description="one fit for each seed")
     guard: int = Field(
         1, ge=0, description="windows left out beside a held-out block of a continuous recording"

@@ -76,6 +76,24 @@ class Trials:
             observed[modality] = observed[modality] & ~channel
         return replace(self, values=values, observed=observed)
 
+    def last_part(self, share: float) -> NDArray[np.bool_]:
+        """Return True (trial, time) in the last ``share`` of each trial, at least one bin.
+
+        A trial lasts until the last bin in which anything was observed; all bins after it are True, too.
+        """
+        running = np.any([seen.any(axis=2) for seen in self.observed.values()], axis=0)
+        length = np.where(running.any(axis=1), self.n_bins - running[:, ::-1].argmax(axis=1), 0)
+        kept = np.minimum(np.round((1 - share) * length), length - 1)
+        return np.arange(self.n_bins) >= kept[:, None]
+
+    def hide_bins(self, hidden: NDArray[np.bool_]) -> "Trials":
+        """Return a copy in which nothing was observed in the bins ``hidden`` (trial, time)."""
+        return replace(
+            self,
+            values={m: np.where(hidden[..., None], 0.0, v) for m, v in self.values.items()},
+            observed={m: seen & ~hidden[..., None] for m, seen in self.observed.items()},
+        )
+
     def only(self, given: tuple[str, ...]) -> "Trials":
         """Return a copy in which only the modalities ``given`` were observed."""
         others = {m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given}

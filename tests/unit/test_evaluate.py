@@ -10,7 +10,7 @@ from scipy import stats
 
 from colatent.predictive import Predictive
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import answer, tasks
+from colatent.scoring.questions import Task, Withheld, answer, tasks
 from colatent.scoring.recovery import latent_recovery
 from colatent.trials import Trials
 
@@ -34,12 +34,13 @@ class Spy:
 
 
 HIDDEN = {"spikes": np.arange(30) < 5}
+WITHHELD = Withheld(HIDDEN, time=0.25)
 
 
 def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulated_trials):
     spy: Any = Spy()
-    for task in tasks(spy, ("spikes", "emg"), HIDDEN):
-        scored = answer(spy, task, simulated_trials, HIDDEN).scored
+    for task in tasks(spy, ("spikes", "emg"), WITHHELD):
+        scored = answer(spy, task, simulated_trials, WITHHELD).scored
         given, predicted, shown = spy.shown[-1]
         assert given == task.given
         for m in ("spikes", "emg"):
@@ -51,6 +52,13 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
             assert (shown.values["spikes"][..., HIDDEN["spikes"]] == 0).all()
             assert shown.observed["spikes"][..., ~HIDDEN["spikes"]].all()
             assert not scored[..., ~HIDDEN["spikes"]].any()
+        elif task.heldout == "time":
+            future = slice(round(0.75 * simulated_trials.n_bins), None)
+            for m in given:
+                assert not shown.observed[m][:, future].any()
+                assert (shown.values[m][:, future] == 0).all()
+                assert shown.observed[m][:, : future.start].all()
+            assert not scored[:, : future.start].any() and scored[:, future].all()
         else:
             assert (task.heldout == "modality") == (predicted not in given)
             np.testing.assert_array_equal(scored, simulated_trials.observed[predicted])
@@ -59,12 +67,14 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 def test_every_question_is_scored_on_every_channel(simulated_trials):
     test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
-    scores, calibration, errors = evaluate(spy, ("spikes", "emg"), training, test, HIDDEN)
+    scores, calibration, errors = evaluate(spy, ("spikes", "emg"), training, test, WITHHELD)
     questions = scores.groupby(["heldout", "given", "predicted"])
     assert set(questions.groups) == {
         ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
         ("channels", "spikes", "spikes"), ("channels", "spikes+emg", "spikes"),
         ("trials", "emg", "emg"), ("trials", "spikes+emg", "emg"), ("modality", "spikes", "emg"),
+        ("time", "spikes", "spikes"), ("time", "spikes+emg", "spikes"), ("time", "emg", "emg"),
+        ("time", "spikes+emg", "emg"),
     }  # fmt: skip
     for (heldout, _, predicted), rows in questions:
         n_channels = 5 if heldout == "channels" else len(test.channels[predicted])
@@ -72,11 +82,9 @@ def test_every_question_is_scored_on_every_channel(simulated_trials):
             assert len(one) == n_channels + 1, metric
             assert one.query("channel == 'pooled'")["n"].item() > 0
     pooled = scores.query("channel == 'pooled' and metric == 'log_density'")
-    largest = {"trials/spikes", "trials/emg", "channels/spikes", "modality/spikes", "modality/emg"}
-    assert set(errors) == largest
-    assert {name for name, d in errors.items() if d.attrs["given"] == "spikes+emg"} == {
-        "trials/spikes", "trials/emg", "channels/spikes",
-    }  # fmt: skip
+    both = {"trials/spikes", "trials/emg", "channels/spikes", "time/spikes", "time/emg"}
+    assert set(errors) == both | {"modality/spikes", "modality/emg"}
+    assert {name for name, d in errors.items() if d.attrs["given"] == "spikes+emg"} == both
     asked = list(zip(*(calibration[key].values for key in ("heldout", "given", "predicted")), strict=True))
     assert asked == list(zip(pooled["heldout"], pooled["given"], pooled["predicted"], strict=True))
     np.testing.assert_array_equal(calibration["n"], pooled["n"])
@@ -93,7 +101,7 @@ def test_errors_by_trial_and_by_bin_are_those_of_what_is_scored(simulated_trials
     test = replace(test, observed={**test.observed, "emg": seen})
     training.values["emg"][..., 3] = 7.0  # a channel without a scale
     spy: Any = Spy()
-    found = evaluate(spy, ("spikes", "emg"), training, test, {}).diagnostics["modality/emg"]
+    found = evaluate(spy, ("spikes", "emg"), training, test, Withheld({})).diagnostics["modality/emg"]
     seen[..., 3] = False
     y, before = (np.where(seen, test.values["emg"], np.nan), training.values["emg"].reshape(-1, 8))
     y /= before.std(axis=0) + (np.arange(8) == 3)
@@ -145,7 +153,8 @@ def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
     unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
     test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
     spy: Any = Spy()
-    scores = evaluate(spy, ("spikes", "emg"), training, test, {}).scores.query("heldout == 'modality'")
+    found = evaluate(spy, ("spikes", "emg"), training, test, Withheld({}))
+    scores = found.scores.query("heldout == 'modality'")
     y = test.values["emg"].reshape(-1, 8)  # predicted as zero
     deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
     rows = scores.query("predicted == 'emg'").set_index(["metric", "channel"])["value"]
@@ -155,3 +164,30 @@ def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
     assert rows["nrmse", "pooled"] == pytest.approx(np.sqrt((nrmse**2).mean()))
     spread = ((y - y.mean(axis=0)) ** 2 / deviation**2).sum()
     assert rows["r2", "pooled"] == pytest.approx(1 - (y**2 / deviation**2).sum() / spread)
+
+
+def test_the_last_part_of_a_trial_ends_where_its_last_observation_is(simulated_trials):
+    n = simulated_trials.n_bins
+    seen = {m: o[:4].copy() for m, o in simulated_trials.observed.items()}
+    for m in seen:
+        seen[m][1, n // 2 :] = False  # a short trial
+        seen[m][3] = False  # an empty one
+    seen["emg"][2, -3:] = False  # of one modality only: the trial goes on
+    trials = replace(simulated_trials.select(np.arange(4)), observed=seen)
+    future = trials.last_part(0.2)
+    expected = [round(0.8 * n), round(0.8 * (n // 2)), round(0.8 * n)]
+    np.testing.assert_array_equal(future[:3].argmax(axis=1), expected)
+    assert (np.diff(future[:3].astype(int), axis=1) >= 0).all()
+    assert trials.last_part(1e-9).sum(axis=1).min() >= 1  # at least a bin
+    task, model = Task("time", ("spikes", "emg"), "emg"), Spy()
+    scored = answer(model, task, trials, Withheld({}, time=0.2)).scored
+    np.testing.assert_array_equal(scored, seen["emg"] & future[..., None])
+    assert not scored[3].any()
+
+
+def test_a_model_without_latents_is_asked_for_the_future_too(simulated_trials):
+    class Mean(Spy):
+        latent_groups = ()
+
+    asked = {(t.heldout, t.given) for t in tasks(Mean(), ("spikes", "emg"), WITHHELD)}
+    assert asked == {("trials", ()), ("channels", ()), ("time", ())}

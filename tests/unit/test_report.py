@@ -159,6 +159,7 @@ def questions(config: Config, model: str) -> list[tuple[str, str, str]]:
     if model == "ridge":
         return [("modality", o, m) for m in names for o in names if o != m]
     asked = [("trials", "+".join(names), m) for m in names] + [("channels", "+".join(names), "spikes")]
+    asked += [("time", "+".join(names), m) for m in names]
     if len(names) > 1:
         asked += [("trials", m, m) for m in names]
         asked += [("modality", o, m) for m in names for o in names if o != m]
@@ -198,8 +199,11 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
             mean = rng.uniform(0.2, 1.0, (n_test, N_BINS, len(CHANNELS[predicted])))
             arrays = {"mean": mean, "low_50": mean - 0.1, "high_50": mean + 0.1, "low_95": mean - 0.3,
                       "high_95": mean + 0.3, "observation": np.round(mean)}  # fmt: skip
+            recorded = np.ones(mean.shape, dtype=bool)
+            scored = recorded & ((np.arange(N_BINS)[:, None] >= N_BINS - 6) | (heldout != "time"))
             groups[f"reconstruction/fold-0_seed-0/{heldout}/{predicted}"] = xr.Dataset(
-                {k: (DIMS, v) for k, v in arrays.items()} | {"observed": (DIMS, np.ones(mean.shape, bool))},
+                {k: (DIMS, v) for k, v in arrays.items()}
+                | {"recorded": (DIMS, recorded), "observed": (DIMS, scored)},
                 coords={
                     "trial": np.flatnonzero(ROLE[0] == 1),
                     "time": TIME,

@@ -6,6 +6,7 @@ import torch
 
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.scoring.evaluate import evaluate
+from colatent.scoring.questions import Withheld
 from colatent.trials import Trials
 
 N_TRIALS, N_TRAINING, N_BINS = 90, 50, 25
@@ -55,7 +56,7 @@ def test_only_modalities_of_the_same_trials_share_latents(permuted):
     trials = simulate(permuted)
     training, test = (trials.select(i) for i in np.split(np.arange(N_TRIALS), [N_TRAINING]))
     model = MMGPVAE(**OPTIONS).fit(training, 0, lambda _: None)
-    scores = evaluate(model, ("spikes", "emg"), training, test, {}).scores
+    scores = evaluate(model, ("spikes", "emg"), training, test, Withheld({})).scores
     pooled = scores.query("channel == 'pooled' and predicted == 'emg' and metric == 'r2'")
     r2 = pooled.set_index(["heldout", "given"])["value"]
     assert r2["trials", "spikes+emg"] > 0.6  # the fit is good, be it of the muscles' own latent

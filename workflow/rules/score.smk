@@ -25,6 +25,7 @@ rule score:
         runtime=lambda wildcards, attempt: attempt * 120,
     params:
         clip=clip_percentiles(),
+        future=CONFIG.heldout.time,
         code=code_fingerprint("score"),
     script:
         "../scripts/score.py"

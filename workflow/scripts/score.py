@@ -11,6 +11,7 @@ with job(snakemake.log[0], f"score {snakemake.wildcards.session} {snakemake.wild
         split=Path(snakemake.input.split).parent,
         fits=[Path(fit).parent for fit in snakemake.input.fits],
         clip=snakemake.params.clip,
+        future=snakemake.params.future,
         table=snakemake.output.scores,
         store=Path(snakemake.output.store).parent,
         head={"session": snakemake.wildcards.session, "model": snakemake.wildcards.model},

@@ -68,6 +68,8 @@ def _split_rows(results: SessionResults) -> Rows:
         n = hidden.sum(axis=2)
         text = f"{n.min()} of {hidden.shape[2]} channels of {name}, drawn anew for each seed and fold"
         rows.append(("Hidden channels", text))
+    if heldout.time is not None:
+        rows.append(("Forward prediction", f"of the last {100 * heldout.time:g} % of each test {word}"))
     rows.append(("Seeds", ", ".join(map(str, heldout.seeds))))
     return rows
 

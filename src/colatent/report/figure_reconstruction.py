@@ -151,14 +151,21 @@ def _draw_trials(
                 step="mid" if spikes else None,
             )
         axes.plot(x, masked(one["mean"], runs), color=BLUE, lw=1.4)
-        seen = one["observed"].astype(bool)
-        observation = masked(one["observation"], seen)
-        if spikes:
-            axes.plot(x[observation > 0], observation[observation > 0], "o", color=INK, ms=2.2, mew=0)
-            axes.plot(x[observation == 0], observation[observation == 0], "|", color=GREY, ms=2.5, mew=0.6)
-        else:
-            axes.plot(x, observation, color=INK, lw=0.9)
+        scored = one["observed"].astype(bool)
+        if data.attrs["heldout"] == "time":
+            _draw_observation(axes, x, masked(one["observation"], one["recorded"] & ~scored), spikes, GREY)
+        _draw_observation(axes, x, masked(one["observation"], scored), spikes, INK)
     trial_ticks(axes, time, step, data.sizes["trial"])
+
+
+def _draw_observation(
+    axes: Axes, x: NDArray[np.float64], value: NDArray[np.float64], spikes: bool, colour: str
+) -> None:
+    if spikes:
+        axes.plot(x[value > 0], value[value > 0], "o", color=colour, ms=2.2, mew=0)
+        axes.plot(x[value == 0], value[value == 0], "|", color=GREY, ms=2.5, mew=0.6)
+    else:
+        axes.plot(x, value, color=colour, lw=0.9)
 
 
 def _write_score(axes: Axes, metric: str, value: float) -> None:
@@ -234,6 +241,8 @@ def _caption(
         "trials": f"Each model was given, of these {word}s, what stands beside its row",
         "channels": "Each model was given what stands beside its row, except the hidden channels of "
         f"{predicted}, which alone are shown",
+        "time": f"Each model was given what stands beside its row until the last part of each {word} (grey), "
+        "which alone is scored (black)",
         "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
     }[heldout]
     chosen = ", ".join(c.rank for c in channels)

@@ -88,7 +88,9 @@ def matrix_of(results: SessionResults, model: str) -> Matrix:
     """Return (given, predicted) -> pooled main metric over test trials, of one model."""
     scores = results.scores
     own = scores[
-        (scores["model"] == model) & (scores["channel"] == "pooled") & (scores["heldout"] != "channels")
+        (scores["model"] == model)
+        & (scores["channel"] == "pooled")
+        & scores["heldout"].isin(["trials", "modality"])
     ]
     matrix = {}
     for modality in results.modalities.values():

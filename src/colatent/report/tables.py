@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from colatent.report.results import SessionResults
 from colatent.report.words import METRICS, heldout_statement, number
 
-HELDOUT_ORDER = ("trials", "channels", "modality")
+HELDOUT_ORDER = ("trials", "channels", "time", "modality")
 
 
 class Summary(NamedTuple):
@@ -73,7 +73,7 @@ def summarise(fold: NDArray[np.float64]) -> Summary:
 
 
 def blocks(results: SessionResults) -> list[Block]:
-    """Return the tables of a session, in the order trials, channels, modality."""
+    """Return the tables of a session, in the order of ``HELDOUT_ORDER``."""
     found = []
     for heldout in HELDOUT_ORDER:
         for modality in results.modalities.values():
@@ -167,7 +167,7 @@ class Headline:
 
 def headlines(results: SessionResults, tables: list[Block], limit: int = 6) -> list[Headline]:
     """Return the numbers of the session's main model, hardest questions first."""
-    order = {"channels": 0, "modality": 1, "trials": 2}
+    order = {"channels": 0, "modality": 1, "trials": 2, "time": 3}
     found = []
     for block in sorted(tables, key=lambda b: order[b.heldout]):
         own = [r for r in block.rows if r.model == results.main_model and block.metric in r.metrics]
@@ -183,6 +183,7 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
     titles = {
         "trials": f"{block.predicted} reconstructed",
         "channels": f"hidden channels of {block.predicted}",
+        "time": f"{block.predicted} predicted forward",
         "modality": f"{block.predicted} predicted from {row.given}",
     }
     details = {
@@ -190,6 +191,7 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
         "too",
         "channels": f"held out: {word}s, and in them the scored channels; inference saw the others of "
         f"{row.given}",
+        "time": f"held out: {word}s, and in them the last part; inference saw {row.given} until then",
         "modality": f"held out: {word}s, and in them all of {block.predicted}",
     }
     detail = details[block.heldout]

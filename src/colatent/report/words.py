@@ -24,10 +24,16 @@ KINDS = {
 HELDOUT = {
     "trials": "held-out {word}s",
     "channels": "held-out channels of held-out {word}s (co-smoothing)",
+    "time": "the last part of held-out {word}s (forward prediction)",
     "modality": "held-out modality in held-out {word}s (cross-prediction)",
 }
 
-SHORT_HELDOUT = {"trials": "reconstruction", "channels": "co-smoothing", "modality": "cross-prediction"}
+SHORT_HELDOUT = {
+    "trials": "reconstruction",
+    "channels": "co-smoothing",
+    "time": "forward prediction",
+    "modality": "cross-prediction",
+}
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -78,6 +84,11 @@ def heldout_statement(heldout: str, predicted: str, word: str) -> str:
         return start + (
             f"Co-smoothing: some channels of {predicted} were hidden from inference in the test {word}s, "
             "and only these are scored."
+        )
+    if heldout == "time":
+        return start + (
+            "Forward prediction: inference saw the modalities listed under “given” until the last part of "
+            f"each test {word}, and only that part of {predicted} is scored."
         )
     return start + (
         f"Cross-prediction: inference saw the modalities listed under “given” and nothing of {predicted} "

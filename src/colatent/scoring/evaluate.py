@@ -1,17 +1,16 @@
-"""Score one fit on the trials, channels and modalities that it did not see."""
+"""Score one fit on the trials, channels, modalities and times that it did not see."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from colatent.predictive import coverage
 from colatent.scoring import calibration, metrics
 from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.questions import Answer, answer, largest_tasks, tasks
+from colatent.scoring.questions import Answer, Withheld, answer, largest_tasks, tasks
 from colatent.standardize import training_scale
 from colatent.trials import Trials
 
@@ -38,7 +37,7 @@ def evaluate(
     modalities: tuple[str, ...],
     training: Trials,
     test: Trials,
-    hidden: Mapping[str, NDArray[np.bool_]],
+    withheld: Withheld,
 ) -> Evaluation:
     """Ask a fit all that it can answer, and score it on its test trials.
 
@@ -46,14 +45,14 @@ def evaluate(
         model: a fitted model.
         modalities: those it describes.
         training, test: trials of the fold.
-        hidden: modality -> channels (channel,) held out for co-smoothing.
+        withheld: what is kept from inference in the test trials.
     """
     rows: list[dict[str, Any]] = []
     histograms: list[calibration.Histogram] = []
     errors: dict[str, xr.Dataset] = {}
-    largest = largest_tasks(model, modalities, hidden)
-    for task in tasks(model, modalities, hidden):
-        answered = answer(model, task, test, hidden)
+    largest = largest_tasks(model, modalities, withheld)
+    for task in tasks(model, modalities, withheld):
+        answered = answer(model, task, test, withheld)
         rows += _score(answered, test, training)
         pit = calibration.pit_histogram(answered.pit, answered.scored)
         histograms.append(calibration.Histogram(task.heldout, task.given_name, task.predicted, *pit))

@@ -23,7 +23,7 @@ class Question(NamedTuple):
 
     def given_nothing(self) -> "Question":
         """Return the question as a model answers it that looks at no modality: one not given is no other."""
-        heldout = "channels" if self.heldout == "channels" else "trials"
+        heldout = "trials" if self.heldout == "modality" else self.heldout
         return self._replace(heldout=heldout, given="none")
 
 

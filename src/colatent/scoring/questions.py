@@ -16,6 +16,18 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+class Withheld(NamedTuple):
+    """What is kept from inference in the test trials, one kind a question.
+
+    Attributes:
+        channels: modality -> channels (channel,) held out for co-smoothing.
+        time: share at the end of each trial, for forward prediction; None to leave that out.
+    """
+
+    channels: Mapping[str, Mask]
+    time: float | None = None
+
+
 class Task(NamedTuple):
     """One question to a model: predict this from that, with the rest kept from it."""
 
@@ -29,13 +41,13 @@ class Task(NamedTuple):
         return "+".join(self.given) or "none"
 
 
-def tasks(model: Any, modalities: tuple[str, ...], hidden: Mapping[str, Mask]) -> Iterator[Task]:
+def tasks(model: Any, modalities: tuple[str, ...], withheld: Withheld) -> Iterator[Task]:
     """Yield the questions that a model can answer.
 
     Args:
         model: a fitted model.
         modalities: those it describes.
-        hidden: modality -> channels (channel,) held out for co-smoothing.
+        withheld: what it can be kept from seeing.
     """
     if isinstance(model, LagRegression):
         yield from (Task("modality", given, predicted) for given, predicted in model.pairs())
@@ -43,20 +55,24 @@ def tasks(model: Any, modalities: tuple[str, ...], hidden: Mapping[str, Mask]) -
     if not model.latent_groups:  # the condition mean looks at no modality
         for predicted in modalities:
             yield Task("trials", (), predicted)
-            if predicted in hidden:
+            if predicted in withheld.channels:
                 yield Task("channels", (), predicted)
+            if withheld.time:
+                yield Task("time", (), predicted)
         return
     for predicted in modalities:
         for given in subsets(modalities):
             yield Task("trials" if predicted in given else "modality", given, predicted)
-            if predicted in given and predicted in hidden:
+            if predicted in given and predicted in withheld.channels:
                 yield Task("channels", given, predicted)
+            if predicted in given and withheld.time:
+                yield Task("time", given, predicted)
 
 
-def largest_tasks(model: Any, modalities: tuple[str, ...], hidden: Mapping[str, Mask]) -> list[Task]:
+def largest_tasks(model: Any, modalities: tuple[str, ...], withheld: Withheld) -> list[Task]:
     """Return, of each kind of question and predicted modality, the one with the most modalities given."""
     largest: dict[tuple[str, str], Task] = {}
-    for task in tasks(model, modalities, hidden):
+    for task in tasks(model, modalities, withheld):
         key = (task.heldout, task.predicted)
         if key not in largest or len(task.given) > len(largest[key].given):
             largest[key] = task
@@ -97,13 +113,18 @@ class Answer:
         return self.predictive.pit(self.observation)
 
 
-def answer(model: Any, task: Task, test: Trials, hidden: Mapping[str, Mask]) -> Answer:
+def answer(model: Any, task: Task, test: Trials, withheld: Withheld) -> Answer:
     """Ask a model: it is handed trials from which everything it must not see has been removed."""
     seen = test.only(task.given)
     scored = test.observed[task.predicted]
     channels = np.ones(scored.shape[2], dtype=bool)
     if task.heldout == "channels":
-        channels = hidden[task.predicted]
+        channels = withheld.channels[task.predicted]
         seen = seen.hide({task.predicted: channels})
+    if task.heldout == "time":
+        assert withheld.time is not None
+        future = test.last_part(withheld.time)
+        scored = scored & future[..., None]
+        seen = seen.hide_bins(future)
     predictive = model.predict(seen, task.given, task.predicted)
     return Answer(task, predictive, test.values[task.predicted], scored & channels, channels)

@@ -1,31 +1,30 @@
 """What a model predicts of some test trials, with its bands, for the report to draw."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from colatent.scoring.questions import answer, largest_tasks
+from colatent.scoring.questions import Withheld, answer, largest_tasks
 from colatent.trials import Trials
 
 N_DRAWN = 12
 
 
 def reconstructions(
-    model: Any, modalities: tuple[str, ...], test: Trials, hidden: Mapping[str, NDArray[np.bool_]]
+    model: Any, modalities: tuple[str, ...], test: Trials, withheld: Withheld
 ) -> dict[str, xr.Dataset]:
     """Return predictions and their 50 and 95 % bands, under ``{heldout}/{predicted}``.
 
     Of each kind of question and predicted modality, the one with the most modalities given, in test
-    trials spread over the session; the coordinate ``trial`` counts the test trials.
+    trials spread over the session; the coordinate ``trial`` counts the test trials. ``recorded`` is True
+    where there is an observation, ``observed`` where it is scored.
     """
     drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
     test = test.select(drawn)
     groups = {}
-    for task in largest_tasks(model, modalities, hidden):
-        answered = answer(model, task, test, hidden)
+    for task in largest_tasks(model, modalities, withheld):
+        answered = answer(model, task, test, withheld)
         arrays = {"mean": answered.mean, "observation": answered.observation}
         for level in (50, 95):
             arrays[f"low_{level}"] = answered.predictive.quantile(0.5 - level / 200)
@@ -33,7 +32,7 @@ def reconstructions(
         dims = ("trial", "time", "channel")
         groups[f"{task.heldout}/{task.predicted}"] = xr.Dataset(
             {name: (dims, value.astype(np.float32)) for name, value in arrays.items()}
-            | {"observed": (dims, answered.scored)},
+            | {"recorded": (dims, test.observed[task.predicted]), "observed": (dims, answered.scored)},
             coords={"trial": drawn, "channel": list(test.channels[task.predicted])},
             attrs={"given": task.given_name, "predicted": task.predicted, "heldout": task.heldout},
         )

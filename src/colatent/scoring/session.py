@@ -17,6 +17,7 @@ from colatent.provenance import provenance
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.paired import paired_differences
+from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
 from colatent.scoring.recovery import latent_recovery
 from colatent.session import Fold, read_fold, read_trials
@@ -52,6 +53,7 @@ def score_session(
     split: str | Path,
     fits: list[Path],
     clip: dict[str, tuple[float, float]],
+    future: float | None,
     table: str | Path,
     store: str | Path,
     head: dict[str, str],
@@ -62,6 +64,7 @@ def score_session(
     Args:
         fits: stores of its fits; each names its fold and seed.
         clip: modality -> percentiles of the training trials, as in the fits.
+        future: share at the end of each test trial that is predicted from what came before, if any.
         head: the columns ``session`` and ``model``.
     """
     trials, time = read_trials(session)
@@ -78,7 +81,8 @@ def score_session(
         state = dataset_to_arrays(read_group(path, "state"))
         model = load_model(settings, state, fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
-        found = evaluate(model, modalities, fold.training, fold.test, fold.hidden)
+        withheld = Withheld(fold.hidden, future)
+        found = evaluate(model, modalities, fold.training, fold.test, withheld)
         tables.append(found.scores.assign(**head, **key))
         name = f"fold-{number}_seed-{seed}"
         groups[f"calibration/{name}"] = found.calibration
@@ -90,7 +94,7 @@ def score_session(
             groups |= {f"summary/{name}/{part}": d for part, d in summary.items()}
         questions = {f"diagnostics/{name}/{q}": d for q, d in found.diagnostics.items()}
         if i == 0:
-            drawn = reconstructions(model, modalities, fold.test, fold.hidden)
+            drawn = reconstructions(model, modalities, fold.test, withheld)
             questions |= {f"reconstruction/{name}/{q}": d for q, d in drawn.items()}
         trial = np.flatnonzero(fold.role == TEST)
         groups |= {
@@ -103,7 +107,7 @@ def score_session(
         ).set_coords(RECOVERY_COLUMNS[:-1])
     pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
     inputs = {"session": identity(session), "split": identity(split), "fits": [identity(f) for f in fits]}
-    attrs = provenance("score", {"clip": clip}, inputs) | {"table": file_sha256(Path(table))}
+    attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
     write_store(store, groups, attrs)
 
 
