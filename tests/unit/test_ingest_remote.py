@@ -340,7 +340,6 @@ def test_check_reads_urls_and_says_what_is_wrong(served, server, tmp_path):
 
 
 @pytest.mark.workflow
-@pytest.mark.xdist_group("workflow")
 def test_snakemake_streams_a_url_and_another_url_reruns_the_ingest(served, server, tmp_path):
     content = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     content.pop("simulate", None)

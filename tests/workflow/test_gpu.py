@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FITS = [f"out/small/fit/mmgpvae/fold-{fold}_seed-0/complete.json" for fold in range(2)]
 WAITING = "waiting for a GPU: other jobs have 0"
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.workflow
 
 
 def snakemake(folder: Path, *arguments: str) -> None:

@@ -25,7 +25,7 @@ MODELS = {
     "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},
 }
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("kill")]
+pytestmark = pytest.mark.workflow
 
 
 def write_config(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from running import run_snakemake
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "workflow/profiles"
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("profiles")]
+pytestmark = pytest.mark.workflow
 
 
 def dry_run(folder: Path, *arguments: str, device: str = "auto"):

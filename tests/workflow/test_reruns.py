@@ -37,7 +37,7 @@ def from_fits(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tup
     return fits | exports | pages(sessions, models)
 
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reruns")]
+pytestmark = pytest.mark.workflow
 
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

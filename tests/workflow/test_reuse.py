@@ -20,7 +20,7 @@ from colatent.store import check_store
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("reuse")]
+pytestmark = pytest.mark.workflow
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

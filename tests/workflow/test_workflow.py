@@ -35,7 +35,7 @@ SMALL = {
     "heldout": {"folds": 2, "channels": {"spikes": 0.25}, "seeds": [0, 1]},
 }  # fmt: skip
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
