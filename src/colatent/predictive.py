@@ -100,14 +100,21 @@ class Predictive:
         return high
 
     def _count_quantile(self, probability: float) -> Array:
-        """Count up until the distribution function reaches the probability everywhere."""
+        """Count up, where that is not yet so, until the distribution function reaches the probability."""
         quantile = np.zeros(self.component_mean.shape[1:])
+        below = np.ones(quantile.shape, dtype=bool)
         for _ in range(COUNT_LIMIT):
-            below = self.cdf(quantile) < probability
+            below[below] = self._only(below).cdf(quantile[below]).ravel() < probability
             if not below.any():
                 break
-            quantile = quantile + below
+            quantile[below] += 1
         return quantile
+
+    def _only(self, mask: NDArray[np.bool_]) -> "Predictive":
+        """Return the bins and channels of a mask (trial, time, channel), all as channels of one bin."""
+        mean, scale = self.component_mean, self.scale
+        chosen = None if scale is None else np.broadcast_to(scale, mean.shape)[:, None, None, mask]
+        return Predictive(self.family, mean[:, None, None, mask], chosen)
 
 
 def coverage(pit: tuple[Array, Array], level: float) -> Array:

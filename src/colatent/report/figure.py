@@ -116,6 +116,9 @@ def finish(
     """Return what was drawn on a canvas of `new_figure`, with its words and numbers."""
     figure = canvas.get_figure(root=True)
     assert isinstance(figure, Figure)
+    with style():  # laid out once, or every format would do it again, and draw twice for it
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
     return ReportFigure(name, figure, figure.get_suptitle(), caption, data, series or {}, series_title)
 
 
