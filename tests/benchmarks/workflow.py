@@ -65,7 +65,8 @@ def in_one_process(config_file: Path) -> None:
     from colatent.provenance import provenance
     from colatent.report import write_report
     from colatent.results import write_record
-    from colatent.scoring.session import join_scores, score_session
+    from colatent.scoring.session import score_session
+    from colatent.scoring.tables import join_scores
     from colatent.session import read_fold, read_trials, session_groups
     from colatent.simulate import simulate_reach, write_reach_nwb
     from colatent.splits import make_split

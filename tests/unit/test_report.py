@@ -19,10 +19,10 @@ from colatent.report import write_model_page, write_session_page, write_start_pa
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
-from colatent.report.results import TEXT_COLUMNS, read_scores, read_session
+from colatent.report.results import read_session
 from colatent.report.style import spread
 from colatent.report.tables import blocks, summarise
-from colatent.scoring.session import RECOVERY_COLUMNS
+from colatent.scoring.tables import RECOVERY_COLUMNS, TEXT_COLUMNS, read_scores
 from colatent.store import file_sha256, write_store
 
 NASTY = "<script>alert('$x')</script>"

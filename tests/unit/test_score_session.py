@@ -13,13 +13,14 @@ from colatent.config import Model
 from colatent.fitting import fit_fold
 from colatent.models.registry import load_model
 from colatent.provenance import provenance
-from colatent.scoring.session import AS_WRITTEN, join_scores, score_session
+from colatent.scoring.session import score_session
+from colatent.scoring.tables import join_scores, read_scores
 from colatent.session import read_fold
 from colatent.splits import TEST, TRAINING, hidden_channels, make_split
 from colatent.store import dataset_to_arrays, read_group, write_store
 from colatent.trials import Trials
 
-SEEDS, FOLDS, SHARE = [0, 7], 3, 0.25
+SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
 MODELS = {
     "fa": {"kind": "smoothed-fa", "latents": {"spikes": 2}},
     "mean": {"kind": "condition-mean"},
@@ -63,10 +64,10 @@ def scored(simulated_trials, tmp_path_factory):
                 )  # fmt: skip
         head = {"session": "one", "model": name}
         files = {"table": root / f"{name}.csv", "store": root / f"score/{name}"}
-        score_session(root / "session", root / "split", fits, {}, **files, head=head, progress=quiet)
+        score_session(root / "session", root / "split", fits, {}, FUTURE, **files, head=head, progress=quiet)
     tables, stores = ([root / p.format(m) for m in MODELS] for p in ("{}.csv", "score/{}"))
     join_scores([str(t) for t in tables], stores, root / "scores.csv")
-    return root, pd.read_csv(root / "scores.csv", **AS_WRITTEN), split["split"]["role"].values
+    return root, read_scores(root / "scores.csv"), split["split"]["role"].values
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -84,13 +85,19 @@ def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_se
             model = load_model(TypeAdapter(Model).validate_python(MODELS[name]), state, training, True, "cpu")
             rows = scores.query(f"model == '{name}' and fold == {number} and seed == {seed}")
             rows = rows.query("predicted == 'spikes' and metric == 'bits_per_spike' and channel != 'pooled'")
-            for heldout, kept in (
-                ("trials", np.zeros(len(names), dtype=bool)),
-                ("channels", hidden[i, number]),
+            last = round((1 - FUTURE) * test.n_bins)
+            for heldout, kept, start in (
+                ("trials", np.zeros(len(names), dtype=bool), 0),
+                ("channels", hidden[i, number], 0),
+                ("time", np.zeros(len(names), dtype=bool), last),
             ):
                 seen = test.hide({"spikes": kept}).only(("spikes",))
-                rate = model.predict(seen, ("spikes",), "spikes").mean
-                count = test.values["spikes"]
+                if start:  # written out: nothing of any modality from the last part on
+                    for arrays in (seen.values, seen.observed):
+                        for array in arrays.values():
+                            array[:, start:] = 0
+                rate = model.predict(seen, ("spikes",), "spikes").mean[:, start:]
+                count = test.values["spikes"][:, start:]
                 null = stats.poisson.logpmf(count, count.mean(axis=(0, 1))).sum(axis=(0, 1))
                 with np.errstate(invalid="ignore", divide="ignore"):
                     bits = (stats.poisson.logpmf(count, rate).sum(axis=(0, 1)) - null) / (
@@ -116,7 +123,7 @@ def test_paired_differences_and_calibration_lie_beside_the_scores(scored):
     assert one["difference"] == pytest.approx(sign * (mean["fa"] - mean["mean"]))
     assert one["n_folds"] == 2
     pit = read_group(root / "score/fa", "calibration/fold-2_seed-7")
-    assert set(pit["heldout"].values) == {"trials", "channels"}
+    assert set(pit["heldout"].values) == {"trials", "channels", "time"}
     np.testing.assert_allclose(pit["share"].sum("bin"), 1.0)
 
 

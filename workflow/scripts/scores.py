@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from colatent.progress import job
-from colatent.scoring.session import join_scores
+from colatent.scoring.tables import join_scores
 
 with job(snakemake.log[0], "scores") as progress:
     join_scores(

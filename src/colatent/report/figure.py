@@ -94,7 +94,7 @@ def style() -> Any:
 
 def new_figure(title: str, height: float, width: float = WIDTH) -> FigureBase:
     """Return an empty canvas (inches) under a title, which keeps its labels inside."""
-    figure = Figure(figsize=(width, height + 0.25), layout="constrained")
+    figure = Figure(figsize=(width, height + 0.25), dpi=RESOLUTION, layout="constrained")
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(w_pad=0.06, h_pad=0.05)  # type: ignore[call-arg]

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from colatent import gp
 from colatent.report.figure import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.style import BLUE, GREY, INK, short
@@ -97,6 +95,10 @@ def _sample(model: ModelResults, k: int, lags: NDArray[np.int_]) -> Array:
 
 
 def _prior(model: ModelResults, time_scale: float, lags: NDArray[np.int_]) -> Array:
+    import torch  # takes a second, and most pages have no such figure
+
+    from colatent import gp
+
     kernel = getattr(model.session.config.models[model.model], "kernel", "squared-exponential")
     lag = torch.from_numpy(lags * float(model.session.attrs["bin_width"]))
     return gp.correlation(kernel, lag, torch.tensor(time_scale, dtype=torch.float64)).numpy()

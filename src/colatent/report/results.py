@@ -10,8 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.config import Config
-from colatent.errors import InputError
-from colatent.scoring.session import RECOVERY_COLUMNS, check_table
+from colatent.scoring.tables import RECOVERY_COLUMNS, check_table, read_scores
 from colatent.store import check_store, group_names, read_attrs, read_group
 
 Array = NDArray[np.float64]
@@ -19,7 +18,6 @@ Mask = NDArray[np.bool_]
 
 # kinds of models, as in the config; all others are baselines
 LATENT_KINDS = ("mm-gpvae", "gpfa")
-TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
 
 
 @dataclass(frozen=True)
@@ -125,16 +123,6 @@ class SessionResults:
 
     def test_trials(self) -> NDArray[np.int_]:
         return np.flatnonzero(self.role[self.shown_fold] == 1)
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read a table of scores; names stay text, even names such as `NA` and `1`."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such table; run the stage `score` first")
-    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
-    for column in table.columns.difference(list(TEXT_COLUMNS)):
-        table[column] = pd.to_numeric(table[column], errors="coerce")
-    return table
 
 
 def read_session(config: Config, session: str) -> SessionResults:

@@ -9,9 +9,10 @@ import pandas as pd
 from colatent.config import Config
 from colatent.report.figure_overview import overview_figure
 from colatent.report.page import render, write_page
-from colatent.report.results import LATENT_KINDS, read_scores
+from colatent.report.results import LATENT_KINDS
 from colatent.report.tables import HELDOUT_ORDER, Summary, summarise
 from colatent.report.words import METRICS
+from colatent.scoring.tables import read_scores
 from colatent.store import read_attrs
 
 MAIN_METRICS = ("bits_per_spike", "r2")

@@ -1,4 +1,4 @@
-"""Score all fits of a model of a session, and join the scores of all sessions."""
+"""Score all fits of a model of a session."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from colatent.config import Model
-from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.latent_summary import latent_summary
-from colatent.scoring.paired import paired_differences
 from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
 from colatent.scoring.recovery import latent_recovery
+from colatent.scoring.tables import RECOVERY_COLUMNS, SCORE_COLUMNS
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
 from colatent.store import (
-    anew,
     check_store,
     dataset_to_arrays,
     file_sha256,
@@ -33,19 +31,6 @@ from colatent.store import (
     read_group,
     write_store,
 )
-
-SCORE_COLUMNS = [
-    "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
-]  # fmt: skip
-TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
-# a channel may be called `NA` or `01`: names are text, and only empty values are missing
-AS_WRITTEN: dict[str, Any] = {
-    "dtype": dict.fromkeys(TEXT_COLUMNS, str),
-    "keep_default_na": False,
-    "na_values": {"value": [""]},
-    "float_precision": "round_trip",
-}
-RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 
 
 def score_session(
@@ -141,32 +126,3 @@ def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) ->
         role == TRAINING,
         role == TEST,
     )
-
-
-def check_table(table: str | Path, store: str | Path) -> None:
-    """Raise InputError unless a model's table and store of scores are as they were written."""
-    check_store(store)
-    if file_sha256(Path(table)) != read_attrs(store)["table"]:
-        raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
-
-
-def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
-    """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
-
-    Args:
-        tables, stores: of each session and model, in the same order.
-
-    Raises:
-        InputError: a table or store is not as it was written.
-    """
-    for table, store in zip(tables, stores, strict=True):
-        check_table(table, store)
-    scores = pd.concat([pd.read_csv(t, **AS_WRITTEN) for t in tables])
-    scores[SCORE_COLUMNS].to_csv(output, index=False)
-    paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
-    known = Path(output).with_name("latent_recovery.csv")
-    known.unlink(missing_ok=True)  # that of an earlier run with a truth
-    recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
-    if recovery:
-        joined = pd.concat(recovery)[RECOVERY_COLUMNS]
-        joined.to_csv(known, index=False)

@@ -1,0 +1,57 @@
+"""Tables of scores as files: written, checked, read, and joined over sessions and models."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from colatent.errors import InputError
+from colatent.scoring.paired import paired_differences
+from colatent.store import anew, check_store, file_sha256, group_names, read_attrs, read_group
+
+SCORE_COLUMNS = [
+    "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
+]  # fmt: skip
+TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
+RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a table of scores; names stay text, even names such as `NA` and `01`; an empty value is NaN."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such table; run the stage `score` first")
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(TEXT_COLUMNS, str),
+        keep_default_na=False,
+        na_values={"value": [""]},
+        float_precision="round_trip",
+    )
+
+
+def check_table(table: str | Path, store: str | Path) -> None:
+    """Raise InputError unless a model's table and store of scores are as they were written."""
+    check_store(store)
+    if file_sha256(Path(table)) != read_attrs(store)["table"]:
+        raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
+
+
+def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
+    """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
+
+    Args:
+        tables, stores: of each session and model, in the same order.
+
+    Raises:
+        InputError: a table or store is not as it was written.
+    """
+    for table, store in zip(tables, stores, strict=True):
+        check_table(table, store)
+    scores = pd.concat([read_scores(Path(t)) for t in tables])
+    scores[SCORE_COLUMNS].to_csv(output, index=False)
+    paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
+    known = Path(output).with_name("latent_recovery.csv")
+    known.unlink(missing_ok=True)  # that of an earlier run with a truth
+    recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
+    if recovery:
+        joined = pd.concat(recovery)[RECOVERY_COLUMNS]
+        joined.to_csv(known, index=False)
