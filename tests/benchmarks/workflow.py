@@ -60,10 +60,11 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
 def in_one_process(config_file: Path) -> None:
     """Call what the jobs of the demo call, one after another."""
     from colatent.config_file import load_config
+    from colatent.export import write_latents_nwb, write_latents_store
     from colatent.fitting import fit_fold
     from colatent.ingest.session import ingest_session
     from colatent.provenance import provenance
-    from colatent.report import write_report
+    from colatent.report import write_model_page, write_session_page, write_start_page
     from colatent.results import write_record
     from colatent.scoring.session import score_session
     from colatent.scoring.tables import join_scores
@@ -104,10 +105,18 @@ def in_one_process(config_file: Path) -> None:
         tables.append(results / name / "score" / f"{model}.csv")
         stores.append(results / name / "score" / model)
         head = {"session": name, "model": model}
-        score_session(session, split, fits, {}, tables[-1], stores[-1], head, quiet)
+        score_session(session, split, fits, {}, heldout.time, tables[-1], stores[-1], head, quiet)
     join_scores(tables, stores, results / "scores.csv")
     os.chdir(folder)
-    write_report(config, [name], results / "report/index.html", results / "report/figures")
+    pages = results / "report"
+    for model, store in zip(config.models, stores, strict=True):
+        write_model_page(config, name, model, pages / f"{model}.html", pages / model)
+        if hasattr(config.models[model], "latents"):
+            latents = results / name / "latents" / model
+            write_latents_nwb(session, store, nwb, {}, latents.with_suffix(".nwb"))
+            write_latents_store(session, store, latents)
+    write_session_page(config, name, pages / f"{name}.html", pages / name)
+    write_start_page(config, [name], pages / "index.html", pages / "figures")
     write_record(results, config.model_dump(mode="json"), str(config_file), results / "provenance.json")
 
 
