@@ -112,13 +112,14 @@ def identity(folder: str | Path) -> str:
 
 def read_attrs(folder: str | Path) -> dict[str, Any]:
     """Return the attributes of a store's root."""
-    with xr.open_zarr(Path(folder) / "data.zarr", consolidated=False) as root:
+    with xr.open_zarr(Path(folder) / "data.zarr", consolidated=False, zarr_format=3) as root:
         return dict(root.attrs)
 
 
 def read_group(folder: str | Path, group: str) -> xr.Dataset:
     """Return one group of a store, in memory, its variables by name. Call ``check_store`` once before."""
-    with xr.open_zarr(Path(folder) / "data.zarr", group=group, consolidated=False) as dataset:
+    root = Path(folder) / "data.zarr"
+    with xr.open_zarr(root, group=group, consolidated=False, zarr_format=3) as dataset:
         return _by_name(_strings_from_attrs(dataset.load()))
 
 
