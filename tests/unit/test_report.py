@@ -19,6 +19,7 @@ from colatent.report import write_model_page, write_session_page, write_start_pa
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
+from colatent.report.pairs import pairs
 from colatent.report.results import read_session
 from colatent.report.style import spread
 from colatent.report.tables import blocks, summarise
@@ -336,6 +337,12 @@ def test_table_agrees_with_the_scores(demo: tuple[Config, Path], page: str) -> N
     difference = fold["vae"] - rival
     sem = np.std(difference, ddof=1) / np.sqrt(FOLDS)
     assert f"{difference.mean():+.3f} ± {sem:.3f}".replace("-", "−") in seen
+    rows = pairs(read_session(demo[0], "sim"))["modality", "emg"]
+    (pair,) = (r for r in rows if r.given == "spikes" and {r.model, r.other} == {"vae", "ridge"})
+    sign, between = 1 if pair.model == "vae" else -1, fold["vae"] - fold["ridge"]
+    sem = np.std(between, ddof=1) / np.sqrt(FOLDS)
+    assert pair.difference == f"{sign * between.mean():+.3f} ± {sem:.3f}".replace("-", "−")
+    assert pair.folds == FOLDS and f"Every two models, paired by fold ({len(rows)})" in seen
 
 
 def test_silent_units_are_counted(demo: tuple[Config, Path]) -> None:

@@ -9,6 +9,7 @@ from colatent.report.figure_recovery import recovery_figure
 from colatent.report.figure_scores import matrix_figure, scores_figure
 from colatent.report.figure_split import split_figure
 from colatent.report.page import render, write_page
+from colatent.report.pairs import pairs
 from colatent.report.results import read_session
 from colatent.report.tables import HELDOUT_ORDER, blocks, headlines
 
@@ -44,6 +45,7 @@ def write_session_page(config: Config, session: str, output: Path, figures: Path
         r=results,
         headlines=headlines(results, tables),
         tables=tables,
+        pairs=pairs(results),
         reconstructions=reconstructions,
         **single,
     )
