@@ -8,10 +8,8 @@ from colatent.config import Config, LatentModel
 from colatent.errors import InputError
 from colatent.ingest.check import Found, check_source
 from colatent.location import is_url
-from colatent.session_table import Session
+from colatent.session_table import Session, is_simulated
 from colatent.splits import check_enough
-
-SIMULATED = ".simulated.nwb"
 
 
 def check_inputs(
@@ -65,11 +63,6 @@ def check_inputs(
 def _nearest_folder(path: Path) -> Path:
     """The folder itself, or the first above it that is there."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-
-
-def is_simulated(nwb: str | Path) -> bool:
-    """Return whether a recording is a file that the workflow writes itself."""
-    return not is_url(nwb) and str(nwb).endswith(SIMULATED)
 
 
 def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:

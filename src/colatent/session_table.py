@@ -10,6 +10,7 @@ from colatent.config import Settings
 from colatent.errors import InputError
 from colatent.location import is_url, protocol
 
+SIMULATED = ".simulated.nwb"  # how the names of files end that the workflow writes itself
 # what the folder of results, or that of its logs, holds besides sessions
 RESERVED = (
     *("logs", "report", "scores.csv", "paired_differences.csv", "latent_recovery.csv"),
@@ -34,6 +35,11 @@ class Session(Settings):
     def url(self) -> str:
         """The URL, or nothing for a file."""
         return str(self.nwb) if is_url(self.nwb) else ""
+
+
+def is_simulated(nwb: str | Path) -> bool:
+    """Return whether a recording is a file that the workflow writes itself."""
+    return not is_url(nwb) and str(nwb).endswith(SIMULATED)
 
 
 def load_sessions(table: str | Path) -> dict[str, Session]:

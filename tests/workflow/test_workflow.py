@@ -134,6 +134,16 @@ def test_a_changed_key_reruns_its_stages_only(finished):
     assert all("model=gpfa" in line for line in fits)
 
 
+def test_another_simulation_redoes_everything_in_the_same_run(finished):
+    write_config(finished, {"simulate": SMALL["simulate"] | {"seed": 6}})
+    run = snakemake(finished, "--dry-run")
+    write_config(finished)
+    plan = run.stdout + run.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
+    assert jobs["simulate"] == jobs["ingest"] == jobs["split"] == jobs["scores"] == "1"
+    assert jobs["fit"] == "16" and jobs["score"] == jobs["model_page"] == "4"
+
+
 def test_the_same_seed_gives_the_same_bytes(finished):
     name = "out/small/fit/mmgpvae/fold-0_seed-1"
     fit = finished / name

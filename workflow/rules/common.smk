@@ -13,7 +13,7 @@ from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
 from colatent.recordings import found_before, is_made_from, refuse_older
 from colatent.results import COMMAND_VARIABLE
-from colatent.session_table import load_sessions
+from colatent.session_table import is_simulated, load_sessions
 from colatent.status import write_plan
 
 # sections of the config that ingest depends on
@@ -103,10 +103,13 @@ def settings(*keys):
 
 
 def recording(wildcards):
-    """Return a session's file; its time does not count while its content is what was ingested."""
+    """Return a session's file; its time does not count while its content is what was ingested.
+
+    That of a simulation counts: what depends on an ancient file is not redone when its rule is.
+    """
     store = f"{RESULTS}/{wildcards.session}/session"
     return [
-        ancient(file) if is_made_from(store, file) else file
+        ancient(file) if not is_simulated(file) and is_made_from(store, file) else file
         for file in SESSIONS[wildcards.session].files
     ]
 

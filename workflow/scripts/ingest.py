@@ -4,13 +4,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from colatent.check import is_simulated
 from colatent.config import Alignment, Modality
 from colatent.ingest.resample import Reading
 from colatent.ingest.session import ingest_session
 from colatent.progress import job
 from colatent.provenance import provenance
 from colatent.session import session_groups
+from colatent.session_table import is_simulated
 from colatent.store import write_store
 
 session, settings = snakemake.wildcards.session, snakemake.params.settings
