@@ -81,7 +81,7 @@ def reconstruction_figure(
             axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
         for axes in grid[-1]:
             axes.set_xlabel(f"time in {results.trial_word} (s)")
-        figure.legend(handles=_handles(modality), loc="outside upper center", ncols=4)
+        figure.legend(handles=_handles(modality, heldout), loc="outside upper center", ncols=5)
     caption = _caption(results, heldout, predicted, reference, channels, len(trials), bool(ranked))
     places = [c.place for c in channels]
     table = pd.concat(
@@ -213,14 +213,14 @@ def _head_column(
         )
 
 
-def _handles(modality: Modality) -> list[Line2D | Patch]:
-    observed = (
-        Line2D([], [], color=INK, marker="o", ls="", ms=3, label="observed count (grey tick: 0)")
-        if modality.kind == "spikes"
-        else Line2D([], [], color=INK, lw=1, label="observed")
-    )
+def _handles(modality: Modality, heldout: str) -> list[Line2D | Patch]:
+    spikes = modality.kind == "spikes"
+    dots = {"marker": "o", "ls": "", "ms": 3} if spikes else {"lw": 1}
+    label = "observed count (tick: 0)" if spikes else "observed"
+    seen = [Line2D([], [], color=GREY, label="seen by inference", **dots)] if heldout == "time" else []
     return [
-        observed,
+        *seen,
+        Line2D([], [], color=INK, label=label, **dots),
         Line2D([], [], color=BLUE, lw=1.6, label="predicted mean"),
         Patch(color=BLUE, alpha=sum(BANDS.values()), lw=0, label="50 % predictive interval"),
         Patch(color=BLUE, alpha=BANDS[95], lw=0, label="95 % predictive interval"),

@@ -72,7 +72,7 @@ def trial_ticks(axes: Axes, time: NDArray[np.float64], bin_width: float, n_trial
     """Put ticks at the start and towards the end of trials drawn side by side, in the trials' own time."""
     length = time[-1] - time[0] + bin_width
     digits = 1 if length >= 0.3 else 2
-    inside = np.round(np.array([time[0] - bin_width / 2, time[0] + 0.8 * length]), digits) + 0.0
+    inside = np.round(np.array([time[0] - bin_width / 2, time[0] + 0.7 * length]), digits) + 0.0
     at = np.concatenate([trial_offset(i, time, bin_width) + inside - time[0] for i in range(n_trials)])
     axes.set_xticks(at, [f"{t:.{digits}f}" for t in inside] * n_trials)
     axes.margins(x=0.01)

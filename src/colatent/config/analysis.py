@@ -1,0 +1,149 @@
+"""The configuration as a whole: what is held out, what is simulated, and what must fit together."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from colatent.config.models import COUNT_LIKELIHOODS, LagRegression, MMGPVAEModel, Model
+from colatent.config.recording import Alignment, Modality, SpikesModality
+from colatent.config.settings import NAME, Count, Seed, Settings
+
+
+class Heldout(Settings):
+    """What is kept from the models, and how often."""
+
+    folds: int = Field(5, ge=2, description="number of folds the trials are split into")
+    stratify: Literal["condition"] | None = Field(None, description="spread each condition over the folds")
+    channels: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict, description="modality: share of its channels predicted from the rest"
+    )
+    time: float | None = Field(
+        None, gt=0, lt=1, description="share at the end of each test trial predicted from what came before it"
+    )
+    seeds: list[Seed] = Field([0], min_length=1, description="one fit for each seed")
+    guard: int = Field(
+        1, ge=0, description="windows left out beside a held-out block of a continuous recording"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"seeds {value} must differ, or runs would count twice")
+        return value
+
+
+class Truth(Settings):
+    """The true latents that a simulated NWB file carries along."""
+
+    source: str = Field(description="path of the time series in the NWB file")
+    groups: list[str] = Field(description="latent group of each of its columns")
+
+
+class Simulation(Settings):
+    """The simulated recording that the workflow writes itself."""
+
+    kind: Literal["reach", "digits", "fly", "moth"] = Field(
+        "reach",
+        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
+    )
+    seed: Seed = 1
+    trials: Count = 80
+    units: Count = Field(60, description="neurons, ROIs or muscles")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    occluded_frames: float = Field(
+        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+    )
+    shortest: float = Field(
+        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
+    )
+
+    @model_validator(mode="after")
+    def _only_digits_have_gaps(self) -> Self:
+        if self.kind != "digits":
+            for key in ("missing_frames", "occluded_frames", "shortest"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is an option of the kind digits, not {self.kind}; leave it out")
+        return self
+
+
+Action = Literal["refuse", "mask", "warn"]
+
+
+class Config(Settings):
+    """The configuration of one analysis."""
+
+    sessions: str = Field(description="table with the columns session and nwb, relative to this file")
+    results: str = Field(description="folder for all that is made, one for each config")
+    simulate: Simulation | None = Field(
+        None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
+    )
+    truth: Truth | None = Field(None, description="the known latents of a simulation")
+    alignment: Alignment
+    modalities: dict[str, Modality] = Field(min_length=1)
+    read_mb: Count = Field(
+        32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
+    )
+    checks: dict[str, Action] = Field(
+        default_factory=dict,
+        description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
+        "recording, test trials included",
+    )
+    models: dict[str, Model] = Field(min_length=1)
+    heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
+    device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where the models are fitted")
+
+    @field_validator("modalities", "models")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"the name {name!r} must be letters, digits and underscores")
+        return value
+
+    @field_validator("results")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        if not value.strip() or set(value) & set("{}*?\n"):
+            raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+        if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
+            raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
+        return value
+
+    @model_validator(mode="after")
+    def _known_modalities(self) -> Self:
+        def check(where: str, name: str) -> None:
+            if name not in self.modalities:
+                known = ", ".join(self.modalities)
+                raise ValueError(f"{where} names the unknown modality {name!r}; known: {known}")
+
+        for name in self.heldout.channels:
+            check("heldout.channels", name)
+        for group in self.truth.groups if self.truth else []:
+            for modality in group.split("+"):
+                check("truth.groups", modality)
+        for model_name, model in self.models.items():
+            for key in ("latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight"):
+                for group in getattr(model, key, {}):
+                    for modality in group.split("+"):
+                        check(f"models.{model_name}.{key}.{group}", modality)
+            for name, likelihood in getattr(model, "likelihood", {}).items():
+                counts = likelihood in (*COUNT_LIKELIHOODS, "gaussian-sqrt")
+                of_counts = isinstance(self.modalities[name], SpikesModality)
+                if of_counts and isinstance(model, MMGPVAEModel) and likelihood in ("gaussian", "bernoulli"):
+                    raise ValueError(
+                        f"models.{model_name}.likelihood.{name} is {likelihood}, which does not describe "
+                        "counts; use poisson or negative-binomial"
+                    )
+                if counts and not isinstance(self.modalities[name], SpikesModality):
+                    raise ValueError(
+                        f"models.{model_name}.likelihood.{name} is {likelihood}, which describes counts, "
+                        "but the modality is continuous; use gaussian"
+                    )
+            if isinstance(model, LagRegression) and len(self.modalities) < 2:
+                raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
+        if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
+            raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
+        return self

@@ -1,0 +1,184 @@
+"""Sections on the models, one class a kind."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from colatent.config.settings import Count, Positive, Settings
+
+COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
+Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
+Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
+
+
+class ConditionMean(Settings):
+    """Baseline: the mean over the training trials of the same condition (PSTH)."""
+
+    kind: Literal["condition-mean"]
+
+
+class LatentModel(Settings):
+    """What models of one modality's latents have in common."""
+
+    latents: dict[str, Count] = Field(description="modality: number of latents")
+
+    @property
+    def modality(self) -> str:
+        return next(iter(self.latents))
+
+    @field_validator("latents")
+    @classmethod
+    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
+        if len(value) != 1 or "+" in next(iter(value)):
+            raise ValueError(
+                f"{value} must name one modality, such as {{spikes: 6}}; use mm-gpvae for several"
+            )
+        return value
+
+
+class SmoothedFA(LatentModel):
+    """Baseline: factor analysis of smoothed (square-rooted) observations."""
+
+    kind: Literal["smoothed-fa"]
+    smoothing: Positive = Field(0.05, description="s.d. of the Gaussian smoothing window (s)")
+
+
+class GPFAModel(LatentModel):
+    """Gaussian-process factor analysis (Yu et al. 2009), exact if Gaussian."""
+
+    kind: Literal["gpfa"]
+    likelihood: dict[str, Literal["gaussian-sqrt", "gaussian", "poisson", "negative-binomial"]] = Field(
+        default_factory=dict,
+        description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
+        "negative-binomial",
+    )
+    candidates: list[Count] = Field(
+        default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
+        description="numbers of latents that `snakemake choose_latents` compares",
+    )
+    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    automatic_relevance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
+        "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
+    )
+
+    @field_validator("likelihood")
+    @classmethod
+    def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if unused := set(value) - set(info.data.get("latents", value)):
+            raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
+        return value
+
+    @field_validator("automatic_relevance")
+    @classmethod
+    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
+            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
+        return value
+
+
+class LagRegression(Settings):
+    """Baseline: regression of a modality on the others at several lags."""
+
+    lags: Count = Field(11, description="number of bins looked at, centred (odd)")
+
+    @field_validator("lags")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"lags {value} must be odd, so that they are centred")
+        return value
+
+
+class RidgeLags(LagRegression):
+    """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
+
+    kind: Literal["ridge-lags"]
+
+
+class MLPLags(LagRegression):
+    """Baseline: a multi-layer perceptron on lags."""
+
+    kind: Literal["mlp-lags"]
+    hidden: list[Count] = Field([128, 64], description="units of the hidden layers")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    epochs: Count = 60
+
+
+class MMGPVAEModel(Settings):
+    """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
+
+    kind: Literal["mm-gpvae"]
+    latents: dict[str, Count] = Field(
+        min_length=1, description="latent group (modalities joined by +): number of latents"
+    )
+    likelihood: dict[str, Likelihood] = Field(
+        default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
+    )
+    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+        default_factory=dict,
+        description="modality: decoder; linear for spikes, else mlp; convolutional for images",
+    )
+    image_shape: dict[str, tuple[Count, Count]] = Field(
+        default_factory=dict,
+        description="modality with a convolutional decoder: rows and columns of its images",
+    )
+    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
+        "sites",
+        description="sites: exact given the encoders. To compare with: mean-field (diagonal over Fourier "
+        "coefficients), averaged (so, and shared latents averaged over the encoders: the paper's), "
+        "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
+    )
+    time_scale: Positive | None = Field(
+        None, description="time scale that learning starts from (s); 5 bins if not given"
+    )
+    epochs: Count = 200
+    learning_rate: Positive = 3e-3
+    batch_size: Count = 16
+    weight: dict[str, Positive] = Field(
+        default_factory=dict,
+        description="modality: factor of its log-density in the objective, 1 where not named; less for many "
+        "channels whose noise is correlated, such as pixels",
+    )
+    cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="modality: weight, in the objective, of predicting it from the other modalities; "
+        "the plain ELBO if empty",
+    )
+    decoder_decay: float = Field(
+        0.3,
+        ge=0,
+        description="decay of the decoders' weights: helps with few trials; 0 for images, which lose detail",
+    )
+    samples: Count = Field(
+        32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
+    )
+    channel_dropout: float = Field(
+        0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
+    )
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
+            raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
+        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight"):
+            if unused := set(getattr(self, key)) - set(self.modalities):
+                raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
+        for name, decoder in self.decoder.items():
+            if decoder == "convolutional" and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
+        return self
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))
+
+
+Model = Annotated[
+    ConditionMean | SmoothedFA | GPFAModel | RidgeLags | MLPLags | MMGPVAEModel,
+    Field(discriminator="kind"),
+]
