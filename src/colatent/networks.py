@@ -1,11 +1,13 @@
 """What one modality has: encoder (observations -> sites), decoder (latents -> eta) and likelihood."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import jvp
 
 from colatent.decoders import Decoder, make_decoder
 from colatent.encoders import Encoder, ImageProjection
@@ -127,6 +129,18 @@ class ModalityNetwork(nn.Module):
         """log p(data | z = latent_mean) with the noise of cross-modal predictions, shape (trial,)."""
         log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
         return masked_sum(log_prob, data.observed)
+
+    def decoder_slopes(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of each latent of this modality, and the decoder's derivative by it.
+
+        Args:
+            latents: all latents (trial, time, latent), where the derivative (trial, time, channel) is taken.
+        """
+        own = latents[..., self.latents]
+        for i, k in enumerate(self.latents.tolist()):
+            direction = torch.zeros_like(own)
+            direction[..., i] = 1.0
+            yield k, jvp(self.decoder, (own,), (direction,))[1]
 
     def predictive(self, latents: Tensor, cross: bool = False) -> Predictive:
         """Return the observations' distribution, in their original units, given latent samples.

@@ -12,7 +12,7 @@ their own.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -118,6 +118,7 @@ class Posterior:
 
     latents: tuple[LatentPosterior, ...]
 
+    @cached_property
     def marginals(self) -> Marginals:
         """Mean and variance of each latent in each bin."""
         mean = torch.stack([q.mean() for q in self.latents], dim=-1)

@@ -214,7 +214,7 @@ class StepTimer:
         def run() -> None:
             bases = network.bases(self.n_bins)
             q = network.inference.posterior(bases, network.inference.combine(sites))
-            marginals = q.marginals()
+            marginals = q.marginals
             (marginals.mean.sum() + marginals.variance.sum() + q.kl().sum()).backward()
 
         return _least_seconds(run)

@@ -42,11 +42,9 @@ def covariance(name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", INFERENCES)
 def test_mean_is_exact(name: str) -> None:
     inference, sites = INFERENCES[name], random_sites(0)
-    mean = (
-        inference.posterior(inference.basis("squared-exponential", TIME_SCALE, N_BINS), sites)
-        .marginals()
-        .mean
-    )
+    mean = inference.posterior(
+        inference.basis("squared-exponential", TIME_SCALE, N_BINS), sites
+    ).marginals.mean
     for n in range(2):
         p, h = (x[n, :, 0].numpy() for x in sites)
         expected = np.linalg.solve(np.eye(N_BINS) + covariance(name) * p, covariance(name) @ h)

@@ -163,7 +163,7 @@ def test_weights_scale_a_modality_s_share_of_the_objective() -> None:
         model.network.elbo(data, q, torch.Generator(), {"emg": w}).detach() for w in (1.0, 0.5, 0.0)
     )
     torch.testing.assert_close(half, (plain + none) / 2)
-    m, (mean, variance) = truth["emg"], (x.numpy() for x in q.marginals())
+    m, (mean, variance) = truth["emg"], (x.numpy() for x in q.marginals)
     error = trials.values["emg"] - m.offset - mean @ m.loading.T
     spread = error**2 + variance @ (m.loading**2).T
     expected = -0.5 * (np.log(2 * np.pi * m.noise) + spread / m.noise).sum(axis=(1, 2))

@@ -38,7 +38,7 @@ def dense(prior: np.ndarray, precision: np.ndarray, linear: np.ndarray) -> tuple
 def test_equals_dense_algebra(kernel: str) -> None:
     sites = random_sites(0)
     bases = prior_basis(kernel, TIME_SCALE, N_BINS)
-    marginals = posterior(bases, sites).marginals()
+    marginals = posterior(bases, sites).marginals
     for n in range(N_TRIALS):
         for k in range(2):
             mean, cov = dense(
@@ -85,7 +85,7 @@ def test_exact_sites_make_the_elbo_the_log_marginal_likelihood() -> None:
         torch.from_numpy((y * c / noise).sum(axis=1)[None, :, None]),
     )
     q = posterior(prior_basis("squared-exponential", TIME_SCALE[:1], N_BINS), sites)
-    mean, variance = (x[0, :, 0].numpy()[:, None] for x in q.marginals())
+    mean, variance = (x[0, :, 0].numpy()[:, None] for x in q.marginals)
     expected = -0.5 * (np.log(2 * np.pi * noise) + ((y - c * mean) ** 2 + c**2 * variance) / noise).sum()
     exact = multivariate_normal(
         np.zeros(4 * N_BINS), np.kron(prior, np.outer(c, c)) + np.kron(np.eye(N_BINS), np.diag(noise))

@@ -43,7 +43,7 @@ def explained_by_the_shared_group(model: MMGPVAE, test: Trials) -> float:
     """R2 of the muscles at the posterior mean given both, other groups' latents at their prior mean."""
     network = model.network.modality("emg")
     with torch.no_grad():
-        z = model._posterior(test, ("spikes", "emg")).marginals().mean
+        z = model._posterior(test, ("spikes", "emg")).marginals.mean
         z = z * torch.tensor([float(group == "spikes+emg") for group in model.latent_groups])
         decoded = network.predictive(z[None][..., network.latents]).mean
     y = test.values["emg"]

@@ -208,7 +208,7 @@ class MMGPVAE:
         Within a group, latents are in descending order of what they move in the decoders; the sign
         is that in which they raise the channels on average.
         """
-        q, sd = self._posterior(trials, given).marginals(), self.network.prior_sd().detach()
+        q, sd = self._posterior(trials, given).marginals, self.network.prior_sd().detach()
         mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
         return mean * self.sign, variance
 
@@ -228,7 +228,7 @@ class MMGPVAE:
         if predicted not in given and self.options.cross_weight.get(predicted):
             # as the objective has it: the encoders were trained to predict it from their mean, better
             # than the likeliest latents do, and with a noise of its own
-            mean = self._encoded_posterior(trials, given).marginals().mean
+            mean = self._encoded_posterior(trials, given).marginals.mean
             return network.predictive(mean[None][..., network.latents], cross=True)
         generator = torch.Generator().manual_seed(self.seed)
         samples = self._posterior(trials, given).sample(self.options.samples, generator)

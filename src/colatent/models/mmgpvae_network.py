@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import jvp
 
 from colatent.inference import INFERENCES
 from colatent.networks import ModalityNetwork, Observations
@@ -125,7 +124,7 @@ class MultiModalNetwork(nn.Module):
             generator: of the samples that non-linear decoders take.
             weight: modality -> factor of its expected log-density, 1 where not named.
         """
-        latents, weight = q.marginals(), weight or {}
+        latents, weight = q.marginals, weight or {}
         expected = [
             weight.get(name, 1.0)
             * self.modality(name).expected_log_prob(
@@ -143,11 +142,7 @@ class MultiModalNetwork(nn.Module):
         """
         power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
         for network in (self.modality(name) for name in self.names):
-            own = latents[..., network.latents]
-            for i, k in enumerate(network.latents.tolist()):
-                direction = torch.zeros_like(own)
-                direction[..., i] = 1.0
-                derivative = jvp(network.decoder, (own,), (direction,))[1]
+            for k, derivative in network.decoder_slopes(latents):
                 power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
                 slope[k] += float(derivative.mean(dim=(0, 1)).sum())
         sd = self.prior_sd().detach().cpu().numpy()

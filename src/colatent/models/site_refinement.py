@@ -54,7 +54,7 @@ def refined_posterior(
     step = torch.ones_like(bound)
     active = torch.ones_like(bound, dtype=torch.bool)
     for _ in range(MOST_STEPS):
-        optimum = _optimum(network, observations, q.marginals(), weight)
+        optimum = _optimum(network, observations, q.marginals, weight)
         share = (step * active)[:, None, None]
         proposed = Sites(*(old + share * (new - old) for old, new in zip(moving, optimum, strict=True)))
         candidate = posterior(bases, product([fixed, proposed]))
@@ -100,6 +100,6 @@ def _bound(
     network: MultiModalNetwork, data: Data, fixed: Sites, q: Posterior, weight: Mapping[str, float]
 ) -> Tensor:
     """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
-    mean, variance = q.marginals()
+    mean, variance = q.marginals
     of_fixed = fixed.linear * mean - 0.5 * fixed.precision * (mean.square() + variance)
     return network.elbo(data, q, torch.Generator(), weight) + of_fixed.sum(dim=(1, 2))

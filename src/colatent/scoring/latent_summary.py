@@ -6,7 +6,6 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch.func import jvp
 
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.scoring import metrics
@@ -78,12 +77,9 @@ def decode(model: MMGPVAE, mean: Array, modality: str) -> Array:
 def _decoder_slope(model: MMGPVAE, mean: Array, modality: str) -> Array:
     """Mean derivative of the decoder's output at the latents, (channel, latent); zero for other groups."""
     network = model.network.modality(modality)
-    own, sd = _raw(model, mean)[..., network.latents], model.network.prior_sd()
-    raw = np.zeros((len(network.scale), mean.shape[-1]))
-    for i, k in enumerate(network.latents.tolist()):
-        direction = torch.zeros_like(own)
-        direction[..., i] = sd[k]
-        raw[:, k] = jvp(network.decoder, (own,), (direction,))[1].mean(dim=(0, 1)).cpu().numpy()
+    raw, sd = np.zeros((len(network.scale), mean.shape[-1])), model.network.prior_sd()
+    for k, derivative in network.decoder_slopes(_raw(model, mean)):
+        raw[:, k] = (sd[k] * derivative.mean(dim=(0, 1))).cpu().numpy()
     return raw[:, model.order] * model.sign
 
 
