@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/snakemake --cores $(CORES)
 
 test: setup
-	$(BIN)/pytest -n $(CORES) --dist loadfile
+	$(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile
 
 # as root: installs Debian's SLURM, starts it on loopback, stops it; skips, saying why, where it cannot
 test-slurm: setup

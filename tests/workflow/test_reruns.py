@@ -37,6 +37,8 @@ def from_fits(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tup
     return fits | exports | pages(sessions, models)
 
 
+FIT = "a/fit/gpfa/fold-1_seed-0"
+
 pytestmark = pytest.mark.workflow
 
 
@@ -78,6 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sessions": "sessions.tsv", "results": "out", "models": MODELS, "simulate": None, "truth": None,
         "heldout": {"folds": 2, "channels": {"spikes": 0.25}},
     }  # fmt: skip
+    config["modalities"].pop("pose")
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     run = snakemake(folder)
     assert run.returncode == 0, run.stderr[-4000:]
@@ -173,10 +176,11 @@ def unmark(store: Path) -> None:
     (store / MARKER).unlink()
 
 
-@pytest.mark.parametrize("damage", [flip, delete, truncate, unmark])
-@pytest.mark.parametrize("name", ["a/session", "a/fit/gpfa/fold-1_seed-0"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(FIT, flip), (FIT, delete), (FIT, truncate), (FIT, unmark), ("a/session", flip)],
+)
 def test_damage_is_found_named_and_repaired_alone(project, name, damage):
-    assert colatent(project, "verify", "out").returncode == 0
     store = project / "out" / name
     damage(store)
     found = colatent(project, "verify", "out")
