@@ -176,6 +176,9 @@ def test_killed_before_any_change_of_the_disk(expected, older, tmp_path, over_an
     outcomes = Counter()
     for moment in sorted(moments):
         code, folder, _ = write(moment, moment)
+        if code == 0:  # this run needed fewer changes (threads make some folders twice): it was not killed
+            assert what_is_there(folder, whole=expected) == "whole"
+            continue
         assert code == -signal.SIGKILL
         outcomes[what_is_there(folder, whole=expected, older=older)] += 1
         assert_the_next_run_cleans_up(folder, expected)
