@@ -1,9 +1,8 @@
-"""Killed at any moment and started again, or on one core, the workflow ends with the same results.
+"""Killed at any moment and started again, the workflow ends with the results of one that was not.
 
-COLATENT_KILLS says at how many random moments (2; 30 takes about half an hour on two idle cores).
+COLATENT_KILLS says at how many random moments (3; 30 takes about half an hour on two idle cores).
 """
 
-import json
 import os
 import random
 import signal
@@ -20,7 +19,7 @@ from typer.testing import CliRunner
 from colatent.cli import app
 
 ROOT = Path(__file__).parents[2]
-N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))
+N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "3"))
 PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "config.yaml")
 MODELS = {
     "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},
@@ -83,29 +82,10 @@ def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> N
     assert run_snakemake(folder, *PROJECT, "--unlock").returncode == 0
     again = run_snakemake(folder, *PROJECT, "--rerun-incomplete")
     assert again.returncode == 0, again.stderr[-3000:]
-    compare(reference, folder)
-    told = CliRunner().invoke(app, ["verify", str(folder / "out")])
-    assert told.exit_code == 0, told.output
+    for command in (
+        ["compare", str(reference / "out"), str(folder / "out")],
+        ["verify", str(folder / "out")],
+    ):
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 0, told.output
     assert not list((folder / "out").glob("**/.*building*"))
-
-
-def compare(reference: Path, folder: Path) -> None:
-    told = CliRunner().invoke(app, ["compare", str(reference / "out"), str(folder / "out")])
-    assert told.exit_code == 0, told.output
-    assert told.output.startswith("identical") and "made with other" not in told.output
-
-
-def test_one_core_gives_the_same_results_as_two(undisturbed, tmp_path: Path) -> None:
-    reference, _ = undisturbed
-    folder = write_config(tmp_path / "run")
-    run = run_snakemake(folder, *PROJECT, "--cores", "1")
-    assert run.returncode == 0, run.stderr[-3000:]
-    compare(reference, folder)
-    records = [json.loads((tree / "out/provenance.json").read_text()) for tree in (reference, folder)]
-    for record in records:
-        assert "snakemake" in record["volatile"]["command"]
-        assert record["volatile"]["stores"]["small/session"]["peak_memory_mib"] > 10
-        del record["volatile"]
-        # pages say when they were made
-        record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(".html")}
-    assert records[0] == records[1]
