@@ -54,6 +54,7 @@ def code_fingerprint(stage: str) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache  # stages share files
 def _meaning(file: Path) -> bytes:
     """What a source file does: of Python its syntax tree without docstrings, of others everything."""
     if file.suffix != ".py":
