@@ -116,8 +116,10 @@ def finish(
     """Return what was drawn on a canvas of `new_figure`, with its words and numbers."""
     figure = canvas.get_figure(root=True)
     assert isinstance(figure, Figure)
+    engine = figure.get_layout_engine()
+    assert engine is not None
     with style():  # laid out once, or every format would do it again, and draw twice for it
-        figure.draw_without_rendering()
+        engine.execute(figure)
         figure.set_layout_engine(None)
     return ReportFigure(name, figure, figure.get_suptitle(), caption, data, series or {}, series_title)
 
