@@ -1,6 +1,6 @@
 """The observations of one session on common bins, as the models see them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,12 +77,8 @@ class Trials:
         return replace(self, values=values, observed=observed)
 
     def last_part(self, share: float) -> NDArray[np.bool_]:
-        """Return True (trial, time) in the last ``share`` of each trial, at least one bin.
-
-        A trial lasts until the last bin in which anything was observed; all bins after it are True, too.
-        """
-        running = np.any([seen.any(axis=2) for seen in self.observed.values()], axis=0)
-        length = np.where(running.any(axis=1), self.n_bins - running[:, ::-1].argmax(axis=1), 0)
+        """Return True (trial, time) in the last ``share`` of each trial, at least a bin, and past its end."""
+        length = running(self.observed.values()).sum(axis=1)
         kept = np.minimum(np.round((1 - share) * length), length - 1)
         return np.arange(self.n_bins) >= kept[:, None]
 
@@ -98,3 +94,13 @@ class Trials:
         """Return a copy in which only the modalities ``given`` were observed."""
         others = {m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given}
         return self.hide(others)
+
+
+def running(observed: Iterable[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return where (trial, time) a trial still runs: up to its last bin with any observation.
+
+    Args:
+        observed: of each modality, (trial, time, channel).
+    """
+    anything = np.any([seen.any(axis=2) for seen in observed], axis=0)
+    return np.flip(np.logical_or.accumulate(np.flip(anything, axis=1), axis=1), axis=1)

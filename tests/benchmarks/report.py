@@ -97,8 +97,9 @@ def main() -> None:
         print(f"its size          {size:6.2f} MiB (goal 5)")
         if CHROMIUM:
             begin = time.perf_counter()
-            open_page(page)
+            opened = open_page(page)
             print(f"opened            {time.perf_counter() - begin:6.1f} s, start of the browser included")
+            print(f"in its console    {len(opened.console):4d}   lines (goal 0)")
 
 
 if __name__ == "__main__":

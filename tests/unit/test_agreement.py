@@ -10,6 +10,7 @@ from sklearn.cross_decomposition import CCA
 from colatent.scoring.agreement import agreement, canonical_correlations
 
 N_TRIALS, N_BINS = 40, 25
+WHOLE = np.ones((N_TRIALS, N_BINS), dtype=bool)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4))
@@ -52,8 +53,7 @@ GROUPS = ["spikes+emg", "spikes+emg", "spikes"]
 
 
 def test_the_same_latents_in_other_coordinates_agree_and_others_do_not(latents):
-    running = np.ones((N_TRIALS, N_BINS), dtype=bool)
-    table = agreement(latents, GROUPS, running).set_index("group")
+    table = agreement(latents, GROUPS, WHOLE).set_index("group")
     assert table.loc["spikes+emg", "agreement"] == pytest.approx(1.0)
     own = table.loc["spikes"]
     assert own["agreement"] < own["null_95"] + 0.05 and own["null_mean"] < 0.1
@@ -61,10 +61,9 @@ def test_the_same_latents_in_other_coordinates_agree_and_others_do_not(latents):
 
 
 def test_the_null_keeps_what_all_trials_have_in_common(latents):
-    running = np.ones((N_TRIALS, N_BINS), dtype=bool)
     course = 10 * np.sin(np.linspace(0, 6, N_BINS))[None, :, None]
     alike = {fit: course + 0.01 * mean for fit, mean in latents.items()}
-    table = agreement(alike, GROUPS, running).set_index("group")
+    table = agreement(alike, GROUPS, WHOLE).set_index("group")
     own = table.loc["spikes"]  # the fits agree in the common course alone, and so does the null
     assert own["agreement"] > 0.99 and own["null_mean"] > 0.99
 
@@ -81,8 +80,7 @@ def test_what_lies_past_the_end_of_trials_does_not_matter(latents):
 
 
 def test_the_order_of_trials_and_the_seed_change_no_agreement(latents):
-    running = np.ones((N_TRIALS, N_BINS), dtype=bool)
     order = np.random.default_rng(2).permutation(N_TRIALS)
     shuffled = {fit: mean[order] for fit, mean in latents.items()}
-    left, right = agreement(latents, GROUPS, running), agreement(shuffled, GROUPS, running, seed=5)
+    left, right = agreement(latents, GROUPS, WHOLE), agreement(shuffled, GROUPS, WHOLE, seed=5)
     np.testing.assert_allclose(left["agreement"], right["agreement"], atol=1e-12)

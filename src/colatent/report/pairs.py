@@ -26,7 +26,7 @@ def pairs(results: SessionResults) -> dict[tuple[str, str], list[Pair]]:
     found: dict[tuple[str, str], list[Pair]] = {}
     for modality in results.modalities.values():
         own = scores[(scores["predicted"] == modality.name) & (scores["metric"] == modality.main_metric)]
-        table: Any = paired_differences(own.assign(session=results.name))
+        table: Any = paired_differences(own)
         for row in table.itertuples():
             error = number(row.standard_error)
             difference = f"{signed(row.difference)} ± {error}" if row.n_folds > 1 else signed(row.difference)

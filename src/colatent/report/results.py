@@ -10,8 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.config import Config
-from colatent.scoring.tables import RECOVERY_COLUMNS, check_table, read_scores
+from colatent.scoring.tables import check_table, read_recovery, read_scores
 from colatent.store import check_store, group_names, read_attrs, read_group
+from colatent.trials import running
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -118,8 +119,7 @@ class SessionResults:
 
     def reached(self) -> Mask:
         """Return where (trial, time) a trial still runs: up to its last bin with any observation."""
-        any_channel = np.any([m.observed.any(axis=2) for m in self.modalities.values()], axis=0)
-        return np.flip(np.logical_or.accumulate(np.flip(any_channel, axis=1), axis=1), axis=1)
+        return running(m.observed for m in self.modalities.values())
 
     def test_trials(self) -> NDArray[np.int_]:
         return np.flatnonzero(self.role[self.shown_fold] == 1)
@@ -153,7 +153,7 @@ def read_session(config: Config, session: str) -> SessionResults:
         hidden=_read_hidden(folder / "split"),
         fits=fits,
         scores=pd.concat(scores, ignore_index=True),
-        recovery=_read_recovery([folder / "score" / model for model in config.models]),
+        recovery=read_recovery([folder / "score" / model for model in config.models]),
         latents=latents,
         reconstructions=reconstructions,
         stages=stages | ({"fit": fits[0].attrs} if fits else {}) | score_attrs,
@@ -218,10 +218,3 @@ def _read_checked_scores(store: Path) -> pd.DataFrame:
     table = store.with_name(f"{store.name}.csv")
     check_table(table, store)
     return read_scores(table)
-
-
-def _read_recovery(stores: list[Path]) -> pd.DataFrame:
-    tables = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
-    if not tables:
-        return pd.DataFrame(columns=RECOVERY_COLUMNS)
-    return pd.concat(tables)[RECOVERY_COLUMNS].reset_index(drop=True)

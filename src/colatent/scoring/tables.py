@@ -28,6 +28,14 @@ def read_scores(path: Path) -> pd.DataFrame:
     )
 
 
+def read_recovery(stores: list[Path]) -> pd.DataFrame:
+    """Read how well latents are recovered from all stores of scores of simulations that know them."""
+    tables = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
+    if not tables:
+        return pd.DataFrame(columns=RECOVERY_COLUMNS)
+    return pd.concat(tables)[RECOVERY_COLUMNS].reset_index(drop=True)
+
+
 def check_table(table: str | Path, store: str | Path) -> None:
     """Raise InputError unless a model's table and store of scores are as they were written."""
     check_store(store)
@@ -51,7 +59,6 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
     paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
     known = Path(output).with_name("latent_recovery.csv")
     known.unlink(missing_ok=True)  # that of an earlier run with a truth
-    recovery = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
-    if recovery:
-        joined = pd.concat(recovery)[RECOVERY_COLUMNS]
-        joined.to_csv(known, index=False)
+    recovery = read_recovery(stores)
+    if len(recovery):
+        recovery.to_csv(known, index=False)
