@@ -8,6 +8,8 @@ import xarray as xr
 
 from colatent.config import Config
 from colatent.provenance import provenance
+from colatent.scoring.calibration import N_BINS as N_BINS_PIT
+from colatent.scoring.calibration import Histogram, as_dataset
 from colatent.scoring.tables import RECOVERY_COLUMNS, TEXT_COLUMNS
 from colatent.store import file_sha256, write_store
 
@@ -170,6 +172,12 @@ def score_rows(config: Config, name: str, rng: np.random.Generator) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
+def pit_of(question: int, fold: int) -> tuple[np.ndarray, int]:
+    """PIT of one question: predictions of one fold are far too sure."""
+    ends = np.r_[0.4, np.full(N_BINS_PIT - 2, 0.2 / (N_BINS_PIT - 2)), 0.4]
+    return (ends if fold == 1 else np.full(N_BINS_PIT, 1 / N_BINS_PIT)), 100 + 10 * fold + question
+
+
 def write_scores(config: Config, name: str, latents: bool) -> None:
     """Write the tables and the stores of scores, and the joined table."""
     rng = np.random.default_rng(3)
@@ -197,6 +205,10 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
                 },
                 attrs={"given": given, "predicted": predicted, "heldout": heldout},
             )
+        if model == "vae":
+            for fold in range(FOLDS):
+                asked = [Histogram(*q, *pit_of(i, fold)) for i, q in enumerate(questions(config, model))]
+                groups |= {f"calibration/fold-{fold}_seed-{seed}": as_dataset(asked) for seed in SEEDS}
         if model == "vae" and latents:
             groups["latents/fold-0_seed-0"] = latents_of()
             recovery = [

@@ -26,7 +26,7 @@ from PIL import Image
 
 from colatent.config import Config
 from colatent.errors import InputError
-from colatent.report import write_model_page, write_session_page, write_start_page
+from colatent.report import read_model, write_model_page, write_session_page, write_start_page
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
@@ -259,3 +259,23 @@ def test_conditions_in_the_order_of_their_numbers() -> None:
     labels = np.repeat([str(i) for i in range(1, 13)], [3] * 8 + [1] * 3 + [9])
     assert list(shown_conditions(labels)) == ["1", "2", "3", "4", "5", "6", "7", "8", "12"]
     assert spread(2, 3) == [0, 1] and spread(9, 3) == [0, 4, 8] and spread(0, 3) == []
+
+
+def test_pit_of_all_fits_is_their_mean_weighted_by_observations(demo: tuple[Config, Path]) -> None:
+    figure = pd.read_csv(demo[1] / "report/sessions/sim/models/vae/figures/pit.csv")
+    names = "heldout", "given", "predicted"
+    pooled: dict[tuple[str, ...], list] = {}
+    for data in read_model(demo[0], "sim", "vae").calibration.values():
+        for i, n in enumerate(data["n"].values):
+            key = tuple(str(data[name].values[i]) for name in names)
+            pooled.setdefault(key, []).append((data["share"].values[i], n))
+    drawn = figure.groupby(list(names), sort=False)
+    assert {("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes")} <= set(drawn.groups)
+    assert ("trials", "emg", "emg") not in drawn.groups  # more was given in another row
+    for key, rows in drawn:
+        share, n = zip(*pooled[key], strict=True)
+        np.testing.assert_allclose(
+            rows["density"], 20 * np.average(share, axis=0, weights=n), rtol=1e-5, err_msg=str(key)
+        )
+        assert (rows["n"] == sum(n)).all()
+        assert rows["density"].mean() == pytest.approx(1)

@@ -9,6 +9,7 @@ from colatent.report.figure_calibration import calibration_figure
 from colatent.report.figure_explained import explained_figure
 from colatent.report.figure_latents import latents_figure
 from colatent.report.figure_loadings import loadings_figure
+from colatent.report.figure_pit import pit_figure
 from colatent.report.figure_rasters import rasters_figure
 from colatent.report.figure_reconstruction import reconstruction_figure
 from colatent.report.figure_residuals import residuals_figure
@@ -78,6 +79,7 @@ def reconstruction_figures(results: ModelResults) -> list[ReportFigure]:
         ),
         *(rasters_figure(results, *question) for question in asked),
         calibration_figure(results.session, results.model),
+        pit_figure(results),
         residuals_figure(results),
     )
 

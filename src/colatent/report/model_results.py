@@ -29,6 +29,7 @@ class ModelResults:
         summaries: of every fit, the datasets of `colatent.scoring.latent_summary`.
         diagnostics: (heldout, predicted) -> of every fit, the dataset of
             `colatent.scoring.diagnostics`.
+        calibration: of every fit, the dataset of `colatent.scoring.calibration`.
     """
 
     session: SessionResults
@@ -36,6 +37,7 @@ class ModelResults:
     latents: dict[FitKey, xr.Dataset]
     summaries: dict[FitKey, dict[str, xr.Dataset]]
     diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]]
+    calibration: dict[FitKey, xr.Dataset]
 
     @property
     def shown(self) -> FitKey:
@@ -84,20 +86,23 @@ def read_model(config: Config, session: str, model: str) -> ModelResults:
     latents: dict[FitKey, xr.Dataset] = {}
     summaries: dict[FitKey, dict[str, xr.Dataset]] = {}
     diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]] = {}
+    calibration: dict[FitKey, xr.Dataset] = {}
     for name in group_names(store):
         kind, _, rest = name.partition("/")
-        if kind not in ("latents", "summary", "diagnostics"):
+        if kind not in ("latents", "summary", "diagnostics", "calibration"):
             continue
         fit, _, part = rest.partition("/")
         key = _fit_key(fit)
         if kind == "latents":
             latents[key] = read_group(store, name)
+        elif kind == "calibration":
+            calibration[key] = read_group(store, name)
         elif kind == "summary":
             summaries.setdefault(key, {})[part] = read_group(store, name)
         else:
             heldout, predicted = part.split("/")
             diagnostics.setdefault((heldout, predicted), {})[key] = read_group(store, name)
-    return ModelResults(results, model, latents, summaries, diagnostics)
+    return ModelResults(results, model, latents, summaries, diagnostics, calibration)
 
 
 def _fit_key(name: str) -> FitKey:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression
 
 Array = NDArray[np.float64]
 
@@ -30,6 +29,8 @@ def latent_recovery(
         truth_groups: group of each true latent.
         training, test: booleans (trial,).
     """
+    from sklearn.linear_model import LinearRegression  # takes two seconds, and most recordings have no truth
+
     rows = []
     for k, group in enumerate(truth_groups):
         name = f"{group} {truth_groups[: k + 1].count(group)}"
