@@ -16,7 +16,7 @@ from colatent.device import reserved_device
 from colatent.models.registry import model_class_and_options
 from colatent.provenance import code_fingerprint, provenance
 from colatent.session import Fold
-from colatent.store import arrays_to_dataset, write_store
+from colatent.store import write_store
 
 
 def fit_fold(
@@ -39,7 +39,7 @@ def fit_fold(
         time_locked: False for windows of a continuous recording.
         inputs: what identifies the data, for the provenance.
         checkpoint: folder in which a long fit leaves its state, to go on after an interruption.
-        output: the store: groups ``state`` and ``history``.
+        output: the store: the tensors ``state``, and for most models a group ``history``.
     """
     settings = TypeAdapter(Model).validate_python(model)
     on_gpu = settings.kind == "mm-gpvae"
@@ -54,11 +54,12 @@ def fit_fold(
         fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **kept)
         attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
         attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
-        groups = {"state": arrays_to_dataset(fitted.state())}
+        tensors = {"state": fitted.state()}
+    groups = {}
     if fitted.history:
         history = pd.DataFrame(fitted.history).rename_axis("step")
         groups["history"] = xr.Dataset.from_dataframe(history)
-    write_store(output, groups, attrs)
+    write_store(output, groups, attrs, tensors)
     shutil.rmtree(checkpoint, ignore_errors=True)  # it has served
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 _STARTED = time.monotonic()
 PACKAGE = Path(__file__).parent
-RESULT_PACKAGES = ("colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "pynwb")
+RESULT_PACKAGES = (
+    *("colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "safetensors", "pynwb"),
+)
 MODELS = (
     "models",
     "trials.py",

@@ -1,7 +1,8 @@
-"""Zarr stores that are whole or absent, and say where they come from.
+"""Stores that are whole or absent, and say where they come from.
 
-A store is a folder with ``data.zarr`` (Zarr v3, one group a modality or kind of result) and
-``complete.json``, a list of checksums that is written last. The folder is built beside its place
+A store is a folder with ``data.zarr`` (Zarr v3, one group a modality or kind of result), for a fit
+``state.safetensors`` (its parameters), and ``complete.json``, a list of checksums that is written last.
+The folder is built beside its place
 and renamed into it, so a job killed at any moment leaves nothing that a later stage accepts.
 ``complete.json`` is what Snakemake tracks. It says nothing that varies between runs, so a store that
 was made again with the same content does not make anything behind it run again.
@@ -21,6 +22,7 @@ import xarray as xr
 from zarr.codecs import BloscCodec
 
 from colatent.errors import InputError
+from colatent.tensors import SUFFIX, load_arrays, save_arrays
 
 MARKER = "complete.json"
 FORMAT = 1
@@ -33,7 +35,12 @@ class NewerFormatError(InputError):
     """A store that only a newer colatent can read; to make it anew would destroy it."""
 
 
-def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> None:
+def write_store(
+    folder: str | Path,
+    groups: Mapping[str, xr.Dataset],
+    attrs: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> None:
     """Write datasets as the groups of a new store; an older store there is replaced.
 
     Args:
@@ -41,6 +48,7 @@ def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Map
         groups: group name (may hold ``/``) -> dataset. String coordinates are kept in attributes,
             because Zarr v3 has no settled string type.
         attrs: JSON-compatible attributes of the root: provenance.
+        tensors: name -> arrays by name, such as the parameters of a model; each becomes one file.
     """
     folder = Path(folder)
     building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
@@ -55,8 +63,9 @@ def write_store(folder: str | Path, groups: Mapping[str, xr.Dataset], attrs: Map
             plain.to_zarr(
                 root, group=name, mode="a", zarr_format=3, consolidated=False, encoding=_encoding(plain)
             )
-        files = sorted(f.relative_to(building).as_posix() for f in root.rglob("*") if f.is_file())
-        checksums = {name: _checksum(building, name) for name in files}
+        for name, arrays in (tensors or {}).items():
+            save_arrays(building / f"{name}{SUFFIX}", arrays)
+        checksums = {name: _checksum(building, name) for name in _files(building)}
         (building / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
         if folder.exists():
             shutil.rmtree(folder)
@@ -90,8 +99,7 @@ def check_store(folder: str | Path) -> None:
         )
     if not checksums:
         raise InputError(f"{folder}: {MARKER} is damaged; {anew(marker)}")
-    here = {f.relative_to(folder).as_posix() for f in (folder / "data.zarr").rglob("*") if f.is_file()}
-    if unknown := sorted(here - set(checksums)):
+    if unknown := [name for name in _files(folder) if name not in checksums]:
         raise InputError(f"{folder}: {unknown[0]} was not written with it; {anew(marker)}")
     for name, checksum in checksums.items():
         if not (folder / name).is_file():
@@ -131,22 +139,29 @@ def group_names(folder: str | Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in arrays if p != root)
 
 
-def arrays_to_dataset(arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
-    """Return plain arrays as a dataset in which each has its own dimensions."""
-    return xr.Dataset(
-        {name: ([f"{name}_{i}" for i in range(np.ndim(a))], np.asarray(a)) for name, a in arrays.items()}
-    )
+def read_tensors(folder: str | Path, name: str) -> dict[str, np.ndarray]:
+    """Return arrays of a store that are no group, by name. Call ``check_store`` once before."""
+    try:
+        return load_arrays(Path(folder) / f"{name}{SUFFIX}")
+    except InputError as error:
+        raise InputError(f"{error}; {anew(Path(folder) / MARKER)}") from error
 
 
-def dataset_to_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """Return the arrays of ``arrays_to_dataset``."""
-    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
+def tensor_names(folder: str | Path) -> list[str]:
+    """Return what ``read_tensors`` can read of a store, sorted."""
+    return sorted(file.stem for file in Path(folder).glob(f"*{SUFFIX}"))
 
 
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the files that a store consists of, sorted, without its marker."""
+    files = (*(folder / "data.zarr").rglob("*"), *folder.glob(f"*{SUFFIX}"))
+    return sorted(f.relative_to(folder).as_posix() for f in files if f.is_file())
 
 
 def _checksum(folder: Path, name: str) -> str:

@@ -130,13 +130,12 @@ def write_fits(config: Config, name: str, history: bool) -> None:
     for model in config.models:
         for fold in range(FOLDS):
             for seed in SEEDS:
-                groups = {"state": xr.Dataset({"weight": ("x", np.ones(2))})}
+                groups = {}
                 if history and model == "vae":
                     groups["history"] = curve.assign(epoch=("step", steps))
                 store = Path(config.results) / name / "fit" / model / f"fold-{fold}_seed-{seed}"
-                write_store(
-                    store, groups, provenance("fit", {}, {}) | {"volatile": {"duration_s": 2.0 + fold}}
-                )
+                attrs = provenance("fit", {}, {}) | {"volatile": {"duration_s": 2.0 + fold}}
+                write_store(store, groups, attrs, {"state": {"weight": np.ones(2)}})
 
 
 def questions(config: Config, model: str) -> list[tuple[str, str, str]]:

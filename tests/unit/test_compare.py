@@ -9,7 +9,7 @@ import xarray as xr
 from typer.testing import CliRunner, Result
 
 from colatent.cli import app
-from colatent.store import identity, read_attrs, read_group, write_store
+from colatent.store import identity, read_attrs, read_group, read_tensors, write_store
 
 FITS = {m: f"rat1/fit/{m}/fold-0_seed-0" for m in ("gpfa", "ridge")}
 
@@ -29,8 +29,9 @@ def write_tree(folder: Path) -> Path:
     inputs = {"session": identity(folder / "rat1/session")}
     write_store(folder / "rat1/split", {"split": split}, origin("split", {"folds": 1}, inputs))
     for model, fit in FITS.items():
-        state = xr.Dataset({"loading": (("x", "y"), rng.normal(size=(3, 2)))})
-        write_store(folder / fit, {"state": state}, origin("fit", {"model": {"latents": 2}}, inputs))
+        state = {"loading": rng.normal(size=(3, 2)), "kernel": np.array(1)}
+        attrs = origin("fit", {"model": {"latents": 2}}, inputs)
+        write_store(folder / fit, {}, attrs, {"state": state})
         latents = xr.Dataset({"mean": ("trial", rng.normal(size=4).astype(np.float32))})
         attrs = origin("score", {"clip": {}}, {"fits": [identity(folder / fit)]})
         write_store(folder / f"rat1/score/{model}", {"latents": latents}, attrs)
@@ -58,6 +59,20 @@ def scores(model: str) -> pd.DataFrame:
 def rewrite(store: Path, group: str, change, **attrs) -> None:
     """Replace a store by one with a changed group and other attributes."""
     write_store(store, {group: change(read_group(store, group))}, read_attrs(store) | attrs)
+
+
+def rewrite_fit(store: Path, change=lambda state: None, **attrs) -> None:
+    """Replace a fit by one with changed parameters and other attributes."""
+    state = read_tensors(store, "state")
+    change(state)
+    write_store(store, {}, read_attrs(store) | attrs, {"state": state})
+
+
+def set_parameter(name: str, place: tuple, value: float):
+    def change(state: dict[str, np.ndarray]) -> None:
+        state[name][place] = value
+
+    return change
 
 
 def set_value(name: str, place: tuple, value: float):
@@ -97,8 +112,8 @@ def test_what_varies_between_runs_is_no_difference(trees):
 
 
 def test_one_flipped_value_is_found_with_its_size(trees):
-    old = float(read_group(trees[0] / FITS["gpfa"], "state")["loading"][1, 1])
-    rewrite(trees[1] / FITS["gpfa"], "state", set_value("loading", (1, 1), old + 0.125))
+    old = float(read_tensors(trees[0] / FITS["gpfa"], "state")["loading"][1, 1])
+    rewrite_fit(trees[1] / FITS["gpfa"], set_parameter("loading", (1, 1), old + 0.125))
     result = compare(*trees)
     assert result.exit_code == 1
     assert result.output.startswith("different: 1 of 9 stores and tables differ")
@@ -107,10 +122,39 @@ def test_one_flipped_value_is_found_with_its_size(trees):
 
 def test_the_last_bit_and_the_sign_of_zero_count(trees):
     for tree, zero in zip(trees, (0.0, -0.0), strict=True):
-        rewrite(tree / FITS["gpfa"], "state", set_value("loading", (0, 0), zero))
+        rewrite_fit(tree / FITS["gpfa"], set_parameter("loading", (0, 0), zero))
     result = compare(*trees)
     assert result.exit_code == 1
     assert "1 of 6 values, by at most 0 (0 of the largest value)" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda s: s.update(loading=s["loading"].astype(np.float32)),
+            "state:loading dtype: float64 -> float32",
+        ),
+        (lambda s: s.update(loading=s["loading"][:2]), "state:loading shape: (3, 2) -> (2, 2)"),
+        (lambda s: s.update(kernel=np.array(2)), "state:kernel 1 of 1 values, by at most 1 "),
+        (lambda s: s.update(more=s.pop("kernel")), "state:kernel only in A"),
+    ],
+    ids=["dtype", "shape", "scalar", "another name"],
+)
+def test_parameters_are_compared_name_by_name(trees, change, said):
+    rewrite_fit(trees[1] / FITS["gpfa"], change)
+    result = compare(*trees, "--tolerance", "0.1")
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+def test_a_fit_of_an_older_colatent_differs(trees):
+    fit = trees[0] / FITS["gpfa"]
+    write_store(fit, {"state": xr.Dataset({"loading": ("x", np.zeros(3))})}, read_attrs(fit))
+    result = compare(*trees)
+    assert result.exit_code == 1
+    assert f"{FITS['gpfa']}  group state only in A" in result.output
+    assert f"{FITS['gpfa']}  tensors state only in B" in result.output
 
 
 def test_nan_is_nan_whatever_its_bits(trees):
@@ -148,8 +192,8 @@ def test_what_is_no_number_is_within_no_tolerance(trees, change, said):
 
 def test_tolerance_is_a_share_of_the_largest_value_in_the_array(trees):
     for tree, small in zip(trees, (0.0, 1e-4), strict=True):
-        rewrite(tree / FITS["gpfa"], "state", set_value("loading", (0, 0), 100.0))
-        rewrite(tree / FITS["gpfa"], "state", set_value("loading", (0, 1), small))
+        rewrite_fit(tree / FITS["gpfa"], set_parameter("loading", (0, 0), 100.0))
+        rewrite_fit(tree / FITS["gpfa"], set_parameter("loading", (0, 1), small))
     assert compare(*trees).exit_code == 1
     inside = compare(*trees, "--tolerance", "2e-6")
     assert inside.exit_code == 0
@@ -206,7 +250,7 @@ def test_a_store_or_table_of_one_tree_only_is_a_difference(trees):
 
 def test_other_settings_are_named_by_key_and_change_no_verdict(trees):
     settings = {"model": {"latents": 3, "kernel": "matern"}}
-    rewrite(trees[1] / FITS["gpfa"], "state", lambda d: d, settings=settings)
+    rewrite_fit(trees[1] / FITS["gpfa"], settings=settings)
     result = compare(*trees)
     assert result.exit_code == 0
     assert "made with other settings\n" in result.output
@@ -215,7 +259,7 @@ def test_other_settings_are_named_by_key_and_change_no_verdict(trees):
 
 
 def test_it_says_since_which_stage_each_model_differs_and_why(trees):
-    rewrite(trees[1] / FITS["gpfa"], "state", set_value("loading", (0, 0), 9.0), code="0ther")
+    rewrite_fit(trees[1] / FITS["gpfa"], set_parameter("loading", (0, 0), 9.0), code="0ther")
     for model in FITS:
         rewrite(trees[1] / f"rat1/score/{model}", "latents", set_value("mean", (0,), 9.0))
     result = compare(*trees)
@@ -229,8 +273,8 @@ def test_it_says_since_which_stage_each_model_differs_and_why(trees):
 
 
 def test_within_a_tolerance_the_first_stage_beyond_it_counts(trees):
-    old = float(read_group(trees[0] / FITS["gpfa"], "state")["loading"][0, 0])
-    rewrite(trees[1] / FITS["gpfa"], "state", set_value("loading", (0, 0), old * (1 + 1e-12)))
+    old = float(read_tensors(trees[0] / FITS["gpfa"], "state")["loading"][0, 0])
+    rewrite_fit(trees[1] / FITS["gpfa"], set_parameter("loading", (0, 0), old * (1 + 1e-12)))
     rewrite(trees[1] / "rat1/score/gpfa", "latents", set_value("mean", (0,), 9.0))
     assert "rat1 / gpfa: since fit" in compare(*trees).output
     assert "rat1 / gpfa: since score" in compare(*trees, "--tolerance", "1e-9").output

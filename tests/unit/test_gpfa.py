@@ -142,8 +142,8 @@ def test_long_time_scales_extend_the_circle() -> None:
 
 
 def test_save_and_load(fit: GPFA, tmp_path: Path) -> None:
-    fit.save(tmp_path / "fit.npz")
-    loaded = GPFA.load(tmp_path / "fit.npz")
+    fit.save(tmp_path / "fit.safetensors")
+    loaded = GPFA.load(tmp_path / "fit.safetensors")
     np.testing.assert_array_equal(loaded.transform(Y), fit.transform(Y))
     assert loaded.kernel == fit.kernel and loaded.bin_width == fit.bin_width
 

@@ -231,8 +231,10 @@ def test_long_trials_are_cut_without_losing_bins() -> None:
 
 
 def test_save_and_load(fit: CountGPFA, tmp_path: Path) -> None:
-    fit.save(tmp_path / "fit.npz")
-    np.testing.assert_array_equal(CountGPFA.load(tmp_path / "fit.npz").transform(TEST), fit.transform(TEST))
+    fit.save(tmp_path / "fit.safetensors")
+    np.testing.assert_array_equal(
+        CountGPFA.load(tmp_path / "fit.safetensors").transform(TEST), fit.transform(TEST)
+    )
 
 
 def test_wrong_use_is_refused() -> None:

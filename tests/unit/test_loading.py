@@ -1,5 +1,6 @@
 """A result may come from anybody: to load one executes no code from it."""
 
+import io
 import json
 import os
 import pickle
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from colatent import GPFA, store
 from colatent.checkpoint import STATE, Checkpoint
+from colatent.errors import InputError
 from colatent.models.gpfa_counts import CountGPFA
 
 
@@ -33,6 +36,23 @@ def payload(tmp_path: Path) -> Payload:
     return payload
 
 
+def forge_checksums(folder: Path) -> None:
+    """Whoever plants something writes the checksums, too."""
+    sums = {name: store._checksum(folder, name) for name in store._files(folder)}
+    (folder / store.MARKER).write_text(json.dumps({"format": store.FORMAT, "sha256": sums}))
+    store.check_store(folder)
+
+
+def torch_bytes(payload: Payload) -> bytes:
+    torch.save({"x": payload}, file := io.BytesIO())
+    return file.getvalue()
+
+
+def npz_bytes(payload: Payload) -> bytes:
+    np.savez(file := io.BytesIO(), x=np.array([payload], dtype=object))
+    return file.getvalue()
+
+
 ARRAYS = {
     # Zarr 2 had a codec that unpickles objects
     ".zarray": {
@@ -51,32 +71,72 @@ ARRAYS = {
 @pytest.mark.parametrize("metadata", ARRAYS)
 def test_a_store_with_a_planted_array_of_objects(tmp_path, payload, metadata):
     folder = tmp_path / "fit"
-    store.write_store(folder, {"state": store.arrays_to_dataset({"x": np.zeros(1)})}, {})
-    state = folder / "data.zarr/state"
-    for file in (*state.glob("x/zarr.json"), *(f for f in state.rglob("c/*") if f.is_file())):
+    store.write_store(folder, {"history": xr.Dataset({"x": ("x_0", np.zeros(1))})}, {})
+    group = folder / "data.zarr/history"
+    for file in (*group.glob("x/zarr.json"), *(f for f in group.rglob("c/*") if f.is_file())):
         file.unlink()
     if metadata == ".zarray":
-        (state / "zarr.json").unlink()
-        (state / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
-        (state / "x/.zattrs").write_text(json.dumps({"_ARRAY_DIMENSIONS": ["x_0"]}))
-    (state / "x" / metadata).write_text(json.dumps(ARRAYS[metadata]))
+        (group / "zarr.json").unlink()
+        (group / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+        (group / "x/.zattrs").write_text(json.dumps({"_ARRAY_DIMENSIONS": ["x_0"]}))
+    (group / "x" / metadata).write_text(json.dumps(ARRAYS[metadata]))
     for chunk in ("0", "c/0"):
-        (state / "x" / chunk).parent.mkdir(exist_ok=True)
-        (state / "x" / chunk).write_bytes(pickle.dumps([payload, [1], "|O"]))
-    files = (f for f in (folder / "data.zarr").rglob("*") if f.is_file())
-    sums = {name: store._checksum(folder, name) for name in (f.relative_to(folder).as_posix() for f in files)}
-    (folder / store.MARKER).write_text(json.dumps({"format": store.FORMAT, "sha256": sums}))
-    store.check_store(folder)  # whoever plants it writes the checksums, too
+        (group / "x" / chunk).parent.mkdir(exist_ok=True)
+        (group / "x" / chunk).write_bytes(pickle.dumps([payload, [1], "|O"]))
+    forge_checksums(folder)
     with pytest.raises(Exception):  # noqa: B017 - in whatever words: it is Zarr that refuses it
-        store.read_group(folder, "state")
+        store.read_group(folder, "history")
     assert not payload.proof.exists()
+
+
+HEADER = '{"x":{"dtype":"%s","shape":[%s],"data_offsets":[0,%d]}}'
+HEADERS = {
+    "no JSON": "[" * 100_000,
+    "a dtype that NumPy lacks": HEADER % ("BF16", "1", 2),
+    "more axes than NumPy has": HEADER % ("F64", ",".join(["0"] * 70), 0),
+    "a shape beyond 64 bits": HEADER % ("F64", "4611686018427387904,4", 0),
+    "more than there is": HEADER % ("F64", "1000000000000", 8_000_000_000_000),
+}
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Path:
+    store.write_store(tmp_path / "fit", {}, {}, {"state": {"x": np.arange(3.0)}})
+    return tmp_path / "fit"
+
+
+def refused(fit: Path, state: bytes) -> None:
+    (fit / "state.safetensors").write_bytes(state)
+    forge_checksums(fit)
+    with pytest.raises(InputError) as refusal:
+        store.read_tensors(fit, "state")
+    advice = store.anew(fit / store.MARKER)
+    assert str(refusal.value) == f"{fit}/state.safetensors: no safetensors file, or a damaged one; {advice}"
+
+
+@pytest.mark.parametrize("pack", [pickle.dumps, torch_bytes, npz_bytes])
+def test_a_pickle_in_place_of_a_fits_parameters(fit, payload, pack):
+    refused(fit, pack(payload))
+    assert not payload.proof.exists()
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_that_promises_what_is_not_there(fit, header):
+    text = HEADERS[header].encode()
+    refused(fit, len(text).to_bytes(8, "little") + text + bytes(2))
+
+
+def test_a_fits_parameters_cut_anywhere(fit):
+    whole = (fit / "state.safetensors").read_bytes()
+    for size in range(len(whole)):
+        refused(fit, whole[:size])
 
 
 @pytest.mark.parametrize("model", [GPFA, CountGPFA])
 def test_a_saved_model_with_a_planted_object(tmp_path, payload, model):
-    path = tmp_path / "model.npz"
-    np.savez(path, loading=np.array([payload], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(npz_bytes(payload))
+    with pytest.raises(InputError, match="no safetensors file, or a damaged one"):
         model.load(path)
     assert not payload.proof.exists()
 

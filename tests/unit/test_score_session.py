@@ -17,7 +17,7 @@ from colatent.scoring.session import score_session
 from colatent.scoring.tables import join_scores, read_scores
 from colatent.session import read_fold
 from colatent.splits import TEST, TRAINING, hidden_channels, make_split
-from colatent.store import dataset_to_arrays, read_group, write_store
+from colatent.store import read_group, read_tensors, write_store
 from colatent.trials import Trials
 
 SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
@@ -81,7 +81,7 @@ def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_se
         for number in (0, 2):
             assert (hidden[0] != hidden[1]).any()
             training, test = (simulated_trials.select(role[number] == r) for r in (TRAINING, TEST))
-            state = dataset_to_arrays(read_group(root / f"fit/{name}/{number}_{seed}", "state"))
+            state = read_tensors(root / f"fit/{name}/{number}_{seed}", "state")
             model = load_model(TypeAdapter(Model).validate_python(MODELS[name]), state, training, True, "cpu")
             rows = scores.query(f"model == '{name}' and fold == {number} and seed == {seed}")
             rows = rows.query("predicted == 'spikes' and metric == 'bits_per_spike' and channel != 'pooled'")

@@ -1,6 +1,7 @@
 """Stores are whole or absent."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -34,14 +35,83 @@ def test_what_is_written_is_read_back(tmp_path, dataset):
     assert store.group_names(folder) == ["modality/x", "trials"]
 
 
-def test_arrays_of_any_shape_come_back(tmp_path):
-    arrays = {"a|b.c": np.arange(6.0).reshape(2, 3), "n": np.array(3), "f": np.float32([1.5])}
-    store.write_store(tmp_path / "s", {"state": store.arrays_to_dataset(arrays)}, {})
-    back = store.dataset_to_arrays(store.read_group(tmp_path / "s", "state"))
-    assert set(back) == set(arrays)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(back[name], array)
-        assert back[name].dtype == array.dtype
+ARRAYS = {
+    "emg+spikes>pose|weight": np.arange(6.0).reshape(2, 3),
+    "network.0.bias": np.float32([1.5, -0.0, np.inf]),
+    "NaN of other bits": np.array([0x7FF8000000000123, 0xFFF8000000000000], np.uint64).view(float),
+    "denormal": np.array(5e-324),
+    "order": np.array([2**63 - 1, -(2**63)]),
+    "kernel": np.array(3),
+    "scalar": np.float64(0.02),
+    "seen": np.array([True, False]),
+    "flag": np.array(True),
+    "transposed": np.arange(6.0).reshape(2, 3).T,
+    "backwards, every other": np.arange(9, dtype=np.int8)[::-2],
+    "broadcast": np.broadcast_to(np.float32(2.5), (2, 2)),
+    "none": np.zeros((0, 3)),
+    "ünit": np.zeros((1, 1, 1, 0), bool),
+}
+
+
+def test_tensors_come_back_bit_for_bit(tmp_path):
+    store.write_store(tmp_path / "s", {}, {"k": 1}, {"state": ARRAYS, "nothing": {}})
+    store.check_store(tmp_path / "s")
+    assert store.tensor_names(tmp_path / "s") == ["nothing", "state"]
+    assert store.read_tensors(tmp_path / "s", "nothing") == {}
+    back = store.read_tensors(tmp_path / "s", "state")
+    assert list(back) == sorted(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
+        assert back[name].tobytes() == array.tobytes()
+        assert back[name].flags.writeable  # torch takes it as it is
+
+
+def test_the_same_tensors_give_the_same_bytes_in_whatever_order(tmp_path):
+    for name, order in (("a", list(ARRAYS)), ("b", list(ARRAYS)[::-1])):
+        store.write_store(tmp_path / name, {}, {}, {"state": {n: ARRAYS[n].copy() for n in order}})
+    assert store.identity(tmp_path / "a") == store.identity(tmp_path / "b")
+
+
+def test_tensors_are_numbers(tmp_path):
+    for wrong in (np.array(["matern"]), np.array([None])):
+        with pytest.raises(Exception, match="Unknown dtype"):
+            store.write_store(tmp_path / "s", {}, {}, {"state": {"kernel": wrong}})
+    assert not list(tmp_path.iterdir())
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (Path.unlink, "state.safetensors is missing"),
+        (flip, "state.safetensors is not as it was written"),
+        (cut, "state.safetensors is not as it was written"),
+        (lambda file: shutil.copy(file, file.with_stem("more")), "more.safetensors was not written with it"),
+    ],
+    ids=["missing", "flipped", "truncated", "additional"],
+)
+def test_damaged_tensors_are_refused(tmp_path, spoil, said):
+    folder = tmp_path / "s"
+    store.write_store(folder, {}, {}, {"state": {"x": np.arange(3.0)}})
+    spoil(folder / "state.safetensors")
+    with pytest.raises(InputError, match=f"{said}; make it anew with: snakemake"):
+        store.check_store(folder)
+
+
+def test_a_fit_of_an_older_colatent_is_to_be_made_anew(tmp_path, dataset):
+    store.write_store(tmp_path / "s", {"state": dataset}, {})
+    store.check_store(tmp_path / "s")
+    with pytest.raises(InputError, match=r"state.safetensors: it cannot be read .*; make it anew with"):
+        store.read_tensors(tmp_path / "s", "state")
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path, dataset):

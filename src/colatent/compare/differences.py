@@ -1,7 +1,7 @@
 """How two contents differ: arrays value by value, labels one by one, attributes leaf by leaf."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,6 +76,21 @@ def _compare_variables(part: str, a: xr.Variable, b: xr.Variable) -> list[Differ
     found: list[Difference] = [*compare_attrs(part, a.attrs, b.attrs)]
     if a.dims != b.dims:
         found.append(Differs(part, "dims", _tuple(a.dims), _tuple(b.dims)))
+    return found + _compare_values(part, a.values, b.values)
+
+
+def compare_arrays(
+    part: str, a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]
+) -> list[Difference]:
+    """Return how arrays differ, those of one name with each other."""
+    found = only_in_one(f"{part}:", a, b)
+    for name in sorted(a.keys() & b.keys()):
+        found += _compare_values(f"{part}:{name}", a[name], b[name])
+    return found
+
+
+def _compare_values(part: str, a: NDArray[Any], b: NDArray[Any]) -> list[Difference]:
+    found: list[Difference] = []
     numbers = [v.dtype.kind in "biuf" for v in (a, b)]
     # the dtype of labels only tells the length of the longest
     if a.dtype != b.dtype and (any(numbers) or a.dtype.kind != b.dtype.kind):
@@ -83,9 +98,9 @@ def _compare_variables(part: str, a: xr.Variable, b: xr.Variable) -> list[Differ
     if a.shape != b.shape:
         found.append(Differs(part, "shape", _tuple(a.shape), _tuple(b.shape)))
     elif all(numbers):
-        found += compare_numbers(part, a.values, b.values)
+        found += compare_numbers(part, a, b)
     else:
-        found += compare_labels(part, a.values, b.values)
+        found += compare_labels(part, a, b)
     return found
 
 

@@ -11,13 +11,14 @@ from colatent.compare.differences import (
     Difference,
     Differs,
     Leaf,
+    compare_arrays,
     compare_attrs,
     compare_datasets,
     differing_leaves,
     only_in_one,
 )
 from colatent.compare.tables import compare_tables
-from colatent.store import group_names, read_attrs, read_group
+from colatent.store import group_names, read_attrs, read_group, read_tensors, tensor_names
 
 # where a result comes from: reported as causes, no part of the verdict (the same numbers from other code
 # are the same numbers); `source` repeats `inputs.nwb`
@@ -154,4 +155,8 @@ def _compare_stores(path: str, a: Tree, b: Tree) -> Compared:
     found: list[Difference] = [*compare_attrs("store", *contents), *only_in_one("group ", *groups)]
     for group in sorted(set(groups[0]) & set(groups[1])):
         found += compare_datasets(group, *(read_group(f, group) for f in folders))
+    tensors = [tensor_names(f) for f in folders]
+    found += only_in_one("tensors ", *tensors)
+    for name in sorted(set(tensors[0]) & set(tensors[1])):
+        found += compare_arrays(name, *(read_tensors(f, name) for f in folders))
     return Compared(Item.at(path), tuple(found), tuple(differing_leaves(origins[0], origins[1])))

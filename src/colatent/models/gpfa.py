@@ -134,7 +134,9 @@ class GPFA(LatentModel):
         loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
 
         order, sign = canonical_order(loading)
-        self.loading_ = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
+        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        scaled = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
+        self.loading_ = np.ascontiguousarray(scaled)
         self.noise_variance_ = np.exp(log_noise) * scale**2
         self.offset_ = mean + scale * offset
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width

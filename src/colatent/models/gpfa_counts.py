@@ -152,7 +152,8 @@ class CountGPFA(LatentModel):
             p.cpu().numpy() for p in objective.unpack(result.x)
         )
         order, sign = canonical_order(loading)
-        self.loading_ = loading[:, order] * sign
+        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        self.loading_ = np.ascontiguousarray(loading[:, order] * sign)
         self.offset_ = offset
         self.dispersion_ = np.exp(log_dispersion)
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width

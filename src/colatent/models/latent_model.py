@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from colatent import gp
 from colatent.models.gpfa_data import Observations, TrialsLike, as_observations
+from colatent.tensors import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
 
@@ -98,17 +99,15 @@ class LatentModel(ABC):
         return self._svd()[0]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the fit as an npz file (arrays only, no code)."""
+        """Write the fit as a safetensors file (arrays only, no code)."""
         if not hasattr(self, "loading_"):
             raise ValueError("the model is not fitted; call fit first")
-        with open(path, "wb") as file:
-            np.savez(file, allow_pickle=False, **self.state())
+        save_arrays(path, self.state())
 
     @classmethod
     def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
         """Read a file of ``save``."""
-        with np.load(path, allow_pickle=False) as state:
-            return cls.from_state(dict(state), device)
+        return cls.from_state(load_arrays(path), device)
 
     @abstractmethod
     def _mean(self, data: Observations) -> Array:

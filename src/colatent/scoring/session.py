@@ -23,12 +23,12 @@ from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
 from colatent.store import (
     check_store,
-    dataset_to_arrays,
     file_sha256,
     group_names,
     identity,
     read_attrs,
     read_group,
+    read_tensors,
     write_store,
 )
 
@@ -63,8 +63,7 @@ def score_session(
         key = {"fold": number, "seed": seed}
         fold = read_fold(trials, split, number, seed, clip)
         settings = TypeAdapter(Model).validate_python(attrs["settings"]["model"])
-        state = dataset_to_arrays(read_group(path, "state"))
-        model = load_model(settings, state, fold.training, time_locked, "cpu")
+        model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
         withheld = Withheld(fold.hidden, future)
         found = evaluate(model, modalities, fold.training, fold.test, withheld)
