@@ -194,8 +194,8 @@ def points(
         always = fold.hidden.get(modality, np.zeros(len(trials.channels[modality]), dtype=bool))
         draws = shares_of_channels(always, shares, (recipe.seed, number, DRAW_CHANNELS))
         for share, mask in zip(shares, draws, strict=True):
-            kept = everything | {modality: mask}
-            yield Point(f"{CHANNELS_OF}{modality}", share, fold.role == TRAINING, kept)
+            channel = everything | {modality: mask}
+            yield Point(f"{CHANNELS_OF}{modality}", share, fold.role == TRAINING, channel)
 
 
 def _not_compared(modality: str, settings: Model, trials: Trials, fold: Fold) -> str:

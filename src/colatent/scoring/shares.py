@@ -51,8 +51,9 @@ def with_channels(trials: Trials, kept: Mapping[str, Mask]) -> Trials:
     """Return the trials as if only these channels (modality -> (channel,)) had been recorded."""
     values, observed, channels = dict(trials.values), dict(trials.observed), dict(trials.channels)
     for modality, keep in kept.items():
-        values[modality] = values[modality][..., keep]
-        observed[modality] = observed[modality][..., keep]
+        # in the order of memory that they had: sums over another differ in the last digit
+        values[modality] = np.ascontiguousarray(values[modality][..., keep])
+        observed[modality] = np.ascontiguousarray(observed[modality][..., keep])
         channels[modality] = tuple(np.array(channels[modality], dtype=object)[keep])
     return replace(trials, values=values, observed=observed, channels=channels)
 
