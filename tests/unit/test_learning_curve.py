@@ -285,8 +285,8 @@ def test_the_figure_draws_means_over_folds_and_names_what_it_shows():
     figure = learning_curve_figure(pd.DataFrame(rows, columns=COLUMNS), "s", "m")
     assert "held-out (test) trials" in figure.title
     trials, channels = [axes for axes in figure.figure.get_axes() if axes.get_visible()]
-    assert trials.get_xlabel() == "number of training trials"
-    assert channels.get_xlabel() == "number of channels of spikes given to inference"
+    assert trials.get_xlabel() == "training trials"
+    assert channels.get_xlabel() == "channels of spikes given to inference"
     assert trials.get_ylabel() == channels.get_ylabel() == "bits/spike"
     lines = {line.get_linestyle(): line for line in trials.lines if len(line.get_xdata()) == 2}
     np.testing.assert_allclose(lines["-"].get_xydata(), [(4, 0.75), (16, 1.5)])

@@ -43,7 +43,9 @@ def learning_curve_figure(table: pd.DataFrame, session: str, model: str) -> Repo
     colours = _colours([question for _, questions in panels.values() for question in questions])
     with style():
         title = f"Learning curves of {model}, {session}: held-out (test) {word}s"
-        figure = new_figure(title, 0.3 + 2.4 * len(varied) + 0.2 * np.ceil((len(colours) + 1) / 3))
+        columns = 3 if len(predicted) > 1 else 2  # of the legend
+        height = 0.3 + 2.4 * len(varied) + 0.2 * np.ceil((len(colours) + 1) / columns)
+        figure = new_figure(title, height, width=3.5 * columns)
         grid = figure.subplots(len(varied), len(predicted), squeeze=False)
         for (i, j), axes in np.ndenumerate(grid):
             panel, questions = panels.get((varied[i], predicted[j]), (None, []))
@@ -53,7 +55,7 @@ def learning_curve_figure(table: pd.DataFrame, session: str, model: str) -> Repo
             _draw(axes, panel, {q: colours[q] for q in questions})
             axes.set_title(f"{predicted[j]} predicted", loc="left")
             axes.set_xlabel(_axis_of(varied[i], word))
-        figure.legend(handles=_handles(colours, word), loc="outside lower center", ncols=3)
+        figure.legend(handles=_handles(colours, word), loc="outside lower center", ncols=columns)
     return finish("learning_curve", figure, _caption(session, model, word), main)
 
 
@@ -87,24 +89,23 @@ def _colours(questions: list[Question]) -> dict[Question, str]:
 
 def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None:
     means: list[tuple[float, float]] = []
+    baselines: dict[str, pd.DataFrame] = {}
     for question, colour in colours.items():
-        rows = panel[
-            (panel["model"] != BASELINE)
-            & (panel["heldout"] == question.heldout)
-            & (panel["given"] == question.given)
-        ]
+        own = panel[(panel["model"] != BASELINE) & (panel["given"] == question.given)]
+        rows = own[own["heldout"] == question.heldout]
         axes.plot(rows["n"], rows["value"], "o", color=colour, ms=3, alpha=0.45, mew=0)
         mean = rows.groupby("share")[["n", "value"]].mean()
-        axes.plot(mean["n"], mean["value"], "-o", color=colour, ms=5)
+        axes.plot(mean["n"], mean["value"], "-o", color=colour, ms=4)
         means += list(zip(mean["n"], mean["value"], strict=True))
-        # what predicts nothing from another modality answers as it does the question for trials
+        # it looks at no modality: for cross-prediction, it answers as it does for reconstruction
         kind = "trials" if question.heldout == "modality" else question.heldout
-        baseline = panel[(panel["model"] == BASELINE) & (panel["heldout"] == kind)]
-        if kind != question.heldout and any(q.heldout == kind for q in colours):
-            continue  # it is drawn for that question
-        axes.plot(
-            mean["n"], baseline.groupby("share")["value"].mean().reindex(mean.index), "--", color=colour, lw=1
-        )
+        answers = panel[(panel["model"] == BASELINE) & (panel["heldout"] == kind)]
+        value = answers.groupby("share")["value"].mean().reindex(mean.index)
+        baselines.setdefault(kind, mean.assign(value=value))
+    for kind, mean in baselines.items():
+        asked = any(question.heldout == kind for question in colours)
+        axes.plot(mean["n"], mean["value"], "--", color=COLOURS[kind] if asked else INK, lw=1)
+        means += list(zip(mean["n"], mean["value"], strict=True))
     axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.set_xticks(sorted({round(n) for n, _ in means}))
     axes.set_xlim(left=0)
@@ -113,19 +114,20 @@ def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None
 
 
 def _limit_axis(axes: Axes, means: list[tuple[float, float]]) -> None:
-    """Keep one failed fit from squeezing all others into a corner; the mean outside is written."""
+    """Keep one failed fit from squeezing all others into a corner; the lowest mean outside is written."""
     top = max((value for _, value in means if np.isfinite(value)), default=0.0)
     low = max(axes.get_ylim()[0], min(0.0, top) - max(abs(top), 0.1))
     axes.set_ylim(bottom=low)
-    for n, value in means:
-        if value < low:
-            axes.text(n, low, f"▾ {number(value, 2)}", color=GREY, fontsize=8, va="bottom", ha="center")
+    for n in sorted({n for n, _ in means}):
+        lowest = min(value for at, value in means if at == n)
+        if lowest < low:
+            axes.text(n, low, f"▾ {number(lowest, 2)}", color=GREY, fontsize=8, va="bottom", ha="center")
 
 
 def _axis_of(varied: str, word: str) -> str:
     if varied.startswith(CHANNELS_OF):
-        return f"number of {varied} given to inference"
-    return f"number of training {word}s"
+        return f"{varied} given to inference"
+    return f"training {word}s"
 
 
 def _handles(colours: dict[Question, str], word: str) -> list[Line2D]:
@@ -145,5 +147,5 @@ def _caption(session: str, model: str, word: str) -> str:
         "hidden for co-smoothing, which are in every fit and are not given, or those of another modality. "
         "Small dots are folds, lines their mean; dashed: the baseline fitted to the same share and scored "
         "in the same bins (for cross-prediction: that of reconstruction). Dotted: 0, no better than the "
-        "mean of the scored bins. Means below an axis are written at its edge."
+        "mean of the scored bins. Of means below an axis, the lowest is written at its edge."
     )
