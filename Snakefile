@@ -18,6 +18,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/choose.smk"
 include: "workflow/rules/fit.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/learn.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/record.smk"
@@ -36,6 +37,7 @@ wildcard_constraints:
 localrules:
     all,
     choose_latents,
+    learning_curves,
     # seconds each: as jobs of a cluster they would mostly wait
     simulate,
     split,

@@ -16,6 +16,7 @@ from colatent.config import (
     EnvelopeSettings,
     GPFAModel,
     Heldout,
+    LearningCurve,
     MLPLags,
     MMGPVAEModel,
     PoseModality,
@@ -84,7 +85,8 @@ def _section_model(loc: tuple[Any, ...]) -> list[str]:
         "trials": TrialAlignment, "spikes": SpikesModality, "pose": PoseModality,
         "condition-mean": ConditionMean, "smoothed-fa": SmoothedFA, "gpfa": GPFAModel,
         "ridge-lags": RidgeLags, "mlp-lags": MLPLags, "mm-gpvae": MMGPVAEModel,
-        "heldout": Heldout, "simulate": Simulation, "envelope": EnvelopeSettings,
+        "heldout": Heldout, "learning_curve": LearningCurve,
+        "simulate": Simulation, "envelope": EnvelopeSettings,
     }  # fmt: skip
     for i, part in enumerate(loc[:-1]):
         if part == "continuous":

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from colatent.models.registry import model_class_and_options
 from colatent.provenance import code_fingerprint, provenance
 from colatent.session import Fold
 from colatent.store import write_store
+from colatent.trials import Trials
 
 
 def fit_fold(
@@ -42,16 +44,11 @@ def fit_fold(
         output: the store: the tensors ``state``, and for most models a group ``history``.
     """
     settings = TypeAdapter(Model).validate_python(model)
-    on_gpu = settings.kind == "mm-gpvae"
-    if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
-        import torch
-
-        torch.set_num_threads(threads)
-    with reserved_device(device if on_gpu else "cpu", progress) as used:
-        cls, options = model_class_and_options(settings, fold.training, time_locked, used)
-        kept = {"checkpoint": _checkpoint(checkpoint, model, seed, inputs, used)} if on_gpu else {}
+    with fitting_device(settings, device, threads, progress) as used:
+        keeps = settings.kind == "mm-gpvae"
+        kept = {"checkpoint": _checkpoint(checkpoint, model, seed, inputs, used)} if keeps else {}
         started = time.monotonic()
-        fitted = cls(**options).fit(fold.training, seed=seed, progress=progress, **kept)
+        fitted = fit_model(settings, fold.training, time_locked, seed, used, progress, **kept)
         attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
         attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
         tensors = {"state": fitted.state()}
@@ -61,6 +58,33 @@ def fit_fold(
         groups["history"] = xr.Dataset.from_dataframe(history)
     write_store(output, groups, attrs, tensors)
     shutil.rmtree(checkpoint, ignore_errors=True)  # it has served
+
+
+@contextmanager
+def fitting_device(
+    settings: Model, device: str, threads: int, progress: Callable[[str], None]
+) -> Iterator[str]:
+    """Prepare the process for fits of a model, with this many threads; yield "cuda" or "cpu"."""
+    if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
+        import torch
+
+        torch.set_num_threads(threads)
+    with reserved_device(device if settings.kind == "mm-gpvae" else "cpu", progress) as used:
+        yield used
+
+
+def fit_model(
+    settings: Model,
+    training: Trials,
+    time_locked: bool,
+    seed: int,
+    device: str,
+    progress: Callable[[str], None],
+    **kept: Any,
+) -> Any:
+    """Return a model fitted to these trials; ``device`` is that of `fitting_device`."""
+    cls, options = model_class_and_options(settings, training, time_locked, device)
+    return cls(**options).fit(training, seed=seed, progress=progress, **kept)
 
 
 def _checkpoint(

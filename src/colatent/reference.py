@@ -30,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "models.<name> (ridge-lags)": settings.RidgeLags,
     "models.<name> (mlp-lags)": settings.MLPLags,
     "heldout": settings.Heldout,
+    "learning_curve": settings.LearningCurve,
 }
 
 

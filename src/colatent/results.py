@@ -16,6 +16,7 @@ RECORD = "provenance.json"
 # set by the Snakefile: jobs do not know how Snakemake was called
 COMMAND_VARIABLE = "COLATENT_COMMAND"
 _FILES = (".csv", ".html", ".png", ".svg")
+_WHEN_ASKED_FOR = {"latent_choice", "learning_curve"}
 
 
 class Damage(NamedTuple):
@@ -155,7 +156,7 @@ def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | 
 def _is_leftover(name: str, record: dict[str, Any]) -> bool:
     """Is this of a model that the config no longer has? No rule makes it, so no command can repair it."""
     of_model = re.fullmatch(
-        r"[^/]+/(?:fit/([^/]+)/[^/]+|(?:score|latents|latent_choice)/([^/]+?)(?:\.csv)?)", name
+        r"[^/]+/(?:fit/([^/]+)/[^/]+|(?:score|latents|latent_choice|learning_curve)/([^/]+?)(?:\.csv)?)", name
     )
     return of_model is not None and (of_model[1] or of_model[2]) not in record["config"]["models"]
 
@@ -185,9 +186,11 @@ def _stores(root: Path) -> list[Path]:
 
 
 def _files(root: Path) -> list[Path]:
-    """Tables, pages and figures; those of the choice of latents are made only when asked for."""
+    """Tables, pages and figures, but for those that are made only when asked for."""
     found = (p for p in root.rglob("*") if p.suffix in _FILES and p.is_file())
-    return sorted(p for p in found if not _is_hidden(p.relative_to(root)) and "latent_choice" not in p.parts)
+    return sorted(
+        p for p in found if not _is_hidden(p.relative_to(root)) and not _WHEN_ASKED_FOR & set(p.parts)
+    )
 
 
 def _is_hidden(path: Path) -> bool:

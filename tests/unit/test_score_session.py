@@ -1,13 +1,11 @@
 """The scores of a session's fits, from stores to tables, against figures computed from its parts."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from pydantic import TypeAdapter
 from scipy import stats
+from stored_session import write_session
 
 from colatent.config import Model
 from colatent.fitting import fit_fold
@@ -18,7 +16,6 @@ from colatent.scoring.tables import join_scores, read_scores
 from colatent.session import read_fold
 from colatent.splits import TEST, TRAINING, hidden_channels, make_split
 from colatent.store import read_group, read_tensors, write_store
-from colatent.trials import Trials
 
 SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
 MODELS = {
@@ -28,21 +25,6 @@ MODELS = {
 
 
 def quiet(_: str) -> None: ...
-
-
-def write_session(folder: Path, trials: Trials, time: np.ndarray) -> None:
-    dims = ("trial", "time", "channel")
-    groups = {
-        f"modality/{m}": xr.Dataset(
-            {"value": (dims, trials.with_nan(m)), "observed": (dims, trials.observed[m])},
-            coords={"time": time, "channel": list(trials.channels[m])},
-            attrs={"kind": trials.kinds[m]},
-        )
-        for m in trials.modalities
-    }
-    groups["trials"] = xr.Dataset(coords={"condition": ("trial", trials.condition)})
-    attrs = {"bin_width": trials.bin_width, "alignment": "trials", "modalities": list(trials.modalities)}
-    write_store(folder, groups, provenance("ingest", {}, {}) | attrs)
 
 
 @pytest.fixture(scope="module")

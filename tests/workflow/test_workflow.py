@@ -244,6 +244,20 @@ def test_one_gpu_job_at_a_time_unless_told_otherwise(tmp_path):
     assert "gpu=1" in plan.stdout + plan.stderr
 
 
+def test_learning_curves_are_planned_when_asked_for_only(tmp_path):
+    curve = {"trials": [0.5, 1.0], "channels": {"spikes": [0.5, 1.0]}, "folds": 1}
+    write_config(tmp_path, {"learning_curve": curve, "device": "auto"})
+    run = snakemake(tmp_path, "learning_curves", "--dry-run")
+    assert run.returncode == 0, run.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.MULTILINE))
+    assert jobs == {
+        "simulate": "1", "ingest": "1", "split": "1", "learning_curve": "4", "learning_curves": "1",
+        "total": "8",
+    }  # fmt: skip
+    ordinary = snakemake(tmp_path, "--dry-run")
+    assert ordinary.returncode == 0 and "rule learning_curve" not in ordinary.stdout + ordinary.stderr
+
+
 def test_latents_are_exported_for_other_programs(finished):
     """The inspector passes the NWB file, pynapple reads it, its numbers are those of the scores' store."""
     import pynapple

@@ -153,6 +153,15 @@ def fits_of(wildcards):
     )
 
 
+def n_points_of_curve():
+    """Return how many fits a learning curve is made of."""
+    curve, heldout = CONFIG.learning_curve, CONFIG.heldout
+    channels = curve.shares_of_channels(heldout.channels).values()
+    return (curve.folds or heldout.folds) * (
+        len(curve.trials) + sum(len(shares) for shares in channels)
+    )
+
+
 def config_of_model(wildcards):
     """Return the config with one model alone, so that a change of another does not count."""
     own = CONFIG.model_copy(

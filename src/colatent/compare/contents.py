@@ -13,7 +13,7 @@ from colatent.store import MARKER, check_store
 
 # in the order of the pipeline; the first two belong to a session, the others to one of its models
 SESSION_STAGES = ("ingest", "split")
-MODEL_STAGES = ("fit", "score", "latent choice")
+MODEL_STAGES = ("fit", "score", "latent choice", "learning curve")
 TABLES = "tables"
 STAGES = (*SESSION_STAGES, *MODEL_STAGES, TABLES)
 _PLACES = {
@@ -22,6 +22,7 @@ _PLACES = {
     "fit": r"(?:(?P<session>.+)/)?fit/(?P<model>[^/]+)/[^/]+",
     "score": r"(?:(?P<session>.+)/)?score/(?P<model>[^/]+?)(?:\.csv)?",
     "latent choice": r"(?:(?P<session>.+)/)?latent_choice/(?P<model>[^/]+?)(?:\.csv)?",
+    "learning curve": r"(?:(?P<session>.+)/)?learning_curve/(?P<model>[^/]+?)(?:\.csv)?",
 }
 
 

@@ -20,6 +20,7 @@ from colatent.errors import InputError
 KEYS = (
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric",
     "other", "group", "latent", "n_latents",
+    "varied", "share",
 )  # fmt: skip
 
 

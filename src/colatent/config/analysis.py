@@ -1,9 +1,11 @@
 """The configuration as a whole: what is held out, what is simulated, and what must fit together."""
 
 import re
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from colatent.config.models import COUNT_LIKELIHOODS, LagRegression, MMGPVAEModel, Model
 from colatent.config.recording import Alignment, Modality, SpikesModality
@@ -32,6 +34,35 @@ class Heldout(Settings):
         if len(set(value)) < len(value):
             raise ValueError(f"seeds {value} must differ, or runs would count twice")
         return value
+
+
+def _increasing(shares: list[float]) -> list[float]:
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ValueError(f"{shares} must increase, as in [0.25, 0.5, 1.0]")
+    return shares
+
+
+Shares = Annotated[
+    list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), AfterValidator(_increasing)
+]
+
+
+class LearningCurve(Settings):
+    """What `snakemake learning_curves` fits the models to, once more; no other result depends on it."""
+
+    trials: Shares = Field([0.25, 0.5, 1.0], description="shares of the training trials, increasing")
+    channels: dict[str, Shares] | None = Field(
+        None,
+        description="modality: shares of its held-in channels, increasing; if not given, a quarter, half and "
+        "all of those of every modality in heldout.channels",
+    )
+    folds: Count | None = Field(
+        None, description="how many of heldout.folds, from the first; all if not given"
+    )
+
+    def shares_of_channels(self, hidden: Iterable[str]) -> dict[str, list[float]]:
+        """Return the shares of each modality's channels; ``hidden`` are the keys of heldout.channels."""
+        return {m: [0.25, 0.5, 1.0] for m in hidden} if self.channels is None else self.channels
 
 
 class Truth(Settings):
@@ -93,6 +124,10 @@ class Config(Settings):
     )
     models: dict[str, Model] = Field(min_length=1)
     heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
+    learning_curve: LearningCurve = Field(
+        default_factory=lambda: LearningCurve.model_validate({}),
+        description="what `snakemake learning_curves` fits the models to",
+    )
     device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where the models are fitted")
 
     @field_validator("modalities", "models")
@@ -121,6 +156,8 @@ class Config(Settings):
 
         for name in self.heldout.channels:
             check("heldout.channels", name)
+        for name in self.learning_curve.channels or {}:
+            check("learning_curve.channels", name)
         for group in self.truth.groups if self.truth else []:
             for modality in group.split("+"):
                 check("truth.groups", modality)
@@ -146,4 +183,17 @@ class Config(Settings):
                 raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
         if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
+        return self
+
+    @model_validator(mode="after")
+    def _curves_can_be_drawn(self) -> Self:
+        folds = self.learning_curve.folds
+        if folds is not None and folds > self.heldout.folds:
+            raise ValueError(f"learning_curve.folds is {folds}, but heldout.folds only {self.heldout.folds}")
+        for name in self.learning_curve.channels or {}:
+            if name not in self.heldout.channels and len(self.modalities) == 1:
+                raise ValueError(
+                    f"learning_curve.channels.{name}: without other modalities or held-out channels of it, "
+                    f"nothing is predicted that is the same at every share; give heldout.channels.{name}"
+                )
         return self

@@ -52,16 +52,17 @@ def pit_figure(model: ModelResults) -> ReportFigure | None:
 
 def _pooled(model: ModelResults) -> list[Pit]:
     """Pool the fits: each observation counts once for every fit that predicted it."""
-    keys = ("heldout", "given", "predicted")
-    sums: dict[tuple[str, ...], Array] = {}
-    counts: dict[tuple[str, ...], int] = {}
+    sums: dict[tuple[str, str, str], Array] = {}
+    counts: dict[tuple[str, str, str], int] = {}
     for data in model.calibration.values():
-        for i, n in enumerate(data["n"].values):
-            question = tuple(str(data[key].values[i]) for key in keys)
+        texts = (map(str, data[key].values) for key in ("heldout", "given", "predicted"))
+        for question, share, n in zip(
+            zip(*texts, strict=True), data["share"].values, data["n"].values, strict=True
+        ):
             if n:
-                sums[question] = sums.get(question, 0.0) + n * data["share"].values[i]
+                sums[question] = sums.get(question, np.zeros(len(share))) + n * share
                 counts[question] = counts.get(question, 0) + int(n)
-    return [Pit(*q, len(total) * total / counts[q], counts[q]) for q, total in sums.items()]
+    return [Pit(h, g, p, len(s) * s / counts[h, g, p], counts[h, g, p]) for (h, g, p), s in sums.items()]
 
 
 def _largest(pits: list[Pit]) -> list[Pit]:
