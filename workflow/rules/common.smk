@@ -1,5 +1,6 @@
 """What all rules share: the validated config, the sessions, and a few answers about them."""
 
+import json
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_m
 from colatent.errors import InputError
 from colatent.provenance import code_fingerprint
 from colatent.recordings import found_before, is_made_from, refuse_older
-from colatent.results import COMMAND_VARIABLE
+from colatent.results import RUN_VARIABLE
 from colatent.session_table import is_simulated, load_sessions
 from colatent.status import write_plan
 
@@ -25,8 +26,14 @@ def is_main_run():
     return workflow.is_main_process
 
 
+def from_here(file):
+    """Return a file's path, relative where it lies below this folder, so that both can be moved."""
+    file, here = Path(file), Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
 try:
-    CONFIG_FILE = Path(workflow.configfiles[-1])
+    CONFIG_FILE = Path(from_here(workflow.configfiles[-1]))
     CONFIG = parse_config(config, str(CONFIG_FILE))
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
@@ -61,8 +68,29 @@ LATENT_MODELS = [
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
 
+
+def options_of_run():
+    """Return the options that `snakemake` needs in this folder to see the same Snakefile and config."""
+    options = {
+        "--snakefile": [from_here(workflow.main_snakefile)],
+        "--configfile": map(from_here, workflow.overwrite_configfiles),
+        "--config": workflow.config_settings.config_args,
+    }
+    if options["--snakefile"] == ["Snakefile"]:
+        del options["--snakefile"]
+    return [
+        argument for option, values in options.items() for argument in [option, *values]
+    ]
+
+
 if is_main_run():
-    os.environ[COMMAND_VARIABLE] = shlex.join(["snakemake", *sys.argv[1:]])
+    os.environ[RUN_VARIABLE] = json.dumps(
+        {
+            "command": shlex.join(["snakemake", *sys.argv[1:]]),
+            "folder": os.getcwd(),
+            "options": options_of_run(),
+        }
+    )
 
 
 def refuse_unknown_profile(arguments):

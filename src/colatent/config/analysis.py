@@ -1,6 +1,7 @@
 """The configuration as a whole: what is held out, what is simulated, and what must fit together."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -110,7 +111,7 @@ class Config(Settings):
             raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
         if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
             raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
-        return value
+        return str(Path(value))  # Snakemake takes ./out and out/ for other folders than out
 
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:
