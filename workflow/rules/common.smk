@@ -11,6 +11,7 @@ from colatent.config import GPFAModel, LatentModel, MMGPVAEModel
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
+from colatent.lock import hold_results
 from colatent.provenance import code_fingerprint
 from colatent.recordings import found_before, is_made_from, refuse_older
 from colatent.results import RUN_VARIABLE
@@ -91,6 +92,16 @@ if is_main_run():
             "options": options_of_run(),
         }
     )
+
+
+def hold_or_stop():
+    """Stop if another Snakemake, of another folder, is at work on these results."""
+    if not workflow.execution_settings.lock:  # --nolock
+        return
+    try:
+        hold_results(RESULTS)
+    except InputError as error:
+        sys.exit(f"colatent: {error}")
 
 
 def refuse_unknown_profile(arguments):
