@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from colatent import results, store
 from colatent.cli import app
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.repair import repair_command
 from colatent.tree import PLAN
 
 FIT = "a/fit/gpfa/fold-0_seed-0"
@@ -198,6 +200,21 @@ def test_the_command_names_targets_as_snakemake_knows_them(tree, monkeypatch, tm
     assert command(root, record, monkeypatch, root, ".") == elsewhere
     (tmp_path / "link").symlink_to(root)
     assert command(root, record, monkeypatch, tmp_path, "link") == elsewhere
+
+
+def test_what_lies_between_two_damages_is_not_redone(tree):
+    root, record = tree
+    damaged = [
+        "report/index.html",
+        "report/sessions/a/index.html",
+        "a/fit/gpfa/fold-1_seed-0/complete.json",
+        "b/fit/gpfa/fold-1_seed-0/complete.json",
+        "provenance.json",
+        "a/session/complete.json",
+    ]
+    commands = repair_command(root, record, [root / name for name in damaged]).split(" && ")
+    forced = [re.findall(r" out/(\S+)", line) for line in commands]
+    assert forced[1:] == [[damaged[5]], damaged[2:4], damaged[:2], ["provenance.json"]]
 
 
 def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch, tmp_path):
