@@ -55,6 +55,7 @@ rule all:
 
 onstart:
     if is_main_run():
+        hold_or_stop()
         write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
 
 

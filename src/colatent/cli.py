@@ -47,32 +47,21 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 @app.command()
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
     """Find what is damaged or missing in results, and say how to make just that anew."""
-    import shlex
-
-    from colatent.results import RECORD, read_record
+    from colatent.repair import repair_command
+    from colatent.results import read_record
     from colatent.results import verify as damages_of
 
     with _one_sentence():
         damages, looked_at = damages_of(results)
         if not damages:
-            print(f"{results}: all {looked_at} stores and files are as they were written")
+            print(f"{escaped(str(results))}: all {looked_at} stores and files are as they were written")
             return
         for damage in damages:
-            error_console.print(f"colatent: {damage.sentence}")
+            error_console.print(f"colatent: {escaped(damage.sentence)}")
         error_console.print(f"{len(damages)} of {looked_at} are damaged.")
-        targets = sorted({str(damage.target) for damage in damages if damage.target})
-        if not targets:
-            raise typer.Exit(1)
-        config = shlex.quote(read_record(results)["volatile"]["config_file"])
-        # the record by itself, afterwards: as one target among others it would draw all between them along
-        steps = [shlex.join(targets), shlex.quote(str(results / RECORD))]
-        command = " && ".join(
-            f"snakemake --cores 2 --force {step} --configfile {config}" for step in dict.fromkeys(steps)
-        )
-        error_console.print(
-            f"To make them anew:\n{command}\n"
-            "(with the --config options that the results were made with, where there were any)"
-        )
+        if targets := [damage.target for damage in damages if damage.target]:
+            command = repair_command(results, read_record(results), targets)
+            error_console.print(f"To make them anew:\n{command}")
         raise typer.Exit(1)
 
 

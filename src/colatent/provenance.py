@@ -40,7 +40,7 @@ STAGE_CODE = {
     "fit": ("fitting.py", "session.py", "splits.py", *MODELS),
     "score": ("scoring", "predictive.py", "splits.py", "session.py", *MODELS),
     "report": ("report",),
-    "export": ("export.py",),
+    "export": ("export.py", "simulate/nwb.py"),
 }
 
 

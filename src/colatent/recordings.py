@@ -26,12 +26,13 @@ def is_made_from(store: str | Path, nwb: str | Path) -> bool:
     try:
         attrs = read_attrs(store)
         source, modified = attrs["source"], attrs["volatile"]["nwb_modified_ns"]
-    except (OSError, ValueError, KeyError):
+        size, sha256 = source["size"], source["sha256"]
+    except (InputError, OSError, KeyError, TypeError):
         return False
     stat = nwb.stat()
-    if stat.st_size != source["size"]:
+    if stat.st_size != size:
         return False
-    return stat.st_mtime_ns == modified or _sha256(nwb, stat.st_mtime_ns) == source["sha256"]
+    return stat.st_mtime_ns == modified or _sha256(nwb, stat.st_mtime_ns) == sha256
 
 
 def found_before(store: str | Path, nwb: str | Path, settings: dict[str, Any]) -> "Found | None":

@@ -8,15 +8,50 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, Field
+
 from colatent.errors import InputError
 from colatent.provenance import RESULT_PACKAGES, git_revision, package_version
-from colatent.store import MARKER, NewerFormatError, anew, check_store, file_sha256, identity, read_attrs
+from colatent.store import (
+    MARKER,
+    DamagedStoreError,
+    NewerFormatError,
+    anew,
+    check_store,
+    file_sha256,
+    identity,
+    read_attrs,
+)
+from colatent.tree import RECORD, walk_results
 
-RECORD = "provenance.json"
-# set by the Snakefile: jobs do not know how Snakemake was called
-COMMAND_VARIABLE = "COLATENT_COMMAND"
+# set by the Snakefile, as JSON: jobs do not know how Snakemake was called
+RUN_VARIABLE = "COLATENT_RUN"
 _FILES = (".csv", ".html", ".png", ".svg")
 _WHEN_ASKED_FOR = {"latent_choice", "learning_curve"}
+
+
+class _RecordedStore(BaseModel):
+    identity: str
+
+
+class _RecordedConfig(BaseModel):
+    results: str
+    models: dict[str, Any] = Field(min_length=1)
+
+
+class _RecordedRun(BaseModel):
+    config_file: str
+    folder: str | None = None
+    options: list[str] | None = None
+
+
+class _Record(BaseModel):
+    """What is relied on in a record that is read."""
+
+    stores: dict[str, _RecordedStore] = Field(min_length=1)
+    files: dict[str, str] = Field(min_length=1)
+    config: _RecordedConfig
+    volatile: _RecordedRun
 
 
 class Damage(NamedTuple):
@@ -49,24 +84,20 @@ def write_record(results: str | Path, config: dict[str, Any], config_file: str, 
         check_store(folder)
         stores[_name(root, folder)] = read_attrs(folder)
     _refuse_mixture(root, stores)
+    run = json.loads(os.environ.get(RUN_VARIABLE, "{}"))
     record = {
         "config": config,
         "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
         "versions": {name: package_version(name) for name in RESULT_PACKAGES},
         "python": platform.python_version(),
         "stores": {
-            name: {
-                "identity": identity(root / name),
-                **{key: attrs[key] for key in ("stage", "code", "device", "inputs")},
-                **({"seed": attrs["settings"]["seed"]} if attrs["stage"] == "fit" else {}),
-            }
-            for name, attrs in stores.items()
+            name: {"identity": identity(root / name), **_claims(attrs)} for name, attrs in stores.items()
         },
         "files": {_name(root, file): file_sha256(file) for file in _files(root)},
         "volatile": {
             "config_file": config_file,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "command": os.environ.get(COMMAND_VARIABLE, "not known"),
+            **{key: run.get(key) for key in ("command", "folder", "options")},
             "host": platform.node(),
             "platform": platform.platform(),
             "git": git_revision(),
@@ -89,13 +120,11 @@ def read_record(results: str | Path) -> dict[str, Any]:
         raise InputError(f"{file}: there is no such record; let the workflow run to its end first")
     try:
         record = json.loads(file.read_text())
-        sound = all(map(bool, (record["stores"], record["files"], record["config"]["models"])))
-        sound &= all("identity" in store for store in record["stores"].values())
-        sound &= isinstance(record["volatile"]["config_file"], str)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again")
+        _Record.model_validate(record)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again") from None
     return dict(record)
 
 
@@ -118,12 +147,21 @@ def verify(results: str | Path) -> tuple[list[Damage], int]:
         if damage := _damage_of_store(root, name, record):
             damages.append(damage)
     for name, checksum in record["files"].items():
-        file = root / name
-        if not file.is_file():
-            damages.append(Damage(_target(root, file), f"{file}: the file is missing"))
-        elif file_sha256(file) != checksum:
-            damages.append(Damage(_target(root, file), f"{file}: the file is not as it was written"))
+        if damage := _damage_of_file(root, name, checksum):
+            damages.append(damage)
     return damages, len(names) + len(record["files"])
+
+
+def _damage_of_file(root: Path, name: str, checksum: str) -> Damage | None:
+    file = root / name
+    try:
+        if not file.is_file():
+            return Damage(_target(root, file), f"{file}: the file is missing")
+        if file_sha256(file) != checksum:
+            return Damage(_target(root, file), f"{file}: the file is not as it was written")
+    except OSError as error:
+        return Damage(_target(root, file), f"{file}: cannot be read ({error.strerror})")
+    return None
 
 
 def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | None:
@@ -133,10 +171,13 @@ def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | 
     remedy = "" if target else "; the config no longer has its model: delete the folder and run again"
     try:
         check_store(folder)
+        attrs = read_attrs(folder)
     except NewerFormatError as error:
         return Damage(None, str(error))
-    except InputError as error:
-        return Damage(target, f"{error}{remedy}")
+    except DamagedStoreError as error:
+        return Damage(target, f"{error.finding}{remedy}")
+    except OSError as error:
+        return Damage(target, f"{error.filename}: cannot be read ({error.strerror}){remedy}")
     if recorded is None:
         return Damage(
             root / RECORD if target else None,
@@ -144,13 +185,15 @@ def _damage_of_store(root: Path, name: str, record: dict[str, Any]) -> Damage | 
         )
     if identity(folder) != recorded["identity"]:
         return Damage(target, f"{folder}: another store than was recorded{remedy}")
-    attrs = read_attrs(folder)
-    claimed = {key: recorded.get(key) for key in ("stage", "code", "device", "inputs")}
-    if claimed != {key: attrs.get(key) for key in claimed} or (
-        attrs["stage"] == "fit" and recorded.get("seed") != attrs["settings"]["seed"]
-    ):
+    if {key: value for key, value in recorded.items() if key != "identity"} != _claims(attrs):
         return Damage(root / RECORD, f"{folder}: the record says of it what it does not say itself")
     return None
+
+
+def _claims(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Return what the record repeats of a store's own attributes."""
+    claims = {key: attrs.get(key) for key in ("stage", "code", "device", "inputs")}
+    return claims | ({"seed": attrs["settings"]["seed"]} if claims["stage"] == "fit" else {})
 
 
 def _is_leftover(name: str, record: dict[str, Any]) -> bool:
@@ -181,20 +224,13 @@ def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
 
 
 def _stores(root: Path) -> list[Path]:
-    found = {p.parent for pattern in (MARKER, "data.zarr") for p in root.rglob(pattern)}
-    return sorted(folder for folder in found if not _is_hidden(folder.relative_to(root)))
+    return [place.path for place in walk_results(root) if place.is_store]
 
 
 def _files(root: Path) -> list[Path]:
     """Tables, pages and figures, but for those that are made only when asked for."""
-    found = (p for p in root.rglob("*") if p.suffix in _FILES and p.is_file())
-    return sorted(
-        p for p in found if not _is_hidden(p.relative_to(root)) and not _WHEN_ASKED_FOR & set(p.parts)
-    )
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    found = (place.path / name for place in walk_results(root) for name in place.files)
+    return sorted(p for p in found if p.suffix in _FILES and not _WHEN_ASKED_FOR & set(p.parts))
 
 
 def _name(root: Path, path: Path) -> str:

@@ -15,8 +15,8 @@ from colatent.errors import InputError
 from colatent.failures import KILLED, Cause, likely_cause
 from colatent.progress import CAUSE, DONE, FAILED, is_running
 from colatent.store import MARKER
+from colatent.tree import PLAN
 
-PLAN = "logs/fits.json"
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 # log below `logs/` -> rule and wildcards
 LOGS = (

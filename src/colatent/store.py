@@ -35,6 +35,18 @@ class NewerFormatError(InputError):
     """A store that only a newer colatent can read; to make it anew would destroy it."""
 
 
+class DamagedStoreError(InputError):
+    """A store that is not as it was written.
+
+    Attributes:
+        finding: the sentence without what to do, for whoever knows that better.
+    """
+
+    def __init__(self, folder: Path, what: str, remedy: str = "") -> None:
+        self.finding = f"{folder}: {what}"
+        super().__init__(f"{self.finding}; {remedy or anew(folder / MARKER)}")
+
+
 def write_store(
     folder: str | Path,
     groups: Mapping[str, xr.Dataset],
@@ -84,33 +96,40 @@ def check_store(folder: str | Path) -> None:
     folder = Path(folder)
     marker = folder / MARKER
     if not marker.is_file():
-        raise InputError(
-            f"{folder}: not a complete store ({MARKER} is missing); delete the folder and run again"
+        raise DamagedStoreError(
+            folder, f"not a complete store ({MARKER} is missing)", "delete the folder and run again"
         )
+    checksums = _checksums(folder)
+    if unknown := [name for name in _files(folder) if name not in checksums]:
+        raise DamagedStoreError(folder, f"{unknown[0]} was not written with it")
+    for name, checksum in checksums.items():
+        if not (folder / name).is_file():
+            raise DamagedStoreError(folder, f"{name} is missing")
+        if _checksum(folder, name) != checksum:
+            raise DamagedStoreError(folder, f"{name} is not as it was written")
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return what the marker says: name of a file -> checksum."""
     try:
-        content = json.loads(marker.read_text())
+        content = json.loads((folder / MARKER).read_text())
         written, checksums = int(content["format"]), dict(content["sha256"])
+        sound = bool(checksums) and all(isinstance(name, str) for name in checksums)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        written, checksums = FORMAT, {}
+        written, checksums, sound = FORMAT, {}, False
     if written > FORMAT:
         raise NewerFormatError(
             f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
             "update colatent"
         )
-    if not checksums:
-        raise InputError(f"{folder}: {MARKER} is damaged; {anew(marker)}")
-    if unknown := [name for name in _files(folder) if name not in checksums]:
-        raise InputError(f"{folder}: {unknown[0]} was not written with it; {anew(marker)}")
-    for name, checksum in checksums.items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: {name} is missing; {anew(marker)}")
-        if _checksum(folder, name) != checksum:
-            raise InputError(f"{folder}: {name} is not as it was written; {anew(marker)}")
+    if not sound:
+        raise DamagedStoreError(folder, f"{MARKER} is damaged")
+    return checksums
 
 
 def anew(output: str | Path) -> str:
     """Return what to do about a damaged output, as the end of a sentence."""
-    return f"make it anew with: snakemake --cores 1 --force {output}"
+    return f"make it anew: your snakemake command with --force {output}"
 
 
 def identity(folder: str | Path) -> str:
@@ -119,8 +138,18 @@ def identity(folder: str | Path) -> str:
 
 
 def read_attrs(folder: str | Path) -> dict[str, Any]:
-    """Return the attributes of a store's root."""
-    return dict(json.loads((Path(folder) / _ROOT).read_text())["attributes"])
+    """Return the attributes of a store's root.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    root = Path(folder) / _ROOT
+    if not root.is_file():
+        raise DamagedStoreError(Path(folder), f"{_ROOT} is missing")
+    try:
+        return dict(json.loads(root.read_text())["attributes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedStoreError(Path(folder), f"{_ROOT} is damaged") from None
 
 
 def read_group(folder: str | Path, group: str) -> xr.Dataset:
@@ -161,7 +190,8 @@ def file_sha256(file: Path) -> str:
 def _files(folder: Path) -> list[str]:
     """Names of the files that a store consists of, sorted, without its marker."""
     files = (*(folder / "data.zarr").rglob("*"), *folder.glob(f"*{SUFFIX}"))
-    return sorted(f.relative_to(folder).as_posix() for f in files if f.is_file())
+    # what is no file either, such as a pipe, would be waited for by whoever reads the store
+    return sorted(f.relative_to(folder).as_posix() for f in files if not f.is_dir())
 
 
 def _checksum(folder: Path, name: str) -> str:

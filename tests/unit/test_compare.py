@@ -330,3 +330,15 @@ def test_what_is_no_result_tree_cannot_be_compared(trees, tmp_path, place, said)
     result = compare(trees[0], tmp_path / place)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_both_see_the_same_stores_behind_links_and_no_others(trees):
+    """A session that lies on another disk is compared; results inside the results are not."""
+    (trees[0] / "rat1").rename(trees[0].parent / "disk")
+    (trees[0] / "rat1").symlink_to(trees[0].parent / "disk")
+    (trees[0] / "rat1/round").symlink_to(trees[0])
+    write_tree(trees[0] / "nested")
+    (trees[0] / "nested/provenance.json").write_text("{}")
+    result = compare(*trees)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("identical: all 9 stores and tables\n")

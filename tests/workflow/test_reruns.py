@@ -1,5 +1,6 @@
 """Which jobs an edit makes run again: the project's code, config and recordings, changed one at a time."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -38,12 +39,13 @@ def from_fits(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tup
 
 
 pytestmark = pytest.mark.workflow
+OPTIONS = ("--configfile", "config/config.yaml", "--config", "heldout={folds: 2}")
 
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the copy of the project, with its own code, in its own folder."""
     own = {"PYTHONPATH": str(project / "src")}
-    return run_snakemake(project, "--cores", "2", *arguments, "--configfile", "config/config.yaml", **own)
+    return run_snakemake(project, "--cores", "2", *arguments, *OPTIONS, **own)
 
 
 def planned(project: Path) -> set[tuple[str, str, str] | str]:
@@ -76,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder, "a", "b")
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
         "sessions": "sessions.tsv", "results": "out", "models": MODELS, "simulate": None, "truth": None,
-        "heldout": {"folds": 2, "channels": {"spikes": 0.25}},
+        "heldout": {"folds": 3, "channels": {"spikes": 0.25}},
     }  # fmt: skip
     config["modalities"].pop("pose")
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
@@ -141,10 +143,10 @@ def test_a_new_session_redoes_the_overview_only(project):
     assert jobs == from_fits("c") | {("ingest", "c", ""), ("split", "c", "")} | LAST
 
 
-def colatent(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def colatent(project: Path, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from colatent.cli import app; app()", *arguments],
-        cwd=project,
+        cwd=folder or project,
         env=os.environ | {"PYTHONPATH": str(project / "src")},
         capture_output=True,
         text=True,
@@ -184,7 +186,7 @@ def test_damage_is_found_named_and_repaired_alone(project, name, damage):
     assert found.returncode == 1
     assert f"colatent: out/{name}: " in found.stderr and "Traceback" not in found.stderr
     assert found.stderr.count("colatent: ") == 1
-    command = found.stderr.strip().splitlines()[-2].split()
+    command = found.stderr.strip().splitlines()[-1].split()
     assert command[:4] == ["snakemake", "--cores", "2", "--force"] and command[4] == f"out/{name}/{MARKER}"
     repair = snakemake(project, "--force", command[4])
     assert repair.returncode == 0, repair.stderr[-3000:]
@@ -203,6 +205,22 @@ def test_damaged_tables_and_figures_are_named(project):
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert found.returncode == 1 and f"out/{name}: the file is not as it was written" in found.stderr
         assert f"--force {target} " in found.stderr
+
+
+def test_what_verify_prints_repairs(project, tmp_path):
+    """The very line, in a shell, from elsewhere; the config that counts is not that of the file alone."""
+    page = project / "out/report/index.html"
+    page.write_text(page.read_text() + "edited")
+    flip(project / "out/a/fit/gpfa/fold-0_seed-0")
+    found = colatent(project, "verify", str(project / "out"), folder=tmp_path)
+    assert "2 of " in found.stderr and "Traceback" not in found.stderr
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
+    command = found.stderr.strip().splitlines()[-1]
+    run = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert colatent(project, "verify", "out").returncode == 0
+    assert planned(project) == set()
 
 
 def test_an_edited_table_goes_no_further(project):
@@ -230,7 +248,7 @@ def test_two_runs_at_once_are_refused(project):
     target = f"out/a/fit/gpfa/fold-0_seed-0/{MARKER}"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", target]
     first = subprocess.Popen(
-        [*command, "--configfile", "config/config.yaml"],
+        [*command, *OPTIONS],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(project / "src")},
         stderr=subprocess.PIPE,
@@ -245,6 +263,19 @@ def test_two_runs_at_once_are_refused(project):
     assert first.returncode == 0
     assert second.returncode != 0 and "lock" in second.stderr
     assert planned(project) == set()
+
+
+def test_a_run_in_another_folder_on_the_same_results_is_refused(project):
+    """Told by the lock on the results alone: that of Snakemake lies in the folder where it runs."""
+    target = f"out/a/fit/gpfa/fold-0_seed-0/{MARKER}"
+    with (project / "out/.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = snakemake(project, "--force", target)
+        assert planned(project) == set()  # a dry run changes nothing
+    said = [line for line in refused.stderr.splitlines() if line.startswith("colatent: ")]
+    assert refused.returncode != 0 and "Traceback" not in refused.stderr
+    assert len(said) == 1 and "another workflow is at work on these results" in said[0]
+    assert "rule fit:" not in refused.stderr
 
 
 def mounted(folder: Path, options: str) -> bool:

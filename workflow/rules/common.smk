@@ -1,5 +1,6 @@
 """What all rules share: the validated config, the sessions, and a few answers about them."""
 
+import json
 import os
 import re
 import shlex
@@ -10,9 +11,10 @@ from colatent.config import GPFAModel, LatentModel, MMGPVAEModel
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
+from colatent.lock import hold_results
 from colatent.provenance import code_fingerprint
 from colatent.recordings import found_before, is_made_from, refuse_older
-from colatent.results import COMMAND_VARIABLE
+from colatent.results import RUN_VARIABLE
 from colatent.session_table import is_simulated, load_sessions
 from colatent.status import write_plan
 
@@ -25,8 +27,14 @@ def is_main_run():
     return workflow.is_main_process
 
 
+def from_here(file):
+    """Return a file's path, relative where it lies below this folder, so that both can be moved."""
+    file, here = Path(file), Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
 try:
-    CONFIG_FILE = Path(workflow.configfiles[-1])
+    CONFIG_FILE = Path(from_here(workflow.configfiles[-1]))
     CONFIG = parse_config(config, str(CONFIG_FILE))
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
@@ -61,8 +69,39 @@ LATENT_MODELS = [
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
 
+
+def options_of_run():
+    """Return the options that `snakemake` needs in this folder to see the same Snakefile and config."""
+    options = {
+        "--snakefile": [from_here(workflow.main_snakefile)],
+        "--configfile": map(from_here, workflow.overwrite_configfiles),
+        "--config": workflow.config_settings.config_args,
+    }
+    if options["--snakefile"] == ["Snakefile"]:
+        del options["--snakefile"]
+    return [
+        argument for option, values in options.items() for argument in [option, *values]
+    ]
+
+
 if is_main_run():
-    os.environ[COMMAND_VARIABLE] = shlex.join(["snakemake", *sys.argv[1:]])
+    os.environ[RUN_VARIABLE] = json.dumps(
+        {
+            "command": shlex.join(["snakemake", *sys.argv[1:]]),
+            "folder": os.getcwd(),
+            "options": options_of_run(),
+        }
+    )
+
+
+def hold_or_stop():
+    """Stop if another Snakemake, of another folder, is at work on these results."""
+    if not workflow.execution_settings.lock:  # --nolock
+        return
+    try:
+        hold_results(RESULTS)
+    except InputError as error:
+        sys.exit(f"colatent: {error}")
 
 
 def refuse_unknown_profile(arguments):

@@ -1,6 +1,5 @@
 """What lies in a result tree: its stores and tables, each with its stage, session and model."""
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import NamedTuple
 
 from colatent.compare.plain import plain
 from colatent.errors import InputError
-from colatent.store import MARKER, check_store
+from colatent.store import check_store
+from colatent.tree import Place, walk_results
 
 # in the order of the pipeline; the first two belong to a session, the others to one of its models
 SESSION_STAGES = ("ingest", "split")
@@ -65,7 +65,7 @@ class Tree:
 def read_tree(folder: Path) -> Tree:
     """Find the stores and tables below a folder, and check the stores.
 
-    Hidden folders (checkpoints, what is being built) are left out.
+    Hidden folders (checkpoints, what is being built) and trees of results inside this one are left out.
 
     Raises:
         InputError: there is no such folder, no store in it, or one of them is damaged or incomplete.
@@ -73,16 +73,12 @@ def read_tree(folder: Path) -> Tree:
     if not folder.is_dir():
         raise InputError(f"{plain(folder)}: there is no such folder")
     stores, tables, others = set(), set(), Counter[str]()
-    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        path = Path(place)
-        if "data.zarr" in folders or MARKER in files:
-            stores.add(path.relative_to(folder).as_posix())
-            folders.clear()
-            continue
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        seen = [path / f for f in files if not f.startswith(".")]
-        tables |= {f.relative_to(folder).as_posix() for f in seen if f.suffix == ".csv"}
-        others.update(f.suffix for f in seen if f.suffix != ".csv")
+    for place in _places(folder):
+        name = place.path.relative_to(folder)
+        if place.is_store:
+            stores.add(name.as_posix())
+        tables |= {(name / f).as_posix() for f in place.files if f.endswith(".csv")}
+        others.update(Path(f).suffix for f in place.files if not f.endswith(".csv"))
     if not stores:
         raise InputError(
             f"{plain(folder)}: no store in this folder; name one that a config has under `results`"
@@ -94,8 +90,11 @@ def read_tree(folder: Path) -> Tree:
     return Tree(folder, frozenset(stores), frozenset(tables), others)
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{plain(error.filename)}: cannot be read ({error.strerror})")
+def _places(folder: Path) -> list[Place]:
+    try:
+        return list(walk_results(folder))
+    except InputError as error:  # it names folders of the tree
+        raise InputError(plain(error)) from None
 
 
 def _check(store: Path) -> None:
@@ -104,4 +103,4 @@ def _check(store: Path) -> None:
     except InputError as error:  # it names files that the store names
         raise InputError(plain(error)) from None
     except OSError as error:
-        _refuse(error)
+        raise InputError(f"{plain(error.filename)}: cannot be read ({error.strerror})") from None

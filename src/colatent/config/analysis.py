@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -145,7 +146,7 @@ class Config(Settings):
             raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
         if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
             raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
-        return value
+        return str(Path(value))  # Snakemake takes ./out and out/ for other folders than out
 
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:

@@ -1,0 +1,46 @@
+"""One workflow at a time on a tree of results, wherever it is run from.
+
+Snakemake's own lock lies in the folder it runs in: two folders whose configs name the same results would
+write over one another.
+"""
+
+import fcntl
+import os
+import platform
+from pathlib import Path
+from typing import TextIO
+
+from colatent.errors import InputError
+
+LOCK = ".lock"
+_held: list[TextIO] = []  # a file that is closed holds no lock
+
+
+def hold_results(results: str | Path) -> None:
+    """Keep other workflows from a tree of results until this process ends, however it ends.
+
+    The lock is the kernel's (``flock``): nothing is left to remove after a crash. Whether it is seen on
+    other machines is up to the file system: NFS passes it on since Linux 2.6.12, unless mounted with
+    ``local_lock``; Lustre needs the option ``flock``. Where there are no locks, nothing is refused.
+
+    Raises:
+        InputError: another workflow is at work on them.
+    """
+    file = Path(results) / LOCK
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = file.open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with handle:
+            handle.seek(0)
+            raise InputError(
+                f"{results}: another workflow is at work on these results ({handle.read().strip()}); "
+                "wait for it to end, or give another folder under `results`"
+            ) from None
+    except OSError:
+        pass
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {platform.node()}, run in {os.getcwd()}\n")
+    handle.flush()
+    _held.append(handle)
