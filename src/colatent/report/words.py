@@ -97,9 +97,9 @@ def heldout_statement(heldout: str, predicted: str, word: str) -> str:
             f"Decoded from latents: held out are the test {word}s, and in them all of {predicted}; inference "
             "of the latents saw the modalities listed under “given” and nothing else. The prediction is a "
             f"ridge regression of {predicted} on the latents’ posterior means of the same bin, fitted on the "
-            f"training {word}s, its penalty chosen among them. To compare with: the cross-prediction of the "
-            f"lag regressions, which saw the same modalities themselves at several lags, and the condition "
-            "mean, which saw nothing."
+            f"training {word}s, its penalty chosen among them. Where models are compared, the "
+            "cross-prediction of the lag regressions, which saw the same modalities themselves at several "
+            "lags, and the condition mean, which saw nothing, stand beside it."
         )
     return start + (
         f"Cross-prediction: inference saw the modalities listed under “given” and nothing of {predicted} "
