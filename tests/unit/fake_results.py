@@ -150,6 +150,7 @@ def questions(config: Config, model: str) -> list[tuple[str, str, str]]:
     if len(names) > 1:
         asked += [("trials", m, m) for m in names]
         asked += [("modality", o, m) for m in names for o in names if o != m]
+        asked += [("decoding", "spikes", "emg")]
     return asked
 
 

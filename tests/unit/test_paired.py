@@ -61,6 +61,29 @@ def test_models_are_paired_by_fold_on_the_same_question():
     assert beside["difference"] == pytest.approx(np.mean([0.2, 1.3]))
 
 
+def test_a_model_without_latents_stands_beside_what_is_decoded_with_its_cross_prediction():
+    scores = {
+        ("a", "decoding"): 0.8,
+        ("a", "modality"): 0.5,
+        ("b", "decoding"): 0.7,
+        ("lags", "modality"): 0.4,
+    }
+    rows = [row(m, f, v + f, heldout=h) for (m, h), v in scores.items() for f in range(3)]
+    rows += [row("mean", f, 0.1 + f, given="none") for f in range(3)]
+    rows += [row("lags", f, 9.0, heldout="modality", given="spikes+pose") for f in range(3)]
+    table = paired_differences(pd.DataFrame(rows)).set_index(["heldout", "given", "model", "other"])
+    found = {key[2:]: one for key, one in table["difference"].items() if key[0] == "decoding"}
+    expected = {
+        ("a", "b"): 0.1,
+        ("a", "lags"): 0.4,
+        ("a", "mean"): 0.7,
+        ("b", "lags"): 0.3,
+        ("b", "mean"): 0.6,
+    }
+    assert found == pytest.approx(expected)
+    assert table["difference"]["modality", "spikes", "a", "lags"] == pytest.approx(0.1)
+
+
 def test_one_fold_has_a_difference_but_no_error():
     table = paired_differences(pd.DataFrame([row("a", 0, 0.5), row("b", 0, 0.2)]))
     assert table["difference"].item() == pytest.approx(0.3)

@@ -121,7 +121,11 @@ def test_each_figure_is_on_its_page_and_in_its_folder_and_not_blank(
             assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
             assert len(pd.read_csv(folder / f"{name}.csv")) > 0
     assert {"split", "scores", "matrix", "recovery"} <= found["sessions/sim/index.html"]
-    assert {"reconstruction_trials_spikes", "reconstruction_modality_emg"} <= found["sessions/sim/index.html"]
+    assert {
+        "reconstruction_trials_spikes",
+        "reconstruction_modality_emg",
+        "reconstruction_decoding_emg",
+    } <= found["sessions/sim/index.html"]
     vae = found["sessions/sim/models/vae/index.html"]
     assert {"training", "latents", "calibration"} <= vae
     assert found["index.html"] == {"overview"}
@@ -153,6 +157,43 @@ def test_table_agrees_with_the_scores(demo: tuple[Config, Path], page: str) -> N
     sem = np.std(between, ddof=1) / np.sqrt(FOLDS)
     assert pair.difference == f"{sign * between.mean():+.3f} ± {sem:.3f}".replace("-", "−")
     assert pair.folds == FOLDS and f"Every two models, paired by fold ({len(rows)})" in seen
+
+
+def test_what_is_decoded_from_latents_stands_beside_the_lag_regressions_that_saw_the_same(
+    demo: tuple[Config, Path], page: str
+) -> None:
+    results = read_session(demo[0], "sim")
+    (block,) = (b for b in blocks(results) if b.heldout == "decoding")
+    assert [(r.model, r.given) for r in block.rows] == [
+        ("vae", "spikes"), ("mean", "none"), ("ridge", "spikes"),
+    ]  # fmt: skip
+    scores = read_scores(demo[1] / "scores.csv")
+    own = scores[(scores.channel == "pooled") & (scores.metric == "r2") & (scores.predicted == "emg")]
+    asked = {"vae": ("decoding", "spikes"), "mean": ("trials", "none"), "ridge": ("modality", "spikes")}
+    fold = {
+        model: own[(own.model == model) & (own.heldout == heldout) & (own.given == given)]
+        .groupby("fold")["value"]
+        .mean()
+        for model, (heldout, given) in asked.items()
+    }
+    for row in block.rows:
+        np.testing.assert_allclose(row.metrics["r2"].fold, fold[row.model])
+    best = max(("mean", "ridge"), key=lambda m: fold[m].mean())
+    vae = block.rows[0]
+    assert vae.compared_with == best and vae.difference is not None
+    np.testing.assert_allclose(vae.difference.fold, fold["vae"] - fold[best])
+    rows = pairs(results)["decoding", "emg"]
+    assert {frozenset((r.model, r.other)) for r in rows} == {
+        frozenset(("vae", "ridge")),
+        frozenset(("vae", "mean")),
+    }
+    (pair,) = (r for r in rows if "ridge" in (r.model, r.other))
+    between = (fold["vae"] - fold["ridge"]).mean() * (1 if pair.model == "vae" else -1)
+    assert pair.difference.startswith(f"{between:+.3f}".replace("-", "−"))
+    seen = text_of(page)
+    assert "emg: decoded from latents, held-out modality in held-out trials" in seen
+    assert "held out are the test trials, and in them all of emg" in seen
+    assert "Decoded from latents (emg): ridge regression" in seen
 
 
 def test_silent_units_are_counted(demo: tuple[Config, Path]) -> None:

@@ -105,7 +105,7 @@ def test_paired_differences_and_calibration_lie_beside_the_scores(scored):
     assert one["difference"] == pytest.approx(sign * (mean["fa"] - mean["mean"]))
     assert one["n_folds"] == 2
     pit = read_group(root / "score/fa", "calibration/fold-2_seed-7")
-    assert set(pit["heldout"].values) == {"trials", "channels", "time"}
+    assert set(pit["heldout"].values) == {"trials", "channels", "time", "decoding"}
     np.testing.assert_allclose(pit["share"].sum("bin"), 1.0)
 
 

@@ -65,7 +65,7 @@ def test_all_that_was_promised_is_there(finished):
     scores = pd.read_csv(finished / "out/scores.csv", keep_default_na=False, na_values={"value": [""]})
     columns = "session model fold seed heldout given predicted channel metric value n"
     assert list(scores) == columns.split()
-    assert set(scores["heldout"]) == {"trials", "channels", "time", "modality"}
+    assert set(scores["heldout"]) == {"trials", "channels", "time", "modality", "decoding"}
     assert set(scores["metric"]) == {
         "r2", "bits_per_spike", "psth_r2", "nrmse", "log_density", "coverage_50", "coverage_95",
     }  # fmt: skip

@@ -244,6 +244,8 @@ def _caption(
         "time": f"Each model was given what stands beside its row until the last part of each {word} (grey), "
         "which alone is scored (black)",
         "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
+        "decoding": f"Latents were inferred from what stands beside each row, with nothing of {predicted}, "
+        f"which is read out of them by a ridge regression fitted on training {word}s",
     }[heldout]
     chosen = ", ".join(c.rank for c in channels)
     metric = METRICS[results.modalities[predicted].main_metric]

@@ -126,6 +126,22 @@ def transform_texts(results: SessionResults) -> list[str]:
     return texts
 
 
+def decoding_text(results: SessionResults) -> str:
+    """Return how latents are decoded, or nothing if none are."""
+    decoded = results.scores.loc[results.scores["heldout"] == "decoding", "predicted"].unique()
+    if not len(decoded):
+        return ""
+    word = results.trial_word
+    left_out = "left out in blocks" if results.continuous else "left out at random"
+    return (
+        f"Decoded from latents ({', '.join(decoded)}): ridge regression of each bin on the posterior means "
+        "of the same bin’s latents, inferred from the modalities listed under “given” alone in training and "
+        f"test {word}s. The penalty has the least error in training {word}s {left_out}, which also give the "
+        "width of the intervals; where the model itself was fitted to the decoded modality, they can be too "
+        "narrow."
+    )
+
+
 def metric_texts(results: SessionResults) -> list[tuple[str, str]]:
     """Return name and definition of every metric in the session's scores."""
     present = set(results.scores["metric"].unique())

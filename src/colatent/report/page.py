@@ -46,6 +46,7 @@ def render(template: str, config: Config, **content: Any) -> str:
         duration_rows=data_card.duration_rows,
         model_texts=methods.model_texts,
         transform_texts=methods.transform_texts,
+        decoding_text=methods.decoding_text,
         metric_texts=methods.metric_texts,
         statistics_text=methods.statistics_text,
         start_page=START_PAGE,

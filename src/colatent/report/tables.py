@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from colatent.report.results import SessionResults
 from colatent.report.words import METRICS, heldout_statement, number
 
-HELDOUT_ORDER = ("trials", "channels", "time", "modality")
+HELDOUT_ORDER = ("trials", "channels", "time", "modality", "decoding")
 
 
 class Summary(NamedTuple):
@@ -86,9 +86,8 @@ def blocks(results: SessionResults) -> list[Block]:
 def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -> Block:
     scores = results.scores[results.scores["predicted"] == predicted]
     wanted = scores["heldout"] == heldout
-    if heldout == "modality" and wanted.any():
-        # the condition mean saw nothing of the modality either: it belongs beside cross-prediction
-        wanted |= (scores["heldout"] == "trials") & (scores["given"] == "none")
+    if heldout in ("modality", "decoding") and wanted.any():
+        wanted |= _beside(scores, wanted)
     rows = []
     for model in results.config.models:
         own = scores[wanted & (scores["model"] == model)]
@@ -103,6 +102,18 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
         heldout_statement(heldout, predicted, results.trial_word),
         tuple(_mark_best(_compare(rows, metric), metric)),
     )
+
+
+def _beside(scores: pd.DataFrame, wanted: pd.Series) -> pd.Series:
+    """Return the scores of models that answer no such question, and saw no more of the modality either.
+
+    They are those of the condition mean, and beside what is decoded from latents the cross-prediction of
+    models that have none, the lag regressions, given the same modalities.
+    """
+    others = ~scores["model"].isin(scores.loc[wanted, "model"])
+    same = (scores["heldout"] == "modality") & scores["given"].isin(scores.loc[wanted, "given"])
+    nothing = (scores["heldout"] == "trials") & (scores["given"] == "none")
+    return others & (same | nothing)
 
 
 def shown_sets(given: NDArray) -> list[str]:
@@ -167,7 +178,7 @@ class Headline:
 
 def headlines(results: SessionResults, tables: list[Block], limit: int = 6) -> list[Headline]:
     """Return the numbers of the session's main model, hardest questions first."""
-    order = {"channels": 0, "modality": 1, "trials": 2, "time": 3}
+    order = {"channels": 0, "modality": 1, "trials": 2, "time": 3, "decoding": 4}
     found = []
     for block in sorted(tables, key=lambda b: order[b.heldout]):
         own = [r for r in block.rows if r.model == results.main_model and block.metric in r.metrics]
@@ -185,6 +196,7 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
         "channels": f"hidden channels of {block.predicted}",
         "time": f"{block.predicted} predicted forward",
         "modality": f"{block.predicted} predicted from {row.given}",
+        "decoding": f"{block.predicted} decoded from the latents of {row.given}",
     }
     details = {
         "trials": f"held out: {word}s; inference saw {row.given} of the test {word}s, so {block.predicted} "
@@ -193,10 +205,12 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
         f"{row.given}",
         "time": f"held out: {word}s, and in them the last part; inference saw {row.given} until then",
         "modality": f"held out: {word}s, and in them all of {block.predicted}",
+        "decoding": f"held out: {word}s, and in them all of {block.predicted}; a ridge readout fitted on "
+        f"training {word}s",
     }
     detail = details[block.heldout]
     if row.difference is not None:
-        rival = next(r for r in block.rows if r.model == row.compared_with and r.baseline)
+        rival = next(r for r in block.rows if r.model == row.compared_with and r.given in (row.given, "none"))
         detail += f". Best baseline: {number(rival.metrics[block.metric].mean)} ({rival.model})"
     covered = row.metrics["coverage_95"].mean if "coverage_95" in row.metrics else np.nan
     if abs(covered - 0.95) > MISCALIBRATED:

@@ -26,6 +26,7 @@ HELDOUT = {
     "channels": "held-out channels of held-out {word}s (co-smoothing)",
     "time": "the last part of held-out {word}s (forward prediction)",
     "modality": "held-out modality in held-out {word}s (cross-prediction)",
+    "decoding": "decoded from latents, held-out modality in held-out {word}s",
 }
 
 SHORT_HELDOUT = {
@@ -33,6 +34,7 @@ SHORT_HELDOUT = {
     "channels": "co-smoothing",
     "time": "forward prediction",
     "modality": "cross-prediction",
+    "decoding": "decoded from latents",
 }
 
 
@@ -89,6 +91,15 @@ def heldout_statement(heldout: str, predicted: str, word: str) -> str:
         return start + (
             "Forward prediction: inference saw the modalities listed under “given” until the last part of "
             f"each test {word}, and only that part of {predicted} is scored."
+        )
+    if heldout == "decoding":
+        return start + (
+            f"Decoded from latents: held out are the test {word}s, and in them all of {predicted}; inference "
+            "of the latents saw the modalities listed under “given” and nothing else. The prediction is a "
+            f"ridge regression of {predicted} on the latents’ posterior means of the same bin, fitted on the "
+            f"training {word}s, its penalty chosen among them. Where models are compared, the "
+            "cross-prediction of the lag regressions, which saw the same modalities themselves at several "
+            "lags, and the condition mean, which saw nothing, stand beside it."
         )
     return start + (
         f"Cross-prediction: inference saw the modalities listed under “given” and nothing of {predicted} "

@@ -9,8 +9,10 @@ import xarray as xr
 
 from colatent.predictive import coverage
 from colatent.scoring import calibration, metrics
+from colatent.scoring.answers import all_tasks, answers
+from colatent.scoring.decoding import Decoder
 from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.questions import Answer, Withheld, answer, largest_tasks, tasks
+from colatent.scoring.questions import Answer, Withheld, largest_tasks
 from colatent.standardize import training_scale
 from colatent.trials import Trials
 
@@ -38,6 +40,7 @@ def evaluate(
     training: Trials,
     test: Trials,
     withheld: Withheld,
+    decoder: Decoder | None = None,
 ) -> Evaluation:
     """Ask a fit all that it can answer, and score it on its test trials.
 
@@ -46,13 +49,15 @@ def evaluate(
         modalities: those it describes.
         training, test: trials of the fold.
         withheld: what is kept from inference in the test trials.
+        decoder: readouts of the model's latents, fitted to the training trials; None to leave them out.
     """
     rows: list[dict[str, Any]] = []
     histograms: list[calibration.Histogram] = []
     errors: dict[str, xr.Dataset] = {}
-    largest = largest_tasks(model, modalities, withheld)
-    for task in tasks(model, modalities, withheld):
-        answered = answer(model, task, test, withheld)
+    asked = all_tasks(model, modalities, withheld, decoder)
+    largest = largest_tasks(asked)
+    for answered in answers(model, asked, test, withheld, decoder):
+        task = answered.task
         rows += _score(answered, test, training)
         pit = calibration.pit_histogram(answered.pit, answered.scored)
         histograms.append(calibration.Histogram(task.heldout, task.given_name, task.predicted, *pit))

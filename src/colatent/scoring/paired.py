@@ -23,8 +23,12 @@ class Question(NamedTuple):
 
     def given_nothing(self) -> "Question":
         """Return the question as a model answers it that looks at no modality: one not given is no other."""
-        heldout = "trials" if self.heldout == "modality" else self.heldout
+        heldout = "trials" if self.heldout in ("modality", "decoding") else self.heldout
         return self._replace(heldout=heldout, given="none")
+
+    def without_latents(self) -> "Question":
+        """Return the question as a model answers it that has no latents to decode from."""
+        return self._replace(heldout="modality") if self.heldout == "decoding" else self
 
 
 QUESTION = list(Question._fields)
@@ -53,8 +57,9 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of models on each question: mean difference over folds, and its sign-flip p-value.
 
     Folds are the pairs: pooled scores are averaged over seeds first. A model that is given nothing (the
-    condition mean) stands beside the others in every question about its modality. Folds share training
-    trials, so that p-values are approximate; they are not corrected for the number of comparisons.
+    condition mean) stands beside the others in every question about its modality; one without latents (a
+    lag regression) stands with its cross-prediction beside what is decoded from latents. Folds share
+    training trials, so that p-values are approximate; they are not corrected for the number of comparisons.
 
     Args:
         scores: `scores.csv`.
@@ -71,8 +76,11 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
         answers.setdefault(Question(*asked), {}).setdefault(model, {})[fold] = value
     rows = []
     for question, own in answers.items():
-        by_model = own | answers.get(question.given_nothing(), {})
+        others = answers.get(question.without_latents(), {}) | answers.get(question.given_nothing(), {})
+        by_model = own | {model: score for model, score in others.items() if model not in own}
         for model, other in combinations(by_model, 2):
+            if model not in own:  # of two that only stand beside the others, another question tells
+                continue
             both = sorted(by_model[model].keys() & by_model[other].keys())
             difference = np.array([by_model[model][fold] - by_model[other][fold] for fold in both])
             rows.append((*question, model, other, *_summary(difference[~np.isnan(difference)])))

@@ -1,6 +1,6 @@
 """What a model is asked, and its answers: everything that it must not see is removed before."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -69,10 +69,10 @@ def tasks(model: Any, modalities: tuple[str, ...], withheld: Withheld) -> Iterat
                 yield Task("time", given, predicted)
 
 
-def largest_tasks(model: Any, modalities: tuple[str, ...], withheld: Withheld) -> list[Task]:
+def largest_tasks(asked: Iterable[Task]) -> list[Task]:
     """Return, of each kind of question and predicted modality, the one with the most modalities given."""
     largest: dict[tuple[str, str], Task] = {}
-    for task in tasks(model, modalities, withheld):
+    for task in asked:
         key = (task.heldout, task.predicted)
         if key not in largest or len(task.given) > len(largest[key].given):
             largest[key] = task

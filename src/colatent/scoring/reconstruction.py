@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from colatent.scoring.questions import Withheld, answer, largest_tasks
+from colatent.scoring.answers import all_tasks, answers
+from colatent.scoring.decoding import Decoder
+from colatent.scoring.questions import Withheld, largest_tasks
 from colatent.trials import Trials
 
 N_DRAWN = 12
 
 
 def reconstructions(
-    model: Any, modalities: tuple[str, ...], test: Trials, withheld: Withheld
+    model: Any,
+    modalities: tuple[str, ...],
+    test: Trials,
+    withheld: Withheld,
+    decoder: Decoder | None = None,
 ) -> dict[str, xr.Dataset]:
     """Return predictions and their 50 and 95 % bands, under ``{heldout}/{predicted}``.
 
@@ -23,8 +29,9 @@ def reconstructions(
     drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
     test = test.select(drawn)
     groups = {}
-    for task in largest_tasks(model, modalities, withheld):
-        answered = answer(model, task, test, withheld)
+    asked = largest_tasks(all_tasks(model, modalities, withheld, decoder))
+    for answered in answers(model, asked, test, withheld, decoder):
+        task = answered.task
         arrays = {"mean": answered.mean, "observation": answered.observation}
         for level in (50, 95):
             arrays[f"low_{level}"] = answered.predictive.quantile(0.5 - level / 200)

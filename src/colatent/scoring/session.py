@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from colatent.config import Model
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
+from colatent.scoring.decoding import Decoder
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.questions import Withheld
@@ -66,7 +67,8 @@ def score_session(
         model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu")
         modalities = modalities_of(settings, trials)
         withheld = Withheld(fold.hidden, future)
-        found = evaluate(model, modalities, fold.training, fold.test, withheld)
+        decoder = Decoder.fit(model, modalities, fold.training, time_locked)
+        found = evaluate(model, modalities, fold.training, fold.test, withheld, decoder)
         tables.append(found.scores.assign(**head, **key))
         name = f"fold-{number}_seed-{seed}"
         groups[f"calibration/{name}"] = found.calibration
@@ -78,7 +80,7 @@ def score_session(
             groups |= {f"summary/{name}/{part}": d for part, d in summary.items()}
         questions = {f"diagnostics/{name}/{q}": d for q, d in found.diagnostics.items()}
         if i == 0:
-            drawn = reconstructions(model, modalities, fold.test, withheld)
+            drawn = reconstructions(model, modalities, fold.test, withheld, decoder)
             questions |= {f"reconstruction/{name}/{q}": d for q, d in drawn.items()}
         trial = np.flatnonzero(fold.role == TEST)
         groups |= {
