@@ -34,10 +34,9 @@ _CLOSE = 0.02  # accuracy of the signed root of the deviance at an end, in stand
 _STEPS = 60  # of a climb
 _HISTORY = 100  # differences of gradients that are kept besides those of the first directions
 _ROUNDS = 2  # over all latents, if a profile leads to a higher maximum
-# Evaluations after which one end, and the ends left over of a fit, are given up: NaN. Most ends take
-# three to ten; many more only if latents with like time scales can change places.
-_EVALUATIONS = 80
-_EVALUATIONS_OF_ALL = 40  # times the number of ends, besides
+# Evaluations after which an end is given up: NaN. Most take three to ten; many more only if latents
+# with like time scales can change places.
+_EVALUATIONS = 40
 _AT_BOUND = 1e-3  # in log tau
 _ROOM = 1.5  # factor by which the circle's longest time scale grows
 _NUDGE = 1e-4  # of a finite difference of gradients, in units of what is nudged
@@ -89,7 +88,9 @@ def profile_intervals(
         n_maxima = search.n_maxima
         for k in relevant:
             for side, end in ((-1, log_low), (1, log_high)):
-                end[k] = _end(search, int(k), side, drop, search.limit())
+                if not math.isnan(end[k]):  # given up in the round before
+                    limit = search.objective.n_evaluations + _EVALUATIONS
+                    end[k] = _end(search, int(k), side, drop, limit)
         if search.n_maxima == n_maxima:  # else some ends were measured from a lower maximum
             break
     return TimeScaleInterval(*np.exp([log_low, log_high, search.objective.log_time_scales(search.best)]))
@@ -145,11 +146,6 @@ class _Search:
         self._first = objective.first_differences(relevant)
         self._later: list[tuple[Array, Array]] = []
         self.climb_to_maximum()
-        self._limit = objective.n_evaluations + 2 * len(relevant) * _EVALUATIONS_OF_ALL
-
-    def limit(self) -> int:
-        """Return the number of evaluations by which an end that is begun now must be found."""
-        return min(self.objective.n_evaluations + _EVALUATIONS, self._limit)
 
     def climb_to_maximum(self, higher: Array | None = None) -> None:
         """Climb from the best point, or from a higher one, with room for the time scales there."""
