@@ -99,6 +99,17 @@ def latents_of() -> xr.Dataset:
     )
 
 
+def time_scales_of(fold: int) -> xr.Dataset:
+    """Time scales with intervals of which the second has no upper end."""
+    attrs = {"units": "s", "level": 0.95, "drop": 1.92, "likelihood": "marginal"}
+    scale = np.array([0.05, 0.2]) * (1 + 0.1 * fold)
+    values = {"low": scale / 1.3, "high": np.array([1.4 * scale[0], np.inf]), "maximum": 1.05 * scale}
+    return xr.Dataset(
+        {"time_scale": ("latent", scale, {"units": "s"})}
+        | {f"time_scale_{k}": ("latent", v, attrs) for k, v in values.items()}
+    )
+
+
 def truth_of(latents: xr.Dataset) -> xr.Dataset:
     """Truth that is an affine map of the latents in training trials of fold 0, and nothing else in test."""
     value = 2.0 * latents["mean"].values[..., :1] - latents["mean"].values[..., 1:] + 3.0
@@ -211,6 +222,9 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
                 groups |= {f"calibration/fold-{fold}_seed-{seed}": as_dataset(asked) for seed in SEEDS}
         if model == "vae" and latents:
             groups["latents/fold-0_seed-0"] = latents_of()
+            for fold in range(FOLDS):
+                for seed in SEEDS:
+                    groups[f"summary/fold-{fold}_seed-{seed}/latent"] = time_scales_of(fold)
             recovery = [
                 (name, "vae", f, s, "emg+spikes", "shared 1", 0.9 - 0.1 * f) for f in range(3) for s in SEEDS
             ]

@@ -22,6 +22,7 @@ from fake_results import (
     write_session,
     write_split,
 )
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from colatent.config import Config
@@ -30,6 +31,8 @@ from colatent.report import read_model, write_model_page, write_session_page, wr
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
+from colatent.report.figure_time_scales import time_scales_figure
+from colatent.report.model_results import read_model
 from colatent.report.pairs import pairs
 from colatent.report.results import read_session
 from colatent.report.style import spread
@@ -127,7 +130,7 @@ def test_each_figure_is_on_its_page_and_in_its_folder_and_not_blank(
         "reconstruction_decoding_emg",
     } <= found["sessions/sim/index.html"]
     vae = found["sessions/sim/models/vae/index.html"]
-    assert {"training", "latents", "calibration"} <= vae
+    assert {"training", "latents", "time_scales", "calibration"} <= vae
     assert found["index.html"] == {"overview"}
 
 
@@ -268,6 +271,27 @@ def test_alignment_is_fitted_on_training_trials(demo: tuple[Config, Path]) -> No
     assert aligned is not None
     z = latents_of()["mean"].values
     np.testing.assert_allclose(aligned[1][..., 0], 2 * z[..., 0] - z[..., 1] + 3.0, atol=1e-9)
+
+
+def test_intervals_of_time_scales_are_drawn_or_said_to_be_missing(demo: tuple[Config, Path]) -> None:
+    results = read_model(demo[0], "sim", "vae")
+    drawn = time_scales_figure(results)
+    assert drawn is not None
+    row = drawn.data.groupby("latent").first().iloc[0]
+    columns = ["time_scale_low_s", "time_scale_s", "time_scale_high_s", "time_scale_maximum_s"]
+    np.testing.assert_allclose(row[columns].astype(float), [0.05 / 1.3, 0.05, 0.07, 0.0525])
+    bars = [line for line in drawn.figure.findobj(Line2D) if line.get_zorder() == 1 and line.get_lw() == 1.5]
+    right = bars[0].axes.get_xlim()[1]
+    ends = [[0.05 / 1.3, 0.07], [0.2 / 1.3, right]]
+    np.testing.assert_allclose([b.get_xdata() for b in bars], ends)
+    assert "95% profile-likelihood interval" in drawn.caption and "Arrowhead" in drawn.caption
+    assert "log marginal likelihood of its training trials" in drawn.caption
+
+    latent = results.summaries[results.shown]["latent"]
+    for part in ("low", "high", "maximum"):
+        latent[f"time_scale_{part}"][:] = np.nan
+    without = time_scales_figure(results)
+    assert without is not None and "No interval is drawn" in without.caption
 
 
 def test_names_stay_text(demo: tuple[Config, Path]) -> None:

@@ -5,7 +5,7 @@ doi 10.1152/jn.90941.2008.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,12 @@ from colatent import gp
 from colatent.models.gpfa_data import Observations, TrialsLike, as_observations
 from colatent.models.gpfa_evidence import Block, Parameters, Prior, evaluate, make_blocks
 from colatent.models.gpfa_fit import NEGLIGIBLE_COLUMN, FitOptions, initial_parameters, maximize, standardize
+from colatent.models.gpfa_profile import (
+    PROFILE_TOLERANCE,
+    TimeScaleInterval,
+    interval_drop,
+    profile_intervals,
+)
 from colatent.models.gpfa_solvers import to_bins
 from colatent.models.latent_model import (
     LatentModel,
@@ -110,13 +116,7 @@ class GPFA(LatentModel):
         """
         data = as_observations(trials)
         check_trainable(data, self.n_latents)
-        options = FitOptions(
-            self.noise_floor,
-            time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
-            self.max_iterations,
-            self.convergence,
-            self.automatic_relevance,
-        )
+        options = self._options(data)
         data, mean, scale = standardize(data)
         self.history_ = []
         log_volume = np.log(scale) @ data.observed.sum((0, 1)) / data.observed.any(axis=2).sum()
@@ -180,6 +180,40 @@ class GPFA(LatentModel):
         blocks, parameters = self._blocks(self._check(trials))
         return -evaluate(blocks, parameters)[0]
 
+    def time_scale_interval(self, trials: TrialsLike, level: float = 0.95) -> TimeScaleInterval:
+        """Return the profile-likelihood intervals of the time scales.
+
+        An interval holds the time scales at which the log marginal likelihood, maximised over all other
+        parameters, is at most chi2(1, level) / 2 nats (1.92 for 95 %) below its maximum (Venzon &
+        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` it is that of the penalised
+        likelihood. The maximum is searched more closely than in the fit.
+
+        Args:
+            trials: the training trials of the fit.
+            level: of confidence, between 0 and 1.
+
+        Returns:
+            Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile stays above
+            that down to the shortest or up to the longest time scale of the fit, and for latents without
+            loadings; NaN where it was not found. Latents with like time scales can change places
+            along a profile, so that the interval of each reaches over the others.
+        """
+        data = self._check(trials)
+        options = self._options(data)
+        data, mean, scale = standardize(data)
+        sigma = np.sqrt(self.noise_variance_)
+        arrays = (
+            self.loading_ / sigma[:, None],
+            2 * np.log(sigma / scale),
+            (self.offset_ - mean) / scale,
+            np.log(self.time_scale_ / self.bin_width),
+        )
+        fitted = Parameters(*map(torch.as_tensor, arrays))
+        prior = Prior(self.kernel, max(self.tolerance, PROFILE_TOLERANCE))
+        with torch.inference_mode():
+            ends = profile_intervals(data, fitted, prior, options, self.device, interval_drop(level))
+        return TimeScaleInterval(*(end * self.bin_width for end in ends))
+
     @property
     def n_relevant_(self) -> int:
         """Number of latents whose loadings are not negligible against the noise."""
@@ -192,6 +226,15 @@ class GPFA(LatentModel):
         left, singular, _ = self._svd()
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
+
+    def _options(self, data: Observations) -> FitOptions:
+        return FitOptions(
+            self.noise_floor,
+            time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
+            self.max_iterations,
+            self.convergence,
+            self.automatic_relevance,
+        )
 
     def _blocks(self, data: Observations) -> tuple[list[Block], Parameters]:
         """Blocks of the data less their offset, and the parameters that go with them."""
@@ -233,7 +276,7 @@ class GPFA(LatentModel):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what a fit consists of, as plain arrays."""
-        return {
+        state = {
             "loading": self.loading_,
             "offset": self.offset_,
             "noise_variance": self.noise_variance_,
@@ -241,7 +284,12 @@ class GPFA(LatentModel):
             "bin_width": np.array(self.bin_width),
             "tolerance": np.array(self.tolerance),
             "kernel": np.array(gp.KERNELS.index(self.kernel)),
+            "noise_floor": np.array(self.noise_floor),
+            "automatic_relevance": np.array(self.automatic_relevance),
         }
+        if self.time_scale_bounds is not None:
+            state["time_scale_bounds"] = np.array(self.time_scale_bounds)
+        return state
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
@@ -253,6 +301,7 @@ class GPFA(LatentModel):
             kernel=gp.KERNELS[int(state["kernel"])],
             tolerance=float(state["tolerance"]),
             device=device,
+            **_fit_options(state),
         )
         model.loading_ = loading
         model.offset_ = np.asarray(state["offset"], dtype=float)
@@ -260,6 +309,17 @@ class GPFA(LatentModel):
         model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
         model.history_ = []
         return model
+
+
+def _fit_options(state: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Options that only a fit and its intervals need; parameters put together by hand have none."""
+    options: dict[str, Any] = {
+        name: float(state[name]) for name in ("noise_floor", "automatic_relevance") if name in state
+    }
+    if "time_scale_bounds" in state:
+        shortest, longest = state["time_scale_bounds"]
+        options["time_scale_bounds"] = (float(shortest), float(longest))
+    return options
 
 
 def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:

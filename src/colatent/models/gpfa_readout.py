@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.models.gpfa import GPFA
+from colatent.models.gpfa_profile import TimeScaleInterval
 from colatent.models.readout import LatentReadoutModel
 from colatent.trials import Trials
 
@@ -35,6 +36,15 @@ class GPFAReadout(LatentReadoutModel):
     def _infer(self, observation: Array) -> tuple[Array, Array]:
         posterior = self._gpfa.posterior(observation)
         return posterior.mean, posterior.variance
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the fit maximised a penalised likelihood."""
+        return self._gpfa.automatic_relevance > 0
+
+    def time_scale_interval(self, training: Trials, level: float) -> TimeScaleInterval:
+        """Return `GPFA.time_scale_interval` of the training trials."""
+        return self._gpfa.time_scale_interval(self._observation(training), level)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the parameters of the GPFA."""

@@ -7,12 +7,15 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.models.gpfa_profile import TimeScaleInterval, interval_drop
+from colatent.models.gpfa_readout import GPFAReadout
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.scoring import metrics
 from colatent.standardize import training_scale
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
+LEVEL = 0.95  # of the intervals of time scales
 
 
 def latent_summary(
@@ -20,7 +23,9 @@ def latent_summary(
 ) -> dict[str, xr.Dataset]:
     """Return the groups ``latent``, ``explained`` and ``loading/{modality}`` of one fit.
 
-    ``latent`` holds the learned ``time_scale`` (s, dim latent) of models that have one. ``loading``
+    ``latent`` holds the learned ``time_scale`` (s, dim latent) of models that have one, and the ends
+    ``time_scale_low`` and ``time_scale_high`` of its interval, and the ``time_scale_maximum`` in it: NaN
+    where the model has none, 0 and infinite where it is open (see `GPFA.time_scale_interval`). ``loading``
     (channel, latent) is what one prior s.d. of a latent adds to a channel, in the unit of its attribute.
     ``explained`` (group, modality) is R² over all bins of the test trials, pooled over channels in units
     of their training s.d., given all modalities: ``alone`` with the posterior means of the other groups'
@@ -54,8 +59,21 @@ def latent_summary(
         for m, value in loading.items()
     }
     if scale is not None:
-        groups["latent"] = xr.Dataset({"time_scale": ("latent", scale, {"units": "s"})})
+        groups["latent"] = _time_scales(model, scale, training)
     return groups | {"explained": explained}
+
+
+def _time_scales(model: Any, scale: Array, training: Trials) -> xr.Dataset:
+    attrs: dict[str, Any] = {"units": "s"}
+    variables = {"time_scale": ("latent", scale, attrs)}
+    # that of the other models is only bounded, and a bound's profile is not the likelihood's
+    interval = TimeScaleInterval(*np.full((3, len(scale)), np.nan))
+    if isinstance(model, GPFAReadout):
+        interval = model.time_scale_interval(training, LEVEL)
+        likelihood = "penalised" if model.penalised else "marginal"
+        attrs = attrs | {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood}
+    variables |= {f"time_scale_{k}": ("latent", v, attrs) for k, v in interval._asdict().items()}
+    return xr.Dataset(variables)
 
 
 def _raw(model: MMGPVAE, mean: Array) -> torch.Tensor:
