@@ -32,7 +32,6 @@ from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
 from colatent.report.figure_time_scales import time_scales_figure
-from colatent.report.model_results import read_model
 from colatent.report.pairs import pairs
 from colatent.report.results import read_session
 from colatent.report.style import spread

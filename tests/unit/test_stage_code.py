@@ -29,6 +29,7 @@ HARMLESS = {
     "progress.py": "logs of a job",
     "provenance.py": "tells where a result comes from",
     "store.py": "how arrays are packed, not what is in them; a store is checked when it is read",
+    "tensors.py": "as store.py",
     "config": "each job gets the resolved settings as parameters, and a change of them redoes it",
     "location.py": "where a recording lies, not what is in it",
     "session_table.py": "where a recording lies",

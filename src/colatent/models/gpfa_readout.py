@@ -12,6 +12,8 @@ from colatent.models.readout import LatentReadoutModel
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
+# Stopped as early as by default, time scales may lie outside the intervals that the report gives them.
+CONVERGENCE, MAX_ITERATIONS = 1e-8, 500
 
 
 class GPFAReadout(LatentReadoutModel):
@@ -27,7 +29,14 @@ class GPFAReadout(LatentReadoutModel):
         automatic_relevance: float = 0.0,
     ) -> None:
         super().__init__(modality, n_latents, square_root)
-        self._gpfa = GPFA(n_latents, bin_width, kernel, automatic_relevance=automatic_relevance)
+        self._gpfa = GPFA(
+            n_latents,
+            bin_width,
+            kernel,
+            max_iterations=MAX_ITERATIONS,
+            convergence=CONVERGENCE,
+            automatic_relevance=automatic_relevance,
+        )
 
     def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:
         self._gpfa.fit(observation, progress=progress)

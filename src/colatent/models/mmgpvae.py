@@ -217,6 +217,36 @@ class MMGPVAE:
         return self.network.time_scale().detach().cpu().numpy()[self.order] * self.bin_width
 
     @torch.no_grad()
+    def decode(self, latents: Array, modality: str) -> Array:
+        """Return the expected observations (trial, time, channel) at latents as `latents` gives them."""
+        network = self.network.modality(modality)
+        return network.predictive(self._raw(latents)[None][..., network.latents]).mean
+
+    @torch.no_grad()
+    def loading(self, latents: Array, modality: str) -> Array:
+        """Return the decoder's mean derivative at latents, (channel, latent), per s.d. of their prior.
+
+        In units of `decoded_unit`; zero for the latents of other groups.
+        """
+        network, sd = self.network.modality(modality), self.network.prior_sd()
+        slope = np.zeros((len(network.scale), latents.shape[-1]))
+        for k, derivative in network.decoder_slopes(self._raw(latents)):
+            slope[:, k] = (sd[k] * derivative.mean(dim=(0, 1))).cpu().numpy()
+        return slope[:, self.order] * self.sign
+
+    def decoded_unit(self, modality: str) -> str:
+        """Return the unit of what the decoder puts out."""
+        family = self.network.modality(modality).likelihood.family
+        return {"gaussian": "training s.d.", "bernoulli": "log odds"}.get(family, "log rate")
+
+    def _raw(self, latents: Array) -> Tensor:
+        """Bring latents from the order, signs and units of `latents` into those of the network."""
+        raw = np.empty_like(latents)
+        raw[..., self.order] = latents * self.sign
+        raw *= self.network.prior_sd().detach().cpu().numpy()
+        return torch.from_numpy(raw).to(self.device, next(self.network.parameters()).dtype)
+
+    @torch.no_grad()
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the predictive distribution of ``predicted`` given the modalities ``given``.
 

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
 
 from colatent.splits import inner_folds
 
@@ -34,6 +33,8 @@ def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool
         y: (trial, time, channel). ``observed``: of the same shape; other bins are not looked at.
         time_locked: False for windows of a continuous recording, which are left out in blocks.
     """
+    from sklearn.linear_model import Ridge  # takes two seconds, and not all who score need it
+
     n_channels = y.shape[-1]
     weight, intercept = np.zeros((x.shape[-1], n_channels)), np.zeros(n_channels)
     residual = np.ones(n_channels)

@@ -3,13 +3,9 @@
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from colatent.models.gpfa_profile import TimeScaleInterval, interval_drop
-from colatent.models.gpfa_readout import GPFAReadout
-from colatent.models.mmgpvae import MMGPVAE
 from colatent.scoring import metrics
 from colatent.standardize import training_scale
 from colatent.trials import Trials
@@ -37,11 +33,11 @@ def latent_summary(
         modalities: those it describes, all given to inference.
         training, test: trials of the fold.
     """
-    if isinstance(model, MMGPVAE):
+    if hasattr(model, "decode"):  # MM-GPVAE, whose module loads PyTorch, which others can do without
         mean = model.latents(test, modalities)[0]
-        loading = {m: _decoder_slope(model, mean, m) for m in modalities}
+        loading = {m: model.loading(mean, m) for m in modalities}
         explained = _explained(model, mean, modalities, training, test)
-        unit = {m: f"{_decoded_unit(model, m)} per s.d. of the latent" for m in modalities}
+        unit = {m: f"{model.decoded_unit(m)} per s.d. of the latent" for m in modalities}
         scale: Array | None = model.time_scales()
     else:
         (name,) = modalities
@@ -67,43 +63,15 @@ def _time_scales(model: Any, scale: Array, training: Trials) -> xr.Dataset:
     attrs: dict[str, Any] = {"units": "s"}
     variables = {"time_scale": ("latent", scale, attrs)}
     # that of the other models is only bounded, and a bound's profile is not the likelihood's
-    interval = TimeScaleInterval(*np.full((3, len(scale)), np.nan))
-    if isinstance(model, GPFAReadout):
-        interval = model.time_scale_interval(training, LEVEL)
+    interval = dict.fromkeys(("low", "high", "maximum"), np.full(len(scale), np.nan))
+    if hasattr(model, "time_scale_interval"):
+        from colatent.models.gpfa_profile import interval_drop  # loads PyTorch, which the model has loaded
+
+        interval = model.time_scale_interval(training, LEVEL)._asdict()
         likelihood = "penalised" if model.penalised else "marginal"
         attrs = attrs | {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood}
-    variables |= {f"time_scale_{k}": ("latent", v, attrs) for k, v in interval._asdict().items()}
+    variables |= {f"time_scale_{k}": ("latent", v, attrs) for k, v in interval.items()}
     return xr.Dataset(variables)
-
-
-def _raw(model: MMGPVAE, mean: Array) -> torch.Tensor:
-    """Bring latents from the order, signs and units of `MMGPVAE.latents` into those of its network."""
-    raw = np.empty_like(mean)
-    raw[..., model.order] = mean * model.sign
-    raw *= model.network.prior_sd().detach().cpu().numpy()
-    return torch.from_numpy(raw).to(model.device, next(model.network.parameters()).dtype)
-
-
-@torch.no_grad()
-def decode(model: MMGPVAE, mean: Array, modality: str) -> Array:
-    """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
-    network = model.network.modality(modality)
-    return network.predictive(_raw(model, mean)[None][..., network.latents]).mean
-
-
-@torch.no_grad()
-def _decoder_slope(model: MMGPVAE, mean: Array, modality: str) -> Array:
-    """Mean derivative of the decoder's output at the latents, (channel, latent); zero for other groups."""
-    network = model.network.modality(modality)
-    raw, sd = np.zeros((len(network.scale), mean.shape[-1])), model.network.prior_sd()
-    for k, derivative in network.decoder_slopes(_raw(model, mean)):
-        raw[:, k] = (sd[k] * derivative.mean(dim=(0, 1))).cpu().numpy()
-    return raw[:, model.order] * model.sign
-
-
-def _decoded_unit(model: MMGPVAE, modality: str) -> str:
-    family = model.network.modality(modality).likelihood.family
-    return {"gaussian": "training s.d.", "bernoulli": "log odds"}.get(family, "log rate")
 
 
 def _gaussian_unit(model: Any, modality: str) -> str:
@@ -118,18 +86,18 @@ def _r2(prediction: Array, modality: str, training: Trials, test: Trials) -> flo
 
 
 def _explained(
-    model: MMGPVAE, mean: Array, modalities: tuple[str, ...], training: Trials, test: Trials
+    model: Any, mean: Array, modalities: tuple[str, ...], training: Trials, test: Trials
 ) -> xr.Dataset:
     groups = list(dict.fromkeys(model.latent_groups))
     of = np.array(model.latent_groups)
     alone, unique = np.full((2, len(groups), len(modalities)), np.nan)
     for j, modality in enumerate(modalities):
-        everything = _r2(decode(model, mean, modality), modality, training, test)
+        everything = _r2(model.decode(mean, modality), modality, training, test)
         for i, group in enumerate(groups):
             if modality in group.split("+"):
                 kept, lost = (np.where(of == group, mean, 0.0), np.where(of == group, 0.0, mean))
-                alone[i, j] = _r2(decode(model, kept, modality), modality, training, test)
-                unique[i, j] = everything - _r2(decode(model, lost, modality), modality, training, test)
+                alone[i, j] = _r2(model.decode(kept, modality), modality, training, test)
+                unique[i, j] = everything - _r2(model.decode(lost, modality), modality, training, test)
     return _dataset(alone, unique, groups, modalities)
 
 
