@@ -13,6 +13,7 @@ from colatent.report.words import METRICS, SHORT_HELDOUT, number
 from colatent.scoring.learning_curve import BASELINE, CHANNELS_OF
 
 COLOURS = {"trials": BLUE, "channels": RED, "time": GREEN}
+FROM_OTHERS = ("modality", "decoding")  # what is predicted was not given
 
 
 class Question(NamedTuple):
@@ -74,7 +75,7 @@ def _questions(panel: pd.DataFrame) -> list[Question]:
     return [
         q
         for q in asked
-        if q.given.count("+") == most[q.heldout] or (q.heldout == "modality" and "+" not in q.given)
+        if q.given.count("+") == most[q.heldout] or (q.heldout in FROM_OTHERS and "+" not in q.given)
     ]
 
 
@@ -82,7 +83,7 @@ def _colours(questions: list[Question]) -> dict[Question, str]:
     """Return a colour for each question; cross-predictions differ by what is given."""
     kinds = list(SHORT_HELDOUT)
     ordered = sorted(dict.fromkeys(questions), key=lambda q: kinds.index(q.heldout))
-    crossed = [q for q in ordered if q.heldout == "modality"]
+    crossed = [q for q in ordered if q.heldout in FROM_OTHERS]
     others = {q: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, q in enumerate(crossed)}
     return {q: COLOURS[q.heldout] if q.heldout in COLOURS else others[q] for q in ordered}
 
@@ -98,7 +99,7 @@ def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None
         axes.plot(mean["n"], mean["value"], "-o", color=colour, ms=4)
         means += list(zip(mean["n"], mean["value"], strict=True))
         # it looks at no modality: for cross-prediction, it answers as it does for reconstruction
-        kind = "trials" if question.heldout == "modality" else question.heldout
+        kind = "trials" if question.heldout in FROM_OTHERS else question.heldout
         answers = panel[(panel["model"] == BASELINE) & (panel["heldout"] == kind)]
         value = answers.groupby("share")["value"].mean().reindex(mean.index)
         baselines.setdefault(kind, mean.assign(value=value))
@@ -146,6 +147,6 @@ def _caption(session: str, model: str, word: str) -> str:
         "Along a line the scored channels are the same, too: against the number of channels, either those "
         "hidden for co-smoothing, which are in every fit and are not given, or those of another modality. "
         "Small dots are folds, lines their mean; dashed: the baseline fitted to the same share and scored "
-        "in the same bins (for cross-prediction: that of reconstruction). Dotted: 0, no better than the "
-        "mean of the scored bins. Of means below an axis, the lowest is written at its edge."
+        "in the same bins (for cross-prediction and decoding: that of reconstruction). Dotted: 0, no better "
+        "than the mean of the scored bins. Of means below an axis, the lowest is written at its edge."
     )

@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 from colatent.config import ConditionMean, LatentModel, LearningCurve, Model
 from colatent.fitting import fit_model, fitting_device
 from colatent.models.registry import load_model, modalities_of
+from colatent.scoring.decoding import Decoder
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.questions import Withheld
 from colatent.scoring.shares import shares_of_channels, shares_of_trials, shares_of_windows, with_channels
@@ -228,7 +229,9 @@ def score_point(
     model = load_model(settings, fitted.state(), training, recipe.time_locked, "cpu")
     ruler, test = (with_channels(t, point.channel) for t in (fold.training, fold.test))
     withheld = Withheld({m: h[point.channel[m]] for m, h in fold.hidden.items()}, recipe.future)
-    scores = evaluate(model, modalities_of(settings, training), ruler, test, withheld).scores
+    modalities = modalities_of(settings, training)
+    decoder = Decoder.fit(model, modalities, training, recipe.time_locked)
+    scores = evaluate(model, modalities, ruler, test, withheld, decoder).scores
     return scores[scores["channel"] == "pooled"].drop(columns=["channel", "n"])
 
 
