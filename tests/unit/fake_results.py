@@ -46,7 +46,7 @@ def make_config(results: Path, modalities: list[str], continuous: bool = False) 
             "alignment": window if continuous else trials,
             "modalities": {m: kinds[m] for m in modalities},
             "models": models,
-            "heldout": {"folds": FOLDS, "seeds": SEEDS, "channels": {"spikes": 0.25}},
+            "heldout": {"folds": FOLDS, "seeds": SEEDS, "channels": {"spikes": 0.25}, "time": 0.2},
         }
     )
 

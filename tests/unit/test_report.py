@@ -343,3 +343,9 @@ def test_pit_of_all_fits_is_their_mean_weighted_by_observations(demo: tuple[Conf
         )
         assert (rows["n"] == sum(n)).all()
         assert rows["density"].mean() == pytest.approx(1)
+
+
+def test_how_much_is_predicted_forward_stands_beside_its_numbers(pages: dict[str, str]) -> None:
+    for place in ("index.html", "sessions/sim/index.html", "sessions/sim/models/vae/index.html"):
+        assert "the last 20 % of held-out trials (forward prediction)" in text_of(pages[place])
+        assert "the last part" not in text_of(pages[place])

@@ -31,7 +31,7 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
     width = float(results.attrs["bin_width"])
     word = results.trial_word
     with style():
-        title = f"{short(predicted)}: spikes and predicted rates, {heldout_words(heldout, word)}"
+        title = f"{short(predicted)}: spikes and predicted rates, {heldout_words(heldout, word, results.end)}"
         figure = new_figure(title, 4.2)
         grid = figure.subplots(2, len(channels), squeeze=False, sharex=True, sharey=True)
         for (above, below), channel in zip(grid.T, channels, strict=True):

@@ -65,7 +65,8 @@ def reconstruction_figure(
         index = models[reference]["trial"].values.tolist()
         trials = [index.index(t) for t in ranked]
     with style():
-        title = f"{short(predicted)}: observed and predicted, {heldout_words(heldout, results.trial_word)}"
+        of = heldout_words(heldout, results.trial_word, results.end)
+        title = f"{short(predicted)}: observed and predicted, {of}"
         figure = new_figure(title, 1.35 * len(models) + 1.1)
         grid = figure.subplots(len(models), len(channels), squeeze=False, sharex=True, sharey="col")
         for row, (model, data) in zip(grid, models.items(), strict=True):
@@ -241,8 +242,8 @@ def _caption(
         "trials": f"Each model was given, of these {word}s, what stands beside its row",
         "channels": "Each model was given what stands beside its row, except the hidden channels of "
         f"{predicted}, which alone are shown",
-        "time": f"Each model was given what stands beside its row until the last part of each {word} (grey), "
-        "which alone is scored (black)",
+        "time": f"Each model was given what stands beside its row until the {results.end} of each {word} "
+        "(grey), which alone is scored (black)",
         "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
         "decoding": f"Latents were inferred from what stands beside each row, with nothing of {predicted}, "
         f"which is read out of them by a ridge regression fitted on training {word}s",
@@ -255,7 +256,7 @@ def _caption(
         else ""
     ).replace("Trials", f"{word.capitalize()}s")
     return (
-        f"{predicted}, {heldout_words(heldout, word)}: {n_trials} example test {word}s of fold "
+        f"{predicted}, {heldout_words(heldout, word, results.end)}: {n_trials} example test {word}s of fold "
         f"{results.shown_fold} (seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to "
         f"them. Channels: {chosen} by {metric} of {reference} over all test {word}s of this fold; the number "
         f"in a panel is the channel’s {metric} there (0: no better than its mean).{chosen_trials}"

@@ -38,6 +38,7 @@ def render(template: str, config: Config, **content: Any) -> str:
         plus_minus=words.plus_minus,
         given_text=words.given_text,
         heldout_words=words.heldout_words,
+        end=words.end_of_trial(config.heldout.time),
         metric_words=words.METRICS,
         source_rows=data_card.source_rows,
         trial_rows=data_card.trial_rows,

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.config import Config
+from colatent.report.words import end_of_trial
 from colatent.scoring.tables import check_table, read_recovery, read_scores
 from colatent.store import check_store, group_names, read_attrs, read_group
 from colatent.trials import running
@@ -102,6 +103,11 @@ class SessionResults:
     def trial_word(self) -> str:
         """What a stretch of data is called: trials, or windows of a continuous recording."""
         return "window" if self.continuous else "trial"
+
+    @property
+    def end(self) -> str:
+        """What of a trial is predicted forward."""
+        return end_of_trial(self.config.heldout.time)
 
     @property
     def main_model(self) -> str:

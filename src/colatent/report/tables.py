@@ -99,7 +99,7 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
         predicted,
         metric,
         second,
-        heldout_statement(heldout, predicted, results.trial_word),
+        heldout_statement(heldout, predicted, results.trial_word, results.end),
         tuple(_mark_best(_compare(rows, metric), metric)),
     )
 
@@ -185,12 +185,12 @@ def headlines(results: SessionResults, tables: list[Block], limit: int = 6) -> l
         if own:
             # the row that baselines can be compared with, if there is one
             alone = [r for r in own if r.given == block.predicted]
-            found.append(_headline(block, (alone or own)[0], results.trial_word))
+            found.append(_headline(block, (alone or own)[0], results.trial_word, results.end))
     recovered = _recovery_headlines(results)
     return found[: limit - len(recovered)] + recovered
 
 
-def _headline(block: Block, row: Row, word: str) -> Headline:
+def _headline(block: Block, row: Row, word: str, end: str) -> Headline:
     titles = {
         "trials": f"{block.predicted} reconstructed",
         "channels": f"hidden channels of {block.predicted}",
@@ -203,7 +203,7 @@ def _headline(block: Block, row: Row, word: str) -> Headline:
         "too",
         "channels": f"held out: {word}s, and in them the scored channels; inference saw the others of "
         f"{row.given}",
-        "time": f"held out: {word}s, and in them the last part; inference saw {row.given} until then",
+        "time": f"held out: {word}s, and in them the {end}; inference saw {row.given} until then",
         "modality": f"held out: {word}s, and in them all of {block.predicted}",
         "decoding": f"held out: {word}s, and in them all of {block.predicted}; a ridge readout fitted on "
         f"training {word}s",

@@ -24,7 +24,7 @@ KINDS = {
 HELDOUT = {
     "trials": "held-out {word}s",
     "channels": "held-out channels of held-out {word}s (co-smoothing)",
-    "time": "the last part of held-out {word}s (forward prediction)",
+    "time": "the {end} of held-out {word}s (forward prediction)",
     "modality": "held-out modality in held-out {word}s (cross-prediction)",
     "decoding": "decoded from latents, held-out modality in held-out {word}s",
 }
@@ -64,9 +64,14 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def heldout_words(heldout: str, word: str) -> str:
-    """Return what was held out; ``word`` is trial or window."""
-    return HELDOUT[heldout].format(word=word)
+def end_of_trial(future: float | None) -> str:
+    """Return what is predicted forward; ``future`` is ``heldout.time`` of the config."""
+    return "last part" if future is None else f"last {100 * future:g} %"
+
+
+def heldout_words(heldout: str, word: str, end: str) -> str:
+    """Return what was held out; ``word`` is trial or window, ``end`` of `end_of_trial`."""
+    return HELDOUT[heldout].format(word=word, end=end)
 
 
 def given_text(given: str) -> str:
@@ -74,7 +79,7 @@ def given_text(given: str) -> str:
     return "nothing" if given == "none" else given
 
 
-def heldout_statement(heldout: str, predicted: str, word: str) -> str:
+def heldout_statement(heldout: str, predicted: str, word: str, end: str) -> str:
     """Return one sentence: what was fitted on, what inference saw, what is scored."""
     start = f"Parameters were fitted on the training {word}s only; scored on the test {word}s. "
     if heldout == "trials":
@@ -89,8 +94,8 @@ def heldout_statement(heldout: str, predicted: str, word: str) -> str:
         )
     if heldout == "time":
         return start + (
-            "Forward prediction: inference saw the modalities listed under “given” until the last part of "
-            f"each test {word}, and only that part of {predicted} is scored."
+            "Forward prediction: inference saw the modalities listed under “given” until the "
+            f"{end} of each test {word}, and only that part of {predicted} is scored."
         )
     if heldout == "decoding":
         return start + (
