@@ -2,6 +2,7 @@
 
     python tests/benchmarks/workflow.py demo    # against the same functions in one process, on one core
     python tests/benchmarks/workflow.py plan    # nothing to do, 100 sessions x 4 models x 5 folds
+    python tests/benchmarks/workflow.py folds   # what fitting five folds in one batch could save at most
 
 Goals: at most 1.25 times the functions alone; at most 10 s to see that there is nothing to do.
 """
@@ -175,10 +176,53 @@ def plan() -> None:
         print(f"nothing to do, {n_fits} fits   {seconds:.1f} s (goal 10)")
 
 
+def folds(device: str) -> None:
+    """Time epochs of as many steps, each on one fold's trials or on those of five.
+
+    Five folds fitted together, batched over a leading dimension, have at least the arithmetic of one fit to
+    five times the trials a step; what that saves against five fits is the most that they could save.
+    """
+    import numpy as np
+    import torch
+
+    from colatent.config import MMGPVAEModel
+    from colatent.config_file import load_config
+    from colatent.ingest.session import ingest_session
+    from colatent.models.registry import model_class_and_options
+    from colatent.simulate import simulate_reach, write_reach_nwb
+
+    torch.set_num_threads(1)
+    config = load_config(ROOT / "config/config.yaml")
+    with tempfile.TemporaryDirectory() as place:
+        nwb = Path(place) / "demo.simulated.nwb"
+        write_reach_nwb(simulate_reach(seed=1, n_trials=53, n_units=60), nwb)  # one fold's training trials
+        trials = ingest_session(nwb, config.alignment, config.modalities, {}, progress=lambda _: None).trials
+    settings = config.models["mmgpvae"]
+    assert isinstance(settings, MMGPVAEModel)
+
+    def seconds_an_epoch(times: int) -> float:
+        change = {"batch_size": times * settings.batch_size, "patience": 1000}
+        data = trials.select(np.tile(np.arange(trials.n_trials), times))
+        spent = []
+        for epochs in (5, 25):
+            one = settings.model_copy(update=change | {"epochs": epochs})
+            cls, options = model_class_and_options(one, data, True, device)
+            begin = time.perf_counter()
+            cls(**options).fit(data, seed=0, progress=lambda _: None)
+            spent.append(time.perf_counter() - begin)
+        return (spent[1] - spent[0]) / 20
+
+    one, five = seconds_an_epoch(1), seconds_an_epoch(N_FOLDS)
+    gain = N_FOLDS * one / five
+    print(f"{N_FOLDS} folds one after another  {N_FOLDS * one:6.2f} s an epoch on {device}")
+    print(f"together, at least         {five:6.2f} s: at most {gain:.2f} times faster")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["demo", "plan"], nargs="?")
+    parser.add_argument("what", choices=["demo", "plan", "folds"], nargs="?")
+    parser.add_argument("--device", default="cpu", help="of `folds`: cpu or cuda")
     options = parser.parse_args()
-    for name, measure in {"demo": demo, "plan": plan}.items():
+    for name, measure in {"demo": demo, "plan": plan, "folds": lambda: folds(options.device)}.items():
         if options.what in (None, name):
             measure()
