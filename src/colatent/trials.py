@@ -1,7 +1,7 @@
 """The observations of one session on common bins, as the models see them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ class Trials:
         kinds: modality -> "spikes" (counts) or "continuous".
         bin_width: seconds.
         condition: label of each trial, shape (trial,), or None.
+        hidden: modality -> (channel,), True for the channels that `hide` took away, in every trial.
+        hidden_end: the share of each trial that `hide_end` took away.
     """
 
     values: Mapping[str, NDArray[np.float64]]
@@ -27,6 +29,8 @@ class Trials:
     kinds: Mapping[str, str]
     bin_width: float
     condition: NDArray[np.str_] | None = None
+    hidden: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    hidden_end: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in self.values.items():
@@ -70,11 +74,12 @@ class Trials:
 
         Their values are zeroed as well, so that no model can look at them by mistake.
         """
-        values, observed = dict(self.values), dict(self.observed)
+        values, observed, all_hidden = dict(self.values), dict(self.observed), dict(self.hidden)
         for modality, channel in hidden.items():
             values[modality] = np.where(channel, 0.0, values[modality])
             observed[modality] = observed[modality] & ~channel
-        return replace(self, values=values, observed=observed)
+            all_hidden[modality] = channel | all_hidden.get(modality, np.zeros_like(channel))
+        return replace(self, values=values, observed=observed, hidden=all_hidden)
 
     def last_part(self, share: float) -> NDArray[np.bool_]:
         """Return True (trial, time) in the last ``share`` of each trial, at least a bin, and past its end."""
@@ -82,12 +87,14 @@ class Trials:
         kept = np.minimum(np.round((1 - share) * length), length - 1)
         return np.arange(self.n_bins) >= kept[:, None]
 
-    def hide_bins(self, hidden: NDArray[np.bool_]) -> "Trials":
-        """Return a copy in which nothing was observed in the bins ``hidden`` (trial, time)."""
+    def hide_end(self, share: float) -> "Trials":
+        """Return a copy in which nothing was observed in the `last_part` of each trial."""
+        end = self.last_part(share)[..., None]
         return replace(
             self,
-            values={m: np.where(hidden[..., None], 0.0, v) for m, v in self.values.items()},
-            observed={m: seen & ~hidden[..., None] for m, seen in self.observed.items()},
+            values={m: np.where(end, 0.0, v) for m, v in self.values.items()},
+            observed={m: seen & ~end for m, seen in self.observed.items()},
+            hidden_end=share,
         )
 
     def only(self, given: tuple[str, ...]) -> "Trials":

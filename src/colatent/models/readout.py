@@ -2,27 +2,32 @@
 
 GPFA and factor analysis describe square-rooted counts by a Gaussian, which is no distribution of
 counts. What they say of a channel's counts is therefore read out of their latents by a Poisson
-regression, fitted on the training trials with the latents inferred exactly as they are in the
-held-out trials (for co-smoothing: from the held-in channels alone).
+regression, fitted on the training trials with the latents inferred as they are in the held-out
+trials: without the channels of which a held-out trial shows nothing (for co-smoothing: from the
+held-in channels alone). For a hidden end of the trials it is adapted to that end of the training
+trials, with latents inferred from what came before it: where little is seen, latents are drawn
+towards their prior mean, and a regression on latents of which all is seen takes that for few spikes.
+
+Of a held-out trial only what is hidden enters, never a value, and no other held-out trial does.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression, PoissonRegressor
 
 from colatent.errors import InputError
+from colatent.models.channel_readout import ChannelReadout, adapted, count_readout, value_readout
 from colatent.predictive import Predictive
-from colatent.trials import Trials
+from colatent.trials import Trials, running
 
 Array = NDArray[np.float64]
-# per observation; just enough to keep the weights of near-silent units finite
-RIDGE = 1e-4
-# spikes that a unit silent in all training trials is taken to have fired in them
-LEAST_COUNT = 0.5
+Mask = NDArray[np.bool_]
+# Sets of missing channels among the training trials up to which a trial's own has its own read-out. With
+# more, gaps are scattered: training trials have such gaps too, and one fit for each would take long.
+MAX_PATTERNS = 16
 
 
 class OneModalityModel(ABC):
@@ -73,64 +78,85 @@ class LatentReadoutModel(OneModalityModel):
 
     def __init__(self, modality: str, n_latents: int, square_root: bool) -> None:
         super().__init__(modality, n_latents, square_root)
-        self._readouts: dict[bytes, list[Any]] = {}
+        self._readouts: dict[tuple[bytes, float], list[ChannelReadout]] = {}
 
     def fit(self, trials: Trials, seed: int = 0, progress: Callable[[str], None] = print) -> Self:
         """Fit to the training trials."""
         self._training = trials
+        self._readouts.clear()
         return super().fit(trials, seed, progress)
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
-        """Return the read-out of the modality; channels that are never observed are predicted too."""
+        """Return the read-out of the modality; what was not observed is predicted too."""
         self._only_own((*given, predicted))
-        hidden: NDArray[np.bool_] = np.logical_not(trials.observed[self.modality].any(axis=(0, 1)))
         latent, _ = self._infer(self._observation(trials))
-        flat = latent.reshape(-1, latent.shape[-1])
-        channels = self._readout(hidden)
-        shape = (*latent.shape[:2], len(channels))
-        mean = np.stack([c.predict(flat) for c in channels], axis=-1).reshape(shape)
-        if trials.kinds[self.modality] == "spikes":
-            return Predictive("poisson", mean[None])
-        return Predictive("gaussian", mean[None], np.array([c.residual_ for c in channels]))
+        patterns, pattern = np.unique(self._missing(trials), axis=0, return_inverse=True)
+        unseen = self._unseen(trials)
+        spikes = trials.kinds[self.modality] == "spikes"
+        mean = np.empty(trials.values[self.modality].shape)
+        residual = np.empty_like(mean)
+        for i, missing in enumerate(patterns):
+            for end, part in ((0.0, ~unseen), (trials.hidden_end, unseen)):
+                bins = part & (pattern.ravel() == i)[:, None]
+                if not bins.any():
+                    continue
+                channels = self._readout(missing, end)
+                mean[bins] = np.stack([c.predict(latent[bins]) for c in channels], axis=-1)
+                if not spikes:
+                    residual[bins] = [c.residual_ for c in channels]
+        return Predictive("poisson", mean[None]) if spikes else Predictive("gaussian", mean[None], residual)
 
-    def _readout(self, hidden: NDArray[np.bool_]) -> list[Any]:
-        """Fit one regression a channel, on training latents inferred without the hidden channels."""
-        key = hidden.tobytes()
+    def _missing(self, trials: Trials) -> Mask:
+        """Return the channels (trial, channel) without which a trial's latents count as inferred."""
+        if self._scattered:
+            none = np.zeros(len(trials.channels[self.modality]), dtype=bool)
+            return np.tile(trials.hidden.get(self.modality, none), (trials.n_trials, 1))
+        return _never_observed(trials.observed[self.modality])
+
+    @property
+    def _scattered(self) -> bool:
+        missing = _never_observed(self._training.observed[self.modality])
+        return len(np.unique(missing, axis=0)) > MAX_PATTERNS
+
+    def _unseen(self, trials: Trials) -> Mask:
+        """Return the bins (trial, time) of a hidden end: none if none was hidden."""
+        if not trials.hidden_end:
+            return np.zeros((trials.n_trials, trials.n_bins), dtype=bool)
+        return ~running([trials.observed[self.modality]])
+
+    def _readout(self, missing: Mask, end: float) -> list[ChannelReadout]:
+        """Return one regression a channel, fitted with latents inferred without what is missing.
+
+        Args:
+            missing: channels (channel,) kept from inference.
+            end: the share of each trial that is kept from inference at its end, if the read-out is for
+                that end; 0 if it is for what is seen.
+        """
+        key = (missing.tobytes(), end)
         if key not in self._readouts:
-            given = self._training.hide({self.modality: hidden})
-            latent = self._infer(self._observation(given))[0]
-            values = self._training.values[self.modality]
-            observed = self._training.observed[self.modality]
-            spikes = self._training.kinds[self.modality] == "spikes"
-            regress = _poisson_regression if spikes else _linear_regression
-            self._readouts[key] = [
-                regress(latent[observed[..., c]], values[..., c][observed[..., c]])
-                for c in range(values.shape[-1])
-            ]
+            self._readouts[key] = self._end_readout(missing, end) if end else self._fit_readout(missing)
         return self._readouts[key]
 
+    def _fit_readout(self, missing: Mask) -> list[ChannelReadout]:
+        given = self._training.hide({self.modality: missing})
+        regress = count_readout if given.kinds[self.modality] == "spikes" else value_readout
+        everywhere = np.ones((given.n_trials, given.n_bins), dtype=bool)
+        return [regress(*found) for found in self._pairs(given, everywhere)]
 
-class _Constant:
-    """The read-out of a channel of which the training trials say next to nothing."""
+    def _end_readout(self, missing: Mask, end: float) -> list[ChannelReadout]:
+        given = self._training.hide_end(end).hide({self.modality: missing})
+        pairs = self._pairs(given, self._unseen(given))
+        ordinary = self._readout(missing, 0.0)
+        return [adapted(one, *found) for one, found in zip(ordinary, pairs, strict=True)]
 
-    def __init__(self, value: float) -> None:
-        self.value, self.residual_ = value, 1.0
-
-    def predict(self, latent: Array) -> Array:
-        return np.full(len(latent), self.value)
-
-
-def _poisson_regression(latent: Array, count: Array) -> PoissonRegressor | _Constant:
-    if not count.any():  # a regression would make a later spike impossible
-        return _Constant(LEAST_COUNT / max(len(count), 1))
-    return PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
+    def _pairs(self, given: Trials, bins: Mask) -> Iterator[tuple[Array, Array]]:
+        """Yield, of each channel, the latents (bin, latent) and what was recorded in some training bins."""
+        latent, _ = self._infer(self._observation(given))
+        values, observed = self._training.values[self.modality], self._training.observed[self.modality]
+        for c in range(values.shape[-1]):
+            known = bins & observed[..., c]
+            yield latent[known], values[known, c]
 
 
-def _linear_regression(latent: Array, value: Array) -> LinearRegression | _Constant:
-    if len(value) < 2:
-        return _Constant(0.0)
-    regression = LinearRegression().fit(latent, value)
-    residual = value - regression.predict(latent)
-    degrees = max(len(value) - latent.shape[1] - 1, 1)
-    regression.residual_ = max(float(np.sqrt((residual**2).sum() / degrees)), 1e-9)
-    return regression
+def _never_observed(observed: Mask) -> Mask:
+    return np.logical_not(observed.any(axis=1))

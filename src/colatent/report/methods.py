@@ -110,8 +110,10 @@ def _readout(results: SessionResults, modality: str) -> str:
     return (
         f"Predictions are read out of its latents by a {kind} regression for each channel, fitted on the "
         "training trials with the latents inferred as in the test trials (for hidden channels: from the "
-        "others alone). They use the posterior mean, so their intervals leave out the latents’ own "
-        "uncertainty."
+        "others alone); for a hidden end of trials it is adapted to that end of the training trials, with "
+        "latents inferred from what came before it. They use the posterior mean, so their intervals leave "
+        "out the latents’ own uncertainty, except that the noise of continuous values at a hidden end is "
+        "that of their prediction there."
     )
 
 

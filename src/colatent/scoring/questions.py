@@ -115,7 +115,7 @@ class Answer:
 
 def answer(model: Any, task: Task, test: Trials, withheld: Withheld) -> Answer:
     """Ask a model: it is handed trials from which everything it must not see has been removed."""
-    seen = test.only(task.given)
+    seen = test
     scored = test.observed[task.predicted]
     channels = np.ones(scored.shape[2], dtype=bool)
     if task.heldout == "channels":
@@ -123,8 +123,7 @@ def answer(model: Any, task: Task, test: Trials, withheld: Withheld) -> Answer:
         seen = seen.hide({task.predicted: channels})
     if task.heldout == "time":
         assert withheld.time is not None
-        future = test.last_part(withheld.time)
-        scored = scored & future[..., None]
-        seen = seen.hide_bins(future)
-    predictive = model.predict(seen, task.given, task.predicted)
+        scored = scored & test.last_part(withheld.time)[..., None]
+        seen = seen.hide_end(withheld.time)
+    predictive = model.predict(seen.only(task.given), task.given, task.predicted)
     return Answer(task, predictive, test.values[task.predicted], scored & channels, channels)
