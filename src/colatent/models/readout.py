@@ -16,6 +16,7 @@ from sklearn.linear_model import LinearRegression, PoissonRegressor
 
 from colatent.errors import InputError
 from colatent.predictive import Predictive
+from colatent.standardize import LEAST_DEVIATION
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -132,5 +133,6 @@ def _linear_regression(latent: Array, value: Array) -> LinearRegression | _Const
     regression = LinearRegression().fit(latent, value)
     residual = value - regression.predict(latent)
     degrees = max(len(value) - latent.shape[1] - 1, 1)
-    regression.residual_ = max(float(np.sqrt((residual**2).sum() / degrees)), 1e-9)
+    least = LEAST_DEVIATION * (float(value.std()) or 1.0)
+    regression.residual_ = max(float(np.sqrt((residual**2).sum() / degrees)), least)
     return regression
