@@ -109,7 +109,7 @@ def psth_r2(
 ) -> Score:
     """R2 of the mean over the evaluated trials of each condition, over conditions and time.
 
-    Observations are counted in these means. A unit silent in the training trials (``scale`` NaN) has no score.
+    What is counted are bins of these means. A unit silent in training (``scale`` NaN) has no score.
     """
     means = []
     for label in np.unique(condition):
