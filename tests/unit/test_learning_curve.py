@@ -167,7 +167,7 @@ def test_left_out_training_trials_change_no_score(name, split, monkeypatch):
     # what is scored is the same, and so is the unit that R² is pooled in: they are of the whole fold
     spoiled = read_fold(noisy, folder, FOLD, 0, CLIP)._replace(test=fold.test)
     assert (spoiled.training.values["emg"] != fold.training.values["emg"]).any()
-    monkeypatch.setattr("colatent.scoring.evaluate.training_scale", lambda v, _: np.ones(v.shape[2]))
+    monkeypatch.setattr("colatent.scoring.evaluate.standard_deviation", lambda v, _: np.ones(v.shape[2]))
     clean, other = (curve_of(*pair, name, how) for pair in ((trials, fold), (noisy, spoiled)))
     assert len(clean) and np.isfinite(clean["value"]).all()
     pd.testing.assert_frame_equal(clean, other, check_exact=True)
