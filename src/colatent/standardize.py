@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+# s.d. of a prediction, in those of its channel in training: a perfect fit must keep a finite density
+LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -23,21 +25,31 @@ class Standardizer:
     @classmethod
     def fit(cls, values: Array, observed: NDArray[np.bool_]) -> Self:
         """Take (trial, time, channel) arrays of the training trials."""
-        n = observed.sum(axis=(0, 1))
-        safe = np.maximum(n, 1)
-        mean = np.where(observed, values, 0.0).sum(axis=(0, 1)) / safe
-        variance = np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1)) / safe
-        deviation = np.sqrt(variance)
-        return cls(mean, np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1e-300), deviation, 1.0))
+        deviation = standard_deviation(values, observed)
+        return cls(_mean(values, observed), np.where(np.isnan(deviation), 1.0, deviation))
 
     def apply(self, values: Array, observed: NDArray[np.bool_]) -> Array:
         """Return standardised values, zero (the training mean) where nothing was observed."""
         return np.where(observed, (values - self.mean) / self.deviation, 0.0)
 
 
-def training_scale(values: Array, observed: NDArray[np.bool_]) -> Array:
-    """Return each channel's s.d. in the training trials; NaN, so that it is not pooled, if it has none."""
+def standard_deviation(values: Array, observed: NDArray[np.bool_]) -> Array:
+    """Return each channel's s.d. over its observed bins (channel,); NaN if it has none there, or is constant.
+
+    Of training trials, it is the unit of errors and residuals; channels without one are not scored.
+    """
     low, high = (
         f(np.where(observed, values, fill), axis=(0, 1)) for f, fill in ((np.min, np.inf), (np.max, -np.inf))
     )
-    return np.where(high > low, Standardizer.fit(values, observed).deviation, np.nan)
+    n = np.maximum(observed.sum(axis=(0, 1)), 1)
+    mean = _mean(values, observed)
+    deviation = np.sqrt(np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1)) / n)
+    # of values that differ by rounding alone there is no deviation to speak of, either
+    varies = (high > low) & (deviation > 1e-12 * np.abs(mean))
+    return np.where(varies, deviation, np.nan)
+
+
+def _mean(values: Array, observed: NDArray[np.bool_]) -> Array:
+    """Mean of the observed bins (channel,), zero of a channel that has none."""
+    n = np.maximum(observed.sum(axis=(0, 1)), 1)
+    return np.asarray(np.where(observed, values, 0.0).sum(axis=(0, 1)) / n)

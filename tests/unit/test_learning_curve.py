@@ -31,6 +31,7 @@ MODELS = {
     "ridge-lags": {"lags": 3},
     "mlp-lags": {"lags": 3, "epochs": 2},
 }
+CONDITION_MEAN = {"kind": "condition-mean"}
 FOLD, FUTURE, CLIP = 1, 0.2, {"emg": (2.0, 98.0)}
 SHARES = [0.2, 0.5, 0.9, 1.0]
 
@@ -166,7 +167,7 @@ def test_left_out_training_trials_change_no_score(name, split, monkeypatch):
     # what is scored is the same, and so is the unit that R² is pooled in: they are of the whole fold
     spoiled = read_fold(noisy, folder, FOLD, 0, CLIP)._replace(test=fold.test)
     assert (spoiled.training.values["emg"] != fold.training.values["emg"]).any()
-    monkeypatch.setattr("colatent.scoring.evaluate.training_scale", lambda v, _: np.ones(v.shape[2]))
+    monkeypatch.setattr("colatent.scoring.evaluate.standard_deviation", lambda v, _: np.ones(v.shape[2]))
     clean, other = (curve_of(*pair, name, how) for pair in ((trials, fold), (noisy, spoiled)))
     assert len(clean) and np.isfinite(clean["value"]).all()
     pd.testing.assert_frame_equal(clean, other, check_exact=True)
@@ -198,9 +199,9 @@ def test_what_is_scored_is_the_same_at_every_share(split, monkeypatch):
     fold = read_fold(trials, folder, FOLD, 0, CLIP)
     calls = []
 
-    def spy(model, modalities, training, test, withheld):
+    def spy(model, modalities, training, test, withheld, decoder):
         calls.append((training, test, withheld))
-        return evaluate(model, modalities, training, test, withheld)
+        return evaluate(model, modalities, training, test, withheld)  # without what is decoded
 
     evaluate = module.evaluate
     monkeypatch.setattr(module, "evaluate", spy)
@@ -235,6 +236,33 @@ def test_what_is_scored_is_the_same_at_every_share(split, monkeypatch):
     n = rows[rows["share"] == 0.3].groupby("predicted")["n"].unique()
     assert n["spikes"].tolist() == [round(0.3 * held_in)]
     assert n["emg"].tolist() == [round(0.3 * held_in) + hidden.sum()]
+
+
+def test_a_channel_flat_in_some_share_is_scored_at_none(split, monkeypatch):
+    trials, folder, time_locked = split
+    fold = read_fold(trials, folder, FOLD, 0, {})
+    how, model = recipe(time_locked, trials=[0.3, 1.0]), TypeAdapter(Model).validate_python(CONDITION_MEAN)
+    smallest = next(module.points(trials, fold, FOLD, model, how, quiet)).trial
+    emg = trials.values["emg"].copy()
+    emg[smallest, :, 2] = 3.0
+    trials = replace(trials, values={**trials.values, "emg": emg})
+    fold = read_fold(trials, folder, FOLD, 0, {})
+    found, said = [], []
+
+    def spy(*args):
+        found.append(evaluate(*args))
+        return found[-1]
+
+    evaluate = module.evaluate
+    monkeypatch.setattr(module, "evaluate", spy)
+    curve_of_fold(trials, fold, FOLD, model, how, said.append)
+    name = trials.channels["emg"][2]
+    assert any("emg: not scored at any share" in line and line.endswith(f": {name}") for line in said)
+    assert len(found) == 2
+    for scores in (f.scores[f.scores["predicted"] == "emg"] for f in found):
+        unscored = scores.groupby("channel")["value"].apply(lambda value: value.isna().all())
+        assert unscored.index[unscored].tolist() == [name]
+        assert (scores.loc[scores["metric"] == "log_density", "value"].dropna() > -20).all()
 
 
 def test_more_trials_and_more_channels_predict_better(simulated_trials, tmp_path):

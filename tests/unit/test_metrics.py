@@ -71,7 +71,7 @@ def test_silent_units_and_constant_channels_are_nan_and_counted():
     for score in (
         metrics.r2(Y, PREDICTION, nothing, SCALE),
         metrics.bits_per_spike(COUNT, RATE, nothing),
-        metrics.mean_over_observed(Y, nothing),
+        metrics.mean_over_observed(Y, nothing, np.ones(4, dtype=bool)),
     ):
         assert np.isnan(score.channel).all()
         assert np.isnan(score.pooled)

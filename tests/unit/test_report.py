@@ -3,6 +3,7 @@
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from PIL import Image
 from colatent.config import Config
 from colatent.errors import InputError
 from colatent.report import read_model, write_model_page, write_session_page, write_start_page
+from colatent.report.figure_calibration import calibration_figure
 from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
@@ -203,6 +205,22 @@ def test_silent_units_are_counted(demo: tuple[Config, Path]) -> None:
     row = next(r for r in table.rows if r.model == "vae")
     assert (row.channels_without_score, row.n_channels) == (1, 4)
     assert row.n == 100 + 101 + 102  # folds add up, seeds do not
+
+
+def test_channels_without_a_score_are_counted_for_every_metric(demo: tuple[Config, Path]) -> None:
+    results = read_session(demo[0], "sim")
+    scores = results.scores.copy()
+    of_emg = (scores["predicted"] == "emg") & (scores["channel"] == "01") & (scores["fold"] == 2)
+    scores.loc[of_emg, "value"] = np.nan
+    psth = scores[scores["metric"] == "bits_per_spike"].assign(metric="psth_r2")
+    psth.loc[psth["channel"] == "u3", "value"] = np.nan  # a unit that was silent in training
+    results = replace(results, scores=pd.concat([scores, psth]))
+    rows = {(b.heldout, b.predicted): next(r for r in b.rows if r.model == "vae") for b in blocks(results)}
+    emg, spikes = rows["trials", "emg"], rows["trials", "spikes"]
+    assert (emg.channels_without_score, emg.n_channels, emg.more_without) == (1, 3, {})
+    assert (spikes.channels_without_score, spikes.n_channels, spikes.more_without) == (1, 4, {"psth_r2": 2})
+    figure = calibration_figure(results, "vae")
+    assert figure is not None and "in at least one fold): 1 of 3 channels of emg." in figure.caption
 
 
 def test_page_says_what_was_held_out_and_which_objective(page: str) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 
+from colatent.standardize import LEAST_DEVIATION
+
 Array = NDArray[np.float64]
 # per observation; just enough to keep the weights of near-silent units finite
 RIDGE = 1e-4
@@ -91,7 +93,7 @@ class Linear:
         self._regression = LinearRegression().fit(latent, value)
         error = value - self.predict(latent)
         degrees = max(len(value) - latent.shape[1] - 1, 1)
-        self.residual_ = _deviation(error, degrees)
+        self.residual_ = _deviation(error, degrees, value)
 
     def predict(self, latent: Array) -> Array:
         """Return the expected value."""
@@ -110,7 +112,7 @@ class AdaptedLinear:
         self._mean = mean
         regression = Ridge(alpha=PRIOR_OBSERVATIONS, fit_intercept=False)
         self._step = regression.fit(_with_one(latent), value - mean.predict(latent))
-        self.residual_ = _deviation(value - self.predict(latent), len(value))
+        self.residual_ = _deviation(value - self.predict(latent), len(value), value)
 
     def predict(self, latent: Array) -> Array:
         """Return the expected value."""
@@ -143,5 +145,6 @@ def _with_one(latent: Array) -> Array:
     return np.column_stack([np.ones(len(latent)), latent])
 
 
-def _deviation(error: Array, degrees: int) -> float:
-    return max(float(np.sqrt((error**2).sum() / degrees)), 1e-9)
+def _deviation(error: Array, degrees: int, value: Array) -> float:
+    least = LEAST_DEVIATION * (float(value.std()) or 1.0)
+    return max(float(np.sqrt((error**2).sum() / degrees)), least)

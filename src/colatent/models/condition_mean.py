@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import xlogy
 
 from colatent.predictive import Predictive
+from colatent.standardize import LEAST_DEVIATION, Standardizer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -65,10 +66,11 @@ class ConditionMean:
         if trials.kinds[predicted] == "spikes":
             return Predictive("poisson", mean[None])
         left_out = self._left_out_mean(predicted, self._choices[predicted])
-        observed = self._training.observed[predicted]
-        square = np.where(observed, (self._training.values[predicted] - left_out) ** 2, 0.0)
+        values, observed = self._training.values[predicted], self._training.observed[predicted]
+        square = np.where(observed, (values - left_out) ** 2, 0.0)
         variance = square.sum(axis=(0, 1)) / np.maximum(observed.sum(axis=(0, 1)), 1)
-        return Predictive("gaussian", mean[None], np.maximum(np.sqrt(variance), 1e-9))
+        least = LEAST_DEVIATION * Standardizer.fit(values, observed).deviation
+        return Predictive("gaussian", mean[None], np.maximum(np.sqrt(variance), least))
 
     def _sums(self, name: str, labels: NDArray[np.str_]) -> tuple[Array, Array]:
         """Return sum and count over the training trials of each label, each (label, time, channel)."""

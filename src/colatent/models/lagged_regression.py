@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.predictive import Predictive
-from colatent.standardize import Standardizer
+from colatent.standardize import LEAST_DEVIATION, Standardizer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -90,7 +90,7 @@ class LagRegression(ABC):
         if counts:
             least = LEAST_RATE * np.maximum(scale.mean, 1 / max(observed.shape[0] * observed.shape[1], 1))
             return Predictive("poisson", np.maximum(mean, least)[None])
-        deviation = np.maximum(fitted["residual"], 1e-6) * scale.deviation
+        deviation = np.maximum(fitted["residual"], LEAST_DEVIATION) * scale.deviation
         return Predictive("gaussian", (mean * scale.deviation + scale.mean)[None], deviation)
 
     def _predictors(self, trials: Trials, given: tuple[str, ...]) -> Array:

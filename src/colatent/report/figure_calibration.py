@@ -1,6 +1,7 @@
 """Figure: do predictive intervals of held-out data hold what they promise?"""
 
 import numpy as np
+import pandas as pd
 
 from colatent.report.figure import ReportFigure, finish, new_figure, style
 from colatent.report.results import SessionResults
@@ -56,9 +57,20 @@ def calibration_figure(results: SessionResults, model: str) -> ReportFigure | No
         f"Coverage of central predictive intervals over the bins of the test {word}s, mean over folds "
         "and seeds: all channels pooled (dots) and each channel (ticks). Left of its dashed line an "
         "interval is too narrow, right of it too wide. Counts count with the share of their "
-        "probability inside (non-randomised PIT)."
+        "probability inside (non-randomised PIT)." + _without_score(own)
     )
     return finish("calibration", figure, caption, table)
+
+
+def _without_score(coverage: pd.DataFrame) -> str:
+    """Return a sentence on the channels that are left out; nothing if all have a score."""
+    channels = coverage[coverage["channel"] != "pooled"]
+    said = []
+    for modality, own in channels.groupby("predicted"):
+        lacking = own.loc[own["value"].isna(), "channel"].nunique()
+        if lacking:
+            said.append(f"{lacking} of {own['channel'].nunique()} channels of {modality}")
+    return f" Left out, where they have no score (in at least one fold): {', '.join(said)}." if said else ""
 
 
 def _label(heldout: str, given: str, predicted: str) -> str:

@@ -146,6 +146,7 @@ def _caption(session: str, model: str, word: str) -> str:
         f"of the config. All are scored on the same test {word}s: the whole test fold, which no fit saw. "
         "Along a line the scored channels are the same, too: against the number of channels, either those "
         "hidden for co-smoothing, which are in every fit and are not given, or those of another modality. "
+        "Continuous channels that do not vary in the trials of every fit are scored in none. "
         "Small dots are folds, lines their mean; dashed: the baseline fitted to the same share and scored "
         "in the same bins (for cross-prediction and decoding: that of reconstruction). Dotted: 0, no better "
         "than the mean of the scored bins. Of means below an axis, the lowest is written at its edge."

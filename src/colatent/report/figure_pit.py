@@ -102,6 +102,7 @@ def _caption(word: str) -> str:
         f"Of every scored bin and channel of the test {word}s, all fits together: the probability that the "
         "predictive distribution gave to less than what was observed. Flat at 1 (dashed) if predictions are "
         "as sure as they may be; high at both ends: too narrow; a hill in the middle: too wide; a slope: "
-        "biased. Counts enter with the expectation of their randomised PIT. Of each kind of question, the "
-        f"one with the most modalities given. Densities beyond {HIGHEST:g} are cut off and written."
+        "biased. Counts enter with the expectation of their randomised PIT; continuous channels without a "
+        "score (which do not vary in training or in the scored bins) are left out. Of each kind of question, "
+        f"the one with the most modalities given. Densities beyond {HIGHEST:g} are cut off and written."
     )

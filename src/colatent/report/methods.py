@@ -11,7 +11,8 @@ METRIC_TEXT = {
     "have no score of their own; the pooled one charges the spikes predicted of them.",
     "r2": "1 − SSE/SST about the mean over the scored bins. Pooled: SSE and SST summed over channels in "
     "units of each channel’s s.d. in the training trials.",
-    "psth_r2": "R² of the predicted mean over test trials of each condition, over conditions and time.",
+    "psth_r2": "R² of the predicted mean over test trials of each condition, over conditions and time. "
+    "Units silent in the training trials or in these have none.",
     "nrmse": "root-mean-square error over the channel’s s.d. in the training trials.",
     "log_density": "mean log predictive density, nats per scored bin and channel, in the modality’s own "
     "unit: comparable between models of one modality only.",
@@ -154,11 +155,16 @@ def statistics_text(results: SessionResults) -> str:
     """Return how folds and seeds become mean ± s.e.m."""
     seeds = results.config.heldout.seeds
     averaged = f"averaged over {len(seeds)} seeds, then " if len(seeds) > 1 else ""
+    word = results.trial_word
     return (
         f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
         "Folds share training trials, so the s.e.m. understates how much a new recording would differ. "
         "Differences are paired by fold, from the baseline with the highest mean in the same table that was "
         "given the same modalities, or none (the condition mean); that baseline is chosen on the test "
-        "scores, in its favour. Channels without a score (silent units, constant channels) are "
-        "counted, and left out of pooled values; only bits/spike charges what was predicted of silent units."
+        "scores, in its favour. A continuous channel that is constant or never observed in the training "
+        f"{word}s, or constant in the scored bins, has no score by any metric; a silent unit has no "
+        "bits/spike and no PSTH R². They are counted (“without score”), and left out of pooled values, of "
+        "their n and of histograms of the PIT. Silent units stay in log density, coverage and PIT, as "
+        "zeros have a probability like any other count, and pooled bits/spike charges what was predicted of "
+        "them."
     )

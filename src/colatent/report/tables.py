@@ -33,7 +33,13 @@ MISCALIBRATED = 0.04
 
 @dataclass(frozen=True)
 class Row:
-    """One model, with what it was given, in a table of scores."""
+    """One model, with what it was given, in a table of scores.
+
+    Attributes:
+        n: number of observations that the main metric pools, over folds.
+        channels_without_score: number of channels without the main metric in some fold, of ``n_channels``.
+        more_without: of a metric that more channels lack -> their number.
+    """
 
     model: str
     baseline: bool
@@ -42,6 +48,7 @@ class Row:
     n: int
     channels_without_score: int
     n_channels: int
+    more_without: dict[str, int]
     difference: Summary | None = None
     compared_with: str = ""
     best: bool = False
@@ -128,17 +135,19 @@ def _row(results: SessionResults, model: str, given: str, scores: pd.DataFrame, 
         str(name): summarise(_by_fold(table, results.config.heldout.folds))
         for name, table in pooled.groupby("metric")
     }
-    main = scores[scores["metric"] == metric]
-    channels = main[main["channel"] != "pooled"]
-    n = main[main["channel"] == "pooled"].groupby("seed")["n"].sum().mean()
+    channels = scores[scores["channel"] != "pooled"]
+    lacking = channels[channels["value"].isna()].groupby("metric")["channel"].nunique()
+    without = int(lacking.get(metric, 0))
+    n = pooled[pooled["metric"] == metric].groupby("seed")["n"].sum().mean()
     return Row(
         model=model,
         baseline=results.is_baseline(model),
         given=given,
         metrics=metrics,
         n=int(n) if np.isfinite(n) else 0,
-        channels_without_score=int(channels.loc[channels["value"].isna(), "channel"].nunique()),
-        n_channels=int(channels["channel"].nunique()),
+        channels_without_score=without,
+        n_channels=int(channels.loc[channels["metric"] == metric, "channel"].nunique()),
+        more_without={str(name): int(count) for name, count in lacking.items() if count > without},
     )
 
 

@@ -12,12 +12,11 @@ from colatent.models.lagged_regression import subsets
 from colatent.models.ridge import RidgeFit, fit_ridge
 from colatent.predictive import Predictive
 from colatent.scoring.questions import Answer, Task
-from colatent.standardize import Standardizer
+from colatent.standardize import LEAST_DEVIATION, Standardizer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 DECODING = "decoding"
-LEAST_DEVIATION = 1e-6  # of a residual, in training s.d.: a perfect fit must keep a finite density
 
 
 class Readout(NamedTuple):

@@ -5,17 +5,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.scoring.questions import Answer
-from colatent.standardize import Standardizer, training_scale
+from colatent.standardize import Standardizer, standard_deviation
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 
 
-def diagnostics(answered: Answer, training: Trials) -> xr.Dataset:
+def diagnostics(answered: Answer, training: Trials, scorable: NDArray[np.bool_]) -> xr.Dataset:
     """Return errors of each test trial and of each bin.
 
     Residuals (observed minus predicted) are in units of each channel's s.d. in the training trials, and
-    averaged over all channels that are scored and have one.
+    averaged over all ``scorable`` channels (channel,) that have one: units silent in training have none.
 
     Returns:
         ``log_density`` (trial; nats per scored bin and channel), ``nrmse`` (trial; root mean squared
@@ -24,8 +24,8 @@ def diagnostics(answered: Answer, training: Trials) -> xr.Dataset:
     """
     task = answered.task
     values, observed = training.values[task.predicted], training.observed[task.predicted]
-    scale = training_scale(values, observed)
-    scored = answered.scored & np.isfinite(scale)
+    scale = standard_deviation(values, observed)
+    scored = answered.scored & scorable & np.isfinite(scale)
     scale = np.where(np.isfinite(scale), scale, 1.0)
     residual = (answered.observation - answered.mean) / scale
     baseline = (answered.observation - Standardizer.fit(values, observed).mean) / scale

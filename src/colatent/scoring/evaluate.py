@@ -13,7 +13,8 @@ from colatent.scoring.answers import all_tasks, answers
 from colatent.scoring.decoding import Decoder
 from colatent.scoring.diagnostics import diagnostics
 from colatent.scoring.questions import Answer, Withheld, largest_tasks
-from colatent.standardize import training_scale
+from colatent.scoring.scorable import Mask, scorable
+from colatent.standardize import standard_deviation
 from colatent.trials import Trials
 
 COLUMNS = ("heldout", "given", "predicted", "channel", "metric", "value", "n")
@@ -58,19 +59,20 @@ def evaluate(
     largest = largest_tasks(asked)
     for answered in answers(model, asked, test, withheld, decoder):
         task = answered.task
-        rows += _score(answered, test, training)
-        pit = calibration.pit_histogram(answered.pit, answered.scored)
+        good = scorable(answered, training)
+        rows += _score(answered, test, training, good)
+        pit = calibration.pit_histogram(answered.pit, answered.scored & good)
         histograms.append(calibration.Histogram(task.heldout, task.given_name, task.predicted, *pit))
         if task in largest:
-            errors[f"{task.heldout}/{task.predicted}"] = diagnostics(answered, training)
+            errors[f"{task.heldout}/{task.predicted}"] = diagnostics(answered, training, good)
     return Evaluation(pd.DataFrame(rows, columns=list(COLUMNS)), calibration.as_dataset(histograms), errors)
 
 
-def _score(answered: Answer, test: Trials, training: Trials) -> Iterator[dict[str, Any]]:
+def _score(answered: Answer, test: Trials, training: Trials, good: Mask) -> Iterator[dict[str, Any]]:
     """Yield the tidy rows of all metrics that suit the predicted modality."""
     predicted, scored = answered.task.predicted, answered.scored
     compared = answered.observation, answered.mean, scored
-    scale = training_scale(training.values[predicted], training.observed[predicted])
+    scale = standard_deviation(training.values[predicted], training.observed[predicted])
     results: dict[str, metrics.Score] = {}
     if test.kinds[predicted] == "spikes":
         results["bits_per_spike"] = metrics.bits_per_spike(*compared)
@@ -79,10 +81,10 @@ def _score(answered: Answer, test: Trials, training: Trials) -> Iterator[dict[st
     else:
         results["r2"] = metrics.r2(*compared, scale)
         results["nrmse"] = metrics.nrmse(*compared, scale)
-    results["log_density"] = metrics.mean_over_observed(answered.log_density, scored)
+    results["log_density"] = metrics.mean_over_observed(answered.log_density, scored, good)
     for level in (50, 95):
         covered = coverage(answered.pit, level / 100)
-        results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored)
+        results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored, good)
     for metric, one in results.items():
         yield from _rows(answered, metric, one, test.channels[predicted])
 

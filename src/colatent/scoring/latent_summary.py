@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.scoring import metrics
-from colatent.standardize import training_scale
+from colatent.standardize import standard_deviation
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def _gaussian_unit(model: Any, modality: str) -> str:
 
 
 def _r2(prediction: Array, modality: str, training: Trials, test: Trials) -> float:
-    scale = training_scale(training.values[modality], training.observed[modality])
+    scale = standard_deviation(training.values[modality], training.observed[modality])
     return metrics.r2(test.values[modality], prediction, test.observed[modality], scale).pooled
 
 

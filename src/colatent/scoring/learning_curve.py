@@ -5,6 +5,8 @@ What is compared along a curve must differ in nothing but what the model had to 
 - Every fit is scored on the same, whole test trials of the fold. They are clipped by the percentiles of
   all the fold's training trials, and R² is pooled in units of these trials' standard deviations, for
   every share: a ruler that changed with the share would be no ruler. Neither reaches a fit.
+- A continuous channel that does not vary in some share's trials is scored at none: of a fit that never saw it
+  vary, a score is that of the least s.d. it allows (see `scorable`). It is said in the log.
 - A fit sees its share alone. The other training trials are gone before anything looks at the data
   (clipping, standardising, inner folds, read-outs); channels are gone as if never recorded.
 - With the number of channels of a modality, only such scores are compared as are of the same channels at
@@ -13,7 +15,7 @@ What is compared along a curve must differ in nothing but what the model had to 
   modality itself would be scored on other channels at every share, and is left out.
 
 All else is as in the ordinary fit (the epochs, too: with fewer trials, a network makes fewer steps), so
-that a share of 1 is that fit, and scores as it does.
+that a share of 1 is that fit, and scores as it does on these channels.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ from colatent.scoring.questions import Withheld
 from colatent.scoring.shares import shares_of_channels, shares_of_trials, shares_of_windows, with_channels
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TRAINING, clip_to_training
+from colatent.standardize import standard_deviation
 from colatent.store import read_attrs
 from colatent.trials import Trials
 
@@ -152,7 +155,9 @@ def curve_of_fold(
     """
     scored: dict[tuple[bytes, ...], pd.DataFrame] = {}
     tables = []
-    for point in points(trials, fold, number, settings, recipe, progress):
+    asked = list(points(trials, fold, number, settings, recipe, progress))
+    fold = fold._replace(training=_ruler(trials, fold, asked, recipe, progress))
+    for point in asked:
         progress(
             f"fold {number}: {point.share:g} of the {point.varied} ({point.trial.sum()} training "
             f"{'trials' if recipe.time_locked else 'windows'}, "
@@ -170,6 +175,23 @@ def curve_of_fold(
         table = comparable(scored[point.key], point.modality)
         tables.append(table.assign(varied=point.varied, share=point.share, n=_number(table, point, fold)))
     return pd.concat(tables, ignore_index=True)
+
+
+def _ruler(
+    trials: Trials, fold: Fold, asked: list[Point], recipe: Recipe, progress: Callable[[str], None]
+) -> Trials:
+    """Return the fold's training trials without the continuous channels that do not vary at every point."""
+    continuous = [m for m in trials.modalities if trials.kinds[m] != "spikes"]
+    flat = {m: np.zeros(len(trials.channels[m]), dtype=bool) for m in continuous}
+    for trial in {point.trial.tobytes(): point.trial for point in asked}.values():
+        share = clip_to_training(trials, trial, recipe.clip).select(trial)
+        for m in continuous:
+            flat[m] |= np.isnan(standard_deviation(share.values[m], share.observed[m]))
+    for m, channel in flat.items():
+        if channel.any():
+            names = ", ".join(np.array(trials.channels[m], dtype=object)[channel])
+            progress(f"{m}: not scored at any share, as they do not vary in the trials of all: {names}")
+    return fold.training.hide(flat)
 
 
 def points(

@@ -1,9 +1,9 @@
 """Metrics of predictions against observations.
 
 All functions take arrays (trial, time, channel) and a mask ``observed``, and return one value a
-channel and one pooled. A silent unit or a constant channel has no such score: NaN, with its count
-of observations, never left out in silence. Pooled values are over the channels that have one; only
-bits/spike charges what was predicted of silent units, too.
+channel and one pooled. A channel without a score (see `scorable`; for bits/spike and PSTH R², a silent
+unit) has NaN, with its count of observations: never left out in silence. Pooled values are over the channels
+that have one, and so is their count; only bits/spike charges what was predicted of silent units, too.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
+
+from colatent.standardize import standard_deviation
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -42,14 +44,12 @@ def _divide(numerator: Array, denominator: Array) -> Array:
 
 
 def _squares(observation: Array, prediction: Array, observed: Mask) -> tuple[Array, Array]:
-    """Return each channel's squared error and squared deviation from its mean, summed."""
+    """Return each channel's squared error and squared deviation from its mean, summed; 0 if constant."""
     n = observed.sum(axis=(0, 1))
     mean = np.where(observed, observation, 0.0).sum(axis=(0, 1)) / np.maximum(n, 1)
     error = np.where(observed, (observation - prediction) ** 2, 0.0).sum(axis=(0, 1))
     deviation = np.where(observed, (observation - mean) ** 2, 0.0).sum(axis=(0, 1))
-    # rounding leaves a constant channel with a deviation of about the square of its precision
-    noise = n * (1e-12 * np.maximum(np.abs(mean), 1e-300)) ** 2
-    return error, np.where(deviation > noise, deviation, 0.0)
+    return error, np.where(np.isnan(standard_deviation(observation, observed)), 0.0, deviation)
 
 
 def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> Score:
@@ -57,12 +57,12 @@ def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> S
 
     Pooled: SSE and SST summed over channels in units of ``scale`` (channel,), each channel's
     standard deviation in the training trials, so that no channel counts more for its unit. A channel
-    without one (NaN) is not pooled.
+    without one (NaN) has no score.
     """
     _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
-    channel = 1 - _divide(error, deviation)
-    good = ~np.isnan(channel) & np.isfinite(scale)
+    channel = np.where(np.isfinite(scale), 1 - _divide(error, deviation), np.nan)
+    good = ~np.isnan(channel)
     pooled = 1 - (error[good] / scale[good] ** 2).sum() / (deviation[good] / scale[good] ** 2).sum() if (
         good.any()
     ) else np.nan  # fmt: skip
@@ -70,7 +70,7 @@ def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> S
 
 
 def nrmse(observation: Array, prediction: Array, observed: Mask, scale: Array) -> Score:
-    """Root-mean-square error over ``scale`` (channel,): the s.d. in the training trials."""
+    """Root-mean-square error over ``scale`` (channel,): the s.d. in the training trials, NaN without one."""
     _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
     n = observed.sum(axis=(0, 1))
@@ -107,7 +107,10 @@ def bits_per_spike(count: Array, rate: Array, observed: Mask) -> Score:
 def psth_r2(
     observation: Array, prediction: Array, observed: Mask, condition: NDArray[np.str_], scale: Array
 ) -> Score:
-    """R2 of the mean over the evaluated trials of each condition, over conditions and time."""
+    """R2 of the mean over the evaluated trials of each condition, over conditions and time.
+
+    What is counted are bins of these means. A unit silent in training (``scale`` NaN) has no score.
+    """
     means = []
     for label in np.unique(condition):
         seen = observed[condition == label]
@@ -121,9 +124,17 @@ def psth_r2(
     return r2(observation_mean, prediction_mean, seen_mean, scale)
 
 
-def mean_over_observed(value: Array, observed: Mask) -> Score:
-    """Mean over the observed bins: of log densities (nats) or of coverages."""
+def mean_over_observed(value: Array, observed: Mask, scorable: Mask) -> Score:
+    """Mean over the observed bins: of log densities (nats) or of coverages.
+
+    Args:
+        scorable: (channel,), False for those without a score.
+    """
+    if np.isnan(value[observed & scorable]).any():
+        raise ValueError("some log densities or coverages are not a number where they are scored")
     n = observed.sum(axis=(0, 1))
-    total = np.where(observed, value, 0.0).sum(axis=(0, 1))
-    pooled = total.sum() / n.sum() if n.sum() else np.nan
-    return _score(_divide(total, n.astype(float)), n, float(pooled))
+    total = np.where(observed & scorable, value, 0.0).sum(axis=(0, 1))
+    channel = np.where(scorable, _divide(total, n.astype(float)), np.nan)
+    n_pooled = n[scorable].sum()
+    pooled = total.sum() / n_pooled if n_pooled else np.nan
+    return _score(channel, n, float(pooled))

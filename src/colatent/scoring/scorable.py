@@ -1,0 +1,33 @@
+"""Which channels of an answer have a score at all: decided here, for every metric and histogram."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.scoring.questions import Answer
+from colatent.standardize import standard_deviation
+from colatent.trials import Trials
+
+Mask = NDArray[np.bool_]
+
+
+def scorable(answered: Answer, training: Trials) -> Mask:
+    """Return the channels (channel,) that are scored; of the others every metric is NaN.
+
+    A continuous channel is not scored if it is constant or never observed in the training trials: it has no
+    unit to express errors in, and no model could learn its spread, so that its density would be that of the
+    least s.d. a model allows. Nor is one that is constant in the scored bins, of which there is no variance
+    to explain. It depends on no model: all are scored on the same channels.
+
+    Counts are always scored. A silent unit has no bits/spike, nor a PSTH R² (see `metrics`), but its zeros
+    have a probability, at most 1, under the rate predicted for it: log density and coverage keep it, as
+    pooled bits/spike does, or a rate predicted of a unit that stays silent would cost nothing.
+
+    Args:
+        answered: with the bins that are scored.
+        training: trials of the fold.
+    """
+    predicted = answered.task.predicted
+    if training.kinds[predicted] == "spikes":
+        return np.ones(answered.scored.shape[2], dtype=bool)
+    before = standard_deviation(training.values[predicted], training.observed[predicted])
+    return np.isfinite(before) & np.isfinite(standard_deviation(answered.observation, answered.scored))
