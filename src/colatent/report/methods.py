@@ -69,7 +69,12 @@ def _describe(results: SessionResults, name: str) -> str:
         )
     if results.continuous:
         return f"{head}: each channel’s mean over all bins of the training windows."
-    return f"{head}: each channel’s mean time course over the training trials of the trial’s condition."
+    if results.condition is None:
+        return f"{head}: each channel’s mean time course over the training trials."
+    return (
+        f"{head}: each channel’s mean time course over the training trials of the trial’s condition. It is "
+        "told the condition of a test trial, which no other model is."
+    )
 
 
 def _latents(latents: dict[str, int]) -> str:
@@ -156,7 +161,7 @@ def statistics_text(results: SessionResults) -> str:
         f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
         "Folds share training trials, so the s.e.m. understates how much a new recording would differ. "
         "Differences are paired by fold, from the baseline with the highest mean in the same table that was "
-        "given the same modalities, or none (the condition mean); that baseline is chosen on the test "
-        "scores, in its favour. Channels without a score (silent units, constant channels) are "
+        f"given the same modalities, or {results.nothing} (the condition mean); that baseline is chosen "
+        "on the test scores, in its favour. Channels without a score (silent units, constant channels) are "
         "counted, and left out of pooled values; only bits/spike charges what was predicted of silent units."
     )
