@@ -1,12 +1,14 @@
 """Agreement of latents between fits."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 from sklearn.cross_decomposition import CCA
 
+from colatent.scoring import agreement as module
 from colatent.scoring.agreement import agreement, canonical_correlations
 
 N_TRIALS, N_BINS = 40, 25
@@ -84,3 +86,47 @@ def test_the_order_of_trials_and_the_seed_change_no_agreement(latents):
     shuffled = {fit: mean[order] for fit, mean in latents.items()}
     left, right = agreement(latents, GROUPS, WHOLE), agreement(shuffled, GROUPS, WHOLE, seed=5)
     np.testing.assert_allclose(left["agreement"], right["agreement"], atol=1e-12)
+
+
+RAGGED = np.arange(40) < np.random.default_rng(3).integers(10, 41, 40)[:, None]
+LATE = np.maximum(np.arange(40) - 25, 0)[:, None] / 5  # a course that only long trials reach
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 50.0, LATE], ids=["none", "one", "large", "late course"])
+def test_independent_latents_of_ragged_trials_agree_by_chance_alone(mean):
+    rng = np.random.default_rng(4)
+    tables = []
+    for _ in range(6):
+        # zero past the end, as they are stored
+        fits = {fit: RAGGED[..., None] * (mean + rng.normal(size=(40, 40, 1))) for fit in "ab"}
+        tables.append(agreement(fits, ["spikes"], RAGGED))
+    table = pd.concat(tables)
+    assert (table["agreement"] <= table["null_95"]).sum() >= 5
+    if mean is not LATE:
+        assert (table["null_95"] < 0.15).all()
+
+
+def test_the_null_is_the_weighted_correlation_over_bins_in_which_both_run(monkeypatch):
+    monkeypatch.setattr(module, "N_PERMUTATIONS", 1)
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(2, 40, 40, 1)) + LATE
+    row = agreement({"a": x, "b": y}, ["spikes"], RAGGED).iloc[0]
+    assert row["agreement"] == pytest.approx(abs(np.corrcoef(x[RAGGED].T, y[RAGGED].T)[0, 1]))
+    order = np.random.default_rng(0).permuted(np.arange(40)[None], axis=1)[0]
+    n, sums = 0.0, np.zeros(5)
+    for t in range(40):
+        pairs = [(x[i, t, 0], y[j, t, 0]) for i, j in enumerate(order) if RAGGED[i, t] and RAGGED[j, t]]
+        for a, b in pairs:
+            weight = RAGGED[:, t].sum() / len(pairs)
+            n += weight
+            sums += weight * np.array([a, b, a * a, b * b, a * b])
+    a, b, aa, bb, ab = sums / n
+    assert row["null_mean"] == pytest.approx(abs(ab - a * b) / np.sqrt((aa - a * a) * (bb - b * b)))
+
+
+def test_a_latent_that_never_varies_has_no_agreement():
+    constant = np.full((N_TRIALS, N_BINS, 1), 3.0)
+    varying = np.random.default_rng(7).normal(size=constant.shape)
+    for running in (WHOLE, np.arange(N_BINS) <= np.arange(N_TRIALS)[:, None]):
+        table = agreement({"a": varying, "b": constant}, ["spikes"], running)
+        assert table[["agreement", "null_mean", "null_95"]].isna().all(axis=None)

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import PoissonRegressor, Ridge
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 
 from colatent.models.condition_mean import Choice, ConditionMean
 from colatent.models.lagged_regression import lagged
 from colatent.models.mlp_lags import MLPLags
+from colatent.models.ridge import fit_ridge
 from colatent.models.ridge_lags import RidgeLags
 from colatent.models.smoothed_fa import SmoothedFA
 from colatent.scoring import metrics
@@ -80,7 +83,7 @@ def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
         Ridge(a).fit(design(training), y).predict(design(test)).reshape(predicted.shape)
         * scales["emg"].deviation
         + scales["emg"].mean
-        for a in np.logspace(0, 5, 6)
+        for a in np.logspace(0, 5, 6) * design(training).var(axis=0).mean()
     ]
     assert min(np.abs(c - predicted).max() for c in candidates) < 1e-8
 
@@ -102,12 +105,60 @@ def test_ridge_takes_the_best_penalty_of_folds_that_are_apart(time_locked):
         folds = list(KFold(3, shuffle=True, random_state=0).split(i))
     else:
         folds = [(i[(i < k - 1) | (i > k + 12)], i[k : k + 12]) for k in (0, 12, 24)]
-    errors = {p: sum(error(p, *fold) for fold in folds) for p in np.logspace(0, 5, 6)}
+    penalties = np.logspace(0, 5, 6) * x.reshape(-1, 6).var(axis=0).mean()
+    errors = {p: sum(error(p, *fold) for fold in folds) for p in penalties}
     best = min(errors, key=lambda p: errors[p].sum())
     assert errors[best].sum() < 0.9 * max(e.sum() for e in errors.values())
     peer = Ridge(best).fit(x.reshape(-1, 6), y.reshape(-1, 2))
     np.testing.assert_allclose(fitted["weight"].T, peer.coef_, rtol=1e-8)
     np.testing.assert_allclose(fitted["residual"], np.sqrt(errors[best] / (36 * 5)), rtol=1e-8)
+
+
+@given(scale=st.floats(-12, 12).map(lambda e: 10.0**e), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_ridge_does_not_depend_on_the_unit_of_its_predictors(scale, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(2.0, [1.0, 0.1, 3.0], size=(12, 10, 3))
+    y = x @ rng.normal(size=(3, 2)) + rng.uniform(0.1, 30.0) * rng.normal(size=(12, 10, 2))
+    seen = np.ones(y.shape, dtype=bool)
+    seen[3:5, :, 1] = False
+    one, other = fit_ridge(x, y, seen, True), fit_ridge(scale * x, y, seen, True)
+    np.testing.assert_allclose(scale * other.weight, one.weight, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(other.intercept, one.intercept, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(other.residual, one.residual, rtol=1e-6)
+
+
+def test_small_latents_are_not_shrunk_away():
+    rng = np.random.default_rng(0)
+    x = 0.01 * rng.normal(size=(60, 30, 2))
+    y = 100 * x @ np.array([[1.0], [0.5]]) + 0.27 * rng.normal(size=(60, 30, 1))
+    fitted = fit_ridge(x[:40], y[:40], np.ones((40, 30, 1), dtype=bool), True)
+    error = y[40:] - (x[40:] @ fitted.weight + fitted.intercept)
+    assert 1 - error.var() / y[40:].var() > 0.93
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1])
+def test_predictors_that_never_vary_predict_the_mean(constant):
+    y = np.random.default_rng(1).normal(size=(12, 10, 1))
+    fitted = fit_ridge(np.full((12, 10, 2), constant), y, np.ones(y.shape, dtype=bool), True)
+    assert np.abs(fitted.weight).max() < 1e-9
+    np.testing.assert_allclose(fitted.intercept, y.mean(), rtol=1e-9)
+
+
+def test_standardised_predictors_have_about_the_penalties_themselves(halves):
+    training, test = halves
+    model = RidgeLags(modalities=("spikes", "emg"), lags=5).fit(training, progress=quiet)
+    got = model.predict(test, ("spikes",), "emg").mean
+    x, x_test = (model._predictors(t, ("spikes",)).reshape(-1, 150) for t in halves)
+    scale = Standardizer.fit(training.values["emg"], training.observed["emg"])
+    y = scale.apply(training.values["emg"], training.observed["emg"]).reshape(-1, 8)
+    trial = GroupKFold(3).split(x, y, np.repeat(np.arange(40), training.n_bins))
+    absolute = GridSearchCV(Ridge(), {"alpha": np.logspace(0, 5, 6)}, cv=list(trial)).fit(x, y)
+    plain = absolute.predict(x_test).reshape(got.shape) * scale.deviation + scale.mean
+    r2 = [
+        metrics.r2(test.values["emg"], p, test.observed["emg"], scale.deviation).pooled for p in (got, plain)
+    ]
+    assert r2[0] == pytest.approx(r2[1], abs=0.005)
 
 
 class WatchedMLP(MLPLags):

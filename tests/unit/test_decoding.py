@@ -102,15 +102,16 @@ def test_the_readout_is_that_of_scikit_learn_over_the_same_folds(trials, model, 
             [row[bins[part][seen[part]]] for part in fold]
             for fold in inner_folds(N_TRAINING, INNER_FOLDS, time_locked)
         ]
+        penalties = PENALTIES * np.mean(x.std(axis=0) ** 2)
         left_out = np.zeros((len(PENALTIES), *y.shape))
-        for i, penalty in enumerate(PENALTIES):
+        for i, penalty in enumerate(penalties):
             for fit, held in folds:
                 left_out[i, held] = Ridge(penalty).fit(x[fit], y[fit]).predict(x[held]).reshape(len(held), -1)
         error = ((left_out - y) ** 2).sum(axis=1)
         best = error.sum(axis=1).argmin()
         z_rows = z_test.reshape(-1, 2)
         expected = (
-            Ridge(PENALTIES[best]).fit(x, y).predict(z_rows).reshape(len(z_rows), -1) * deviation + mean
+            Ridge(penalties[best]).fit(x, y).predict(z_rows).reshape(len(z_rows), -1) * deviation + mean
         )
         got = answers[predicted]
         np.testing.assert_allclose(got.mean[..., channels].reshape(expected.shape), expected, rtol=1e-6)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from colatent.scoring.paired import COLUMNS, paired_differences, sign_flip_p_value
+from colatent.scoring.paired import COLUMNS, least_p_value, paired_differences, sign_flip_p_value
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])
@@ -91,3 +91,37 @@ def test_one_fold_has_a_difference_but_no_error():
     alone = paired_differences(pd.DataFrame([row("a", 0, 0.5)]))
     assert list(alone) == COLUMNS
     assert alone.empty
+
+
+@pytest.mark.parametrize("n", [2, 5, 13, 14, 15])
+def test_the_least_p_value_is_that_of_equal_differences(n):
+    assert sign_flip_p_value(np.ones(n)) == pytest.approx(least_p_value(n), abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        [np.inf, 1, 1], [-np.inf, 1, 2, 4], [np.inf, np.inf, -3, 1e-3], [np.inf] * 5, [np.inf, -np.inf],
+        [np.inf, -np.inf, 1.0, 0.2], [np.inf, 0, 0], [np.inf, *range(15)],
+    ],
+)  # fmt: skip
+def test_an_infinite_difference_counts_as_a_very_large_one(difference):
+    large = np.clip(difference, -1e6, 1e6)
+    assert sign_flip_p_value(np.array(difference, dtype=float)) == sign_flip_p_value(large)
+    opposite = -np.array(difference, dtype=float)
+    assert sign_flip_p_value(opposite) == sign_flip_p_value(large)
+
+
+def test_what_both_models_held_impossible_is_no_pair():
+    scores = {"a": (-1, -1, -1, -np.inf), "b": (-2, -2.5, -2, -np.inf), "c": (-2, -2, -2, -2)}
+    rows = [row(m, f, v, metric="log_density") for m, values in scores.items() for f, v in enumerate(values)]
+    table = paired_differences(pd.DataFrame(rows)).set_index(["model", "other"])
+    same, one = table.loc["a", "b"], table.loc["a", "c"]
+    assert (same["n_folds"], same["p_value"]) == (3, 0.25)
+    assert same["difference"] == pytest.approx(3.5 / 3)
+    assert (one["n_folds"], one["difference"]) == (4, -np.inf)
+    assert np.isnan(one["standard_error"])
+    assert one["p_value"] == sign_flip_p_value(np.array([1, 1, 1, -1e6]))
+    both_ways = [row("a", f, v) for f, v in enumerate((-np.inf, 0.0, 1.0))]
+    both_ways += [row("b", f, v) for f, v in enumerate((0.0, -np.inf, 0.0))]
+    assert paired_differences(pd.DataFrame(both_ways))[["difference", "standard_error"]].isna().all(axis=None)

@@ -34,7 +34,8 @@ from colatent.report.figure_latents import shown_conditions
 from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
 from colatent.report.figure_time_scales import time_scales_figure
-from colatent.report.pairs import pairs
+from colatent.report.methods import model_texts, statistics_text
+from colatent.report.pairs import Pair, p_value_text, pairs
 from colatent.report.results import read_session
 from colatent.report.style import spread
 from colatent.report.tables import blocks, summarise
@@ -198,6 +199,56 @@ def test_what_is_decoded_from_latents_stands_beside_the_lag_regressions_that_saw
     assert "emg: decoded from latents, held-out modality in held-out trials" in seen
     assert "held out are the test trials, and in them all of emg" in seen
     assert "Decoded from latents (emg): ridge regression" in seen
+
+
+CONDITION = "nothing but the trial’s condition"
+
+
+def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have_one(
+    pages: dict[str, str],
+) -> None:
+    seen = text_of(pages["sessions/sim/index.html"])
+    for sentence in (
+        f"“given”); the condition mean saw {CONDITION}.",
+        f"the condition mean, which saw {CONDITION}, stand beside it",
+        f"Last row: the baseline that is given {CONDITION}.",
+        f"given the same modalities, or {CONDITION} (the condition mean)",
+        f"mean (baseline) {CONDITION} ",
+        "It is told the condition of a test trial, which no other model is.",
+    ):
+        assert sentence in seen
+    assert f"given {CONDITION}" in text_of(pages["sessions/sim/models/mean/index.html"])
+    for html in pages.values():
+        assert not re.search(
+            r"(saw|given) nothing(?! but the trial’s condition| of emg| of spikes| of it)", html
+        )
+
+
+def test_without_conditions_the_condition_mean_was_given_nothing(demo: tuple[Config, Path]) -> None:
+    with_conditions = read_session(demo[0], "sim")
+    results = replace(with_conditions, trials=with_conditions.trials.drop_vars("condition"))
+    assert CONDITION in statistics_text(with_conditions)
+    assert "or nothing (the condition mean)" in statistics_text(results)
+    told = [*dict(model_texts(results)).values(), *(b.statement for b in blocks(results))]
+    assert not [text for text in told if "condition of" in text or "’s condition" in text]
+    assert any("the condition mean saw nothing." in text for text in told)
+
+
+def test_the_floor_of_p_is_that_of_the_folds_in_common():
+    rows = [Pair("emg", "a", "b", "+0.1", folds, "–") for folds in (0, 5, 4)]
+    assert "with 5 folds it is never below 0.062; with fewer it" in p_value_text(rows)
+    assert "with 4 folds it is never below 0.12. Folds" in p_value_text(rows[2:])
+    for none in (rows[:1], [rows[0]._replace(folds=1)]):
+        assert "there is no p" in p_value_text(none)
+        assert "below" not in p_value_text(none)
+
+
+def test_infinite_differences_are_shown_as_such(demo: tuple[Config, Path]) -> None:
+    results = read_session(demo[0], "sim")
+    scores = results.scores.copy()
+    scores.loc[(scores["model"] == "mean") & (scores["fold"] == 0), "value"] = -np.inf
+    rows = pairs(replace(results, scores=scores))["trials", "emg"]
+    assert {r.difference for r in rows if "mean" in (r.model, r.other)} <= {"+∞", "−∞"}
 
 
 def test_silent_units_are_counted(demo: tuple[Config, Path]) -> None:

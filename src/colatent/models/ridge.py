@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from colatent.splits import inner_folds
 
 Array = NDArray[np.float64]
-PENALTIES = np.logspace(0, 5, 6)
+PENALTIES = np.logspace(0, 5, 6)  # in units of the predictors' mean variance
 INNER_FOLDS = 3
 
 
@@ -27,6 +27,9 @@ class RidgeFit(NamedTuple):
 
 def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool) -> RidgeFit:
     """Regress every bin of y on the same bin of x; the penalty is chosen by cross-validation over trials.
+
+    Penalties are relative to the predictors' variance in these trials, so that the unit of x does not
+    matter; that of one predictor beside another does.
 
     Args:
         x: (trial, time, predictor) of the training trials.
@@ -47,20 +50,29 @@ def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool
         if not seen.any():
             continue
         own = target[np.ix_(seen, channel)]
-        chosen, residual[channel] = _choose_penalty(rows[seen], own, trial[seen], time_locked)
+        penalties = PENALTIES * _mean_variance(rows[seen])
+        chosen, residual[channel] = _choose_penalty(rows[seen], own, trial[seen], time_locked, penalties)
         model = Ridge(chosen).fit(rows[seen], own)
         weight[:, channel] = np.reshape(model.coef_, (-1, rows.shape[1])).T
         intercept[channel] = model.intercept_
     return RidgeFit(weight, intercept, residual)
 
 
-def _choose_penalty(x: Array, y: Array, trial: NDArray[np.int_], time_locked: bool) -> tuple[float, Array]:
+def _mean_variance(x: Array) -> float:
+    """Return the variance of x (row, predictor), mean over predictors; 1 if that is but rounding."""
+    variance = float(x.var(axis=0).mean())
+    return variance if variance > 1e-24 * float((x**2).mean()) else 1.0
+
+
+def _choose_penalty(
+    x: Array, y: Array, trial: NDArray[np.int_], time_locked: bool, penalties: Array
+) -> tuple[float, Array]:
     """Return the penalty with the least held-out error, and each channel's r.m.s. error at it."""
     seen, position = np.unique(trial, return_inverse=True)
     folds = inner_folds(len(seen), INNER_FOLDS, time_locked)
     if not folds:
-        return float(PENALTIES[-1]), y.std(axis=0)
-    error = np.zeros((len(PENALTIES), y.shape[1]))
+        return float(penalties[-1]), y.std(axis=0)
+    error = np.zeros((len(penalties), y.shape[1]))
     for train, test in ((np.isin(position, part) for part in fold) for fold in folds):
         # all penalties from one decomposition of the predictors' covariance
         mean_x, mean_y = x[train].mean(axis=0), y[train].mean(axis=0)
@@ -68,8 +80,8 @@ def _choose_penalty(x: Array, y: Array, trial: NDArray[np.int_], time_locked: bo
         value, vector = np.linalg.eigh(centred.T @ centred)
         projected = vector.T @ (centred.T @ (y[train] - mean_y))
         test_x = (x[test] - mean_x) @ vector
-        for i, penalty in enumerate(PENALTIES):
+        for i, penalty in enumerate(penalties):
             prediction = test_x @ (projected / (value.clip(0)[:, None] + penalty)) + mean_y
             error[i] += ((y[test] - prediction) ** 2).sum(axis=0)
     best = int(error.sum(axis=1).argmin())
-    return float(PENALTIES[best]), np.sqrt(error[best] / len(y))
+    return float(penalties[best]), np.sqrt(error[best] / len(y))

@@ -35,11 +35,9 @@ def agreement_figure(model: ModelResults) -> ReportFigure | None:
     first = next(iter(latents))
     caption = (
         "Mean canonical correlation between the posterior means of each fit and those of the first "
-        f"({first}), "
-        f"group by group, over all {word}s and bins: {word}s that either fit was trained on, and those "
-        "it was "
-        f"not. Grey: the same with the {word}s of one fit permuted ({N_PERMUTATIONS} permutations), "
-        "which keeps "
-        f"what is common to all {word}s."
+        f"({first}), group by group, over all {word}s and their bins: {word}s that either fit was trained "
+        f"on, and those it was not. Grey: the same with the {word}s of one fit permuted "
+        f"({N_PERMUTATIONS} permutations; of two {word}s, the bins in which both run), which keeps what is "
+        f"common to all {word}s."
     )
     return finish("agreement", figure, caption, table)

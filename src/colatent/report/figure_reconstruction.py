@@ -1,5 +1,6 @@
 """Figure: predictions of test trials beside what was observed, models one above the other."""
 
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from colatent.report.style import (
     trial_offset,
     trial_ticks,
 )
-from colatent.report.words import METRICS, given_text, heldout_words, number
+from colatent.report.words import METRICS, heldout_words, number
 
 Array = NDArray[np.float64]
 LONG = 60  # bins: of longer trials, fewer are shown
@@ -74,7 +75,9 @@ def reconstruction_figure(
             for axes, channel in zip(row, channels, strict=True):
                 _draw_trials(axes, results, data.isel(trial=trials), channel.place, modality)
                 _write_score(axes, modality.main_metric, scores.get(channel.name, np.nan))
-            row[0].set_ylabel(_row_label(model, data), rotation=0, ha="right", va="center", labelpad=10)
+            row[0].set_ylabel(
+                _row_label(model, data, results.nothing), rotation=0, ha="right", va="center", labelpad=10
+            )
         for axes, channel in zip(grid[0], channels, strict=True):
             _head_column(axes, results, models[reference], trials, ranked or {}, channel, modality)
         for axes in grid[0]:  # each column shares its axis
@@ -181,10 +184,11 @@ def _write_score(axes: Axes, metric: str, value: float) -> None:
     )
 
 
-def _row_label(model: str, data: xr.Dataset) -> str:
-    given = given_text(str(data.attrs["given"]))
-    between = "\n" if len(given) > 12 else " "
-    return f"{short(model, 18)}\ngiven{between}{break_group(given)}"
+def _row_label(model: str, data: xr.Dataset, nothing: str) -> str:
+    given = str(data.attrs["given"])
+    lines = fill(nothing, 18) if given == "none" else break_group(given)
+    between = "\n" if len(lines) > 12 else " "
+    return f"{short(model, 18)}\ngiven{between}{lines}"
 
 
 def _head_column(

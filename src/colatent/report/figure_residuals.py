@@ -35,9 +35,9 @@ def residuals_figure(model: ModelResults) -> ReportFigure | None:
         for axes, ((heldout, predicted), fits) in zip(grid.flat, asked, strict=False):
             mean = {name: over_fits(list(fits.values()), name) for name in LINES}
             _draw(axes, model, mean)
-            given = given_text(str(next(iter(fits.values())).attrs["given"]))
+            given = given_text(str(next(iter(fits.values())).attrs["given"]), model.session.nothing)
             axes.set_title(
-                f"{short(predicted, 18)}: {SHORT_HELDOUT[heldout]}\ngiven {short(given, 32)}", fontsize=8
+                f"{short(predicted, 18)}: {SHORT_HELDOUT[heldout]}\ngiven {short(given, 34)}", fontsize=8
             )
             table = pd.DataFrame({"time_s": model.session.time, **mean})
             tables.append(table.assign(heldout=heldout, predicted=predicted, given=given))

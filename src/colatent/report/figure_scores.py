@@ -135,7 +135,7 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
         "modality was itself among the given); all others are cross-predictions, which saw nothing of it in "
         f"the test {results.trial_word}s. "
-        + ("Last row: the baseline that is given nothing, for comparison. " if reference else "")
+        + (f"Last row: the baseline that is given {results.nothing}. " if reference else "")
         + "Grey: not asked of this model. Colour: the score as a share of the column’s best over all models, "
         "white at 0 (chance: no better than the mean) and below."
     )

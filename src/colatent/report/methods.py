@@ -70,7 +70,12 @@ def _describe(results: SessionResults, name: str) -> str:
         )
     if results.continuous:
         return f"{head}: each channel’s mean over all bins of the training windows."
-    return f"{head}: each channel’s mean time course over the training trials of the trial’s condition."
+    if results.condition is None:
+        return f"{head}: each channel’s mean time course over the training trials."
+    return (
+        f"{head}: each channel’s mean time course over the training trials of the trial’s condition. It is "
+        "told the condition of a test trial, which no other model is."
+    )
 
 
 def _latents(latents: dict[str, int]) -> str:
@@ -160,9 +165,9 @@ def statistics_text(results: SessionResults) -> str:
         f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
         "Folds share training trials, so the s.e.m. understates how much a new recording would differ. "
         "Differences are paired by fold, from the baseline with the highest mean in the same table that was "
-        "given the same modalities, or none (the condition mean); that baseline is chosen on the test "
-        "scores, in its favour. A continuous channel that is constant or never observed in the training "
-        f"{word}s, or constant in the scored bins, has no score by any metric; a silent unit has no "
+        f"given the same modalities, or {results.nothing} (the condition mean); that baseline is chosen "
+        "on the test scores, in its favour. A continuous channel that is constant or never observed in the "
+        f"training {word}s, or constant in the scored bins, has no score by any metric; a silent unit has no "
         "bits/spike and no PSTH R². They are counted (“without score”), and left out of pooled values, of "
         "their n and of histograms of the PIT. Silent units stay in log density, coverage and PIT, as "
         "zeros have a probability like any other count, and pooled bits/spike charges what was predicted of "

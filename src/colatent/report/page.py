@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from colatent.config import Config
 from colatent.provenance import code_fingerprint, git_revision
-from colatent.report import data_card, methods, words
+from colatent.report import data_card, methods, pairs, words
 from colatent.report.figure import ReportFigure
 
 # the pages' addresses relative to the folder `report`; each page has its figures beside it
@@ -34,6 +34,7 @@ def render(template: str, config: Config, **content: Any) -> str:
     script = (files("colatent.report") / "templates" / "script.js").read_text(encoding="utf-8").strip()
     environment.globals.update(
         number=words.number,
+        p_value_text=pairs.p_value_text,
         signed=words.signed,
         plus_minus=words.plus_minus,
         given_text=words.given_text,

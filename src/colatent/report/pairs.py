@@ -6,7 +6,7 @@ import numpy as np
 
 from colatent.report.results import SessionResults
 from colatent.report.words import given_text, number, signed
-from colatent.scoring.paired import paired_differences
+from colatent.scoring.paired import least_p_value, paired_differences
 
 
 class Pair(NamedTuple):
@@ -28,9 +28,23 @@ def pairs(results: SessionResults) -> dict[tuple[str, str], list[Pair]]:
         own = scores[(scores["predicted"] == modality.name) & (scores["metric"] == modality.main_metric)]
         table: Any = paired_differences(own)
         for row in table.itertuples():
-            error = number(row.standard_error)
-            difference = f"{signed(row.difference)} ± {error}" if row.n_folds > 1 else signed(row.difference)
+            known = np.isfinite(row.standard_error)
+            difference = signed(row.difference) + (f" ± {number(row.standard_error)}" if known else "")
             p_value = "–" if np.isnan(row.p_value) else f"{row.p_value:.3g}"
-            pair = Pair(given_text(row.given), row.model, row.other, difference, row.n_folds, p_value)
+            given = given_text(row.given, results.nothing)
+            pair = Pair(given, row.model, row.other, difference, row.n_folds, p_value)
             found.setdefault((row.heldout, row.predicted), []).append(pair)
     return found
+
+
+def p_value_text(rows: list[Pair]) -> str:
+    """Return how p-values come about, and how low they can be."""
+    folds = max(row.folds for row in rows)
+    if folds < 2:
+        return "No two models have scores in two folds in common, so there is no p."
+    fewer = "; with fewer it stays further from 0" if min(row.folds for row in rows) < folds else ""
+    return (
+        "p: sign-flip permutation test, two-sided, not corrected for the number of comparisons; with "
+        f"{folds} folds it is never below {least_p_value(folds):.2g}{fewer}. Folds share training data, so "
+        "it is approximate."
+    )

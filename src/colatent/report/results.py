@@ -110,6 +110,12 @@ class SessionResults:
         return end_of_trial(self.config.heldout.time)
 
     @property
+    def nothing(self) -> str:
+        """What a model saw of a test trial that is given no modality: the condition mean."""
+        told = self.condition is not None and not self.continuous
+        return "nothing but the trial’s condition" if told else "nothing"
+
+    @property
     def main_model(self) -> str:
         """The first model of the richest kind: the one whose scores head the page."""
         kinds = {name: model.kind for name, model in self.config.models.items()}

@@ -106,7 +106,7 @@ def _block(results: SessionResults, heldout: str, predicted: str, metric: str) -
         predicted,
         metric,
         second,
-        heldout_statement(heldout, predicted, results.trial_word, results.end),
+        heldout_statement(heldout, predicted, results.trial_word, results.end, results.nothing),
         tuple(_mark_best(_compare(rows, metric), metric)),
     )
 

@@ -46,6 +46,9 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign."""
+    if math.isinf(value):
+        return "−∞" if value < 0 else "+∞"
     text = number(value, digits)
     return f"+{text}" if math.isfinite(value) and value > 0 else text
 
@@ -74,18 +77,18 @@ def heldout_words(heldout: str, word: str, end: str) -> str:
     return HELDOUT[heldout].format(word=word, end=end)
 
 
-def given_text(given: str) -> str:
-    """Return what inference saw, in words."""
-    return "nothing" if given == "none" else given
+def given_text(given: str, nothing: str) -> str:
+    """Return what inference saw, in words; ``nothing`` is what a model saw that is given no modality."""
+    return nothing if given == "none" else given
 
 
-def heldout_statement(heldout: str, predicted: str, word: str, end: str) -> str:
+def heldout_statement(heldout: str, predicted: str, word: str, end: str, nothing: str) -> str:
     """Return one sentence: what was fitted on, what inference saw, what is scored."""
     start = f"Parameters were fitted on the training {word}s only; scored on the test {word}s. "
     if heldout == "trials":
         return start + (
             f"Reconstruction: inference saw the test {word}s’ own {predicted} (and what else is listed "
-            "under “given”); the condition mean saw nothing of them."
+            f"under “given”); the condition mean saw {nothing}."
         )
     if heldout == "channels":
         return start + (
@@ -104,7 +107,7 @@ def heldout_statement(heldout: str, predicted: str, word: str, end: str) -> str:
             f"ridge regression of {predicted} on the latents’ posterior means of the same bin, fitted on the "
             f"training {word}s, its penalty chosen among them. Where models are compared, the "
             "cross-prediction of the lag regressions, which saw the same modalities themselves at several "
-            "lags, and the condition mean, which saw nothing, stand beside it."
+            f"lags, and the condition mean, which saw {nothing}, stand beside it."
         )
     return start + (
         f"Cross-prediction: inference saw the modalities listed under “given” and nothing of {predicted} "

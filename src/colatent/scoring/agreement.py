@@ -65,7 +65,7 @@ def agreement(
         reference = _basis(first[running][:, own])
         for fit, mean in others:
             basis = _basis(mean[running][:, own])
-            null = _null(_padded(reference, running), _padded(basis, running), running, order)
+            null = [_permuted(reference, basis, running, permuted) for permuted in order]
             rows.append(
                 {
                     "fit": fit,
@@ -78,25 +78,26 @@ def agreement(
     return pd.DataFrame(rows, columns=["fit", "group", "agreement", "null_mean", "null_95"])
 
 
-def _padded(basis: Array, running: Mask) -> Array:
-    padded = np.zeros((*running.shape, basis.shape[-1]))
-    padded[running] = basis
-    return padded
-
-
-def _null(x: Array, y: Array, running: Mask, order: NDArray[np.int_]) -> list[float]:
-    """Return the mean canonical correlation of x and y, (trial, time, direction), at each order of trials.
+def _permuted(x: Array, y: Array, running: Mask, order: NDArray[np.int_]) -> float:
+    """Return the mean canonical correlation of x and y with the trials of y in another order.
 
     A time of the trial weighs as much as in the agreement itself, though fewer pairs of trials than
-    trials run so long: what all trials have in common late in a trial would be missing from the null.
+    trials run so long: else what all trials have in common late in a trial would be missing.
+
+    Args:
+        x, y: orthonormal bases of both fits, (running bin, direction).
+        running: (trial, time).
+        order: (trial,).
     """
-    null = []
-    for permuted in order:
-        both = running & running[permuted]
-        weight = running.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
-        joint = np.concatenate([x[both], y[permuted][both]], axis=-1)
-        null.append(_weighted_correlation(joint, x.shape[-1], np.broadcast_to(weight, both.shape)[both]))
-    return null
+    both = running & running[order]
+    row = np.zeros(running.shape, dtype=int)
+    row[running] = np.arange(len(x))
+    partner = y[row[order][both]]
+    if len(partner) == len(x):  # as with trials of one length: both stay orthonormal
+        return _mean(_correlations(x, partner))
+    weight = running.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
+    joint = np.concatenate([x[row[both]], partner], axis=-1)
+    return _weighted_correlation(joint, x.shape[-1], np.broadcast_to(weight, both.shape)[both])
 
 
 def _weighted_correlation(joint: Array, n: int, weight: Array) -> float:

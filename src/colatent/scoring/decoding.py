@@ -38,9 +38,9 @@ class Decoder:
 
     Latents are posterior means given some of the model's modalities and nothing else; every continuous
     modality of the session that is not among these is read out, be it one of the model's or not. They
-    come in units of their prior s.d., which no trial sets, so that they are not scaled again: one that
-    the given modalities say nothing of stays at zero. The residual s.d. is that of training trials that
-    the regression, though not the model, was kept from.
+    come in units of their prior s.d., which no trial sets, and are not scaled one by one: one that the
+    given modalities say nothing of stays near zero beside the others. The residual s.d. is that of
+    training trials that the regression, though not the model, was kept from.
 
     Attributes:
         model: a fitted model.

@@ -40,10 +40,14 @@ def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
 
     Under the null hypothesis the sign of each difference (n,) is a coin's: the p-value is the share of
     all 2^n assignments of signs whose mean is at least as far from zero. Beyond ``MOST_ENUMERATED``, of
-    ``N_DRAWN`` random ones and the observed one (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585). It
-    is never below 2 / 2^n: with 5 folds 0.0625.
+    ``N_DRAWN`` random ones and the observed one (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
+
+    An infinite difference (one model held impossible what happened) counts as larger than all finite
+    ones together; the p-value is the one that any finite number so large would give.
     """
     n = len(difference)
+    beyond = 2 * np.abs(difference[np.isfinite(difference)]).sum() or 1.0
+    difference = np.clip(difference, -beyond, beyond)
     if n <= MOST_ENUMERATED:
         signs = np.array(list(product((1.0, -1.0), repeat=n)))
     else:
@@ -53,13 +57,19 @@ def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
     return float((mean >= mean[0] * (1 - 1e-12)).mean())
 
 
+def least_p_value(n: int) -> float:
+    """Return the smallest p-value that ``n`` differences can have: with 5 folds 0.0625."""
+    return 2 / 2**n if n <= MOST_ENUMERATED else 1 / (N_DRAWN + 1)
+
+
 def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of models on each question: mean difference over folds, and its sign-flip p-value.
 
-    Folds are the pairs: pooled scores are averaged over seeds first. A model that is given nothing (the
-    condition mean) stands beside the others in every question about its modality; one without latents (a
-    lag regression) stands with its cross-prediction beside what is decoded from latents. Folds share
-    training trials, so that p-values are approximate; they are not corrected for the number of comparisons.
+    Folds are the pairs: pooled scores are averaged over seeds first. A model that is given no modality (the
+    condition mean, told at most the trial's condition) stands beside the others in every question about its
+    modality; one without latents (a lag regression) stands with its cross-prediction beside what is decoded
+    from latents. Folds share training trials, so that p-values are approximate; they are not corrected for
+    the number of comparisons.
 
     Args:
         scores: `scores.csv`.
@@ -67,7 +77,9 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``COLUMNS``: ``difference`` is ``model`` minus ``other`` in the metric's unit (of all
         metrics but ``nrmse``, more is better), ``standard_error`` that of its mean over the ``n_folds``
-        in which both have the score. NaN, and no p-value, with fewer than two such folds.
+        in which both have the score and not both the same infinite one, whose difference is unknown. NaN,
+        and no p-value, with fewer than two such folds. A difference that is infinite in one fold is
+        infinite (NaN if in another fold it is so the other way), with a p-value but no standard error.
     """
     pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(METRICS)]
     by_fold = pooled.groupby([*QUESTION, "model", "fold"], sort=False)["value"].mean()
@@ -91,5 +103,8 @@ def _summary(difference: NDArray[np.float64]) -> tuple[float, float, int, float]
     n = len(difference)
     if n < 2:
         return float(difference.mean()) if n else np.nan, np.nan, n, np.nan
-    error = difference.std(ddof=1) / np.sqrt(n)
-    return float(difference.mean()), float(error), n, sign_flip_p_value(difference)
+    known = np.isfinite(difference).all()
+    error = float(difference.std(ddof=1) / np.sqrt(n)) if known else np.nan
+    with np.errstate(invalid="ignore"):  # infinities of both signs: NaN
+        mean = float(difference.mean())
+    return mean, error, n, sign_flip_p_value(difference)
