@@ -1,5 +1,6 @@
 """A tree of results as a whole: the record of what made it, and whether all of it is as it was written."""
 
+import csv
 import json
 import os
 import platform
@@ -206,7 +207,7 @@ def _is_leftover(name: str, record: dict[str, Any]) -> bool:
 
 def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
     """Raise InputError unless all parts were made from one another, and the scores are the models'."""
-    lines: list[str] = []
+    rows: set[tuple[str, ...]] = set()
     for name, attrs in stores.items():
         session, table = root / name.split("/")[0], root / f"{name}.csv"
         for part in ("session", "split"):
@@ -217,10 +218,19 @@ def _refuse_mixture(root: Path, stores: dict[str, dict[str, Any]]) -> None:
                     f"{anew(root / name / MARKER)}"
                 )
         if attrs["stage"] == "score":
-            lines += table.read_text().splitlines()[1:]
+            rows |= _rows(table)
     joined = root / "scores.csv"
-    if not set(joined.read_text().splitlines()[1:]) <= set(lines):
+    if not _rows(joined) <= rows:
         raise InputError(f"{joined}: the table is not as it was written; {anew(joined)}")
+
+
+def _rows(table: Path) -> set[tuple[str, ...]]:
+    """Return the rows of a CSV table but for its head, as text without quotes."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            return set(map(tuple, list(csv.reader(file))[1:]))
+    except (csv.Error, UnicodeError):
+        raise InputError(f"{table}: the table is not as it was written; {anew(table)}") from None
 
 
 def _stores(root: Path) -> list[Path]:

@@ -276,3 +276,16 @@ def test_a_spike_time_that_stands_for_none_does_not_make_the_recording_longer(re
     )
     with pytest.raises(InputError, match="are far from all others"):
         quietly(recording, alignment, {"spikes": SPIKES}, {"spike-times": "refuse"})
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["pooled", "x"], ("pooled_", "x")),
+        (["pooled_", "pooled"], ("pooled_", "pooled__")),
+        (["pooled_", "pooled__"], ("pooled_", "pooled__")),
+    ],
+)
+def test_no_channel_has_the_name_of_the_row_that_pools_them(recording, names, expected):
+    modality = FORCE.model_copy(update={"channels": names})
+    assert quietly(recording, TRIALS, {"force": modality}).trials.channels["force"] == expected

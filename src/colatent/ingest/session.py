@@ -175,14 +175,19 @@ def _trials(
     return Trials(
         values={n: o.values for n, o in observations.items()},
         observed={n: o.observed for n, o in observations.items()},
-        # "pooled" is a row of the scores
-        channels={
-            n: tuple("pooled_" if c == "pooled" else c for c in o.channels) for n, o in observations.items()
-        },
+        channels={n: _not_pooled(o.channels) for n, o in observations.items()},
         kinds={n: o.kind for n, o in observations.items()},
         bin_width=bin_width,
         condition=condition,
     )
+
+
+def _not_pooled(channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of channels, with another one for "pooled", which is a row of the scores."""
+    name = "pooled_"
+    while name in channels:
+        name += "_"
+    return tuple(name if c == "pooled" else c for c in channels)
 
 
 def _identity(file: h5py.File, nwb: str | Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
 from colatent.scoring.recovery import latent_recovery
-from colatent.scoring.tables import RECOVERY_COLUMNS, SCORE_COLUMNS
+from colatent.scoring.tables import RECOVERY_COLUMNS, SCORE_COLUMNS, write_table
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
 from colatent.store import (
@@ -91,7 +91,7 @@ def score_session(
         groups["recovery"] = xr.Dataset.from_dataframe(
             pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
         ).set_coords(RECOVERY_COLUMNS[:-1])
-    pd.concat(tables)[SCORE_COLUMNS].to_csv(table, index=False)
+    write_table(pd.concat(tables)[SCORE_COLUMNS], table)
     inputs = {"session": identity(session), "split": identity(split), "fits": [identity(f) for f in fits]}
     attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
     write_store(store, groups, attrs)

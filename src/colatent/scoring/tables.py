@@ -1,5 +1,6 @@
 """Tables of scores as files: written, checked, read, and joined over sessions and models."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,14 @@ SCORE_COLUMNS = [
 ]  # fmt: skip
 TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
 RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as CSV, all text in quotes: names of channels may hold commas, quotes and line ends.
+
+    With the fewest quotes a carriage return would have none, and begin a row when read.
+    """
+    table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -55,10 +64,10 @@ def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> No
     for table, store in zip(tables, stores, strict=True):
         check_table(table, store)
     scores = pd.concat([read_scores(Path(t)) for t in tables])
-    scores[SCORE_COLUMNS].to_csv(output, index=False)
-    paired_differences(scores).to_csv(Path(output).with_name("paired_differences.csv"), index=False)
+    write_table(scores[SCORE_COLUMNS], output)
+    write_table(paired_differences(scores), Path(output).with_name("paired_differences.csv"))
     known = Path(output).with_name("latent_recovery.csv")
     known.unlink(missing_ok=True)  # that of an earlier run with a truth
     recovery = read_recovery(stores)
     if len(recovery):
-        recovery.to_csv(known, index=False)
+        write_table(recovery, known)

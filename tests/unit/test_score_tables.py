@@ -1,0 +1,77 @@
+"""Tables of scores as files: whatever channels are called, a row is a row."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from colatent.compare.tables import compare_tables
+from colatent.errors import InputError
+from colatent.results import _refuse_mixture
+from colatent.scoring.tables import SCORE_COLUMNS, join_scores, read_scores, write_table
+from colatent.store import file_sha256, read_attrs, write_store
+
+NAMES = [
+    "nan", "", "NA", "01", "1e5", "-inf", "None", "pooled_", "a,b", 'q"x', '"', "line\nbreak", "cr\rx", "\r",
+    "crlf\r\nx", " lead", "trail ", "é\u2028\x0b\x85", "'=cmd", "\t", "pooled",
+]  # fmt: skip
+
+
+def scores(model: str, names: list[str]) -> pd.DataFrame:
+    value = np.random.default_rng(len(model)).normal(size=len(names))
+    value[:3] = np.nan, np.inf, -np.inf
+    rows = {"session": "01", "model": model, "fold": 0, "seed": 0, "heldout": "trials", "given": "none"}
+    return pd.DataFrame(
+        rows | {"predicted": "emg", "channel": names, "metric": "r2", "value": value, "n": range(len(names))}
+    )[SCORE_COLUMNS]
+
+
+def test_names_and_values_survive(tmp_path):
+    table = scores("m", NAMES)
+    write_table(table, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(read_scores(tmp_path / "t.csv"), table, check_exact=True)
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == SCORE_COLUMNS
+    assert [row[SCORE_COLUMNS.index("channel")] for row in rows[1:]] == NAMES
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Path:
+    """A tree of two models' tables, one with the fewest quotes, as they once were, and the joined one."""
+    plain, nasty = scores("plain", ["a", "b", "c", "x,y"]), scores("nasty", NAMES)
+    folder = tmp_path / "s/score"
+    folder.mkdir(parents=True)
+    plain.to_csv(folder / "plain.csv", index=False)
+    write_table(nasty, folder / "nasty.csv")
+    tables = [folder / f"{m}.csv" for m in ("plain", "nasty")]
+    stores = [t.with_suffix("") for t in tables]
+    for table, store in zip(tables, stores, strict=True):
+        write_store(store, {}, {"stage": "score", "inputs": {}, "table": file_sha256(table)})
+    join_scores([str(t) for t in tables], stores, tmp_path / "scores.csv")
+    expected = pd.concat([plain, nasty], ignore_index=True)
+    pd.testing.assert_frame_equal(read_scores(tmp_path / "scores.csv"), expected, check_exact=True)
+    return tmp_path
+
+
+def test_the_joined_table_is_known_to_be_of_its_parts(joined):
+    attrs = {f"s/score/{m}": read_attrs(joined / f"s/score/{m}") for m in ("plain", "nasty")}
+    _refuse_mixture(joined, attrs)
+    table = joined / "scores.csv"
+    whole = table.read_bytes()
+    for spoilt in (whole.replace(b"cr\rx", b"cr\ry"), whole + b'"' + b"x" * 200_000, whole + b"\xff"):
+        assert spoilt != whole
+        table.write_bytes(spoilt)
+        with pytest.raises(InputError, match="not as it was written"):
+            _refuse_mixture(joined, attrs)
+
+
+def test_quotes_are_no_difference(joined, tmp_path):
+    table = read_scores(joined / "scores.csv").query("model == 'plain'")
+    write_table(table, tmp_path / "quoted.csv")
+    assert compare_tables(joined / "s/score/plain.csv", tmp_path / "quoted.csv") == []
+    write_table(table.assign(channel=["a", "b", "c", "x,z"]), tmp_path / "other.csv")
+    assert compare_tables(joined / "s/score/plain.csv", tmp_path / "other.csv")
+    assert compare_tables(joined / "scores.csv", joined / "scores.csv") == []
