@@ -78,6 +78,8 @@ def reconstruction_figure(
             row[0].set_ylabel(
                 _row_label(model, data, results.nothing), rotation=0, ha="right", va="center", labelpad=10
             )
+        width = float(results.attrs["bin_width"])
+        trial_ticks(grid[0, 0], results.time, width, len(trials))  # all share them
         for axes, channel in zip(grid[0], channels, strict=True):
             _head_column(axes, results, models[reference], trials, ranked or {}, channel, modality)
         for axes in grid[0]:  # each column shares its axis
@@ -136,30 +138,27 @@ def choose_trials(results: SessionResults, data: xr.Dataset) -> list[int]:
 def _draw_trials(
     axes: Axes, results: SessionResults, data: xr.Dataset, channel: int, modality: Modality
 ) -> None:
-    """Draw trials side by side along the time axis, with a gap between them."""
+    """Draw trials side by side along the time axis: one line, with a gap between trials."""
     time, step = results.time, float(results.attrs["bin_width"])
     spikes = modality.kind == "spikes"
-    reached = results.reached()
-    for i, trial in enumerate(data["trial"].values):
-        x = time - time[0] + trial_offset(i, time, step)
-        one = {str(n): v.values[i, :, channel] for n, v in data.data_vars.items()}
-        runs = reached[int(trial)]
-        for level, opacity in BANDS.items():
-            axes.fill_between(
-                x,
-                masked(one[f"low_{level}"], runs),
-                masked(one[f"high_{level}"], runs),
-                color=BLUE,
-                alpha=opacity,
-                lw=0,
-                step="mid" if spikes else None,
-            )
-        axes.plot(x, masked(one["mean"], runs), color=BLUE, lw=1.4)
-        scored = one["observed"].astype(bool)
-        if data.attrs["heldout"] == "time":
-            _draw_observation(axes, x, masked(one["observation"], one["recorded"] & ~scored), spikes, GREY)
-        _draw_observation(axes, x, masked(one["observation"], scored), spikes, INK)
-    trial_ticks(axes, time, step, data.sizes["trial"])
+    runs = results.reached()[data["trial"].values]
+    value = {str(name): v.values[..., channel] for name, v in data.data_vars.items()}
+    offset = np.array([trial_offset(i, time, step) for i in range(len(runs))])
+    x = _joined(time - time[0] + offset[:, None])
+    for level, opacity in BANDS.items():
+        low, high = (_joined(masked(value[f"{side}_{level}"], runs)) for side in ("low", "high"))
+        axes.fill_between(x, low, high, color=BLUE, alpha=opacity, lw=0, step="mid" if spikes else None)
+    axes.plot(x, _joined(masked(value["mean"], runs)), color=BLUE, lw=1.4)
+    scored, recorded = value["observed"].astype(bool), value["recorded"].astype(bool)
+    if data.attrs["heldout"] == "time":
+        _draw_observation(axes, x, _joined(masked(value["observation"], recorded & ~scored)), spikes, GREY)
+    _draw_observation(axes, x, _joined(masked(value["observation"], scored)), spikes, INK)
+    axes.margins(x=0.01)
+
+
+def _joined(trials: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (trial, time) one after another, with NaN between them, where a line breaks."""
+    return np.column_stack([trials, np.full(len(trials), np.nan)]).ravel()
 
 
 def _draw_observation(
