@@ -44,9 +44,9 @@ def standard_deviation(values: Array, observed: NDArray[np.bool_]) -> Array:
     n = np.maximum(observed.sum(axis=(0, 1)), 1)
     mean = _mean(values, observed)
     deviation = np.sqrt(np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1)) / n)
-    # of values that differ by rounding alone there is no deviation to speak of, either
-    varies = (high > low) & (deviation > 1e-12 * np.abs(mean))
-    return np.where(varies, deviation, np.nan)
+    # by range, as the mean of a million bins is off by more than the values' own rounding
+    varies = high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    return np.where(varies & (deviation > 0), deviation, np.nan)  # 0: squares too small for a number
 
 
 def _mean(values: Array, observed: NDArray[np.bool_]) -> Array:

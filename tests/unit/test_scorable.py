@@ -187,11 +187,13 @@ def test_a_density_that_is_no_number_is_not_taken_for_a_channel_without_score():
 
 
 def test_constant_is_constant_however_many_bins_are_summed():
-    values = np.full((1000, 1000, 1), 0.1)  # the sum of which is off by more than the last digits
+    values = np.full((1000, 1000, 2), 0.1)  # the sum of which is off by more than the last digits
     seen = np.ones(values.shape, dtype=bool)
     assert np.isnan(standard_deviation(values, seen)).all()
-    assert Standardizer.fit(values, seen).deviation == 1.0
-    nearly = values + 1e-17 * np.arange(1000)[:, None]  # apart by rounding
+    assert (Standardizer.fit(values, seen).deviation == 1.0).all()
+    nearly = values + 1e-17 * np.arange(1000)[:, None, None]  # apart by rounding
+    tiny = 1e-200 * np.arange(1000)[:, None, None] * seen  # squares of which are no numbers
+    assert np.isnan(standard_deviation(tiny, seen)).all()
     assert len(np.unique(nearly)) > 1 and np.isnan(standard_deviation(nearly, seen)).all()
 
 
