@@ -49,10 +49,10 @@ def scripts() -> list[tuple[str, Path]]:
     text = "".join(file.read_text() for file in sorted((WORKFLOW / "rules").glob("*.smk")))
     found = []
     for rule in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
-        stage = re.search(r'code_fingerprint\("(\w+)"\)', rule)
+        stages = re.findall(r'code_fingerprint\("(\w+)"\)', rule)
         script = re.search(r'"\.\./scripts/(\w+\.py)"', rule)
-        if stage and script:
-            found.append((stage[1], WORKFLOW / "scripts" / script[1]))
+        if stages and script:  # of several, the last counts the code of those before it
+            found.append((stages[-1], WORKFLOW / "scripts" / script[1]))
     return found
 
 
