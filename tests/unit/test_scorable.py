@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
 
+from colatent.models.channel_readout import value_readout
 from colatent.models.condition_mean import ConditionMean
-from colatent.models.readout import _linear_regression
 from colatent.predictive import Predictive
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.questions import Withheld
@@ -201,7 +201,7 @@ def test_constant_is_constant_however_many_bins_are_summed():
 def test_a_perfect_fit_has_the_same_least_deviation_in_any_unit(unit):
     latent = np.random.default_rng(0).normal(size=(50, 2))
     exact = unit * latent @ np.array([1.0, -2.0])
-    assert _linear_regression(latent, exact).residual_ == pytest.approx(1e-6 * exact.std())
+    assert value_readout(latent, exact).residual_ == pytest.approx(1e-6 * exact.std())
     trials = recording().select(~TEST)
     mean = ConditionMean().fit(trials, progress=lambda _: None)
     scale = mean.predict(trials, (), "emg").scale

@@ -103,14 +103,14 @@ def test_damaged_tensors_are_refused(tmp_path, spoil, said):
     folder = tmp_path / "s"
     store.write_store(folder, {}, {}, {"state": {"x": np.arange(3.0)}})
     spoil(folder / "state.safetensors")
-    with pytest.raises(InputError, match=f"{said}; make it anew with: snakemake"):
+    with pytest.raises(InputError, match=f"{said}; make it anew: your snakemake command with --force"):
         store.check_store(folder)
 
 
 def test_a_fit_of_an_older_colatent_is_to_be_made_anew(tmp_path, dataset):
     store.write_store(tmp_path / "s", {"state": dataset}, {})
     store.check_store(tmp_path / "s")
-    with pytest.raises(InputError, match=r"state.safetensors: it cannot be read .*; make it anew with"):
+    with pytest.raises(InputError, match=r"state.safetensors: it cannot be read .*; make it anew: "):
         store.read_tensors(tmp_path / "s", "state")
 
 
