@@ -130,3 +130,11 @@ def test_a_latent_that_never_varies_has_no_agreement():
     for running in (WHOLE, np.arange(N_BINS) <= np.arange(N_TRIALS)[:, None]):
         table = agreement({"a": varying, "b": constant}, ["spikes"], running)
         assert table[["agreement", "null_mean", "null_95"]].isna().all(axis=None)
+
+
+def test_trials_without_a_bin_in_common_have_no_null():
+    running = np.arange(20) < np.array([[20], [0]])
+    rng = np.random.default_rng(0)
+    latents = {fit: rng.normal(size=(2, 20, 1)) for fit in ((0, 0), (1, 0))}
+    (row,) = agreement(latents, ("a",), running).to_dict("records")
+    assert 0 <= row["agreement"] <= 1 and np.isnan(row["null_mean"]) and np.isnan(row["null_95"])

@@ -46,17 +46,20 @@ class Constant:
 
 
 class LogLinear:
-    """E[count] = exp(w · latent + b), by Poisson regression."""
+    """E[count] = exp(w · latent + b), by Poisson regression; no more than the most in the bins of the fit.
+
+    An exponential beyond what it was fitted to explodes: one bin could decide a score.
+    """
 
     residual_ = np.nan
 
     def __init__(self, latent: Array, count: Array) -> None:
         self._regression = PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
+        self.most = float(self._regression.predict(latent).max())
 
     def predict(self, latent: Array) -> Array:
         """Return the expected count."""
-        rate: Array = self._regression.predict(latent)
-        return rate
+        return np.minimum(self._regression.predict(latent), self.most)
 
     def adapted(self, latent: Array, count: Array) -> "AdaptedLogLinear":
         """Return this read-out, adapted to other bins."""
@@ -66,7 +69,8 @@ class LogLinear:
 class AdaptedLogLinear:
     """E[count] = rate(latent) · exp(v · latent + a): v and a are drawn towards 0 by what counts for the rate.
 
-    With few bins it stays with the rate as it was, with many it is the Poisson regression on them.
+    With few bins it stays with the rate as it was, with many it is the Poisson regression on them. It
+    predicts no more than the rate ever does.
     """
 
     residual_ = np.nan
@@ -82,8 +86,8 @@ class AdaptedLogLinear:
 
     def predict(self, latent: Array) -> Array:
         """Return the expected count."""
-        count: Array = self._rate.predict(latent) * self._factor.predict(_with_one(latent))
-        return count
+        count = self._rate.predict(latent) * self._factor.predict(_with_one(latent))
+        return np.minimum(count, self._rate.most)
 
 
 class Linear:

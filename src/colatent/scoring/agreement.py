@@ -53,7 +53,8 @@ def agreement(
 
     Returns:
         One row a fit but the first and group: ``fit, group, agreement, null_mean, null_95`` (95th
-        percentile of the null). NaN where nothing varies in one of the fits.
+        percentile of the null). NaN where nothing varies in one of the fits; the null is NaN where trials
+        are too short, and too few, for a bin in common in every order.
     """
     order = np.random.default_rng(seed).permuted(
         np.tile(np.arange(len(running)), (N_PERMUTATIONS, 1)), axis=1
@@ -95,6 +96,8 @@ def _permuted(x: Array, y: Array, running: Mask, order: NDArray[np.int_]) -> flo
     partner = y[row[order][both]]
     if len(partner) == len(x):  # as with trials of one length: both stay orthonormal
         return _mean(_correlations(x, partner))
+    if len(partner) < 2:  # too short, and too few, trials to compare at all
+        return np.nan
     weight = running.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
     joint = np.concatenate([x[row[both]], partner], axis=-1)
     return _weighted_correlation(joint, x.shape[-1], np.broadcast_to(weight, both.shape)[both])
