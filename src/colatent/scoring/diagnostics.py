@@ -5,17 +5,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.scoring.questions import Answer
-from colatent.standardize import Standardizer, standard_deviation
+from colatent.standardize import Standardizer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 
 
-def diagnostics(answered: Answer, training: Trials, scorable: NDArray[np.bool_]) -> xr.Dataset:
+def diagnostics(answered: Answer, training: Trials, scale: Array, scorable: NDArray[np.bool_]) -> xr.Dataset:
     """Return errors of each test trial and of each bin.
 
-    Residuals (observed minus predicted) are in units of each channel's s.d. in the training trials, and
-    averaged over all ``scorable`` channels (channel,) that have one: units silent in training have none.
+    Residuals (observed minus predicted) are in units of ``scale`` (channel,), each channel's s.d. in the
+    training trials, and averaged over all ``scorable`` channels (channel,) that have one: units silent in
+    training have none.
 
     Returns:
         ``log_density`` (trial; nats per scored bin and channel), ``nrmse`` (trial; root mean squared
@@ -24,7 +25,6 @@ def diagnostics(answered: Answer, training: Trials, scorable: NDArray[np.bool_])
     """
     task = answered.task
     values, observed = training.values[task.predicted], training.observed[task.predicted]
-    scale = standard_deviation(values, observed)
     scored = answered.scored & scorable & np.isfinite(scale)
     scale = np.where(np.isfinite(scale), scale, 1.0)
     residual = (answered.observation - answered.mean) / scale

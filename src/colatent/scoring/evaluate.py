@@ -13,7 +13,7 @@ from colatent.scoring.answers import all_tasks, answers
 from colatent.scoring.decoding import Decoder
 from colatent.scoring.diagnostics import diagnostics
 from colatent.scoring.questions import Answer, Withheld, largest_tasks
-from colatent.scoring.scorable import Mask, scorable
+from colatent.scoring.scorable import Array, Mask, scorable
 from colatent.standardize import standard_deviation
 from colatent.trials import Trials
 
@@ -57,22 +57,24 @@ def evaluate(
     errors: dict[str, xr.Dataset] = {}
     asked = all_tasks(model, modalities, withheld, decoder)
     largest = largest_tasks(asked)
+    deviation = {
+        m: standard_deviation(training.values[m], training.observed[m]) for m in {t.predicted for t in asked}
+    }
     for answered in answers(model, asked, test, withheld, decoder):
-        task = answered.task
-        good = scorable(answered, training)
-        rows += _score(answered, test, training, good)
+        task, scale = answered.task, deviation[answered.task.predicted]
+        good = scorable(answered, test.kinds[task.predicted], scale)
+        rows += _score(answered, test, scale, good)
         pit = calibration.pit_histogram(answered.pit, answered.scored & good)
         histograms.append(calibration.Histogram(task.heldout, task.given_name, task.predicted, *pit))
         if task in largest:
-            errors[f"{task.heldout}/{task.predicted}"] = diagnostics(answered, training, good)
+            errors[f"{task.heldout}/{task.predicted}"] = diagnostics(answered, training, scale, good)
     return Evaluation(pd.DataFrame(rows, columns=list(COLUMNS)), calibration.as_dataset(histograms), errors)
 
 
-def _score(answered: Answer, test: Trials, training: Trials, good: Mask) -> Iterator[dict[str, Any]]:
-    """Yield the tidy rows of all metrics that suit the predicted modality."""
+def _score(answered: Answer, test: Trials, scale: Array, good: Mask) -> Iterator[dict[str, Any]]:
+    """Yield the tidy rows of all metrics that suit the predicted modality; ``scale`` as in `metrics`."""
     predicted, scored = answered.task.predicted, answered.scored
     compared = answered.observation, answered.mean, scored
-    scale = standard_deviation(training.values[predicted], training.observed[predicted])
     results: dict[str, metrics.Score] = {}
     if test.kinds[predicted] == "spikes":
         results["bits_per_spike"] = metrics.bits_per_spike(*compared)

@@ -80,8 +80,7 @@ def _gaussian_unit(model: Any, modality: str) -> str:
     return f"unit of {modality}, or log rate of a count model, per s.d. of the latent"
 
 
-def _r2(prediction: Array, modality: str, training: Trials, test: Trials) -> float:
-    scale = standard_deviation(training.values[modality], training.observed[modality])
+def _r2(prediction: Array, modality: str, scale: Array, test: Trials) -> float:
     return metrics.r2(test.values[modality], prediction, test.observed[modality], scale).pooled
 
 
@@ -92,18 +91,20 @@ def _explained(
     of = np.array(model.latent_groups)
     alone, unique = np.full((2, len(groups), len(modalities)), np.nan)
     for j, modality in enumerate(modalities):
-        everything = _r2(model.decode(mean, modality), modality, training, test)
+        scale = standard_deviation(training.values[modality], training.observed[modality])
+        everything = _r2(model.decode(mean, modality), modality, scale, test)
         for i, group in enumerate(groups):
             if modality in group.split("+"):
                 kept, lost = (np.where(of == group, mean, 0.0), np.where(of == group, 0.0, mean))
-                alone[i, j] = _r2(model.decode(kept, modality), modality, training, test)
-                unique[i, j] = everything - _r2(model.decode(lost, modality), modality, training, test)
+                alone[i, j] = _r2(model.decode(kept, modality), modality, scale, test)
+                unique[i, j] = everything - _r2(model.decode(lost, modality), modality, scale, test)
     return _dataset(alone, unique, groups, modalities)
 
 
 def _whole(model: Any, modality: str, training: Trials, test: Trials) -> xr.Dataset:
     """A model of one group explains what it reconstructs, and nobody else could."""
-    value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, training, test)
+    scale = standard_deviation(training.values[modality], training.observed[modality])
+    value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, scale, test)
     return _dataset(np.array([[value]]), np.array([[value]]), [modality], (modality,))
 
 

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 from colatent.scoring.questions import Answer
 from colatent.standardize import standard_deviation
-from colatent.trials import Trials
 
+Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def scorable(answered: Answer, training: Trials) -> Mask:
+def scorable(answered: Answer, kind: str, scale: Array) -> Mask:
     """Return the channels (channel,) that are scored; of the others every metric is NaN.
 
     A continuous channel is not scored if it is constant or never observed in the training trials: it has no
@@ -24,10 +24,9 @@ def scorable(answered: Answer, training: Trials) -> Mask:
 
     Args:
         answered: with the bins that are scored.
-        training: trials of the fold.
+        kind: of the predicted modality.
+        scale: s.d. of its channels (channel,) in the training trials, NaN of those without one.
     """
-    predicted = answered.task.predicted
-    if training.kinds[predicted] == "spikes":
-        return np.ones(answered.scored.shape[2], dtype=bool)
-    before = standard_deviation(training.values[predicted], training.observed[predicted])
-    return np.isfinite(before) & np.isfinite(standard_deviation(answered.observation, answered.scored))
+    if kind == "spikes":
+        return np.ones(len(scale), dtype=bool)
+    return np.isfinite(scale) & np.isfinite(standard_deviation(answered.observation, answered.scored))
