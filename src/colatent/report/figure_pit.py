@@ -11,6 +11,7 @@ from colatent.report.model_results import Array, ModelResults
 from colatent.report.style import BLUE, INK, break_group, short
 from colatent.report.tables import HELDOUT_ORDER
 from colatent.report.words import SHORT_HELDOUT
+from colatent.scoring.questions import Task, largest_tasks
 
 COLUMNS = 5
 HIGHEST = 5.0  # times the flat level: what is beyond is cut off, and said
@@ -19,16 +20,14 @@ HIGHEST = 5.0  # times the flat level: what is beyond is cut off, and said
 class Pit(NamedTuple):
     """PIT of one question over all fits: ``density`` (bin) is 1 throughout if the intervals are right."""
 
-    heldout: str
-    given: str
-    predicted: str
+    task: Task
     density: Array
     n: int
 
 
 def pit_figure(model: ModelResults) -> ReportFigure | None:
     """Draw a histogram of the probability integral transform for each kind of question."""
-    found = _largest(_pooled(model))
+    found = _largest(model)
     if not found:
         return None
     word = model.session.trial_word
@@ -50,27 +49,25 @@ def pit_figure(model: ModelResults) -> ReportFigure | None:
     return finish("pit", figure, _caption(word), pd.concat([_table(pit) for pit in found]))
 
 
-def _pooled(model: ModelResults) -> list[Pit]:
-    """Pool the fits: each observation counts once for every fit that predicted it."""
-    sums: dict[tuple[str, str, str], Array] = {}
-    counts: dict[tuple[str, str, str], int] = {}
+def _largest(model: ModelResults) -> list[Pit]:
+    """Return, of each kind of question and predicted modality, the one with the most modalities given."""
+    counts = _counts(model)
+    tasks = sorted(largest_tasks(counts), key=lambda task: HELDOUT_ORDER.index(task.heldout))
+    return [Pit(task, counts[task] / counts[task].mean(), round(counts[task].sum())) for task in tasks]
+
+
+def _counts(model: ModelResults) -> dict[Task, Array]:
+    """Return the observations (bin,) of each question; each counts once for every fit that predicted it."""
+    counts: dict[Task, Array] = {}
     for data in model.calibration.values():
         texts = (map(str, data[key].values) for key in ("heldout", "given", "predicted"))
-        for question, share, n in zip(
-            zip(*texts, strict=True), data["share"].values, data["n"].values, strict=True
+        for heldout, given, predicted, share, n in zip(
+            *texts, data["share"].values, data["n"].values, strict=True
         ):
+            task = Task(heldout, () if given == "none" else tuple(given.split("+")), predicted)
             if n:
-                sums[question] = sums.get(question, np.zeros(len(share))) + n * share
-                counts[question] = counts.get(question, 0) + int(n)
-    return [Pit(h, g, p, len(s) * s / counts[h, g, p], counts[h, g, p]) for (h, g, p), s in sums.items()]
-
-
-def _largest(pits: list[Pit]) -> list[Pit]:
-    """Keep, of each kind of question and predicted modality, the one with the most modalities given."""
-    largest: dict[tuple[str, str], Pit] = {}
-    for pit in sorted(pits, key=lambda p: -len(p.given.split("+"))):
-        largest.setdefault((pit.heldout, pit.predicted), pit)
-    return sorted(largest.values(), key=lambda p: HELDOUT_ORDER.index(p.heldout))
+                counts[task] = counts.get(task, 0.0) + n * share
+    return counts
 
 
 def _draw(axes: Axes, pit: Pit) -> None:
@@ -87,13 +84,15 @@ def _draw(axes: Axes, pit: Pit) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, HIGHEST if len(cut) else max(2.0, 1.1 * float(pit.density.max())))
     axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-    given = "" if pit.given == "none" else f"\nfrom {break_group(short(pit.given, 30), 24)}"
-    axes.set_title(f"{short(pit.predicted, 14)}: {SHORT_HELDOUT[pit.heldout]}{given}", fontsize=7.5)
+    task = pit.task
+    given = f"\nfrom {break_group(short(task.given_name, 30), 24)}" if task.given else ""
+    axes.set_title(f"{short(task.predicted, 14)}: {SHORT_HELDOUT[task.heldout]}{given}", fontsize=7.5)
 
 
 def _table(pit: Pit) -> pd.DataFrame:
     centre = (np.arange(len(pit.density)) + 0.5) / len(pit.density)
-    question = {"heldout": pit.heldout, "given": pit.given, "predicted": pit.predicted}
+    task = pit.task
+    question = {"heldout": task.heldout, "given": task.given_name, "predicted": task.predicted}
     return pd.DataFrame(question | {"pit": centre, "density": pit.density, "n": pit.n})
 
 

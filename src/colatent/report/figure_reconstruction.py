@@ -20,9 +20,11 @@ from colatent.report.style import (
     break_group,
     masked,
     short,
+    side_by_side,
     spread,
     trial_offset,
     trial_ticks,
+    trial_times,
 )
 from colatent.report.words import METRICS, heldout_words, number
 
@@ -143,22 +145,20 @@ def _draw_trials(
     spikes = modality.kind == "spikes"
     runs = results.reached()[data["trial"].values]
     value = {str(name): v.values[..., channel] for name, v in data.data_vars.items()}
-    offset = np.array([trial_offset(i, time, step) for i in range(len(runs))])
-    x = _joined(time - time[0] + offset[:, None])
+    x = trial_times(time, step, len(runs))
+
+    def line(name: str, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return side_by_side(masked(value[name], keep))
+
     for level, opacity in BANDS.items():
-        low, high = (_joined(masked(value[f"{side}_{level}"], runs)) for side in ("low", "high"))
+        low, high = (line(f"{side}_{level}", runs) for side in ("low", "high"))
         axes.fill_between(x, low, high, color=BLUE, alpha=opacity, lw=0, step="mid" if spikes else None)
-    axes.plot(x, _joined(masked(value["mean"], runs)), color=BLUE, lw=1.4)
+    axes.plot(x, line("mean", runs), color=BLUE, lw=1.4)
     scored, recorded = value["observed"].astype(bool), value["recorded"].astype(bool)
     if data.attrs["heldout"] == "time":
-        _draw_observation(axes, x, _joined(masked(value["observation"], recorded & ~scored)), spikes, GREY)
-    _draw_observation(axes, x, _joined(masked(value["observation"], scored)), spikes, INK)
+        _draw_observation(axes, x, line("observation", recorded & ~scored), spikes, GREY)
+    _draw_observation(axes, x, line("observation", scored), spikes, INK)
     axes.margins(x=0.01)
-
-
-def _joined(trials: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (trial, time) one after another, with NaN between them, where a line breaks."""
-    return np.column_stack([trials, np.full(len(trials), np.nan)]).ravel()
 
 
 def _draw_observation(

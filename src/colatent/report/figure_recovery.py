@@ -14,9 +14,10 @@ from colatent.report.style import (
     MODEL_COLOURS,
     masked,
     short,
+    side_by_side,
     spread,
-    trial_offset,
     trial_ticks,
+    trial_times,
 )
 
 Array = NDArray[np.float64]
@@ -112,10 +113,9 @@ def _draw_trace(axes: Axes, results: SessionResults, truth: Array, aligned: Arra
     time = results.time
     width = float(results.attrs["bin_width"])
     chosen = test[spread(len(test), TRACES)]
-    for i, trial in enumerate(chosen):
-        x = time - time[0] + trial_offset(i, time, width)
-        axes.plot(x, truth[trial, :, k], color=INK, lw=1.0)
-        axes.plot(x, aligned[trial, :, k], color=BLUE, lw=1.4, alpha=0.85)
+    x = trial_times(time, width, len(chosen))
+    axes.plot(x, side_by_side(truth[chosen, :, k]), color=INK, lw=1.0)
+    axes.plot(x, side_by_side(aligned[chosen, :, k]), color=BLUE, lw=1.4, alpha=0.85)
     trial_ticks(axes, time, width, len(chosen))
     axes.tick_params(labelsize=7)
 

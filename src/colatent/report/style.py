@@ -83,6 +83,17 @@ def trial_offset(i: int, time: NDArray[np.float64], bin_width: float) -> float:
     return float(i * 1.08 * (time[-1] - time[0] + bin_width))
 
 
+def trial_times(time: NDArray[np.float64], bin_width: float, n_trials: int) -> NDArray[np.float64]:
+    """Return where the bins of trials lie that are drawn side by side, as one line; see `side_by_side`."""
+    offset = np.array([trial_offset(i, time, bin_width) for i in range(n_trials)])
+    return side_by_side(time - time[0] + offset[:, None])
+
+
+def side_by_side(trials: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (trial, time) one after another, with NaN between them, where a line breaks."""
+    return np.column_stack([trials, np.full(len(trials), np.nan)]).ravel()
+
+
 def spread(n: int, wanted: int) -> list[int]:
     """Return up to ``wanted`` positions, evenly spread over ``range(n)``."""
     return sorted({int(i) for i in np.linspace(0, n - 1, min(n, wanted)).round()}) if n else []
