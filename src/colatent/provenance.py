@@ -16,8 +16,8 @@ from typing import Any
 _STARTED = time.monotonic()
 PACKAGE = Path(__file__).parent
 RESULT_PACKAGES = (
-    *("colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "safetensors", "pynwb"),
-)
+    "colatent", "numpy", "scipy", "torch", "scikit-learn", "xarray", "zarr", "safetensors", "pynwb",
+)  # fmt: skip
 MODELS = (
     "models",
     "trials.py",

@@ -2,8 +2,8 @@
 
 A store is a folder with ``data.zarr`` (Zarr v3, one group a modality or kind of result), for a fit
 ``state.safetensors`` (its parameters), and ``complete.json``, a list of checksums that is written last.
-The folder is built beside its place
-and renamed into it, so a job killed at any moment leaves nothing that a later stage accepts.
+The folder is built beside its place and renamed into it, so a job killed at any moment leaves nothing
+that a later stage accepts.
 ``complete.json`` is what Snakemake tracks. It says nothing that varies between runs, so a store that
 was made again with the same content does not make anything behind it run again.
 """

@@ -48,10 +48,13 @@ Shares = Annotated[
 ]
 
 
+QUARTER_HALF_ALL = [0.25, 0.5, 1.0]
+
+
 class LearningCurve(Settings):
     """What `snakemake learning_curves` fits the models to, once more; no other result depends on it."""
 
-    trials: Shares = Field([0.25, 0.5, 1.0], description="shares of the training trials, increasing")
+    trials: Shares = Field(QUARTER_HALF_ALL, description="shares of the training trials, increasing")
     channels: dict[str, Shares] | None = Field(
         None,
         description="modality: shares of its held-in channels, increasing; if not given, a quarter, half and "
@@ -63,7 +66,7 @@ class LearningCurve(Settings):
 
     def shares_of_channels(self, hidden: Iterable[str]) -> dict[str, list[float]]:
         """Return the shares of each modality's channels; ``hidden`` are the keys of heldout.channels."""
-        return {m: [0.25, 0.5, 1.0] for m in hidden} if self.channels is None else self.channels
+        return dict.fromkeys(hidden, QUARTER_HALF_ALL) if self.channels is None else self.channels
 
 
 class Truth(Settings):
