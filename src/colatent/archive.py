@@ -11,8 +11,9 @@ import yaml
 from colatent.config_file import load_config
 from colatent.errors import InputError
 from colatent.provenance import PACKAGE
-from colatent.results import RECORD, read_record
+from colatent.record import read_record
 from colatent.session_table import load_sessions
+from colatent.tree import RECORD
 
 PARTS = (
     *("Snakefile", "workflow", "envs", "config", "src", "tests"),

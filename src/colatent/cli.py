@@ -47,12 +47,17 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 @app.command()
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
     """Find what is damaged or missing in results, and say how to make just that anew."""
+    from colatent.record import read_record
     from colatent.repair import repair_command
-    from colatent.results import read_record
-    from colatent.results import verify as damages_of
+    from colatent.verify import verify as verification_of
 
     with _one_sentence():
-        damages, looked_at = damages_of(results)
+        damages, looked_at, unknown = verification_of(results)
+        if unknown:
+            error_console.print(
+                f"{len(unknown)} stores are not in the record, as {escaped(str(unknown[0]))}: of another "
+                "config, or of a run that has not ended; nothing is told of them"
+            )
         if not damages:
             print(f"{escaped(str(results))}: all {looked_at} stores and files are as they were written")
             return

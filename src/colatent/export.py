@@ -16,7 +16,15 @@ from colatent.ingest.nwb import open_nwb, text
 from colatent.location import shown
 from colatent.provenance import provenance
 from colatent.simulate.nwb import name_objects, write_file
-from colatent.store import check_store, group_names, identity, read_attrs, read_group, write_store
+from colatent.store import (
+    check_store,
+    file_sha256,
+    group_names,
+    identity,
+    read_attrs,
+    read_group,
+    write_store,
+)
 
 Array = NDArray[np.float64]
 UNIT = "s.d. of the prior"
@@ -41,7 +49,7 @@ class Series(NamedTuple):
     deviation: Array
 
 
-def write_latents_store(session: Path, score: Path, output: Path) -> None:
+def write_latents_store(session: Path, score: Path, nwb: Path, output: Path) -> None:
     """Write the latents of every fit of a model as one store.
 
     Groups ``fold-{fold}_seed-{seed}``: ``mean`` and ``variance`` (trial, time, latent), ``role`` of each
@@ -51,6 +59,7 @@ def write_latents_store(session: Path, score: Path, output: Path) -> None:
     Args:
         session: store of the session.
         score: store of the model's scores.
+        nwb: what `write_latents_nwb` wrote; the store keeps its checksum.
         output: store to write.
 
     Raises:
@@ -59,7 +68,7 @@ def write_latents_store(session: Path, score: Path, output: Path) -> None:
     fits = _fits(session, score)
     groups = {name: _described(session, read_group(score, f"latents/{name}")) for name in fits}
     inputs = {"session": identity(session), "score": identity(score)}
-    write_store(output, groups, provenance("export", {}, inputs))
+    write_store(output, groups, provenance("export", {}, inputs) | {"nwb": file_sha256(nwb)})
 
 
 def write_latents_nwb(

@@ -64,15 +64,16 @@ def in_one_process(config_file: Path) -> None:
     from colatent.export import write_latents_nwb, write_latents_store
     from colatent.fitting import fit_fold
     from colatent.ingest.session import ingest_session
+    from colatent.outputs import clip_percentiles, ingest_settings, split_settings
     from colatent.provenance import provenance
+    from colatent.record import write_record
     from colatent.report import write_model_page, write_session_page, write_start_page
-    from colatent.results import write_record
     from colatent.scoring.session import score_session
     from colatent.scoring.tables import join_scores
     from colatent.session import read_fold, read_trials, session_groups
     from colatent.simulate import simulate_reach, write_reach_nwb
     from colatent.splits import make_split
-    from colatent.store import write_store
+    from colatent.store import identity, write_store
 
     config = load_config(config_file)
     folder, results = config_file.parent, config_file.parent / config.results
@@ -84,7 +85,7 @@ def in_one_process(config_file: Path) -> None:
     ingested = ingest_session(
         nwb, config.alignment, config.modalities, {}, truth=config.truth.source, progress=quiet
     )
-    attrs = provenance("ingest", {}, {}) | {
+    attrs = provenance("ingest", ingest_settings(config), {}) | {
         "session": name, "bin_width": config.alignment.bin_width, "alignment": "trials", "simulated": True,
         "modalities": list(ingested.trials.modalities), "findings": ingested.findings,
         "source": ingested.source,
@@ -92,33 +93,38 @@ def in_one_process(config_file: Path) -> None:
     write_store(session, session_groups(ingested, config.truth.groups), attrs)
     trials, _ = read_trials(session)
     groups = make_split(trials, False, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
-    write_store(split, groups, provenance("split", {}, {}))
+    write_store(split, groups, provenance("split", split_settings(config), {"session": identity(session)}))
     (results / name / "score").mkdir()
+    clip = clip_percentiles(config)
+    made_from = {"session": identity(session), "split": identity(split)}
     tables, stores = [], []
     for model, options in config.model_dump(mode="json")["models"].items():
         fits = [results / name / "fit" / model / f"fold-{fold}_seed-0" for fold in range(heldout.folds)]
         for fold, fit in enumerate(fits):
             fit_fold(
-                read_fold(trials, split, fold, 0, {}), options, time_locked=True, seed=0, device="cpu",
-                threads=1, inputs={"fold": fold}, checkpoint=results / ".checkpoints", output=fit,
-                progress=quiet,
+                read_fold(trials, split, fold, 0, clip), options, time_locked=True, seed=0, device="cpu",
+                threads=1, inputs=made_from | {"fold": fold, "clip": clip},
+                checkpoint=results / ".checkpoints", output=fit, progress=quiet,
             )  # fmt: skip
         tables.append(results / name / "score" / f"{model}.csv")
         stores.append(results / name / "score" / model)
         head = {"session": name, "model": model}
-        score_session(session, split, fits, {}, heldout.time, tables[-1], stores[-1], head, quiet)
-    join_scores(tables, stores, results / "scores.csv")
+        score_session(session, split, fits, clip, heldout.time, tables[-1], stores[-1], head, quiet)
+    join_scores(tables, stores, results)
     os.chdir(folder)
-    pages = results / "report"
+    report = results / "report"
+    page = report / "sessions" / name
     for model, store in zip(config.models, stores, strict=True):
-        write_model_page(config, name, model, pages / f"{model}.html", pages / model)
+        own = page / "models" / model
+        write_model_page(config, name, model, own / "index.html", own / "figures")
         if hasattr(config.models[model], "latents"):
             latents = results / name / "latents" / model
-            write_latents_nwb(session, store, nwb, {}, latents.with_suffix(".nwb"))
-            write_latents_store(session, store, latents)
-    write_session_page(config, name, pages / f"{name}.html", pages / name)
-    write_start_page(config, [name], pages / "index.html", pages / "figures")
-    write_record(results, config.model_dump(mode="json"), str(config_file), results / "provenance.json")
+            exported = latents.with_suffix(".nwb")
+            write_latents_nwb(session, store, nwb, {}, exported)
+            write_latents_store(session, store, exported, latents)
+    write_session_page(config, name, page / "index.html", page / "figures")
+    write_start_page(config, [name], report / "index.html", report / "figures")
+    write_record(results, config, [name], str(config_file), results / "provenance.json")
 
 
 def demo() -> None:

@@ -50,7 +50,7 @@ def scored(simulated_trials, tmp_path_factory):
         files = {"table": root / f"{name}.csv", "store": root / f"score/{name}"}
         score_session(root / "session", root / "split", fits, {}, FUTURE, **files, head=head, progress=quiet)
     tables, stores = ([root / p.format(m) for m in MODELS] for p in ("{}.csv", "score/{}"))
-    join_scores([str(t) for t in tables], stores, root / "scores.csv")
+    join_scores([str(t) for t in tables], stores, root)
     return root, read_scores(root / "scores.csv"), split["split"]["role"].values
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from colatent.checksums import CHECKSUMS, check_files
 from colatent.compare.tables import compare_tables
 from colatent.errors import InputError
-from colatent.results import _refuse_mixture
+from colatent.record import _refuse_other_scores
 from colatent.scoring.tables import SCORE_COLUMNS, join_scores, read_scores, write_table
-from colatent.store import file_sha256, read_attrs, write_store
+from colatent.store import file_sha256, write_store
 
 NAMES = [
     "nan", "", "NA", "01", "1e5", "-inf", "None", "pooled_", "a,b", 'q"x', '"', "line\nbreak", "cr\rx", "\r",
@@ -50,22 +51,39 @@ def joined(tmp_path: Path) -> Path:
     stores = [t.with_suffix("") for t in tables]
     for table, store in zip(tables, stores, strict=True):
         write_store(store, {}, {"stage": "score", "inputs": {}, "table": file_sha256(table)})
-    join_scores([str(t) for t in tables], stores, tmp_path / "scores.csv")
+    join_scores([str(t) for t in tables], stores, tmp_path)
     expected = pd.concat([plain, nasty], ignore_index=True)
     pd.testing.assert_frame_equal(read_scores(tmp_path / "scores.csv"), expected, check_exact=True)
     return tmp_path
 
 
 def test_the_joined_table_is_known_to_be_of_its_parts(joined):
-    attrs = {f"s/score/{m}": read_attrs(joined / f"s/score/{m}") for m in ("plain", "nasty")}
-    _refuse_mixture(joined, attrs)
+    names = ["s/score/plain", "s/score/nasty"]
+    _refuse_other_scores(joined, names)
     table = joined / "scores.csv"
     whole = table.read_bytes()
-    for spoilt in (whole.replace(b"cr\rx", b"cr\ry"), whole + b'"' + b"x" * 200_000, whole + b"\xff"):
-        assert spoilt != whole
-        table.write_bytes(spoilt)
-        with pytest.raises(InputError, match="not as it was written"):
-            _refuse_mixture(joined, attrs)
+    head, first, rest = whole.split(b"\n", 2)
+    swapped = head.replace(b'"fold","seed"', b'"seed","fold"')
+    for other in (
+        whole.replace(b"cr\rx", b"cr\ry"),
+        b"\n".join((head, rest)),
+        b"\n".join((head, first, first, rest)),
+        b"\n".join((swapped, first, rest)),
+        whole[: whole.rindex(b'"01"')],
+        b"",
+    ):
+        assert other != whole
+        table.write_bytes(other)
+        with pytest.raises(InputError, match="joined from other tables"):
+            _refuse_other_scores(joined, names)
+
+
+def test_joined_tables_have_checksums(joined):
+    found = check_files(joined, joined / "scores.csv")
+    assert {file.name for file in found} == {"scores.csv", "paired_differences.csv", CHECKSUMS}
+    (joined / "paired_differences.csv").write_text("edited")
+    with pytest.raises(InputError, match=r"paired_differences.csv: the file is not as it was written"):
+        check_files(joined, joined / "scores.csv")
 
 
 def test_quotes_are_no_difference(joined, tmp_path):

@@ -10,12 +10,13 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from colatent import results, store
+from colatent import store, verify
 from colatent.cli import app
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.record import checksum
 from colatent.repair import repair_command
-from colatent.tree import PLAN
+from colatent.tree import PLAN, RECORD, walk_results
 
 FIT = "a/fit/gpfa/fold-0_seed-0"
 
@@ -48,9 +49,14 @@ def tree(tmp_path):
     return root, record
 
 
+def write(root, record):
+    content = record | {"checksum": checksum(record)}
+    (root / RECORD).write_text(json.dumps(content))
+
+
 def found(root, record):
-    (root / results.RECORD).write_text(json.dumps(record))
-    return results.verify(root)[0]
+    write(root, record)
+    return verify.verify(root).damages
 
 
 def test_a_sound_tree_is_fine(tree):
@@ -62,9 +68,21 @@ def test_a_sound_tree_is_fine(tree):
     ["{}", "NaN", '{"stores": {}, "files": {}}', "[" * 100_000, '{"files": Infinity}', "9" * 5000, "\xff"],
 )
 def test_an_empty_or_endless_record_is_refused(tree, text):
-    (tree[0] / results.RECORD).write_text(text, encoding="latin-1")
+    (tree[0] / RECORD).write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match="the record is damaged"):
-        results.verify(tree[0])
+        verify.verify(tree[0])
+
+
+def test_an_edited_record_is_damaged(tree):
+    root, record = tree
+    write(root, record)
+    for old, new in (("scores.csv", "shores.csv"), ('"folder"', '"holder"'), ('"checksum"', '"check"')):
+        text = (root / RECORD).read_text()
+        (root / RECORD).write_text(text.replace(old, new))
+        with pytest.raises(InputError, match="the record is damaged"):
+            verify.verify(root)
+        (root / RECORD).write_text(text)
+    assert verify.verify(root).damages == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("seed", 5), ("code", "d"), ("device", "cuda")])
@@ -72,22 +90,18 @@ def test_a_record_that_contradicts_a_store_is_said(tree, key, value):
     root, record = tree
     next(iter(record["stores"].values()))[key] = value
     (damage,) = found(root, record)
-    assert "the record says of it" in damage.sentence and damage.target == root / results.RECORD
+    assert "the record says of it" in damage.sentence and damage.target == root / RECORD
 
 
-def test_a_store_that_is_not_in_the_record_is_said(tree):
-    fit(tree[0], "gpfa", seed=1)
-    (damage,) = found(*tree)
-    assert "not in the record" in damage.sentence
-
-
-@pytest.mark.parametrize("place", ["fit/{model}/fold-0_seed-{seed}", "score/{model}", "latents/{model}"])
-def test_what_is_left_of_a_removed_model_gets_no_command(tree, place):
+def test_stores_that_are_not_in_the_record_are_named_and_no_damage(tree, monkeypatch):
     root, record = tree
-    record["stores"] |= (left := fit(root, "gone", place=place))
-    (root / next(iter(left)) / store.MARKER).unlink()
-    (damage,) = found(root, record)
-    assert damage.target is None and "the config no longer has its model" in damage.sentence
+    left = [*fit(root, "gone"), *fit(root, "gpfa", seed=1)]
+    (root / left[0] / store.MARKER).unlink()
+    write(root, record)
+    assert verify.verify(root) == ([], 2, sorted(root / name for name in left))
+    run = CliRunner().invoke(app, ["verify", str(root)])
+    assert run.exit_code == 0
+    assert "2 stores are not in the record" in run.output and "nothing is told of them" in run.output
 
 
 def test_a_newer_store_is_not_to_be_overwritten(tree):
@@ -164,7 +178,7 @@ def test_what_a_disk_does_not_give_is_damage(tree, monkeypatch):
     def unreadable(file):
         raise OSError(errno.EIO, "Input/output error", str(file))
 
-    monkeypatch.setattr(results, "file_sha256", unreadable)
+    monkeypatch.setattr(verify, "file_sha256", unreadable)
     monkeypatch.setattr(store, "file_sha256", unreadable)
     stores, files = found(*tree)
     assert "Input/output error" in stores.sentence and "Input/output error" in files.sentence
@@ -174,7 +188,7 @@ def test_what_a_disk_does_not_give_is_damage(tree, monkeypatch):
 def command(root, record, monkeypatch, folder, name=None):
     """Return what is printed last when verify is run in a folder on results with a damaged table."""
     (root / "scores.csv").write_text("edited\n")
-    (root / results.RECORD).write_text(json.dumps(record))
+    write(root, record)
     monkeypatch.chdir(folder)
     run = CliRunner().invoke(app, ["verify", str(name or root)])
     assert run.exit_code == 1 and isinstance(run.exception, SystemExit)
@@ -182,9 +196,7 @@ def command(root, record, monkeypatch, folder, name=None):
 
 
 OPTIONS = "--configfile config.yaml --config 'heldout={folds: 2}'"
-REPAIR = " && ".join(
-    f"snakemake --cores 2 --force out/{name} {OPTIONS}" for name in ("scores.csv", results.RECORD)
-)
+REPAIR = " && ".join(f"snakemake --cores 2 --force out/{name} {OPTIONS}" for name in ("scores.csv", RECORD))
 
 
 def test_the_command_repeats_how_snakemake_was_run(tree, monkeypatch):
@@ -238,23 +250,27 @@ def test_no_wrong_command_is_given(tree, monkeypatch, tmp_path):
 
 def test_results_inside_results_are_their_own(tree):
     root, record = tree
-    for inner, sign in (("nested", results.RECORD), ("begun", PLAN)):
+    for inner, sign in (("nested", RECORD), ("begun", PLAN)):
         fit(root / inner, "gpfa")
         (root / inner / "scores.csv").write_text("session\n")
         (root / inner / sign).parent.mkdir(exist_ok=True)
         (root / inner / sign).write_text("{}")
-    assert found(root, record) == []
-    assert results._files(root) == [root / "scores.csv"]
+    write(root, record)
+    assert verify.verify(root) == ([], 2, [])
 
 
 def test_sessions_behind_links_are_part_of_the_results(tree):
     root, record = tree
+
+    def stores():
+        return [place.path for place in walk_results(root) if place.is_store]
+
     (root / "a").rename(root.parent / "on another disk")
     (root / "a").symlink_to(root.parent / "on another disk")
-    assert results._stores(root) == [root / FIT]
+    assert stores() == [root / FIT]
     (root / "a/round").symlink_to(root)
     (root / "a/self").symlink_to(root.parent / "on another disk")
-    assert results._stores(root) == [root / FIT]
+    assert stores() == [root / FIT]
     assert found(root, record) == []
 
 

@@ -27,7 +27,7 @@ rule latent_choice:
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         folds=CONFIG.heldout.folds,
-        clip=clip_percentiles(),
+        clip=clip_percentiles(CONFIG),
         code=code_fingerprint("score"),
     script:
         "../scripts/latent_choice.py"

@@ -7,19 +7,25 @@ import shlex
 import sys
 from pathlib import Path
 
-from colatent.config import GPFAModel, LatentModel, MMGPVAEModel
+from snakemake.io import IOFile
+from snakemake.settings.types import RerunTrigger
+
+from colatent.config import GPFAModel, MMGPVAEModel
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
 from colatent.lock import hold_results
+from colatent.outputs import (
+    clip_percentiles,
+    ingest_settings,
+    latent_models,
+    split_settings,
+)
 from colatent.provenance import code_fingerprint
+from colatent.record import RUN_VARIABLE, outdated
 from colatent.recordings import found_before, is_made_from, refuse_older
-from colatent.results import RUN_VARIABLE
 from colatent.session_table import is_simulated, load_sessions
 from colatent.status import write_plan
-
-# sections of the config that ingest depends on
-INGEST_KEYS = ("alignment", "modalities", "checks", "truth", "read_mb")
 
 
 def is_main_run():
@@ -50,7 +56,7 @@ try:
                 else found_before(
                     f"{CONFIG.results}/{name}/session",
                     session.nwb,
-                    CONFIG.model_dump(mode="json", include=set(INGEST_KEYS)),
+                    ingest_settings(CONFIG),
                 )
             ),
         )
@@ -63,9 +69,7 @@ except InputError as error:
     sys.exit(1)
 
 RESULTS = CONFIG.results
-LATENT_MODELS = [
-    n for n, m in CONFIG.models.items() if isinstance(m, (LatentModel, MMGPVAEModel))
-]
+LATENT_MODELS = latent_models(CONFIG)
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
 
@@ -102,6 +106,30 @@ def hold_or_stop():
         hold_results(RESULTS)
     except InputError as error:
         sys.exit(f"colatent: {error}")
+
+
+def refuse_forgotten(wildcards):
+    """Stop where results were made with other settings or code, and Snakemake has no memory of it here.
+
+    It knows only what was made by a run in this folder, and would take them for what the config asks for.
+    """
+    told = workflow.dag_settings
+    by_params = RerunTrigger.PARAMS in workflow.rerun_triggers
+    if not (is_main_run() and by_params) or told.forcerun or told.forceall:
+        return []
+    forgotten = {
+        stage: name
+        for name, stage in outdated(RESULTS, CONFIG, SESSIONS)
+        if workflow.persistence.metadata(IOFile(f"{RESULTS}/{name}/complete.json"))
+        is None
+    }
+    if forgotten:
+        sys.exit(
+            f"colatent: {RESULTS}/{min(forgotten.values())}: made with other settings or code than now, "
+            "which Snakemake does not know in this folder; run it where these results were made, or with "
+            f"--forcerun {' '.join(sorted(forgotten))} to make them anew"
+        )
+    return []
 
 
 def refuse_unknown_profile(arguments):
@@ -151,15 +179,6 @@ def recording(wildcards):
         ancient(file) if not is_simulated(file) and is_made_from(store, file) else file
         for file in SESSIONS[wildcards.session].files
     ]
-
-
-def clip_percentiles():
-    """Return the percentiles that modalities are clipped to: modality -> (low, high)."""
-    return {
-        name: m.clip
-        for name, m in CONFIG.modalities.items()
-        if getattr(m, "clip", None)
-    }
 
 
 def recording_mb(wildcards):

@@ -23,7 +23,7 @@ rule fit:
         * fit_minutes(session_mb(wildcards), CONFIG.models[wildcards.model]),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
-        clip=clip_percentiles(),
+        clip=clip_percentiles(CONFIG),
         device=CONFIG.device,
         code=code_fingerprint("fit"),
         # survives a retry: Snakemake deletes declared outputs before each attempt

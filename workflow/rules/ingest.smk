@@ -22,7 +22,7 @@ rule ingest:
         * ingest_minutes(recording_mb(wildcards)),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
-        settings=settings(*INGEST_KEYS),
+        settings=ingest_settings(CONFIG),
         code=code_fingerprint("ingest"),
     script:
         "../scripts/ingest.py"

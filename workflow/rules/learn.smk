@@ -34,7 +34,7 @@ rule learning_curve:
         stratify=CONFIG.heldout.stratify is not None,
         seed=SEEDS[0],
         device=CONFIG.device,
-        clip=clip_percentiles(),
+        clip=clip_percentiles(CONFIG),
         future=CONFIG.heldout.time,
         code=[code_fingerprint("fit"), code_fingerprint("score")],
     script:

@@ -22,6 +22,7 @@ rule record:
         runtime=10,
     params:
         config=CONFIG.model_dump(mode="json"),
+        sessions=list(SESSIONS),
         config_file=str(CONFIG_FILE),
     script:
         "../scripts/record.py"

@@ -24,7 +24,7 @@ rule score:
         mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
         runtime=lambda wildcards, attempt: attempt * 120,
     params:
-        clip=clip_percentiles(),
+        clip=clip_percentiles(CONFIG),
         future=CONFIG.heldout.time,
         code=code_fingerprint("score"),
     script:
@@ -33,6 +33,7 @@ rule score:
 
 rule scores:
     input:
+        refuse_forgotten,
         expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
         stores=expand(rules.score.output.store, session=SESSIONS, model=CONFIG.models),
     output:
@@ -48,5 +49,7 @@ rule scores:
     resources:
         mem_mb=2000,
         runtime=10,
+    params:
+        code=code_fingerprint("score"),
     script:
         "../scripts/scores.py"

@@ -18,7 +18,7 @@ rule split:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=settings("heldout", "alignment"),
+        settings=split_settings(CONFIG),
         code=code_fingerprint("split"),
     script:
         "../scripts/split.py"

@@ -8,7 +8,8 @@ from colatent.progress import job
 w = snakemake.wildcards
 with job(snakemake.log[0], f"export {w.session} {w.model}") as progress:
     session, score = Path(snakemake.input.session).parent, Path(snakemake.input.score).parent
+    nwb = Path(snakemake.output.nwb)
     recording = snakemake.params.url or snakemake.input.recording[0]
-    write_latents_nwb(session, score, recording, snakemake.params.checks, Path(snakemake.output.nwb))
-    write_latents_store(session, score, Path(snakemake.output.store).parent)
-    progress(f"written to {snakemake.output.nwb}")
+    write_latents_nwb(session, score, recording, snakemake.params.checks, nwb)
+    write_latents_store(session, score, nwb, Path(snakemake.output.store).parent)
+    progress(f"written to {nwb}")

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from colatent.config import Config
 from colatent.progress import job
-from colatent.results import write_record
+from colatent.record import write_record
 
 with job(snakemake.log[0], "record") as progress:
-    output = Path(snakemake.output.record)
-    write_record(output.parent, snakemake.params.config, snakemake.params.config_file, output)
+    output, params = Path(snakemake.output.record), snakemake.params
+    config = Config.model_validate(params.config)
+    write_record(output.parent, config, params.sessions, params.config_file, output)
     progress(f"written to {output}")

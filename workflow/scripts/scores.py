@@ -9,5 +9,5 @@ with job(snakemake.log[0], "scores") as progress:
     join_scores(
         tables=[path for path in snakemake.input if path.endswith(".csv")],
         stores=[Path(store).parent for store in snakemake.input.stores],
-        output=snakemake.output.scores,
+        folder=Path(snakemake.output.scores).parent,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from colatent.checksums import write_checksums
 from colatent.config import Config
 from colatent.provenance import code_fingerprint, git_revision
 from colatent.report import data_card, methods, pairs, words
@@ -67,6 +68,12 @@ def render(template: str, config: Config, **content: Any) -> str:
 def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure]) -> None:
     """Write a page, and its figures as SVG, PNG and CSV into a folder, whose old content goes.
 
+    Checksums of all of them are left beside the page.
+
+    Args:
+        output: the page.
+        folder: of the figures, below the folder of the page.
+
     Raises:
         OSError: something cannot be written; the old page stands then.
     """
@@ -78,6 +85,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
         building.replace(output)
     finally:
         building.unlink(missing_ok=True)
+    write_checksums(output.parent, [output, *folder.iterdir()])
 
 
 def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:

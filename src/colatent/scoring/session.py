@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from colatent.config import Model
+from colatent.errors import InputError
 from colatent.models.registry import load_model, modalities_of
 from colatent.provenance import provenance
 from colatent.scoring.decoding import Decoder
@@ -23,6 +24,8 @@ from colatent.scoring.tables import RECOVERY_COLUMNS, SCORE_COLUMNS, write_table
 from colatent.session import Fold, read_fold, read_trials
 from colatent.splits import TEST, TRAINING
 from colatent.store import (
+    MARKER,
+    anew,
     check_store,
     file_sha256,
     group_names,
@@ -48,20 +51,26 @@ def score_session(
     """Write the table of scores, and the store with latents and reconstructions, of one model.
 
     Args:
-        fits: stores of its fits; each names its fold and seed.
+        fits: stores of its fits, ``fold-{fold}_seed-{seed}``.
         clip: modality -> percentiles of the training trials, as in the fits.
         future: share at the end of each test trial that is predicted from what came before, if any.
         head: the columns ``session`` and ``model``.
+
+    Raises:
+        InputError: a fit is damaged, or not that of its place.
     """
     trials, time = read_trials(session)
     time_locked = read_attrs(session)["alignment"] == "trials"
     truth = read_group(session, "truth") if "truth" in group_names(session) else None
+    made_from = {"session": identity(session), "split": identity(split)}
     tables, groups, recovery = [], {}, []
     for i, path in enumerate(fits):
         check_store(path)
         attrs = read_attrs(path)
         number, seed = attrs["inputs"]["fold"], attrs["settings"]["seed"]
-        key = {"fold": number, "seed": seed}
+        key, name = {"fold": number, "seed": seed}, f"fold-{number}_seed-{seed}"
+        if path.name != name or any(attrs["inputs"][part] != of for part, of in made_from.items()):
+            raise InputError(f"{path}: the fit of another fold or session; {anew(path / MARKER)}")
         fold = read_fold(trials, split, number, seed, clip)
         settings = TypeAdapter(Model).validate_python(attrs["settings"]["model"])
         model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu")
@@ -70,7 +79,6 @@ def score_session(
         decoder = Decoder.fit(model, modalities, fold.training, time_locked)
         found = evaluate(model, modalities, fold.training, fold.test, withheld, decoder)
         tables.append(found.scores.assign(**head, **key))
-        name = f"fold-{number}_seed-{seed}"
         groups[f"calibration/{name}"] = found.calibration
         if model.latent_groups:
             groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
@@ -92,7 +100,7 @@ def score_session(
             pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
         ).set_coords(RECOVERY_COLUMNS[:-1])
     write_table(pd.concat(tables)[SCORE_COLUMNS], table)
-    inputs = {"session": identity(session), "split": identity(split), "fits": [identity(f) for f in fits]}
+    inputs = made_from | {"fits": [identity(fit) for fit in fits]}
     attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
     write_store(store, groups, attrs)
 

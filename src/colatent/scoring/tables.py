@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from colatent.checksums import write_checksums
 from colatent.errors import InputError
 from colatent.scoring.paired import paired_differences
 from colatent.store import anew, check_store, file_sha256, group_names, read_attrs, read_group
@@ -13,6 +14,7 @@ SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",
 ]  # fmt: skip
 TEXT_COLUMNS = ("session", "model", "heldout", "given", "predicted", "channel", "metric")
+RECOVERY = "latent_recovery.csv"
 RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 
 
@@ -52,22 +54,24 @@ def check_table(table: str | Path, store: str | Path) -> None:
         raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
 
 
-def join_scores(tables: list[str], stores: list[Path], output: str | Path) -> None:
-    """Write `scores.csv`; beside it `paired_differences.csv`, and `latent_recovery.csv` if truth is known.
+def join_scores(tables: list[str], stores: list[Path], folder: str | Path) -> None:
+    """Write `scores.csv`, `paired_differences.csv`, `latent_recovery.csv` if truth is known; and checksums.
 
     Args:
         tables, stores: of each session and model, in the same order.
+        folder: of the results.
 
     Raises:
         InputError: a table or store is not as it was written.
     """
-    for table, store in zip(tables, stores, strict=True):
-        check_table(table, store)
+    folder = Path(folder)
+    for path, store in zip(tables, stores, strict=True):
+        check_table(path, store)
     scores = pd.concat([read_scores(Path(t)) for t in tables])
-    write_table(scores[SCORE_COLUMNS], output)
-    write_table(paired_differences(scores), Path(output).with_name("paired_differences.csv"))
-    known = Path(output).with_name("latent_recovery.csv")
-    known.unlink(missing_ok=True)  # that of an earlier run with a truth
-    recovery = read_recovery(stores)
-    if len(recovery):
-        write_table(recovery, known)
+    joined = {"scores.csv": scores[SCORE_COLUMNS], "paired_differences.csv": paired_differences(scores)}
+    (folder / RECOVERY).unlink(missing_ok=True)  # that of an earlier run with a truth
+    if len(recovery := read_recovery(stores)):
+        joined[RECOVERY] = recovery
+    for name, table in joined.items():
+        write_table(table, folder / name)
+    write_checksums(folder, [folder / name for name in joined])
