@@ -22,7 +22,7 @@ from colatent.ingest.session import ingest_session
 from colatent.session import session_groups
 from colatent.store import check_store, group_names, read_group, write_store
 
-N_DELAYS = 20
+N_DELAYS = 10
 PER_KIND = 4  # moments of each kind of change of the disk at which a run is killed
 ATTRS = {"session": "s", "bin_width": 0.1}
 MODALITIES = {
@@ -136,7 +136,7 @@ def test_killed_after_any_time(nwb, expected, tmp_path):
         durations.append(time.monotonic() - began)
         assert process.exitcode == 0 and what_is_there(folder, whole=expected) == "whole"
     rng = np.random.default_rng(0)
-    # one delay in each twentieth of the run
+    # one delay in each of equal parts of the run
     delays = durations[-1] * (np.arange(N_DELAYS) + rng.uniform(size=N_DELAYS)) / N_DELAYS
     outcomes = Counter()
     for number, delay in enumerate(delays):

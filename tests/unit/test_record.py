@@ -1,4 +1,4 @@
-"""The record of a tree of results: of what a config makes and nothing else, and only if all of it is sound."""
+"""The record of a tree of results: of what the config makes and nothing else, and only if all is sound."""
 
 import shutil
 from pathlib import Path

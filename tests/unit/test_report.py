@@ -300,10 +300,14 @@ def test_one_modality_without_truth_history_or_conditions(tmp_path: Path) -> Non
         write_split(config, name)
         write_fits(config, name, history=False)
         write_scores(config, name, latents=True)
-    stale = tmp_path / "report" / "figures" / "stale.png"
+    report = tmp_path / "report"
+    stale = report / "figures" / "stale.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
-    write_pages(config, ["worm_1", "worm_2"], tmp_path / "report")
+    write_pages(config, ["worm_1"], tmp_path / "report")
+    write_start_page(
+        config, ["worm_1", "worm_2"], tmp_path / "report/index.html", tmp_path / "report/figures"
+    )
     session = (tmp_path / "report" / "sessions" / "worm_1" / "index.html").read_text()
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", session)
     assert headings == [

@@ -1,8 +1,9 @@
-"""Killed at any moment and started again, the workflow ends with the results of one that was not.
+"""Killed at any moment and started again, or on one core: the workflow ends with the same results.
 
 COLATENT_KILLS says at how many random moments (3; 30 takes about half an hour on two idle cores).
 """
 
+import json
 import os
 import random
 import signal
@@ -16,11 +17,12 @@ import yaml
 from running import run_snakemake
 from typer.testing import CliRunner
 
+from colatent.checksums import CHECKSUMS
 from colatent.cli import app
 
 ROOT = Path(__file__).parents[2]
 N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "3"))
-PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "config.yaml")
+PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml", "--cores")
 MODELS = {
     "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},
 }
@@ -44,7 +46,7 @@ def killed_after(folder: Path, delay: float, with_children: bool) -> str:
     """Run the workflow, kill it after ``delay`` seconds, and return how far it had come."""
     with (folder / "killed.log").open("w") as log:
         run = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *PROJECT],
+            [sys.executable, "-m", "snakemake", *PROJECT, "2"],
             cwd=folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=log,
@@ -66,9 +68,28 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """Results, and the seconds that they took."""
     folder = write_config(tmp_path_factory.mktemp("undisturbed") / "run")
     started = time.monotonic()
-    run = run_snakemake(folder, *PROJECT)
+    run = run_snakemake(folder, *PROJECT, "2")
     assert run.returncode == 0, run.stderr[-3000:]
     return folder, time.monotonic() - started
+
+
+def test_one_core_gives_the_same_results_as_two(undisturbed, tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "run")
+    run = run_snakemake(folder, *PROJECT, "1")
+    assert run.returncode == 0, run.stderr[-3000:]
+    trees = undisturbed[0] / "out", folder / "out"
+    compared = CliRunner().invoke(app, ["compare", *map(str, trees)])
+    assert compared.exit_code == 0, compared.output
+    assert compared.output.startswith("identical") and "made with other" not in compared.output
+    records = [json.loads((tree / "provenance.json").read_text()) for tree in trees]
+    for record in records:
+        assert "snakemake" in record["volatile"]["command"]
+        assert record["volatile"]["stores"]["small/session"]["peak_memory_mib"] > 10
+        del record["volatile"], record["checksum"]
+        # pages say when they were made
+        of_pages = (".html", CHECKSUMS)
+        record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(of_pages)}
+    assert records[0] == records[1]
 
 
 @pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))
@@ -79,8 +100,8 @@ def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> N
     folder = write_config(tmp_path / "run")
     reached = killed_after(folder, share * duration, with_children=moment % 3 != 1)
     print(f"killed at {share:.0%} of {duration:.0f} s: {reached}")
-    assert run_snakemake(folder, *PROJECT, "--unlock").returncode == 0
-    again = run_snakemake(folder, *PROJECT, "--rerun-incomplete")
+    assert run_snakemake(folder, *PROJECT, "2", "--unlock").returncode == 0
+    again = run_snakemake(folder, *PROJECT, "2", "--rerun-incomplete")
     assert again.returncode == 0, again.stderr[-3000:]
     for command in (
         ["compare", str(reference / "out"), str(folder / "out")],
