@@ -260,8 +260,8 @@ def test_an_edited_table_goes_no_further(project):
         assert colatent(project, "verify", "out").returncode != 0
         repair = snakemake(project, "--force", f"out/{name}")
         assert repair.returncode == 0 and file.read_bytes() == content
-        assert snakemake(project).returncode == 0
-        assert colatent(project, "verify", "out").returncode == 0
+    assert snakemake(project).returncode == 0
+    assert colatent(project, "verify", "out").returncode == 0
 
 
 def test_verify_says_what_is_no_tree_of_results(project, tmp_path):
@@ -311,7 +311,7 @@ def mounted(folder: Path, options: str) -> bool:
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [("size=100k", "No space left on device"), ("ro", "the folder elsewhere/out cannot be written")],
+    [("size=32k", "No space left on device"), ("ro", "the folder elsewhere/out cannot be written")],
     ids=["full disk", "read-only"],
 )
 def test_results_that_cannot_be_written_are_said(project, options, sentence):

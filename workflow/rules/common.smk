@@ -117,17 +117,18 @@ def refuse_forgotten(wildcards):
     by_params = RerunTrigger.PARAMS in workflow.rerun_triggers
     if not (is_main_run() and by_params) or told.forcerun or told.forceall:
         return []
-    forgotten = {
-        stage: name
+    forgotten = [
+        (f"{RESULTS}/{name}", stage)
         for name, stage in outdated(RESULTS, CONFIG, SESSIONS)
         if workflow.persistence.metadata(IOFile(f"{RESULTS}/{name}/complete.json"))
         is None
-    }
+    ]
     if forgotten:
+        stages = " ".join(dict.fromkeys(stage for _, stage in forgotten))
         sys.exit(
-            f"colatent: {RESULTS}/{min(forgotten.values())}: made with other settings or code than now, "
-            "which Snakemake does not know in this folder; run it where these results were made, or with "
-            f"--forcerun {' '.join(sorted(forgotten))} to make them anew"
+            f"colatent: {forgotten[0][0]}: made with other settings or code than now, "
+            "which Snakemake does not know in this folder; run it where these results "
+            f"were made, or with --forcerun {stages} to make them anew"
         )
     return []
 
