@@ -74,7 +74,7 @@ def compare(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="numbers may differ by this share of the largest magnitude in their array; "
+            help="numbers but integers may differ by this share of the largest magnitude in their array; "
             "without it, only the same bits are equal",
         ),
     ] = None,
