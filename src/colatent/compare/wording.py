@@ -127,5 +127,6 @@ def _not_compared(comparison: Comparison) -> list[str]:
         return []
     names = ", ".join(f"{plain(ending or 'without ending')} ({kinds[ending]})" for ending in sorted(kinds))
     return [
-        f"{names}; pages and figures are drawn from what is compared, logs and the record tell of the run"
+        f"{names}; pages and figures are drawn from what is compared, "
+        "stores hold what is used of recordings, logs and the record tell of the run"
     ]
