@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from colatent.errors import InputError
-from colatent.escape import escaped
+from colatent.escape import escaped, escaped_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-error_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -62,11 +61,12 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
             print(f"{escaped(str(results))}: all {looked_at} stores and files are as they were written")
             return
         for damage in damages:
-            error_console.print(f"colatent: {escaped(damage.sentence)}")
-        error_console.print(f"{len(damages)} of {looked_at} are damaged.")
+            typer.echo(f"colatent: {escaped(damage.sentence)}", err=True)
+        typer.echo(f"{len(damages)} of {looked_at} are damaged.", err=True)
         if targets := [damage.target for damage in damages if damage.target]:
             command = repair_command(results, read_record(results), targets)
-            error_console.print(f"To make them anew:\n{command}")
+            # not by Rich, which makes a heart of :heart: and blanks of a tab
+            typer.echo(f"To make them anew:\n{escaped_command(command)}", err=True)
         raise typer.Exit(1)
 
 
@@ -79,7 +79,7 @@ def compare(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="numbers may differ by this share of the largest magnitude in their array; "
+            help="numbers but integers may differ by this share of the largest magnitude in their array; "
             "without it, only the same bits are equal",
         ),
     ] = None,
@@ -109,9 +109,8 @@ def status(results: Annotated[Path, typer.Argument(help="folder of results, such
         fits = fit_statuses(results)
         table = Table("session", "model", "fold", "seed", "state", "last line", box=None)
         for fit in fits:
-            table.add_row(
-                *map(str, fit.wildcards), fit.state, Text(escaped(fit.line)), style=colours[fit.state]
-            )
+            cells = [Text(escaped(str(cell))) for cell in (*fit.wildcards, fit.state, fit.line)]
+            table.add_row(*cells, style=colours[fit.state])
         Console(width=None if sys.stdout.isatty() else 300, highlight=False).print(table)
         counts = ", ".join(f"{sum(fit.state == state for fit in fits)} {state}" for state in colours)
         print(f"{len(fits)} fits: {counts}")
@@ -158,5 +157,7 @@ class _one_sentence:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
-            error_console.print(f"colatent: {error}")
+            # it may quote files; there is one line for each problem of a config
+            lines = map(escaped, str(error).split("\n"))
+            typer.echo("colatent: " + "\n".join(lines), err=True)
             raise typer.Exit(self.exit_code)

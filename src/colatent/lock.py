@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 
 LOCK = ".lock"
 _held: list[TextIO] = []  # a file that is closed holds no lock
@@ -24,18 +25,17 @@ def hold_results(results: str | Path) -> None:
     ``local_lock``; Lustre needs the option ``flock``. Where there are no locks, nothing is refused.
 
     Raises:
-        InputError: another workflow is at work on them.
+        InputError: another workflow is at work on them, or the file of the lock cannot be opened.
     """
-    file = Path(results) / LOCK
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle = file.open("a+")
+    handle = _opened(Path(results) / LOCK)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         with handle:
             handle.seek(0)
+            holder = escaped(handle.read().strip())
             raise InputError(
-                f"{results}: another workflow is at work on these results ({handle.read().strip()}); "
+                f"{results}: another workflow is at work on these results ({holder}); "
                 "wait for it to end, or give another folder under `results`"
             ) from None
     except OSError:
@@ -44,3 +44,14 @@ def hold_results(results: str | Path) -> None:
     handle.write(f"process {os.getpid()} on {platform.node()}, run in {os.getcwd()}\n")
     handle.flush()
     _held.append(handle)
+
+
+def _opened(file: Path) -> TextIO:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a+", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it or "
+            "change permissions, or give another folder under `results`"
+        ) from None

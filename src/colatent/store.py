@@ -161,11 +161,12 @@ def read_group(folder: str | Path, group: str) -> xr.Dataset:
 
 
 def group_names(folder: str | Path) -> list[str]:
-    """Return the names of a store's groups that hold arrays, sorted."""
+    """Return the names of a store's groups that hold arrays or attributes (labels, if only these), sorted."""
     root = Path(folder) / "data.zarr"
-    nodes = (json.loads(f.read_text()) | {"path": f.parent} for f in root.rglob("zarr.json"))
-    arrays = {node["path"].parent for node in nodes if node["node_type"] == "array"}
-    return sorted(str(p.relative_to(root)) for p in arrays if p != root)
+    nodes = [json.loads(f.read_text()) | {"path": f.parent} for f in root.rglob("zarr.json")]
+    groups = {node["path"].parent for node in nodes if node["node_type"] == "array"}
+    groups |= {node["path"] for node in nodes if node["node_type"] == "group" and node.get("attributes")}
+    return sorted(str(p.relative_to(root)) for p in groups if p != root)
 
 
 def read_tensors(folder: str | Path, name: str) -> dict[str, np.ndarray]:

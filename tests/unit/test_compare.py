@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,7 +96,7 @@ def compare(a: Path, b: Path, *options: str) -> Result:
 def test_trees_of_the_same_content_are_identical_wherever_they_lie(trees):
     result = compare(*trees)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("identical: all 9 stores and tables\n")
+    assert result.output.startswith("identical: all 9 stores and files that are compared\n")
     assert "rat1: identical" in result.output
     assert "Provenance" not in result.output
 
@@ -105,10 +106,14 @@ def test_what_varies_between_runs_is_no_difference(trees):
     (trees[1] / ".checkpoints").mkdir()
     (trees[1] / ".checkpoints/state.csv").write_text("a\n1\n")
     (trees[1] / "rat1/.split.building-7/data.zarr").mkdir(parents=True)
-    (trees[1] / "index.html").write_text("<html>")
+    for tree in trees:
+        (tree / "index.html").write_text(f"<html>{tree}")
+    for name in ("logs/fits.json", "recording.simulated.log", "rat1/latent_choice/gpfa.png"):
+        (trees[1] / name).parent.mkdir(exist_ok=True)
+        (trees[1] / name).touch()
     result = compare(*trees)
     assert result.exit_code == 0
-    assert ".html (1)" in result.output
+    assert ".html (1), .json (1), .log (1), .png (1); pages and figures" in result.output
 
 
 def test_one_flipped_value_is_found_with_its_size(trees):
@@ -116,7 +121,7 @@ def test_one_flipped_value_is_found_with_its_size(trees):
     rewrite_fit(trees[1] / FITS["gpfa"], set_parameter("loading", (1, 1), old + 0.125))
     result = compare(*trees)
     assert result.exit_code == 1
-    assert result.output.startswith("different: 1 of 9 stores and tables differ")
+    assert result.output.startswith("different: 1 of 9 stores and files differ")
     assert f"{FITS['gpfa']}  state:loading 1 of 6 values, by at most 0.125 (" in result.output
 
 
@@ -136,7 +141,7 @@ def test_the_last_bit_and_the_sign_of_zero_count(trees):
             "state:loading dtype: float64 -> float32",
         ),
         (lambda s: s.update(loading=s["loading"][:2]), "state:loading shape: (3, 2) -> (2, 2)"),
-        (lambda s: s.update(kernel=np.array(2)), "state:kernel 1 of 1 values, by at most 1 "),
+        (lambda s: s.update(kernel=np.array(2)), "state:kernel 1 of 1 integers, by at most 1 "),
         (lambda s: s.update(more=s.pop("kernel")), "state:kernel only in A"),
     ],
     ids=["dtype", "shape", "scalar", "another name"],
@@ -197,7 +202,7 @@ def test_tolerance_is_a_share_of_the_largest_value_in_the_array(trees):
     assert compare(*trees).exit_code == 1
     inside = compare(*trees, "--tolerance", "2e-6")
     assert inside.exit_code == 0
-    assert inside.output.startswith("equal within 2e-06: 1 of 9 stores and tables differ, by at most 1e-06")
+    assert inside.output.startswith("equal within 2e-06: 1 of 9 stores and files differ, by at most 1e-06")
     assert compare(*trees, "--tolerance", "5e-7").exit_code == 1
 
 
@@ -214,10 +219,24 @@ def test_scores_are_compared_within_their_metric(trees):
     assert compare(*trees, "--tolerance", "0.03").exit_code == 0
 
 
-def test_an_empty_cell_is_nan(trees):
+def test_an_empty_cell_is_no_number(trees):
     table = trees[1] / "scores.csv"
     table.write_text(table.read_text().replace("-4000.0", ""))
     assert "value of log_density 2 of 4 values, NaN in only one at 2" in compare(*trees).output
+    rows = table.read_text().replace(",log_density,\n", ",log_density,nan\n")
+    (trees[0] / "scores.csv").write_text(rows)
+    result = compare(*trees, "--tolerance", "0.5")
+    assert result.exit_code == 1
+    assert "scores.csv  value of log_density 4 of 4 labels, first: nan ->" in result.output
+
+
+def test_integers_are_within_no_tolerance(trees):
+    for tree, n in zip(trees, (100_000, 100_001), strict=True):
+        table = pd.read_csv(tree / "scores.csv", dtype=str, keep_default_na=False)
+        table.assign(n=n).to_csv(tree / "scores.csv", index=False)
+    result = compare(*trees, "--tolerance", "1e-4")
+    assert result.exit_code == 1
+    assert "scores.csv  n of r2 4 of 4 integers, by at most 1 (1e-05 of" in result.output
 
 
 @pytest.mark.parametrize("copies", [1, 2], ids=["each row once", "rows that cannot be told apart"])
@@ -246,6 +265,72 @@ def test_a_store_or_table_of_one_tree_only_is_a_difference(trees):
     assert f"{FITS['ridge']}  only in A" in result.output
     assert "scores.csv  only in B" in result.output
     assert "rat1 / ridge: since fit (only in A)" in result.output
+
+
+@pytest.mark.parametrize("name", ["report/index.html", "provenance.json", "rat1/latents/gpfa.nwb", "notes"])
+def test_any_other_file_of_one_tree_only_is_a_difference(trees, name):
+    (trees[0] / name).parent.mkdir(exist_ok=True)
+    (trees[0] / name).touch()
+    result = compare(*trees, "--tolerance", "0.5")
+    assert result.exit_code == 1
+    assert result.output.startswith("different: 1 of 10 stores and files differ\n")
+    assert f"{name}  only in A" in result.output
+
+
+def export(tree: Path, **changes) -> Path:
+    """Write what stands for the latents of a model as an NWB file."""
+    content = {"mean": 100.0, "unit": "s.d.", "identifier": "one", "schema": "{}"} | changes
+    file = tree / "rat1/latents/gpfa.nwb"
+    file.parent.mkdir(exist_ok=True)
+    with h5py.File(file, "w") as nwb:
+        nwb["processing/latents/mean"] = np.full((3, 2), content["mean"])
+        nwb["processing/latents/mean"].attrs["unit"] = content["unit"]
+        nwb["identifier"] = content["identifier"]
+        nwb["specifications/core"] = content["schema"]
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "within", "said"),
+    [
+        ({"mean": 100.01}, True, "nwb:processing/latents/mean 6 of 6 values, by at most 0.01 (0.0001 of"),
+        ({"mean": 101.0}, False, "nwb:processing/latents/mean 6 of 6 values, by at most 1 ("),
+        ({"unit": "V"}, False, "nwb:processing/latents/mean@unit 1 of 1 labels, first: s.d. -> V"),
+        ({"identifier": "two"}, False, "nwb:identifier 1 of 1 labels, first: b'one' -> b'two'"),
+        ({"schema": "{ }"}, True, "nwb bytes, but no array and no attribute"),
+    ],
+    ids=["a little", "much", "attribute", "text", "schema"],
+)
+def test_exports_are_compared_by_content(trees, change, within, said):
+    export(trees[0])
+    export(trees[1])
+    assert compare(*trees).output.startswith("identical: all 10 stores and files")
+    export(trees[1], **change)
+    result = compare(*trees)
+    assert result.exit_code == 1
+    assert f"rat1/latents/gpfa.nwb  {said}" in result.output
+    assert "rat1 / gpfa: since export" in result.output
+    assert compare(*trees, "--tolerance", "1e-3").exit_code == (0 if within else 1)
+
+
+@pytest.mark.parametrize("text", ["garbage", ""])
+def test_an_export_that_is_no_nwb_cannot_be_compared(trees, text):
+    export(trees[0])
+    export(trees[1]).write_text(text)
+    result = compare(*trees)
+    assert result.exit_code == 2 and result.output.count("\n") == 1
+    assert "rat1/latents/gpfa.nwb: cannot be read as NWB (" in result.output
+
+
+def test_groups_of_labels_or_attributes_alone_are_compared(trees):
+    for tree, label in zip(trees, "ab", strict=True):
+        store = tree / "rat1/split"
+        groups = {"split": read_group(store, "split"), "names": xr.Dataset(coords={"name": ["x", label]})}
+        write_store(store, groups | {"said": xr.Dataset(attrs={"word": label})}, read_attrs(store))
+    result = compare(*trees)
+    assert result.exit_code == 1
+    assert "names:name 1 of 2 labels, first: a -> b" in result.output
+    assert 'said attribute word: "a" -> "b"' in result.output
 
 
 def test_other_settings_are_named_by_key_and_change_no_verdict(trees):
@@ -341,4 +426,4 @@ def test_both_see_the_same_stores_behind_links_and_no_others(trees):
     (trees[0] / "nested/provenance.json").write_text("{}")
     result = compare(*trees)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("identical: all 9 stores and tables\n")
+    assert result.output.startswith("identical: all 9 stores and files that are compared\n")

@@ -32,6 +32,15 @@ def test_a_second_is_refused_until_the_first_is_gone_however_it_ends(tmp_path):
         hold_results(results)
 
 
+def test_a_lock_that_cannot_be_opened_is_one_sentence(tmp_path):
+    (tmp_path / "out" / LOCK).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"out/\.lock: the lock of these results cannot be opened \(Is a"):
+        hold_results(tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/\.lock: .* cannot be opened \("):
+        hold_results(tmp_path / "file")
+
+
 def test_jobs_do_not_keep_it(tmp_path):
     """A job that a killed Snakemake leaves behind does not lock the results."""
     start = "import subprocess; subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL)"

@@ -140,6 +140,12 @@ def test_a_job_that_was_left_running_is_waited_for(root: Path) -> None:
     assert "done in" not in log_of(root, 0).read_text()
 
 
+def test_names_in_a_plan_are_shown_as_they_are(root: Path) -> None:
+    write_plan(root, ["s\x1b[2J[red]:x:"], ["m"], [0], [0])
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    assert "s\\x1b[2J[red]:x:" in shown.output and "\x1b" not in shown.output
+
+
 def test_no_results_is_one_sentence(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["status", str(tmp_path)])
     assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -212,6 +213,30 @@ def test_the_command_names_targets_as_snakemake_knows_them(tree, monkeypatch, tm
     assert command(root, record, monkeypatch, root, ".") == elsewhere
     (tmp_path / "link").symlink_to(root)
     assert command(root, record, monkeypatch, tmp_path, "link") == elsewhere
+
+
+def test_the_command_can_be_copied_whatever_the_names(tree, monkeypatch, tmp_path):
+    root, record = tree
+    folder = tmp_path / "wd :x: \x1b[2J\udcff\x85"
+    name = "my 'out'\tt :warning:\u202e [red]"
+    root.parent.rename(folder)
+    (folder / "out").rename(folder / name)
+    record["config"]["results"] = name
+    record["volatile"] |= {"folder": str(folder), "options": ["--config", "a=\ud800"]}
+    printed = command(folder / name, record, monkeypatch, tmp_path)
+    assert printed.isprintable() and "\\355\\240\\200" in printed  # what is no text still prints
+    told = subprocess.run(
+        ["bash", "-c", f'snakemake() {{ printf \'%s\\0\' "$PWD" "$4"; }}; {printed}'], capture_output=True
+    )
+    said = list(map(os.fsdecode, told.stdout.split(b"\0")))
+    assert said[:-1] == [f"{folder}", f"{name}/scores.csv", f"{folder}", f"{name}/{results.RECORD}"]
+
+
+def test_what_a_record_holds_does_not_steer_the_terminal(tree, monkeypatch):
+    root, record = tree
+    record["volatile"]["config_file"] = "gone\x1b[31mRED\x1b[2J :heart:"
+    said = command(root, record, monkeypatch, root.parent)
+    assert said.isprintable() and "gone\\x1b[31mRED\\x1b[2J :heart:: the config of" in said
 
 
 def test_what_lies_between_two_damages_is_not_redone(tree):

@@ -22,6 +22,8 @@ class ValuesDiffer:
         absolute: largest difference where both are numbers, in the array's unit.
         relative: the same as a share of the largest finite magnitude in either array.
         lone_nans: number of places where only one of them is NaN.
+        integers: both arrays hold integers; then they are counts or numbers of something, and within no
+            tolerance.
     """
 
     part: str
@@ -30,11 +32,12 @@ class ValuesDiffer:
     absolute: float
     relative: float
     lone_nans: int
+    integers: bool = False
 
     @property
     def excess(self) -> float:
         """The smallest tolerance that lets this pass."""
-        return np.inf if self.lone_nans else self.relative
+        return np.inf if self.lone_nans or self.integers else self.relative
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def compare_numbers(
     absolute = float(gaps.max(initial=0.0))
     magnitude = max(_magnitude(a), _magnitude(b))
     relative = absolute / magnitude if magnitude else float(np.inf if absolute else 0.0)
-    return [ValuesDiffer(part, a.size, int(differs.sum()), absolute, relative, int(lone.sum()))]
+    integers = a.dtype.kind in "biu" and b.dtype.kind in "biu"
+    return [ValuesDiffer(part, a.size, int(differs.sum()), absolute, relative, int(lone.sum()), integers)]
 
 
 def _other_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
@@ -165,9 +169,9 @@ def compare_attrs(part: str, a: dict, b: dict) -> list[Differs]:
 
 
 def _relative_gap(leaf: Leaf) -> float:
-    """Return the difference of two numbers as a share of the larger; infinite for anything else."""
+    """Return the difference of two numbers as a share of the larger; infinite for integers and all else."""
     a, b = (float("nan") if v == ABSENT else json.loads(v) for v in (leaf.a, leaf.b))
-    if not all(type(v) in (int, float) and np.isfinite(v) for v in (a, b)):
+    if type(a) is type(b) is int or not all(type(v) in (int, float) and np.isfinite(v) for v in (a, b)):
         return np.inf
     return abs(a - b) / max(abs(a), abs(b)) if a != b else 0.0
 

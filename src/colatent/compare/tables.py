@@ -1,5 +1,6 @@
 """Tables of scores, cell by cell."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,11 +99,16 @@ def _compare_cells(part: str, a: NDArray[np.str_], b: NDArray[np.str_]) -> list[
     numbers = [_numbers(cells) for cells in (a, b)]
     if part in KEYS or numbers[0] is None or numbers[1] is None:
         return compare_labels(part, a, b)
-    return compare_numbers(part, numbers[0], numbers[1], differs=a != b)
+    found = compare_numbers(part, numbers[0], numbers[1], differs=a != b)
+    # two NaN are no difference in numbers, but nothing and `nan` are other cells
+    emptied = ((a == "") != (b == "")) & np.isnan(numbers[0]) & np.isnan(numbers[1])
+    return found + compare_labels(part, a[emptied], b[emptied])
 
 
-def _numbers(cells: NDArray[np.str_]) -> NDArray[np.float64] | None:
-    """Return cells as numbers, empty ones as NaN; None if there is other text among them."""
+def _numbers(cells: NDArray[np.str_]) -> NDArray[np.int64] | NDArray[np.float64] | None:
+    """Return cells as integers, or as numbers, empty ones as NaN; None if there is other text among them."""
+    if all(re.fullmatch(r"-?[0-9]{1,18}", cell) for cell in cells):
+        return cells.astype(np.int64)
     try:
         return np.array([float(cell or "nan") for cell in cells])
     except ValueError:

@@ -17,6 +17,7 @@ from colatent.compare.differences import (
     differing_leaves,
     only_in_one,
 )
+from colatent.compare.exports import compare_exports
 from colatent.compare.tables import compare_tables
 from colatent.store import group_names, read_attrs, read_group, read_tensors, tensor_names
 
@@ -36,7 +37,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Compared:
-    """One store or table: how its content differs, and how its provenance."""
+    """One store or file: how its content differs, and how its provenance."""
 
     item: Item
     differences: tuple[Difference, ...]
@@ -122,12 +123,14 @@ def compare_trees(a: Path, b: Path, tolerance: float | None = None) -> Compariso
         tolerance: numbers may differ by this share of the largest magnitude in their array.
 
     Raises:
-        InputError: a folder is no result tree, or holds a damaged or incomplete store or table.
+        InputError: a folder is no result tree, or holds a damaged or incomplete store or file.
     """
     one, other = read_tree(a), read_tree(b)
     items = [
         *_compare_each(one.stores, other.stores, lambda path: _compare_stores(path, one, other)),
-        *_compare_each(one.tables, other.tables, lambda path: _compare_csv(path, a, b)),
+        *_compare_each(one.tables, other.tables, lambda path: _compare_files(compare_tables, path, a, b)),
+        *_compare_each(one.exports, other.exports, lambda path: _compare_files(compare_exports, path, a, b)),
+        *_in_one_only(one.expected, other.expected),
     ]
     return Comparison(one, other, tuple(sorted(items, key=lambda i: i.item.order)), tolerance)
 
@@ -135,15 +138,19 @@ def compare_trees(a: Path, b: Path, tolerance: float | None = None) -> Compariso
 def _compare_each(
     a: frozenset[str], b: frozenset[str], compare: Callable[[str], Compared]
 ) -> Iterator[Compared]:
-    for path in a | b:
-        if path in a and path in b:
-            yield compare(path)
-        else:
-            yield Compared(Item.at(path), (Differs("", "only in A" if path in a else "only in B"),))
+    yield from map(compare, a & b)
+    yield from _in_one_only(a, b)
 
 
-def _compare_csv(path: str, a: Path, b: Path) -> Compared:
-    return Compared(Item.at(path), tuple(compare_tables(a / path, b / path)))
+def _in_one_only(a: frozenset[str], b: frozenset[str]) -> Iterator[Compared]:
+    for path in a ^ b:
+        yield Compared(Item.at(path), (Differs("", "only in A" if path in a else "only in B"),))
+
+
+def _compare_files(
+    differences: Callable[[Path, Path], list[Difference]], path: str, a: Path, b: Path
+) -> Compared:
+    return Compared(Item.at(path), tuple(differences(a / path, b / path)))
 
 
 def _compare_stores(path: str, a: Tree, b: Tree) -> Compared:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from colatent.compare.contents import STAGES
 from colatent.compare.differences import Difference, Leaf, ValuesDiffer
@@ -29,11 +30,11 @@ def report_lines(comparison: Comparison) -> Iterator[str]:
 
 def _verdict(comparison: Comparison) -> str:
     n, differing = len(comparison.items), sum(i.excess >= 0 for i in comparison.items)
-    text = f"identical: all {n} stores and tables"
+    text = f"identical: all {n} stores and files that are compared"
     if comparison.verdict is not Verdict.IDENTICAL:
         within = f" {comparison.tolerance:g}" if comparison.verdict is Verdict.WITHIN else ""
         largest = f", by at most {_share(comparison.excess)}" if comparison.excess < float("inf") else ""
-        text = f"{comparison.verdict.value}{within}: {differing} of {n} stores and tables differ{largest}"
+        text = f"{comparison.verdict.value}{within}: {differing} of {n} stores and files differ{largest}"
     kinds = {_kind(leaf) for i in comparison.items for leaf in i.origins}
     return f"{text}; made with other {', '.join(k for k in ORIGIN if k in kinds)}" if kinds else text
 
@@ -115,12 +116,17 @@ def _difference(difference: Difference) -> str:
     d = difference
     facts = [f"by at most {d.absolute:.3g} ({_share(d.relative)})"] if d.differing > d.lone_nans else []
     facts += [f"NaN in only one at {d.lone_nans}"] if d.lone_nans else []
-    return f"{part} {d.differing} of {d.size} values, {', '.join(facts)}"
+    what = "integers" if d.integers else "values"
+    return f"{part} {d.differing} of {d.size} {what}, {', '.join(facts)}"
 
 
 def _not_compared(comparison: Comparison) -> list[str]:
-    kinds = Counter(comparison.a.others) | Counter(comparison.b.others)
+    compared = {i.item.path for i in comparison.items}
+    kinds = Counter(Path(f).suffix for f in (comparison.a.others | comparison.b.others) - compared)
     if not kinds:
         return []
     names = ", ".join(f"{plain(ending or 'without ending')} ({kinds[ending]})" for ending in sorted(kinds))
-    return [f"{names}; pages and figures are drawn from what is compared"]
+    return [
+        f"{names}; pages and figures are drawn from what is compared, "
+        "stores hold what is used of recordings, logs and the record tell of the run"
+    ]

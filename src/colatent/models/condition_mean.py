@@ -116,6 +116,11 @@ class ConditionMean:
         return {name: np.array(choice) for name, choice in self._choices.items()}
 
     @classmethod
+    def state_shapes(cls, options: dict[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of a fit to these training trials."""
+        return dict.fromkeys(training.modalities, (len(Choice._fields),))
+
+    @classmethod
     def from_state(cls, options: dict[str, Any], state: dict[str, np.ndarray], training: Trials) -> Self:
         """Rebuild a fit from its choices and its training trials."""
         model = cls(**options)

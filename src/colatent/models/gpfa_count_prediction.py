@@ -1,7 +1,7 @@
 """Count GPFA as the workflow uses it: of one modality, predicting its counts itself."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ N_COMPONENTS = 32
 
 class CountGPFAPrediction(OneModalityModel):
     """GPFA of the counts of one modality, Poisson or negative binomial (workflow model interface)."""
+
+    state_dims: ClassVar = {
+        "loading": ("channel", "latent"),
+        "offset": ("channel",),
+        "dispersion": ("channel",),
+        "time_scale": ("latent",),
+    } | dict.fromkeys(("bin_width", "tolerance", "kernel", "likelihood"), ())
 
     def __init__(self, modality: str, n_latents: int, bin_width: float, kernel: str, likelihood: str) -> None:
         super().__init__(modality, n_latents, square_root=False)

@@ -1,7 +1,7 @@
 """GPFA as the workflow uses it: of one modality, with a read-out to its observations."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ CONVERGENCE, MAX_ITERATIONS = 1e-8, 500
 
 class GPFAReadout(LatentReadoutModel):
     """Exact Gaussian GPFA of one modality (square-rooted counts, or continuous values)."""
+
+    state_dims: ClassVar = {
+        "loading": ("channel", "latent"),
+        "offset": ("channel",),
+        "noise_variance": ("channel",),
+        "time_scale": ("latent",),
+    } | dict.fromkeys(("bin_width", "tolerance", "kernel", "noise_floor", "automatic_relevance"), ())
 
     def __init__(
         self,

@@ -108,12 +108,29 @@ class LagRegression(ABC):
         """Fit x (trial, time, predictor) to y (trial, time, channel); with `residual` (channel,)."""
 
     @abstractmethod
+    def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what `_regress` returns."""
+
+    @abstractmethod
     def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
         """Return the prediction (trial, time, channel)."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the regressions' arrays."""
         return self._state
+
+    @classmethod
+    def state_shapes(cls, options: dict[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of a fit to these training trials."""
+        model = cls(**options)
+        n_channels = {name: values.shape[2] for name, values in training.values.items()}
+        return {
+            f"{'+'.join(given)}>{predicted}|{key}": shape
+            for given, predicted in model.pairs()
+            for key, shape in model._shapes(
+                model.lags * sum(n_channels[m] for m in given), n_channels[predicted]
+            ).items()
+        }
 
     @classmethod
     def from_state(cls, options: dict[str, Any], state: dict[str, np.ndarray], training: Trials) -> Self:

@@ -90,6 +90,11 @@ class MLPLags(LagRegression):
                 best, best_weights = validation, {k: v.clone() for k, v in network.state_dict().items()}
         network.load_state_dict(best_weights)
 
+    def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):  # weights are not drawn
+            weights = self._network(n_predictors, n_channels).state_dict()
+        return {name: tuple(w.shape) for name, w in weights.items()} | {"residual": (n_channels,)}
+
     def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
         network = self._network(x.shape[-1], len(fitted["residual"]))
         weights = {k: torch.as_tensor(v) for k, v in fitted.items() if k != "residual"}

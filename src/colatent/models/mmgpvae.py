@@ -302,6 +302,14 @@ class MMGPVAE:
         }
 
     @classmethod
+    def state_shapes(cls, options: Mapping[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of a fit to these training trials, but for its history."""
+        model = cls(**options)
+        n_channels = {name: training.values[name].shape[2] for name in model.options.modalities}
+        model._build(n_channels, training.bin_width, training.n_bins, 0, torch.Generator())
+        return {name: array.shape for name, array in model.state().items()}
+
+    @classmethod
     def from_state(cls, options: Mapping[str, Any], state: Mapping[str, Array]) -> Self:
         """Rebuild a fitted model from its options and `state`."""
         model = cls(**options)

@@ -12,8 +12,8 @@ Of a held-out trial only what is hidden enters, never a value, and no other held
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,12 @@ class OneModalityModel(ABC):
     """A model of the latents of one modality, inferred from an array (trial, time, channel) with NaN.
 
     Attributes:
+        state_dims: the dims, "channel" and "latent", of each array of a fit.
         latent_groups: the group of each latent: always the one modality.
         history: rows for training curves.
     """
+
+    state_dims: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def __init__(self, modality: str, n_latents: int, square_root: bool) -> None:
         self.modality = modality
@@ -63,6 +66,13 @@ class OneModalityModel(ABC):
         """Return the posterior mean and variance of the latents, each (trial, time, latent)."""
         self._only_own(given)
         return self._infer(self._observation(trials))
+
+    @classmethod
+    def state_shapes(cls, options: dict[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of a fit to these training trials."""
+        n_channels = training.values[options["modality"]].shape[2]
+        size = {"channel": n_channels, "latent": options["n_latents"]}
+        return {name: tuple(size[dim] for dim in dims) for name, dims in cls.state_dims.items()}
 
     def _observation(self, trials: Trials) -> Array:
         value = trials.with_nan(self.modality)

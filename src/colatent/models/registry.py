@@ -3,11 +3,16 @@
 Modules are imported where they are used: a job for a baseline need not wait for the others.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from colatent import config as settings
+from colatent.errors import InputError
+from colatent.store import DamagedStoreError
+from colatent.tensors import SUFFIX
 from colatent.trials import Trials
 
 
@@ -100,10 +105,41 @@ def _mmgpvae_options(model: settings.MMGPVAEModel, trials: Trials) -> dict[str, 
 
 
 def load_model(
-    model: settings.Model, state: dict[str, np.ndarray], training: Trials, time_locked: bool, device: str
+    model: settings.Model,
+    state: dict[str, np.ndarray],
+    training: Trials,
+    time_locked: bool,
+    device: str,
+    fit: str | Path | None = None,
 ) -> Any:
-    """Rebuild a fitted model from its arrays and its training trials."""
+    """Rebuild a fitted model from its arrays and its training trials.
+
+    Args:
+        fit: the store that holds the arrays, for messages.
+
+    Raises:
+        InputError: they are not the arrays of such a fit.
+    """
     cls, options = model_class_and_options(model, training, time_locked, device)
-    if isinstance(model, settings.MMGPVAEModel):  # it needs no training trials: no read-out
-        return cls.from_state(options, state)
-    return cls.from_state(options, state, training)
+    try:
+        _check_arrays(state, cls.state_shapes(options, training))
+        if isinstance(model, settings.MMGPVAEModel):  # it needs no training trials: no read-out
+            return cls.from_state(options, state)
+        return cls.from_state(options, state, training)
+    except (IndexError, TypeError, ValueError) as error:  # the latter ones: of the right shape, but absurd
+        what = f"state{SUFFIX} does not hold what such a fit learns ({error})"
+        if fit is None:
+            raise InputError(f"a fit of {model.kind}: {what}; make this model's fits anew") from error
+        raise DamagedStoreError(Path(fit), what) from error
+
+
+def _check_arrays(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless the arrays, but for a history, have these names and shapes and are finite."""
+    names = {name for name in state if not name.startswith("history.")}
+    if unlike := sorted(names ^ shapes.keys()):
+        raise ValueError(f"{unlike[0]} is {'unknown' if unlike[0] in names else 'missing'}")
+    for name, shape in shapes.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} has the shape {state[name].shape}, not {shape}")
+        if not np.isfinite(state[name]).all():
+            raise ValueError(f"{name} is not finite")

@@ -17,5 +17,8 @@ class RidgeLags(LagRegression):
     ) -> dict[str, np.ndarray]:
         return fit_ridge(x, y, observed, self.time_locked)._asdict()
 
+    def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
+        return {"weight": (n_predictors, n_channels), "intercept": (n_channels,), "residual": (n_channels,)}
+
     def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
         return x @ fitted["weight"] + fitted["intercept"]

@@ -1,7 +1,7 @@
 """Baseline: factor analysis of smoothed observations."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ class SmoothedFA(LatentReadoutModel):
     y_t = C z_t + d + e, z_t ~ N(0, I), e ~ N(0, diag R). Smoothing stays within a trial and skips
     what was not observed. ``smoothing`` is the window's standard deviation in bins.
     """
+
+    state_dims: ClassVar = {"loading": ("channel", "latent"), "offset": ("channel",), "noise": ("channel",)}
 
     def __init__(self, modality: str, n_latents: int, square_root: bool, smoothing: float) -> None:
         super().__init__(modality, n_latents, square_root)
