@@ -139,8 +139,8 @@ def reference(
     """Write the JSON schema and the table of keys from the config's models."""
     from colatent.reference import json_schema, with_reference
 
-    schema.write_text(json_schema())
-    manual.write_text(with_reference(manual.read_text()))
+    schema.write_text(json_schema(), encoding="utf-8")
+    manual.write_text(with_reference(manual.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 class _one_sentence:

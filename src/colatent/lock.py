@@ -28,7 +28,7 @@ def hold_results(results: str | Path) -> None:
     """
     file = Path(results) / LOCK
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle = file.open("a+")
+    handle = file.open("a+", encoding="utf-8", errors="backslashreplace")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

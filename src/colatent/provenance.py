@@ -61,7 +61,7 @@ def _meaning(file: Path) -> bytes:
     """What a source file does: of Python its syntax tree without docstrings, of others everything."""
     if file.suffix != ".py":
         return file.read_bytes()
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):  # noqa: SIM102
             if ast.get_docstring(node) is not None:
