@@ -119,11 +119,13 @@ def archive(
     config: Annotated[Path, typer.Argument(help="config file of the analysis")],
     output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
 ) -> None:
-    """Pack code, locked environment, config and record of an analysis, without its data."""
+    """Pack code, locked environment, config and record of an analysis, without its data or keys to it."""
     from colatent.archive import write_archive
 
     with _one_sentence():
-        names = write_archive(config, output)
+        names, warnings = write_archive(config, output)
+        for warning in warnings:
+            error_console.print(f"colatent: {escaped(warning)}")
         print(f"{output}: {len(names)} files; README.md in it says how to run it")
 
 

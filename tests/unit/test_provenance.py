@@ -7,31 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_clone import make_clone
 
 from colatent import provenance
 
 COST = "from colatent import provenance; cost = provenance._cost()"
 
 
-def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A working tree whose package is committed."""
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
-    package = tmp_path / "clone/src/colatent"
-    (package / "models").mkdir(parents=True)
-    for file in (package / "provenance.py", package / "models/gpfa.py", tmp_path / "clone/README.md"):
-        file.write_text("old\n")
-    git(tmp_path, "init", "--quiet", "clone")
-    git(tmp_path / "clone", "add", ".")
-    git(tmp_path / "clone", "commit", "--quiet", "--message", "all")
-    monkeypatch.setattr(provenance, "PACKAGE", package)
-    return tmp_path / "clone"
+    return make_clone(tmp_path / "clone", monkeypatch)
 
 
 def revision() -> str:
