@@ -61,7 +61,7 @@ class Checkpoint:
     def begin_history(self, rows: list[dict[str, float]]) -> int:
         """Start the live history with the epochs that are kept; return how many that were there are lost."""
         path = self.folder / HISTORY
-        there = max(len(path.read_text().splitlines()) - 1, 0) if path.exists() else 0
+        there = max(len(path.read_text(encoding="utf-8").splitlines()) - 1, 0) if path.exists() else 0
         path.unlink(missing_ok=True)
         for row in rows:
             self.append(row)
@@ -70,7 +70,7 @@ class Checkpoint:
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch to the live history."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / HISTORY).open("a", newline="") as file:
+        with (self.folder / HISTORY).open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()

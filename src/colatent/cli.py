@@ -53,9 +53,10 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
     with _one_sentence():
         damages, looked_at, unknown = verification_of(results)
         if unknown:
-            error_console.print(
+            typer.echo(
                 f"{len(unknown)} stores are not in the record, as {escaped(str(unknown[0]))}: of another "
-                "config, or of a run that has not ended; nothing is told of them"
+                "config, or of a run that has not ended; nothing is told of them",
+                err=True,
             )
         if not damages:
             print(f"{escaped(str(results))}: all {looked_at} stores and files are as they were written")
@@ -123,11 +124,13 @@ def archive(
     config: Annotated[Path, typer.Argument(help="config file of the analysis")],
     output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
 ) -> None:
-    """Pack code, locked environment, config and record of an analysis, without its data."""
+    """Pack code, locked environment, config and record of an analysis, without its data or keys to it."""
     from colatent.archive import write_archive
 
     with _one_sentence():
-        names = write_archive(config, output)
+        names, warnings = write_archive(config, output)
+        for warning in warnings:
+            typer.echo(f"colatent: {escaped(warning)}", err=True)
         print(f"{output}: {len(names)} files; README.md in it says how to run it")
 
 
@@ -143,8 +146,8 @@ def reference(
     """Write the JSON schema and the table of keys from the config's models."""
     from colatent.reference import json_schema, with_reference
 
-    schema.write_text(json_schema())
-    manual.write_text(with_reference(manual.read_text()))
+    schema.write_text(json_schema(), encoding="utf-8")
+    manual.write_text(with_reference(manual.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 class _one_sentence:

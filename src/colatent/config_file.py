@@ -35,7 +35,7 @@ def load_config(path: str | Path) -> Config:
     if not path.is_file():
         raise InputError(f"{path}: there is no such config file; give the path of a YAML file")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

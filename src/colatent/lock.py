@@ -49,7 +49,7 @@ def hold_results(results: str | Path) -> None:
 def _opened(file: Path) -> TextIO:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("a+", errors="replace")
+        return file.open("a+", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(
             f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it or "

@@ -34,7 +34,7 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     """
     started = time.monotonic()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("a+", buffering=1) as file:
+    with Path(log).open("a+", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         _lock(file, label)
         file.truncate(0)
 

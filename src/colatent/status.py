@@ -114,7 +114,7 @@ def _state(log: Path) -> tuple[str, str]:
     if not log.is_file():
         return "waiting", ""
     running = is_running(log)
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     last = re.sub(r"^ *\d+\.\d s  ", "", lines[-1]) if lines else ""
     if running:
         return "running", last
@@ -135,11 +135,11 @@ def failures(results: str | Path) -> Iterator[Failure]:
 
 
 def _cause(log: Path, line: str) -> Cause | None:
-    text = log.read_text(errors="replace")
+    text = log.read_text(encoding="utf-8", errors="replace")
     slurm = re.search(r"SLURM job (\d+)", text)
     # SLURM knows of limits that the job does not
     slurm_logs = list(Path(SLURM_LOGS).rglob(f"{slurm[1]}.log")) if slurm else []
-    said = [path.read_text(errors="replace") for path in slurm_logs]
+    said = [path.read_text(encoding="utf-8", errors="replace") for path in slurm_logs]
     told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
     if cause := likely_cause(told):
         return cause

@@ -19,7 +19,7 @@ from colatent.scoring.session import score_session
 from colatent.scoring.shares import shares_of_channels, shares_of_trials, shares_of_windows
 from colatent.session import read_fold
 from colatent.splits import TEST, TRAINING, make_split
-from colatent.store import write_store
+from colatent.store import identity, write_store
 from colatent.trials import Trials
 
 MODELS = {
@@ -111,12 +111,14 @@ def test_a_share_of_one_scores_as_the_ordinary_fit_does(name, n_folds, simulated
     groups = make_split(trials, False, 3, True, {"spikes": 0.25}, [4], guard=1)
     write_store(tmp_path / "split", groups, provenance("split", {}, {}))
     fits, settings = [], settings_of(name)
+    made_from = {part: identity(tmp_path / part) for part in ("session", "split")}
     for number in range(n_folds):
-        fits.append(tmp_path / f"fit/{number}")
+        fits.append(tmp_path / f"fit/fold-{number}_seed-4")
         fold = read_fold(trials, tmp_path / "split", number, 4, CLIP)
         fit_fold(
-            fold, settings, time_locked=True, seed=4, device="cpu", threads=1, inputs={"fold": number},
-            checkpoint=tmp_path / "none", output=fits[-1], progress=quiet,
+            fold, settings, time_locked=True, seed=4, device="cpu", threads=1,
+            inputs=made_from | {"fold": number}, checkpoint=tmp_path / "none",
+            output=fits[-1], progress=quiet,
         )  # fmt: skip
     head, places = {"session": "s", "model": "m"}, (tmp_path / "session", tmp_path / "split")
     files = {"table": tmp_path / "m.csv", "store": tmp_path / "score"}

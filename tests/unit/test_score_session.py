@@ -1,5 +1,6 @@
 """The scores of a session's fits, from stores to tables, against figures computed from its parts."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from stored_session import write_session
 
 from colatent.config import Model
+from colatent.errors import InputError
 from colatent.fitting import fit_fold
 from colatent.models.registry import load_model
 from colatent.provenance import provenance
@@ -17,7 +19,7 @@ from colatent.scoring.session import score_session
 from colatent.scoring.tables import join_scores, read_scores
 from colatent.session import read_fold
 from colatent.splits import TEST, TRAINING, hidden_channels, make_split
-from colatent.store import read_group, read_tensors, write_store
+from colatent.store import identity, read_group, read_tensors, write_store
 
 SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
 MODELS = {
@@ -36,14 +38,15 @@ def scored(simulated_trials, tmp_path_factory):
     write_session(root / "session", simulated_trials, time)
     split = make_split(simulated_trials, False, FOLDS, False, {"spikes": SHARE}, SEEDS, 1)
     write_store(root / "split", split, provenance("split", {}, {}))
+    made_from = {part: identity(root / part) for part in ("session", "split")}
     for name, settings in MODELS.items():
         fits = []
         for number in (0, 2):
             for seed in SEEDS:
-                fits.append(root / f"fit/{name}/{number}_{seed}")
+                fits.append(root / f"fit/{name}/fold-{number}_seed-{seed}")
                 fit_fold(
                     read_fold(simulated_trials, root / "split", number, seed, {}), settings, time_locked=True,
-                    seed=seed, device="cpu", threads=1, inputs={"fold": number},
+                    seed=seed, device="cpu", threads=1, inputs=made_from | {"fold": number},
                     checkpoint=root / "none", output=fits[-1], progress=quiet,
                 )  # fmt: skip
         head = {"session": "one", "model": name}
@@ -52,6 +55,20 @@ def scored(simulated_trials, tmp_path_factory):
     tables, stores = ([root / p.format(m) for m in MODELS] for p in ("{}.csv", "score/{}"))
     join_scores([str(t) for t in tables], stores, root)
     return root, read_scores(root / "scores.csv"), split["split"]["role"].values
+
+
+def test_a_fit_of_another_fold_or_session_is_not_scored(scored, tmp_path):
+    root, _, _ = scored
+    fit, fold = root / "fit/mean/fold-0_seed-0", tmp_path / "fold-2_seed-0"
+    shutil.copytree(fit, fold)
+    files = {"table": tmp_path / "m.csv", "store": tmp_path / "m", "head": {}, "progress": quiet}
+    with pytest.raises(InputError, match=r"fold-2_seed-0: the fit of another fold or session"):
+        score_session(root / "session", root / "split", [fold], {}, FUTURE, **files)
+    shutil.copytree(root / "session", tmp_path / "session")
+    write_store(tmp_path / "split", {}, provenance("split", {}, {}))
+    with pytest.raises(InputError, match=r"fold-0_seed-0: the fit of another fold or session"):
+        score_session(root / "session", tmp_path / "split", [fit], {}, None, **files)
+    assert not (tmp_path / "m.csv").exists()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,7 +82,7 @@ def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_se
         for number in (0, 2):
             assert (hidden[0] != hidden[1]).any()
             training, test = (simulated_trials.select(role[number] == r) for r in (TRAINING, TEST))
-            state = read_tensors(root / f"fit/{name}/{number}_{seed}", "state")
+            state = read_tensors(root / f"fit/{name}/fold-{number}_seed-{seed}", "state")
             model = load_model(TypeAdapter(Model).validate_python(MODELS[name]), state, training, True, "cpu")
             rows = scores.query(f"model == '{name}' and fold == {number} and seed == {seed}")
             rows = rows.query("predicted == 'spikes' and metric == 'bits_per_spike' and channel != 'pooled'")

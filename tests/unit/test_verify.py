@@ -229,7 +229,7 @@ def test_the_command_can_be_copied_whatever_the_names(tree, monkeypatch, tmp_pat
         ["bash", "-c", f'snakemake() {{ printf \'%s\\0\' "$PWD" "$4"; }}; {printed}'], capture_output=True
     )
     said = list(map(os.fsdecode, told.stdout.split(b"\0")))
-    assert said[:-1] == [f"{folder}", f"{name}/scores.csv", f"{folder}", f"{name}/{results.RECORD}"]
+    assert said[:-1] == [f"{folder}", f"{name}/scores.csv", f"{folder}", f"{name}/{RECORD}"]
 
 
 def test_what_a_record_holds_does_not_steer_the_terminal(tree, monkeypatch):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from colatent.cli import app
 from colatent.config_file import load_config
+from colatent.record import checksum
 from colatent.store import check_store
 
 ROOT = Path(__file__).parents[2]
@@ -70,10 +71,10 @@ def test_an_archive_runs_where_it_is_unpacked(tmp_path, monkeypatch):
     record = {"stores": {"s/session": {"identity": "0"}}, "files": {"scores.csv": "0"}, "config": settings}
     record["volatile"] = {"config_file": "config.yaml"}
     other = record | {"config": settings | {"device": "another"}}
-    (tmp_path / "results/provenance.json").write_text(json.dumps(other))
+    (tmp_path / "results/provenance.json").write_text(json.dumps(other | {"checksum": checksum(other)}))
     refused = CliRunner().invoke(app, ["archive", str(config), "old.tar.gz"])
     assert refused.exit_code == 1 and "the record of another config" in refused.output
-    (tmp_path / "results/provenance.json").write_text(json.dumps(record))
+    (tmp_path / "results/provenance.json").write_text(json.dumps(record | {"checksum": checksum(record)}))
     run = CliRunner().invoke(app, ["archive", str(config), "old.tar.gz"])
     assert run.exit_code == 0, run.output
     with tarfile.open("old.tar.gz") as tar:

@@ -128,5 +128,5 @@ def _not_compared(comparison: Comparison) -> list[str]:
     names = ", ".join(f"{plain(ending or 'without ending')} ({kinds[ending]})" for ending in sorted(kinds))
     return [
         f"{names}; pages and figures are drawn from what is compared, "
-        "stores hold what is used of recordings, logs and the record tell of the run"
+        "stores hold what is used of recordings, logs, checksums and the record tell of the run"
     ]

@@ -73,7 +73,7 @@ def score_session(
             raise InputError(f"{path}: the fit of another fold or session; {anew(path / MARKER)}")
         fold = read_fold(trials, split, number, seed, clip)
         settings = TypeAdapter(Model).validate_python(attrs["settings"]["model"])
-        model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu")
+        model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu", path)
         modalities = modalities_of(settings, trials)
         withheld = Withheld(fold.hidden, future)
         decoder = Decoder.fit(model, modalities, fold.training, time_locked)
