@@ -43,6 +43,8 @@ localrules:
     split,
     scores,
     record,
+    latent_choice_figure,
+    learning_curve_figure,
 
 
 rule all:
@@ -60,7 +62,7 @@ onstart:
 
 
 onsuccess:
-    if is_main_run():
+    if is_main_run() and Path(f"{RESULTS}/report/index.html").is_file():
         print(
             f"Report: {RESULTS}/report/index.html    Scores: {RESULTS}/scores.csv"
         )

@@ -21,7 +21,8 @@ SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 # log below `logs/` -> rule and wildcards
 LOGS = (
     r"(?P<session>[^/]+)/(?P<rule>fit)/(?P<model>\w+)_fold-(?P<fold>\d+)_seed-(?P<seed>\d+)\.log",
-    r"(?P<session>[^/]+)/(?P<rule>score|latent_choice|learning_curve|export|model_page)/(?P<model>\w+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>score|export|model_page)/(?P<model>\w+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>(?:latent_choice|learning_curve)(?:_figure)?)/(?P<model>\w+)\.log",
     r"(?P<session>[^/]+)/(?P<rule>ingest|split|session_page)\.log",
     r"(?P<rule>\w+)\.log",
 )

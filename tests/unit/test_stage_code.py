@@ -39,7 +39,6 @@ HARMLESS = {
 }
 HARMLESS_FOR = {
     ("ingest", "splits.py"): "only `read_fold` of session.py uses it",
-    ("score", "report"): "the figure of the choice of latents; no score is made by a page",
     ("fit", "predictive.py"): "only `predict` of the models uses it, which is for scoring",
     ("export", "simulate/reach.py"): "a type that simulate/nwb.py names",
 }

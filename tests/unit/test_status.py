@@ -158,7 +158,7 @@ def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
     blocks = re.split(r"^(?:rule|use rule) (\w+)", rules, flags=re.MULTILINE)[1:]
     found = (re.search(r'log:\s+f"\{RESULTS\}/(logs/[^"]+)"', block) for block in blocks[1::2])
     logs = {rule: match[1] for rule, match in zip(blocks[::2], found, strict=True) if match}
-    assert len(logs) == 12
+    assert len(logs) == 14
     named = {"session": "s", "model": "m", "fold": "0", "seed": "1"}
     for log in logs.values():
         file = tmp_path / log.replace("{{", "{").replace("}}", "}").format(**named)

@@ -230,8 +230,8 @@ def test_learning_curves_are_planned_when_asked_for_only(tmp_path):
     assert run.returncode == 0, run.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.MULTILINE))
     assert jobs == {
-        "simulate": "1", "ingest": "1", "split": "1", "learning_curve": "4", "learning_curves": "1",
-        "total": "8",
+        "simulate": "1", "ingest": "1", "split": "1", "learning_curve": "4", "learning_curve_figure": "4",
+        "learning_curves": "1", "total": "12",
     }  # fmt: skip
     ordinary = snakemake(tmp_path, "--dry-run")
     assert ordinary.returncode == 0 and "rule learning_curve" not in ordinary.stdout + ordinary.stderr

@@ -1,7 +1,7 @@
 """Compare numbers of latents of the GPFA models, on training trials only: `snakemake choose_latents`.
 
 Requires: session and split.
-Makes: `{results}/{session}/latent_choice/{model}.csv` and `.png`; no other rule needs them.
+Makes: `{results}/{session}/latent_choice/{model}.csv`, and `.png` drawn from it; no other rule needs them.
 """
 
 
@@ -11,11 +11,6 @@ rule latent_choice:
         split=rules.split.output.split,
     output:
         table=f"{RESULTS}/{{session}}/latent_choice/{{model}}.csv",
-        figure=report(
-            f"{RESULTS}/{{session}}/latent_choice/{{model}}.png",
-            category="Number of latents",
-            caption="../report/latent_choice.rst",
-        ),
     log:
         f"{RESULTS}/logs/{{session}}/latent_choice/{{model}}.log",
     conda:
@@ -33,10 +28,32 @@ rule latent_choice:
         "../scripts/latent_choice.py"
 
 
+rule latent_choice_figure:
+    input:
+        table=rules.latent_choice.output.table,
+    output:
+        figure=report(
+            f"{RESULTS}/{{session}}/latent_choice/{{model}}.png",
+            category="Number of latents",
+            caption="../report/latent_choice.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/{{session}}/latent_choice_figure/{{model}}.log",
+    conda:
+        "../../envs/colatent.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_fingerprint("report"),
+    script:
+        "../scripts/latent_choice_figure.py"
+
+
 rule choose_latents:
     input:
         expand(
-            rules.latent_choice.output.figure,
+            rules.latent_choice_figure.output.figure,
             session=SESSIONS,
             model=[n for n, m in CONFIG.models.items() if isinstance(m, GPFAModel)],
         ),

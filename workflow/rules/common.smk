@@ -10,7 +10,13 @@ from pathlib import Path
 from snakemake.io import IOFile
 from snakemake.settings.types import RerunTrigger
 
-from colatent.config import GPFAModel, MMGPVAEModel
+from colatent.config import (
+    ConditionMean,
+    GPFAModel,
+    MMGPVAEModel,
+    RidgeLags,
+    SmoothedFA,
+)
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.errors import InputError
@@ -201,6 +207,16 @@ def needs_gpu(wildcards):
     )
 
 
+def group_of_fit(wildcards):
+    """Return the group of fits that take less time than a job of a cluster to start."""
+    model = CONFIG.models[wildcards.model]
+    return (
+        "baselines"
+        if isinstance(model, (ConditionMean, SmoothedFA, RidgeLags))
+        else None
+    )
+
+
 def fits_of(wildcards):
     """Return the fits of one model of one session, all folds and seeds."""
     return expand(
@@ -212,12 +228,16 @@ def fits_of(wildcards):
     )
 
 
+def shares_of_channels():
+    """Return the shares of each modality's channels in learning curves, the config's or the default."""
+    return CONFIG.learning_curve.shares_of_channels(CONFIG.heldout.channels)
+
+
 def n_points_of_curve():
     """Return how many fits a learning curve is made of."""
     curve, heldout = CONFIG.learning_curve, CONFIG.heldout
-    channels = curve.shares_of_channels(heldout.channels).values()
     return (curve.folds or heldout.folds) * (
-        len(curve.trials) + sum(len(shares) for shares in channels)
+        len(curve.trials) + sum(map(len, shares_of_channels().values()))
     )
 
 

@@ -13,6 +13,8 @@ rule fit:
         fit=f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}/complete.json",
     log:
         f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
+    group:
+        group_of_fit
     conda:
         "../../envs/colatent.yaml"
     threads: 1

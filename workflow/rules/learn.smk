@@ -1,7 +1,7 @@
 """Score fits of shares of the training trials and of the channels: `snakemake learning_curves`.
 
 Requires: session and split.
-Makes: `{results}/{session}/learning_curve/{model}.csv` and `.png`; no other rule needs them.
+Makes: `{results}/{session}/learning_curve/{model}.csv`, and `.png` drawn from it; no other rule needs them.
 """
 
 
@@ -11,11 +11,6 @@ rule learning_curve:
         split=rules.split.output.split,
     output:
         table=f"{RESULTS}/{{session}}/learning_curve/{{model}}.csv",
-        figure=report(
-            f"{RESULTS}/{{session}}/learning_curve/{{model}}.png",
-            category="Learning curves",
-            caption="../report/learning_curve.rst",
-        ),
     log:
         f"{RESULTS}/logs/{{session}}/learning_curve/{{model}}.log",
     conda:
@@ -29,7 +24,8 @@ rule learning_curve:
         * fit_minutes(session_mb(wildcards), CONFIG.models[wildcards.model]),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
-        curve=settings("learning_curve")["learning_curve"],
+        curve=settings("learning_curve")["learning_curve"]
+        | {"channels": shares_of_channels()},
         folds=CONFIG.heldout.folds,
         stratify=CONFIG.heldout.stratify is not None,
         seed=SEEDS[0],
@@ -41,8 +37,32 @@ rule learning_curve:
         "../scripts/learning_curve.py"
 
 
+rule learning_curve_figure:
+    input:
+        table=rules.learning_curve.output.table,
+    output:
+        figure=report(
+            f"{RESULTS}/{{session}}/learning_curve/{{model}}.png",
+            category="Learning curves",
+            caption="../report/learning_curve.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/{{session}}/learning_curve_figure/{{model}}.log",
+    conda:
+        "../../envs/colatent.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_fingerprint("report"),
+    script:
+        "../scripts/learning_curve_figure.py"
+
+
 rule learning_curves:
     input:
         expand(
-            rules.learning_curve.output.figure, session=SESSIONS, model=CONFIG.models
+            rules.learning_curve_figure.output.figure,
+            session=SESSIONS,
+            model=CONFIG.models,
         ),

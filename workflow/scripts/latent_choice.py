@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from colatent.progress import job
-from colatent.report.figure_latent_choice import latent_choice_figure
 from colatent.scoring.latent_choice import choose_latents
+from colatent.scoring.tables import write_table
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"latent_choice {w.session} {w.model}") as progress:
@@ -16,5 +16,4 @@ with job(snakemake.log[0], f"latent_choice {w.session} {w.model}") as progress:
         snakemake.params.clip,
         progress,
     )
-    table.to_csv(snakemake.output.table, index=False)
-    Path(snakemake.output.figure).write_bytes(latent_choice_figure(table, w.session, w.model).png)
+    write_table(table, snakemake.output.table)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from colatent.progress import job
-from colatent.report.figure_learning_curve import learning_curve_figure
 from colatent.scoring.learning_curve import learning_curve
+from colatent.scoring.tables import write_table
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"learning_curve {w.session} {w.model}") as progress:
@@ -23,5 +23,4 @@ with job(snakemake.log[0], f"learning_curve {w.session} {w.model}") as progress:
         head={"session": w.session, "model": w.model},
         progress=progress,
     )
-    table.to_csv(snakemake.output.table, index=False)
-    Path(snakemake.output.figure).write_bytes(learning_curve_figure(table, w.session, w.model).png)
+    write_table(table, snakemake.output.table)

@@ -27,9 +27,14 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read a table of scores; names stay text, even names such as `NA` and `01`; an empty value is NaN."""
+    """Read a table of scores, as `read_table` does."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such table; run the stage `score` first")
+    return read_table(path)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read what `write_table` wrote: names stay text, even `NA` and `01`; an empty value is NaN."""
     return pd.read_csv(
         path,
         dtype=dict.fromkeys(TEXT_COLUMNS, str),

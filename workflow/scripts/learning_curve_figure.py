@@ -1,0 +1,12 @@
+"""Draw the table of a learning curve."""
+
+from pathlib import Path
+
+from colatent.progress import job
+from colatent.report.figure_learning_curve import learning_curve_figure
+from colatent.scoring.tables import read_table
+
+w = snakemake.wildcards
+with job(snakemake.log[0], f"learning_curve_figure {w.session} {w.model}"):
+    figure = learning_curve_figure(read_table(snakemake.input.table), w.session, w.model)
+    Path(snakemake.output.figure).write_bytes(figure.png)
