@@ -30,6 +30,10 @@ class Checkpoint:
     folder: Path
     identity: Mapping[str, str]
 
+    def part(self, number: int) -> "Checkpoint":
+        """Return the checkpoint of one of several runs of the same fit."""
+        return Checkpoint(self.folder / f"run-{number}", {**self.identity, "run": str(number)})
+
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)

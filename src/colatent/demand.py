@@ -48,5 +48,5 @@ def fit_mb(session_mb: float) -> int:
 
 def fit_minutes(session_mb: float, model: Model) -> int:
     """Time of a fit on one core (minutes), from the decoded size of the session's store."""
-    epochs = model.epochs if isinstance(model, MMGPVAEModel) else 500
+    epochs = model.epochs * model.restarts if isinstance(model, MMGPVAEModel) else 500
     return math.ceil(30 + epochs * session_mb / 150)

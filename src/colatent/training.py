@@ -24,6 +24,7 @@ MAX_GRADIENT_NORM = 5.0
 FINAL_LEARNING_RATE = 0.02  # share of the first
 COLUMNS = ("epoch", "loss", "held_out_loss", "learning_rate", "skipped_steps")
 VALIDATION_SEED = 1
+NEVER_FINITE = "the loss was never finite: check the observations, lower the learning rate"
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Trainer:
         turn = 0.5 * (1 + math.cos(math.pi * epoch / self.schedule.epochs))
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
-    def run(self, n_trials: int, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
+    def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
         """Train, and leave the module with the weights of the best epoch.
 
         Args:
-            n_trials: number of trials; the held-out ones are drawn here.
+            order: the trials in random order; the first ones are held out.
             progress: gets plain lines.
             checkpoint: where the run is kept at an interval, and from where it goes on.
 
@@ -93,8 +94,7 @@ class Trainer:
             FloatingPointError: the loss was never finite.
             Interrupted: a signal asked to stop; the checkpoint was written before.
         """
-        order = torch.randperm(n_trials, generator=self.generator)
-        n_held_out = min(math.ceil(self.schedule.validation_share * n_trials), n_trials - 1)
+        n_held_out = min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
         # With nothing to hold out, the training trials themselves say which epoch was best.
         held_out = order[:n_held_out] if n_held_out else order
         trained = order[n_held_out:]
@@ -115,9 +115,7 @@ class Trainer:
                     kept = "the checkpoint is written" if checkpoint else "nothing is kept"
                     raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
         if not math.isfinite(self.best_loss):
-            raise FloatingPointError(
-                "the loss was never finite: check the observations, lower the learning rate"
-            )
+            raise FloatingPointError(NEVER_FINITE)
         self.module.load_state_dict(self.best_weights)
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
 

@@ -27,6 +27,7 @@ MODELS = {
     "mmgpvae": {
         "kind": "mm-gpvae", "latents": {"spikes+emg+pose": 2, "spikes": 1}, "epochs": 120, "batch_size": 4,
     },
+    "mean": {"kind": "condition-mean"},
 }  # fmt: skip
 INTERVAL = Schedule.report_every
 MIDDLE = INTERVAL + 4  # epoch in which a fit meets its mishap: none at which a checkpoint is written
@@ -103,6 +104,20 @@ def disturb(folder: Path, run: subprocess.Popen[str]) -> dict[int, str]:
     return jobs
 
 
+def assert_small_jobs_share_one(folder: Path) -> None:
+    """The fits of the condition mean, and the pages with the export, were a SLURM job each."""
+    logs = {
+        file.relative_to(folder / "out/logs/small"): file
+        for file in (folder / "out/logs/small").rglob("*.log")
+    }
+    jobs = {name: set(re.findall(r"SLURM job (\d+)", file.read_text())) for name, file in logs.items()}
+    fits = [Path(f"fit/mean_fold-{fold}_seed-0.log") for fold in range(3)]
+    pages = [Path(name) for name in ("session_page.log", "model_page/mean.log", "export/mmgpvae.log")]
+    for group in (fits, pages):
+        (job,) = set.union(*(jobs[name] for name in group))
+        assert job not in set.union(*(jobs[name] for name in jobs if name not in group))
+
+
 def test_cancelled_requeued_and_out_of_time_it_ends_in_the_bytes_of_a_local_run(cluster, tmp_path) -> None:
     local, slurm = tmp_path / "local", tmp_path / "slurm"
     profile = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
@@ -121,5 +136,6 @@ def test_cancelled_requeued_and_out_of_time_it_ends_in_the_bytes_of_a_local_run(
         (twice,) = re.findall(r"resumed after epoch \d+; (\d+) epochs", log_of(slurm, fold).read_text())
         assert int(twice) <= INTERVAL
     assert f"SLURM job {jobs[1]}\n" in log_of(slurm, 1).read_text()
+    assert_small_jobs_share_one(slurm)
     compared = CliRunner().invoke(app, ["compare", str(local / "out"), str(slurm / "out")])
     assert compared.exit_code == 0 and compared.output.startswith("identical"), compared.output

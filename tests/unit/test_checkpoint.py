@@ -48,7 +48,7 @@ def train(checkpoint: Checkpoint | None, progress=quiet, after=None, patience: i
     schedule = Schedule(EPOCHS, batch_size=4, patience=patience, report_every=5)
     optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
     trainer = Trainer(line, loss, optimizer, schedule, torch.Generator().manual_seed(0))
-    trainer.run(16, progress, checkpoint)
+    trainer.run(torch.randperm(16, generator=trainer.generator), progress, checkpoint)
     return pickle.dumps([line.slope.detach().numpy(), trainer.history, trainer.generator.get_state().numpy()])
 
 

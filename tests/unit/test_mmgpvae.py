@@ -1,5 +1,6 @@
 """MM-GPVAE: what its bound, its inference and its bookkeeping promise."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.stats import multivariate_normal
 from colatent import gp
 from colatent.checkpoint import Checkpoint
 from colatent.models.mmgpvae import MMGPVAE
+from colatent.training import Trainer
 from colatent.trials import Trials
 
 N_BINS, BIN_WIDTH = 25, 0.02
@@ -238,6 +240,74 @@ def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
     )
 
 
+def held_out_losses(lines: list[str]) -> dict[str, float]:
+    """Return the loss that each run, and the whole, ended with."""
+    ends = (
+        re.match(r"(?:run (\d)/\d: kept epoch \d+|kept run \d): held-out loss ([\d.-]+)", x) for x in lines
+    )
+    return {end[1] or "whole": float(end[2]) for end in ends if end}
+
+
+def test_of_several_runs_the_one_with_the_least_held_out_loss_is_kept() -> None:
+    trials, kept = simulate(12)[0], set()
+    for seed in range(3):
+        lines: list[str] = []
+        options = OPTIONS | {"epochs": 4, "restarts": 3}
+        model = MMGPVAE(**options).fit(trials, seed, lines.append)
+        losses = held_out_losses(lines)
+        runs = [losses[str(number)] for number in (1, 2, 3)]
+        assert losses["whole"] == min(runs) and len(set(runs)) == 3
+        assert min(row["held_out_loss"] for row in model.history) == pytest.approx(min(runs), abs=1e-4)
+        kept.add(int(np.argmin(runs)))
+        first = MMGPVAE(**options | {"restarts": 1}).fit(trials, seed, quiet)
+        same = all(a.tobytes() == b.tobytes() for a, b in zip(*states(first, model), strict=True))
+        assert same == (np.argmin(runs) == 0)
+    assert len(kept) > 1
+
+
+def states(*models: MMGPVAE) -> list[list[np.ndarray]]:
+    return [list(model.state().values()) for model in models]
+
+
+def test_a_run_that_fails_is_left_to_the_others(monkeypatch) -> None:
+    trials, options = simulate(8)[0], OPTIONS | {"epochs": 2, "restarts": 2}
+    run, asked = Trainer.run, []
+
+    def failing(self, *arguments):
+        asked.append(self)
+        if len(asked) in failures:
+            raise FloatingPointError("never finite")
+        run(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "run", failing)
+    failures, lines = {1}, []
+    MMGPVAE(**options).fit(trials, 0, lines.append)
+    assert "run 1/2: never finite" in lines and any(line.startswith("kept run 2") for line in lines)
+    asked.clear()
+    failures = {1, 2}
+    with pytest.raises(FloatingPointError, match="never finite"):
+        MMGPVAE(**options).fit(trials, 0, quiet)
+
+
+def test_several_runs_interrupted_in_the_second_end_with_the_same_bytes(tmp_path: Path) -> None:
+    trials, options = simulate(8)[0], OPTIONS | {"epochs": 24, "restarts": 2}
+
+    def interrupt(line: str) -> None:
+        if line.startswith("run 2/2: epoch 20/"):
+            raise KeyboardInterrupt
+
+    checkpoint = Checkpoint(tmp_path, {"config": "this one"})
+    with pytest.raises(KeyboardInterrupt):
+        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint)
+    lines: list[str] = []
+    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint)
+    assert lines[0] == "run 1/2: resumed after epoch 24; 0 epochs are trained a second time"
+    assert not [line for line in lines if line.startswith("run 1/2: epoch")]
+    assert "run 2/2: resumed after epoch 10; 10 epochs are trained a second time" in lines
+    straight = MMGPVAE(**options).fit(trials, 0, quiet)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*states(resumed, straight), strict=True))
+
+
 def test_the_history_has_the_terms_of_the_objective() -> None:
     options = OPTIONS | {"epochs": 3, "cross_weight": {"emg": 2.0}}
     for row in MMGPVAE(**options).fit(simulate(8)[0], 0, quiet).history:
@@ -268,6 +338,7 @@ def test_other_likelihoods(family: str) -> None:
         ({"decoder": {"spikes": "cubic", "emg": "mlp"}}, "unknown decoder"),
         ({"kernel": "linear"}, "unknown kernel"),
         ({"epochs": 0}, "at least 1"),
+        ({"restarts": 0}, "at least 1"),
     ],
 )
 def test_wrong_options(change: dict, message: str) -> None:

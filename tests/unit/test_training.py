@@ -19,7 +19,7 @@ def train(point: Point, loss, **schedule) -> Trainer:
     optimizer = torch.optim.Adam(point.parameters(), lr=0.1)
     schedule = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
     trainer = Trainer(point, loss, optimizer, Schedule(**schedule), torch.Generator().manual_seed(0))
-    trainer.run(16, lambda _: None)
+    trainer.run(torch.randperm(16, generator=trainer.generator), lambda _: None)
     return trainer
 
 

@@ -137,6 +137,11 @@ class MMGPVAEModel(Settings):
         None, description="time scale that learning starts from (s); 5 bins if not given"
     )
     epochs: Count = 200
+    restarts: Count = Field(
+        1,
+        description="training runs from as many random weights, of which the one that does best on training "
+        "trials held out of the updates is kept; more than 1 where fits of several folds disagree",
+    )
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
     weight: dict[str, Positive] = Field(

@@ -6,6 +6,7 @@ modality's encoder emits Gaussian sites, which multiply with the prior (`colaten
 inference from any subset of modalities, channels and bins is the same computation.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from colatent.models.site_refinement import refined_posterior
 from colatent.networks import Observations
 from colatent.posterior import Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
-from colatent.training import Trainer
+from colatent.training import NEVER_FINITE, Loss, Trainer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -39,6 +40,8 @@ class MMGPVAE:
         latent_groups: group of each latent, in the order of the ``latents`` option.
         history: one row an epoch, see `Trainer`; losses are negative objectives, nats per bin.
     """
+
+    network: MultiModalNetwork
 
     def __init__(self, **options: Any) -> None:
         self.options = Options(**options)
@@ -61,8 +64,60 @@ class MMGPVAE:
             seed: of weights, batches and samples.
             progress: gets plain lines.
             checkpoint: where an interrupted fit is kept and from where it goes on.
+
+        Raises:
+            FloatingPointError: the loss was never finite.
         """
-        generator = torch.Generator().manual_seed(seed)
+        n_channels, order = self._channels(trials), None
+        runs: list[tuple[Trainer, MultiModalNetwork, Data]] = []
+        for number in range(self.options.restarts):
+            generator = torch.Generator().manual_seed(_seed_of_run(seed, number))
+            self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
+            for name in n_channels:
+                self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
+            self.network.to(self.device)
+            data: Data = self._observations(trials, self.options.modalities)
+            trainer = Trainer(
+                self.network, self._loss_on(data), self._optimizer(), self.options.schedule, generator
+            )
+            if order is None:  # the same for all: runs are compared on the same held-out trials
+                order = torch.randperm(trials.n_trials, generator=generator)
+            runs.append((trainer, self.network, data))
+            self._run(trainer, order, number, progress, checkpoint)
+        best = int(np.argmin([trainer.best_loss for trainer, _, _ in runs]))
+        if not math.isfinite(runs[best][0].best_loss):
+            raise FloatingPointError(NEVER_FINITE)
+        if len(runs) > 1:
+            progress(f"kept run {best + 1}: held-out loss {runs[best][0].best_loss:.4f}")
+        trainer, self.network, data = runs[best]
+        self.history = trainer.history
+        self._set_order(data)
+        return self
+
+    def _run(
+        self,
+        trainer: Trainer,
+        order: Tensor,
+        number: int,
+        progress: Callable[[str], None],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Make one training run; where there are several, one that fails is left to the others."""
+        n = self.options.restarts
+        if n == 1:
+            return trainer.run(order, progress, checkpoint)
+        part = checkpoint.part(number) if checkpoint else None
+        try:
+            trainer.run(order, lambda line: progress(f"run {number + 1}/{n}: {line}"), part)
+        except FloatingPointError as error:
+            progress(f"run {number + 1}/{n}: {error}")
+
+    def _channels(self, trials: Trials) -> dict[str, int]:
+        """Return the number of channels of each modality of the options.
+
+        Raises:
+            InputError: images of another size. ValueError: a modality is missing.
+        """
         n_channels = {
             name: trials.values[name].shape[2] for name in self._present(trials, self.options.modalities)
         }
@@ -74,22 +129,10 @@ class MMGPVAE:
                 )
         if missing := set(self.options.modalities) - set(n_channels):
             raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
-        self._build(n_channels, trials.bin_width, trials.n_bins, seed, generator)
-        for name in n_channels:
-            self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
-        self.network.to(self.device)
-        data = self._observations(trials, self.options.modalities)
-        trainer = Trainer(
-            self.network,
-            lambda trial, rng: self._loss({m: x.select(trial) for m, x in data.items()}, rng),
-            self._optimizer(),
-            self.options.schedule,
-            generator,
-            self.history,
-        )
-        trainer.run(trials.n_trials, progress, checkpoint)
-        self._set_order(data)
-        return self
+        return n_channels
+
+    def _loss_on(self, data: Data) -> Loss:
+        return lambda trial, rng: self._loss({m: x.select(trial) for m, x in data.items()}, rng)
 
     def _build(
         self,
@@ -328,3 +371,8 @@ class MMGPVAE:
             dict(zip(history, map(float, row), strict=True)) for row in zip(*history.values(), strict=True)
         ]
         return model
+
+
+def _seed_of_run(seed: int, number: int) -> int:
+    """Return the seed of a run's weights and batches; that of the first is the fit's own."""
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -25,6 +25,7 @@ class Options:
         posterior: one of `INFERENCES`; all but ``sites`` are there to compare with.
         time_scale: initial time scale of the latents, seconds; they are learned.
         epochs, batch_size, patience, validation_share: see `Schedule`.
+        restarts: runs from as many random weights, of which the one with the least held-out loss is kept.
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
         weight_decay, decoder_decay: decoupled decay (AdamW) of the encoders' and of the decoders'
@@ -51,6 +52,7 @@ class Options:
     kernel: str = "squared-exponential"
     posterior: str = "sites"
     time_scale: float = 0.2
+    restarts: int = 1
     epochs: int = 60
     batch_size: int = 16
     patience: int = 25
@@ -84,6 +86,8 @@ class Options:
             _require_known(f"decoder of {name!r}", self.decoder[name], DECODERS)
             if self.decoder[name] == "convolutional" and name not in self.image_shape:
                 raise ValueError(f"the decoder of {name!r} is convolutional, and needs its image_shape")
+        if self.restarts < 1:
+            raise ValueError(f"restarts must be at least 1, not {self.restarts}")
         if self.context % 2 == 0 or self.samples % 2 == 1:
             raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
         for key in ("weight", "cross_weight", "image_shape"):

@@ -101,7 +101,16 @@ def _objective(model: MMGPVAEModel) -> str:
             f" In half of the batches {share:g} % of one modality’s channels were hidden from its encoder "
             "and still reconstructed."
         )
-    return objective + _balance(model) + POSTERIOR_TEXT[model.posterior] + dropout
+    return objective + _balance(model) + POSTERIOR_TEXT[model.posterior] + dropout + _restarts(model)
+
+
+def _restarts(model: MMGPVAEModel) -> str:
+    if model.restarts == 1:
+        return ""
+    return (
+        f" Each fit is the best of {model.restarts} runs from other random weights, by the loss on training "
+        "trials that were held out of the updates."
+    )
 
 
 def _balance(model: MMGPVAEModel) -> str:
