@@ -205,7 +205,6 @@ def unmark(store: Path) -> None:
     ],
 )  # fmt: skip
 def test_damage_is_found_named_and_repaired_alone(project, name, damage):
-    assert colatent(project, "verify", "out").returncode == 0
     store = project / "out" / name
     damage(store)
     found = colatent(project, "verify", "out")

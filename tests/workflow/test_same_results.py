@@ -1,6 +1,6 @@
 """Killed at any moment and started again, or on one core: the workflow ends with the same results.
 
-COLATENT_KILLS says at how many random moments (3; 30 takes about half an hour on two idle cores).
+COLATENT_KILLS says at how many random moments (2; 30 takes about half an hour on two idle cores).
 """
 
 import json
@@ -21,7 +21,7 @@ from colatent.checksums import CHECKSUMS
 from colatent.cli import app
 
 ROOT = Path(__file__).parents[2]
-N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "3"))
+N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))
 PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml", "--cores")
 MODELS = {
     "mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes+emg": 2, "spikes": 1}, "epochs": 25, "batch_size": 4},

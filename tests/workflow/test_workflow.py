@@ -27,7 +27,6 @@ SMALL = {
         },
         "gpfa": {"kind": "gpfa", "latents": {"spikes": 2}},
         "condition_mean": {"kind": "condition-mean"},
-        "ridge": {"kind": "ridge-lags", "lags": 3},
     },
     "heldout": {"folds": 2, "channels": {"spikes": 0.25}, "time": 0.25, "seeds": [0, 1]},
 }  # fmt: skip
@@ -90,7 +89,7 @@ def test_all_that_was_promised_is_there(finished):
 def test_every_store_is_complete_and_says_where_it_comes_from(finished):
     folders = sorted({p.parent for p in (finished / "out").rglob(MARKER)})
     n_latent_models = 2
-    assert len(folders) == 2 + 4 * 4 + 4 + n_latent_models
+    assert len(folders) == 2 + 3 * 4 + 3 + n_latent_models
     for folder in folders:
         check_store(folder)
         attrs = read_attrs(folder)
@@ -140,7 +139,7 @@ def test_another_simulation_redoes_everything_in_the_same_run(finished):
     plan = run.stdout + run.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
     assert jobs["simulate"] == jobs["ingest"] == jobs["split"] == jobs["scores"] == "1"
-    assert jobs["fit"] == "16" and jobs["score"] == jobs["model_page"] == "4"
+    assert jobs["fit"] == "12" and jobs["score"] == jobs["model_page"] == "3"
 
 
 def test_the_same_seed_gives_the_same_bytes(finished):
@@ -230,8 +229,8 @@ def test_learning_curves_are_planned_when_asked_for_only(tmp_path):
     assert run.returncode == 0, run.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.stdout + run.stderr, re.MULTILINE))
     assert jobs == {
-        "simulate": "1", "ingest": "1", "split": "1", "learning_curve": "4", "learning_curve_figure": "4",
-        "learning_curves": "1", "total": "12",
+        "simulate": "1", "ingest": "1", "split": "1", "learning_curve": "3", "learning_curve_figure": "3",
+        "learning_curves": "1", "total": "10",
     }  # fmt: skip
     ordinary = snakemake(tmp_path, "--dry-run")
     assert ordinary.returncode == 0 and "rule learning_curve" not in ordinary.stdout + ordinary.stderr
