@@ -123,7 +123,7 @@ def test_cancelled_requeued_and_out_of_time_it_ends_in_the_bytes_of_a_local_run(
     profile = ("--workflow-profile", str(ROOT / "workflow/profiles/slurm"))
     here = ("--slurm-status-command", "squeue", "--slurm-no-account")
     quickly = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
-    few_cores = ("--set-threads", "ingest=1")
+    few_cores = ("--cores", "2")  # of the node
     run = snakemake(slurm, *profile, *here, *quickly, *few_cores)
     try:
         jobs = disturb(slurm, run)
