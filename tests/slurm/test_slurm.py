@@ -112,7 +112,8 @@ def assert_small_jobs_share_one(folder: Path) -> None:
     }
     jobs = {name: set(re.findall(r"SLURM job (\d+)", file.read_text())) for name, file in logs.items()}
     fits = [Path(f"fit/mean_fold-{fold}_seed-0.log") for fold in range(3)]
-    pages = [Path(name) for name in ("session_page.log", "model_page/mean.log", "export/mmgpvae.log")]
+    pages = [Path("session_page.log"), Path("export/mmgpvae.log")]
+    pages += [Path(f"model_page/{model}.log") for model in MODELS]
     for group in (fits, pages):
         (job,) = set.union(*(jobs[name] for name in group))
         assert job not in set.union(*(jobs[name] for name in jobs if name not in group))
