@@ -97,6 +97,8 @@ def _analysis(config: Path, settings: Config, project: Path) -> tuple[Path, dict
             warnings.append(
                 "archived/config.yaml is the config as it was run, with --config and all config files in it"
             )
+    else:
+        warnings.append(f"without a record: {settings.results} has none, the workflow has not ended there")
     table = config.parent / settings.sessions
     load_sessions(table)
     if settings.sessions != "sessions.tsv":  # the table lies beside the config in the archive

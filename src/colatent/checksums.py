@@ -18,18 +18,22 @@ def write_checksums(folder: str | Path, files: Iterable[Path]) -> None:
     partial.replace(folder / CHECKSUMS)
 
 
-def check_files(folder: str | Path, made: Path) -> dict[Path, str]:
+def check_files(folder: str | Path, made: Path, expected: Iterable[Path]) -> dict[Path, str]:
     """Return the files that were written into a folder, and the list of their checksums, with the checksums.
 
     Args:
         made: the output that is made anew where something is wrong.
+        expected: files that must be among them.
 
     Raises:
         InputError: a file is not as it was written.
     """
     folder = Path(folder)
-    found = {}
-    for name, checksum in _read(folder / CHECKSUMS, made).items():
+    found, checksums = {}, _read(folder / CHECKSUMS, made)
+    for file in expected:
+        if file.relative_to(folder).as_posix() not in checksums:
+            raise InputError(f"{file}: not in {folder / CHECKSUMS}; {anew(made)}")
+    for name, checksum in checksums.items():
         file = folder / name
         if not file.is_file():
             raise InputError(f"{file}: the file is missing; {anew(made)}")

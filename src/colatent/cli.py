@@ -47,7 +47,7 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
     """Find what is damaged or missing in results, and say how to make just that anew."""
     from colatent.record import read_record
-    from colatent.repair import repair_command
+    from colatent.repair import repair_command, was_edited
     from colatent.verify import verify as verification_of
 
     with _one_sentence():
@@ -65,7 +65,12 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
             typer.echo(f"colatent: {escaped(damage.sentence)}", err=True)
         typer.echo(f"{len(damages)} of {looked_at} are damaged.", err=True)
         if targets := [damage.target for damage in damages if damage.target]:
-            command = repair_command(results, read_record(results), targets)
+            record = read_record(results)
+            command = repair_command(results, record, targets)
+            if was_edited(results, record):
+                typer.echo(
+                    "The config was edited since; what follows makes the results of it as it is.", err=True
+                )
             # not by Rich, which makes a heart of :heart: and blanks of a tab
             typer.echo(f"To make them anew:\n{escaped_command(command)}", err=True)
         raise typer.Exit(1)

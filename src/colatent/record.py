@@ -23,6 +23,7 @@ from colatent.tree import RECORD
 
 # set by the Snakefile, as JSON: jobs do not know how Snakemake was called
 RUN_VARIABLE = "COLATENT_RUN"
+_CODE = ("simulate", "report")  # that of stages which leave no store
 
 Attrs = dict[str, Any]
 
@@ -86,6 +87,7 @@ def write_record(
         "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
         "versions": {name: _versions(name, stores) for name in RESULT_PACKAGES},
         "python": platform.python_version(),
+        "code": {stage: code_fingerprint(stage) for stage in _CODE},
         "stores": {name: {"identity": identities[name], **claims(attrs)} for name, attrs in stores.items()},
         "files": {file.relative_to(root).as_posix(): files[file] for file in sorted(files)},
         "volatile": {
@@ -139,14 +141,43 @@ def claims(attrs: Attrs) -> Attrs:
 
 
 def outdated(results: str | Path, config: Config, sessions: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the stores that were made with other settings or code than now, and the stage of each."""
+    """Yield the stores that were made with other settings or code than now, and the stage of each.
+
+    Those that are missing or damaged are left to whoever reads them.
+    """
     for name, plan in planned_stores(config, sessions).items():
         folder = Path(results) / name
         if not (folder / MARKER).is_file():
             continue
-        attrs = read_attrs(folder)
-        if not _same(attrs["settings"], plan.settings) or attrs["code"] != code_fingerprint(plan.stage):
+        try:
+            attrs = read_attrs(folder)
+        except InputError:
+            continue
+        same = _same(attrs.get("settings"), plan.settings)
+        if not same or attrs.get("code") != code_fingerprint(plan.stage):
             yield name, plan.stage
+
+
+def other_than_recorded(results: str | Path, config: Config, sessions: Iterable[str]) -> list[str]:
+    """Return the rules that would make anew what the record tells of another config, or of pages' other code.
+
+    Stores are left to `outdated`. Without a record there is nothing to tell.
+    """
+    try:
+        record = read_record(results)
+    except InputError:
+        return []
+    then, now = (c | {"results": ""} for c in (record["config"], config.model_dump(mode="json")))
+    other_sessions = set(record["recordings"]) != {f"{session}/session" for session in sessions}
+    other_code = [stage for stage in _CODE if record["code"].get(stage) != code_fingerprint(stage)]
+    rules = []
+    if config.simulate and ("simulate" in other_code or then.get("simulate") != now["simulate"]):
+        rules.append("simulate")
+    if then != now or other_sessions:
+        rules.append("scores")
+    if rules or "report" in other_code:
+        rules += ["session_page", "model_page", "report"]
+    return rules
 
 
 def _same(written: Any, planned: Any) -> bool:
@@ -179,9 +210,14 @@ def _checked_files(
     Raises:
         InputError: one is not as it was written.
     """
-    files = check_files(root, root / "scores.csv")
-    for folder in planned_pages(config, sessions):
-        files |= check_files(root / folder, root / folder / "index.html")
+    joined = root / "scores.csv"
+    files = check_files(root, joined, [joined, root / "paired_differences.csv"])
+    for folder in (root / page for page in planned_pages(config, sessions)):
+        page, figures = (
+            folder / "index.html",
+            (folder / "figures").glob("[!.]*"),
+        )  # Snakemake hides a file there
+        files |= check_files(folder, page, [page, *figures])
     beside = {f"{s}/score/{model}": ("table", ".csv") for s in sessions for model in config.models}
     beside |= {f"{s}/latents/{model}": ("nwb", ".nwb") for s in sessions for model in latent_models(config)}
     for name, (key, suffix) in beside.items():

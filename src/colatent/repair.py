@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from colatent.config_file import load_config
 from colatent.errors import InputError
 from colatent.tree import RECORD
 
@@ -18,7 +19,8 @@ _STEPS = (
     "[^/]+/split/.*",
     "[^/]+/fit/.*",
     "[^/]+/score/.*",
-    "[^/]+/latents/.*|scores.csv",
+    "[^/]+/latents/.*",
+    "scores.csv",
 )
 
 
@@ -54,6 +56,22 @@ def repair_command(results: Path, record: dict[str, Any], targets: Iterable[Path
     if os.path.realpath(folder) != os.path.realpath("."):
         commands.insert(0, ["cd", str(folder)])
     return " && ".join(map(shlex.join, commands))
+
+
+def was_edited(results: Path, record: dict[str, Any]) -> bool:
+    """Is the config another one than was recorded? Unknown, and so not told, if it is of several parts."""
+    run = record["volatile"]
+    folder = _working_folder(results, Path(run["folder"]), Path(record["config"]["results"]))
+    given = run["options"]
+    if "--config" in given or (
+        "--configfile" in given and given[-2:] != ["--configfile", run["config_file"]]
+    ):
+        return False
+    try:
+        config = load_config(folder / run["config_file"])
+    except InputError:
+        return False
+    return bool(config.model_dump(mode="json") != record["config"])
 
 
 def _steps(targets: set[str]) -> list[list[str]]:

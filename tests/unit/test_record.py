@@ -13,7 +13,7 @@ from colatent.checksums import write_checksums
 from colatent.errors import InputError
 from colatent.outputs import latent_models, planned_pages, planned_stores
 from colatent.provenance import code_fingerprint, provenance
-from colatent.record import outdated, read_record, write_record
+from colatent.record import other_than_recorded, outdated, read_record, write_record
 from colatent.scoring.tables import join_scores, write_table
 from colatent.store import file_sha256, identity, write_store
 from colatent.tree import RECORD
@@ -47,6 +47,7 @@ def write_tree(config, sessions):
         for file in files:
             file.write_text(f"{file}")
         write_checksums(root / folder, files)
+        (root / folder / "figures/.snakemake_timestamp").touch()
 
 
 def record(config, sessions=("a", "b")):
@@ -160,8 +161,22 @@ def test_an_edited_file_is_never_recorded_as_genuine(config, name, damage):
 @pytest.mark.parametrize("text", ["", "\xff", "no checksum", "0  ../../a\n"])
 def test_damaged_checksums_are_said(config, text):
     (Path(config.results) / "report/sessions/a/SHA256SUMS").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"SHA256SUMS: the checksums are missing or damaged|file is missing"):
+    with pytest.raises(
+        InputError, match=r"SHA256SUMS: the checksums are missing or damaged|: not in .*SHA256SUMS"
+    ):
         record(config)
+
+
+@pytest.mark.parametrize("name", ["", "report/sessions/a/"])
+def test_shortened_checksums_guard_nothing_and_are_refused(config, name):
+    sums = Path(config.results) / f"{name}SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    for left_out in range(len(lines)):
+        sums.write_text("".join(line for i, line in enumerate(lines) if i != left_out))
+        with pytest.raises(InputError, match=r"not in .*SHA256SUMS; make it anew"):
+            record(config)
+    sums.write_text("".join(lines))
+    record(config)
 
 
 def test_versions_are_those_that_made_the_stores(config, monkeypatch):
@@ -175,10 +190,30 @@ def test_versions_are_those_that_made_the_stores(config, monkeypatch):
     assert record(config)["versions"]["scipy"].endswith(", 9.9.9")
 
 
+def test_what_the_record_tells_of_another_config_is_found(config, monkeypatch):
+    root = Path(config.results)
+    assert other_than_recorded(root, config, ["a"]) == []  # there is no record
+    record(config)
+    assert other_than_recorded(root, config, ["b", "a"]) == []
+    assert other_than_recorded(root, changed(config, results="elsewhere"), ["a", "b"]) == []
+    pages = ["session_page", "model_page", "report"]
+    assert other_than_recorded(root, config, ["a"]) == ["scores", *pages]
+    fewer = changed(config, models={"mean": {"kind": "condition-mean"}})
+    assert other_than_recorded(root, fewer, ["a", "b"]) == ["scores", *pages]
+    simulated = changed(config, simulate={"seed": 1, "trials": 9, "units": 3})
+    assert other_than_recorded(root, simulated, ["a", "b"]) == ["simulate", "scores", *pages]
+    monkeypatch.setattr(
+        "colatent.record.code_fingerprint",
+        lambda stage: "edited" if stage == "report" else code_fingerprint(stage),
+    )
+    assert other_than_recorded(root, config, ["a", "b"]) == pages
+
+
 def test_what_was_made_otherwise_is_outdated(config, monkeypatch):
     root = Path(config.results)
     assert list(outdated(root, config, ["a", "b"])) == []
     assert list(outdated(root, config, ["another"])) == []
+    (root / "b/score/mean/data.zarr/zarr.json").write_text("{}")  # for whoever reads it to say
     other = changed(config, read_mb=64)
     assert list(outdated(root, other, ["a"])) == [("a/session", "ingest")]
     longer = {"folds": 3, "seeds": [0, 1], "channels": {"spikes": 0.25}, "time": 0.3}

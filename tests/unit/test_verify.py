@@ -9,6 +9,8 @@ import subprocess
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
+from fake_results import make_config
 from typer.testing import CliRunner
 
 from colatent import store, verify
@@ -16,7 +18,7 @@ from colatent.cli import app
 from colatent.config import Config
 from colatent.errors import InputError
 from colatent.record import checksum
-from colatent.repair import repair_command
+from colatent.repair import repair_command, was_edited
 from colatent.tree import PLAN, RECORD, walk_results
 
 FIT = "a/fit/gpfa/fold-0_seed-0"
@@ -202,6 +204,27 @@ REPAIR = " && ".join(f"snakemake --cores 2 --force out/{name} {OPTIONS}" for nam
 
 def test_the_command_repeats_how_snakemake_was_run(tree, monkeypatch):
     assert command(*tree, monkeypatch, tree[0].parent, "out") == REPAIR
+
+
+def test_an_edited_config_is_said(tree, monkeypatch):
+    """The command makes what the config says now."""
+    root, record = tree
+    config = make_config("out", ["spikes", "emg"])
+    (root.parent / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    record["config"] = config.model_dump(mode="json")
+    record["volatile"]["options"] = ["--configfile", "config.yaml"]
+    assert not was_edited(root, record)
+    record["config"]["read_mb"] += 1
+    assert was_edited(root, record)
+    write(root, record)
+    (root / "scores.csv").write_text("edited")
+    assert "The config was edited since" in CliRunner().invoke(app, ["verify", str(root)]).output
+    for options in (
+        ["--configfile", "a.yaml", "config.yaml"],
+        ["--configfile", "config.yaml", "--config", "a=1"],
+    ):
+        record["volatile"]["options"] = options
+        assert not was_edited(root, record)  # not known
 
 
 def test_the_command_names_targets_as_snakemake_knows_them(tree, monkeypatch, tmp_path):

@@ -144,17 +144,54 @@ def test_a_run_that_remembers_nothing_does_not_take_old_results_for_new_ones(pro
     try:
         assert planned(project) == set()
         edited(config, "bin_width: 0.02", "bin_width: 0.04")
-        refused = snakemake(project)
+        refused = snakemake(project, "out/a/score/mean.csv"), snakemake(project, "--forcerun", "score")
         told = snakemake(project, "--dry-run", "--forcerun", "ingest")
+        config.write_text(kept)
+        edited(config, "  mean:\n    kind: condition-mean\n", "")
+        fewer_models = snakemake(project)
     finally:
         config.write_text(kept)
         shutil.rmtree(memory, ignore_errors=True)
         (project / "memory").rename(memory)
-    (sentence,) = [line for line in refused.stderr.splitlines() if line.startswith("colatent: ")]
-    assert refused.returncode != 0 and "Traceback" not in refused.stderr
-    assert "out/a/session: made with other settings or code than now" in sentence
-    assert "--forcerun ingest" in sentence
-    assert told.returncode == 0 and "rule ingest" in told.stdout + told.stderr
+    for run in refused:
+        assert_refused(run, "out/a/session")
+        assert "--forcerun ingest" in run.stderr
+    assert "rule ingest" in told.stdout + told.stderr
+    assert_refused(fewer_models, "out/provenance.json")
+    assert "--forcerun scores" in fewer_models.stderr
+
+
+def test_results_put_back_are_not_taken_for_those_that_snakemake_remembers(project):
+    config, markers = project / "config/config.yaml", sorted((project / "out").rglob(MARKER))
+    kept, times = config.read_text(), [file.stat().st_mtime_ns for file in markers]
+    for file, time in zip(markers, times, strict=True):
+        os.utime(file, ns=(time, time - 3_600_000_000_000))
+    try:
+        assert planned(project) == set()
+        edited(config, "bin_width: 0.02", "bin_width: 0.04")
+        assert_refused(snakemake(project), "out/a/session")
+    finally:
+        config.write_text(kept)
+        for file, time in zip(markers, times, strict=True):
+            os.utime(file, ns=(time, time))
+    assert planned(project) == set()
+
+
+def assert_refused(run: subprocess.CompletedProcess[str], output: str) -> None:
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("colatent: ")]
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert f"{output}: made with other settings or code than now" in sentence
+
+
+def test_the_order_of_models_is_that_of_the_tables(project):
+    config = project / "config/config.yaml"
+    kept = config.read_text()
+    settings = yaml.safe_load(kept)
+    settings["models"] = dict(reversed(settings["models"].items()))
+    config.write_text(yaml.safe_dump(settings, sort_keys=False))
+    jobs = planned(project)
+    config.write_text(kept)
+    assert jobs >= LAST and not [job for job in jobs if job[0] in ("fit", "score")]
 
 
 def test_a_new_session_redoes_the_overview_only(project):

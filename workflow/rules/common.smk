@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.io import IOFile
@@ -28,10 +29,12 @@ from colatent.outputs import (
     split_settings,
 )
 from colatent.provenance import code_fingerprint
-from colatent.record import RUN_VARIABLE, outdated
+from colatent.record import RUN_VARIABLE, other_than_recorded, outdated
 from colatent.recordings import found_before, is_made_from, refuse_older
 from colatent.session_table import is_simulated, load_sessions
 from colatent.status import write_plan
+from colatent.store import MARKER
+from colatent.tree import RECORD
 
 
 def is_main_run():
@@ -75,6 +78,7 @@ except InputError as error:
     sys.exit(1)
 
 RESULTS = CONFIG.results
+STAGES = ("simulate", "ingest", "split", "fit", "score")  # others follow the last
 LATENT_MODELS = latent_models(CONFIG)
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
@@ -90,7 +94,10 @@ def options_of_run():
     if options["--snakefile"] == ["Snakefile"]:
         del options["--snakefile"]
     return [
-        argument for option, values in options.items() for argument in [option, *values]
+        argument
+        for option, values in options.items()
+        if (given := list(values))
+        for argument in [option, *given]
     ]
 
 
@@ -114,28 +121,51 @@ def hold_or_stop():
         sys.exit(f"colatent: {error}")
 
 
+def remembers(output):
+    """Does Snakemake know in this folder how this very file was made, not one in its place?"""
+    memory, written = workflow.persistence.metadata(IOFile(output)), Path(output)
+    if memory is None or memory.endtime is None or not written.is_file():
+        return False
+    clocks = 60  # seconds that those of two machines may differ
+    began, ended = memory.starttime - clocks, memory.endtime + clocks
+    return began <= written.stat().st_mtime <= ended
+
+
+@cache
+def forgotten():
+    """Return outputs that were made otherwise than now, unknown to Snakemake; and what would redo them."""
+    found = [
+        (f"{RESULTS}/{name}", stage)
+        for name, stage in outdated(RESULTS, CONFIG, SESSIONS)
+        if not remembers(f"{RESULTS}/{name}/{MARKER}")
+    ]
+    rules = other_than_recorded(RESULTS, CONFIG, SESSIONS)
+    if rules and not remembers(f"{RESULTS}/{RECORD}"):
+        found += [(f"{RESULTS}/{RECORD}", rule) for rule in rules]
+    forced = workflow.dag_settings.forcerun
+    # what is forced redoes what follows it
+    return [
+        (output, rule)
+        for output, rule in found
+        if not forced
+        & {rule, *(STAGES[: STAGES.index(rule)] if rule in STAGES else STAGES)}
+    ]
+
+
 def refuse_forgotten(wildcards):
-    """Stop where results were made with other settings or code, and Snakemake has no memory of it here.
+    """Stop where results were made otherwise than now, and Snakemake has no memory of it here; no input.
 
     It knows only what was made by a run in this folder, and would take them for what the config asks for.
     """
-    told = workflow.dag_settings
     by_params = RerunTrigger.PARAMS in workflow.rerun_triggers
-    if not (is_main_run() and by_params) or told.forcerun or told.forceall:
-        return []
-    forgotten = [
-        (f"{RESULTS}/{name}", stage)
-        for name, stage in outdated(RESULTS, CONFIG, SESSIONS)
-        if workflow.persistence.metadata(IOFile(f"{RESULTS}/{name}/complete.json"))
-        is None
-    ]
-    if forgotten:
-        stages = " ".join(dict.fromkeys(stage for _, stage in forgotten))
-        sys.exit(
-            f"colatent: {forgotten[0][0]}: made with other settings or code than now, "
-            "which Snakemake does not know in this folder; run it where these results "
-            f"were made, or with --forcerun {stages} to make them anew"
-        )
+    if is_main_run() and by_params and not workflow.dag_settings.forceall:
+        if found := forgotten():
+            rules = " ".join(dict.fromkeys(rule for _, rule in found))
+            sys.exit(
+                f"colatent: {found[0][0]}: made with other settings or code than now, which "
+                "Snakemake does not know in this folder; run it where these results were "
+                f"made, or with --forcerun {rules} to make them anew"
+            )
     return []
 
 
@@ -209,12 +239,11 @@ def needs_gpu(wildcards):
 
 def group_of_fit(wildcards):
     """Return the group of fits that take less time than a job of a cluster to start."""
-    model = CONFIG.models[wildcards.model]
-    return (
-        "baselines"
-        if isinstance(model, (ConditionMean, SmoothedFA, RidgeLags))
-        else None
+    quick = isinstance(
+        CONFIG.models[wildcards.model], (ConditionMean, SmoothedFA, RidgeLags)
     )
+    # a dry run would show groups that a run on one machine does not make
+    return "baselines" if quick and not workflow.dryrun else None
 
 
 def fits_of(wildcards):

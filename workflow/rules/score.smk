@@ -9,6 +9,7 @@ Makes: `{results}/{session}/score/{model}` (latents and reconstructions), its ta
 
 rule score:
     input:
+        refuse_forgotten,
         session=rules.ingest.output.session,
         split=rules.split.output.split,
         fits=fits_of,
@@ -50,6 +51,7 @@ rule scores:
         mem_mb=2000,
         runtime=10,
     params:
+        order=[*SESSIONS, *CONFIG.models],
         code=code_fingerprint("score"),
     script:
         "../scripts/scores.py"
