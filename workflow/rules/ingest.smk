@@ -7,6 +7,7 @@ Makes: `{results}/{session}/session`, a store with values and masks (trial, time
 
 rule ingest:
     input:
+        refuse_forgotten,
         nwb=recording,
     output:
         session=f"{RESULTS}/{{session}}/session/complete.json",
