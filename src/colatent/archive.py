@@ -4,7 +4,6 @@ import io
 import re
 import tarfile
 from contextlib import suppress
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from colatent.errors import InputError
 from colatent.location import shown
 from colatent.provenance import CODE, PACKAGE, STAGE_CODE, code_fingerprint, git_files
 from colatent.record import read_record
+from colatent.repair import option_values
 from colatent.session_table import load_sessions
 from colatent.tree import RECORD
 
@@ -159,17 +159,11 @@ def _refuse_another(file: Path, record: dict[str, Any], config: Path, settings: 
     """Raise InputError unless the options of the run explain what its config has other than this file."""
     was, now = record["config"], settings.model_dump(mode="json")
     options = record["volatile"].get("options") or []
-    keys = {value.partition("=")[0] for value in _values("--config", options)}
-    files = [Path(value).name for value in _values("--configfile", options)]
+    keys = {value.partition("=")[0] for value in option_values("--config", options)}
+    files = [Path(value).name for value in option_values("--configfile", options)]
     explained = {key for key in was | now if was.get(key) != now.get(key)} <= keys
     if not explained and not (len(files) > 1 and config.name in files):
         raise InputError(
             f"{file}: the record of another config than is to be packed; "
             "run the workflow with this config first"
         )
-
-
-def _values(option: str, options: list[str]) -> list[str]:
-    """Return what follows an option of a command line, up to the next option."""
-    following = options[options.index(option) + 1 :] if option in options else []
-    return list(takewhile(lambda value: not value.startswith("--"), following))

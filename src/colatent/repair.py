@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,19 @@ def was_edited(results: Path, record: dict[str, Any]) -> bool:
     """Is the config another one than was recorded? Unknown, and so not told, if it is of several parts."""
     run = record["volatile"]
     folder = _working_folder(results, Path(run["folder"]), Path(record["config"]["results"]))
-    given = run["options"]
-    if "--config" in given or (
-        "--configfile" in given and given[-2:] != ["--configfile", run["config_file"]]
-    ):
+    if "--config" in run["options"] or len(option_values("--configfile", run["options"])) > 1:
         return False
     try:
         config = load_config(folder / run["config_file"])
     except InputError:
         return False
     return bool(config.model_dump(mode="json") != record["config"])
+
+
+def option_values(option: str, options: list[str]) -> list[str]:
+    """Return what follows an option of a command line, up to the next option."""
+    following = options[options.index(option) + 1 :] if option in options else []
+    return list(takewhile(lambda value: not value.startswith("--"), following))
 
 
 def _steps(targets: set[str]) -> list[list[str]]:

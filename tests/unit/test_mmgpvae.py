@@ -219,25 +219,27 @@ def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
     assert rebuilt.history == fitted.history
 
 
-def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    trials = simulate(8)[0]
-    options = OPTIONS | {"epochs": 24}
+def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, **change: int) -> list[str]:
+    """Return what a fit says that goes on after one that stopped at a line; it ends with the same bytes."""
+    trials, options = simulate(8)[0], OPTIONS | {"epochs": 24} | change
 
     def interrupt(line: str) -> None:
-        if line.startswith("epoch 20/"):
+        if line.startswith(at):
             raise KeyboardInterrupt
 
-    checkpoint = Checkpoint(tmp_path, {"config": "this one"})
+    checkpoint = Checkpoint(folder, {"config": "this one"})
     with pytest.raises(KeyboardInterrupt):
         MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint)
     lines: list[str] = []
     resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint)
-    assert lines[0] == "resumed after epoch 10; 10 epochs are trained a second time"
     straight = MMGPVAE(**options).fit(trials, 0, quiet)
-    assert all(
-        a.tobytes() == b.tobytes()
-        for a, b in zip(resumed.state().values(), straight.state().values(), strict=True)
-    )
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*states(resumed, straight), strict=True))
+    return lines
+
+
+def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    lines = lines_of_a_fit_that_was_interrupted(tmp_path, "epoch 20/")
+    assert lines[0] == "resumed after epoch 10; 10 epochs are trained a second time"
 
 
 def held_out_losses(lines: list[str]) -> dict[str, float]:
@@ -290,22 +292,10 @@ def test_a_run_that_fails_is_left_to_the_others(monkeypatch) -> None:
 
 
 def test_several_runs_interrupted_in_the_second_end_with_the_same_bytes(tmp_path: Path) -> None:
-    trials, options = simulate(8)[0], OPTIONS | {"epochs": 24, "restarts": 2}
-
-    def interrupt(line: str) -> None:
-        if line.startswith("run 2/2: epoch 20/"):
-            raise KeyboardInterrupt
-
-    checkpoint = Checkpoint(tmp_path, {"config": "this one"})
-    with pytest.raises(KeyboardInterrupt):
-        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint)
-    lines: list[str] = []
-    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint)
+    lines = lines_of_a_fit_that_was_interrupted(tmp_path, "run 2/2: epoch 20/", restarts=2)
     assert lines[0] == "run 1/2: resumed after epoch 24; 0 epochs are trained a second time"
     assert not [line for line in lines if line.startswith("run 1/2: epoch")]
     assert "run 2/2: resumed after epoch 10; 10 epochs are trained a second time" in lines
-    straight = MMGPVAE(**options).fit(trials, 0, quiet)
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(*states(resumed, straight), strict=True))
 
 
 def test_the_history_has_the_terms_of_the_objective() -> None:
