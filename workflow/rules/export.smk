@@ -8,7 +8,6 @@ Makes: `{results}/{session}/latents/{model}`, a store with the latents of every 
 
 rule export:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
         score=rules.score.output.store,
         recording=recording,

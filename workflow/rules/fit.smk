@@ -7,7 +7,6 @@ Makes: `{results}/{session}/fit/{model}/fold-{fold}_seed-{seed}`, parameters and
 
 rule fit:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
         split=rules.split.output.split,
     output:

@@ -7,7 +7,7 @@ Makes: `{results}/{session}/session`, a store with values and masks (trial, time
 
 rule ingest:
     input:
-        refuse_forgotten,
+        refuse_forgotten,  # here, as whatever the target, sessions lead to it
         nwb=recording,
     output:
         session=f"{RESULTS}/{{session}}/session/complete.json",

@@ -8,7 +8,6 @@ compared) and `sessions/{session}/models/{model}/index.html`, each with a folder
 
 rule model_page:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
         split=rules.split.output.split,
         fits=fits_of,
@@ -48,7 +47,6 @@ rule model_page:
 
 rule session_page:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
         split=rules.split.output.split,
         fits=expand(

@@ -9,7 +9,6 @@ Makes: `{results}/{session}/score/{model}` (latents and reconstructions), its ta
 
 rule score:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
         split=rules.split.output.split,
         fits=fits_of,
@@ -34,7 +33,6 @@ rule score:
 
 rule scores:
     input:
-        refuse_forgotten,
         expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
         stores=expand(rules.score.output.store, session=SESSIONS, model=CONFIG.models),
     output:

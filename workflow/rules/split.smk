@@ -7,7 +7,6 @@ Makes: `{results}/{session}/split`, the role of every trial in every fold, and h
 
 rule split:
     input:
-        refuse_forgotten,
         session=rules.ingest.output.session,
     output:
         split=f"{RESULTS}/{{session}}/split/complete.json",
