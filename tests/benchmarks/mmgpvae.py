@@ -202,7 +202,7 @@ class StepTimer:
         import torch
 
         self.model.network.train()
-        return _least_seconds(lambda: self.model._loss(self.data, torch.Generator()).backward())
+        return _least_seconds(lambda: self.model._loss(self.data, torch.Generator())[0].backward())
 
     def algebra(self) -> float:
         """Bases, posterior, its marginals and KL, and their gradients; sites are given."""
