@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colatent.config import MMGPVAEModel, Model
+from colatent.config import Distributed, MMGPVAEModel, Model
 from colatent.store import MARKER
 
 BASE_MB = 1500  # Python with its libraries, and what surrounds the arrays
@@ -31,9 +31,13 @@ def _decoded_mb(folder: Path, written_ns: int) -> float:
     return sum(math.prod(a["shape"]) * np.dtype(a["data_type"]).itemsize for a in arrays) / 1e6
 
 
-def ingest_mb(recording_mb: float, read_mb: float, threads: int) -> int:
+def ingest_mb(
+    recording_mb: float, read_mb: float, threads: int, distributed: Distributed | None = None
+) -> int:
     """Memory of ingest (MB): blocks of the file in several copies, and the bins, less than the recording."""
-    return math.ceil(BASE_MB + 8 * read_mb * threads + min(recording_mb, 32_000))
+    here = distributed and distributed.cluster == "local" and distributed.reads(recording_mb / 1e3)
+    processes = threads + 1 if here else 1
+    return math.ceil(BASE_MB * processes + 8 * read_mb * threads + min(recording_mb, 32_000))
 
 
 def ingest_minutes(recording_mb: float) -> int:

@@ -30,7 +30,7 @@ CAUSES = (
         "out of memory",
         "give it more with --set-resources {rule}:mem_mb=16000, or make it smaller: fewer channels, wider "
         "bins, a smaller batch_size (on a GPU), a smaller read_mb (ingest)",
-        r"out of memory|MemoryError|OutOfMemory|oom[-_ ]?kill|Cannot allocate memory|bad_alloc",
+        r"out of memory|MemoryError|OutOfMemory|oom[-_ ]?kill|Cannot allocate memory|bad_alloc|KilledWorker",
     ),
     Cause(
         "missing GPU",

@@ -23,6 +23,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "modalities.<name> (continuous)": settings.ContinuousModality,
     "modalities.<name>.envelope": settings.EnvelopeSettings,
     "modalities.<name> (pose)": settings.PoseModality,
+    "distributed": settings.Distributed,
     "models.<name> (mm-gpvae)": settings.MMGPVAEModel,
     "models.<name> (gpfa)": settings.GPFAModel,
     "models.<name> (smoothed-fa)": settings.SmoothedFA,

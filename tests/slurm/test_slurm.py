@@ -1,6 +1,7 @@
 """The workflow on a real SLURM: the same bytes as a local run, whatever happens to the jobs.
 
-`make test-slurm`. One run, of which every fit meets another mishap: scancel, requeue, the time limit.
+`make test-slurm`. One run, of which every fit meets another mishap: scancel, requeue, the time limit; and
+a recording that is read by SLURM jobs of dask.
 """
 
 import os
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from colatent.checkpoint import HISTORY
 from colatent.cli import app
+from colatent.store import identity
 from colatent.training import Schedule
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +59,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     return subprocess.Popen(
-        [*command, "--configfile", "config.yaml", *arguments],
+        [*command, *arguments, "--configfile", "config.yaml"],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=(folder / "snakemake.log").open("w"),
@@ -140,3 +142,17 @@ def test_cancelled_requeued_and_out_of_time_it_ends_in_the_bytes_of_a_local_run(
     assert_small_jobs_share_one(slurm)
     compared = CliRunner().invoke(app, ["compare", str(local / "out"), str(slurm / "out")])
     assert compared.exit_code == 0 and compared.output.startswith("identical"), compared.output
+
+
+def test_a_recording_is_read_by_jobs_of_slurm(cluster, tmp_path) -> None:
+    session, jobs = "out/small/session", "distributed={above_gb: 1e-9, cluster: slurm, workers: 2}"
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    for folder, more in ((shared, ("--config", jobs)), (alone, ())):
+        run = snakemake(folder, f"{session}/complete.json", "--cores", "1", *more)
+        assert run.wait(PATIENCE_S) == 0, (folder / "snakemake.log").read_text()[-3000:]
+    assert "is read by 2 processes (slurm)" in (shared / "out/logs/small/ingest.log").read_text()
+    names = subprocess.run(
+        ["squeue", "--noheader", "--states=all", "--format=%j"], capture_output=True, text=True, check=True
+    )
+    assert names.stdout.split().count("dask-worker") == 2
+    assert identity(shared / session) == identity(alone / session)

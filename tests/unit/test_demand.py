@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from pydantic import TypeAdapter
 
-from colatent.config import Model
+from colatent.config import Distributed, Model
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
 from colatent.store import write_store
 
@@ -41,3 +41,11 @@ def test_it_grows_with_data_and_epochs() -> None:
     assert ingest_mb(10, 64, 4) - ingest_mb(10, 32, 4) == 8 * 32 * 4
     assert ingest_mb(10**6, 32, 4) == ingest_mb(10**5, 32, 4)  # it is read in blocks
     assert ingest_minutes(60_000) > ingest_minutes(60)
+
+
+def test_processes_on_the_machine_of_the_job_are_paid_for() -> None:
+    alone = ingest_mb(20_000, 32, 4)
+    here, elsewhere = Distributed(above_gb=10), Distributed(above_gb=10, cluster="slurm")
+    assert ingest_mb(20_000, 32, 4, here) >= alone + 4 * 500
+    assert ingest_mb(20_000, 32, 4, elsewhere) == alone
+    assert ingest_mb(9_000, 32, 4, here) == ingest_mb(9_000, 32, 4)

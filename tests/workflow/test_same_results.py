@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, or on one core: the workflow ends with the same results.
+"""Killed at any moment and started again, on one core, or in more processes: the results are the same.
 
 COLATENT_KILLS says at how many random moments (2; 30 takes about half an hour on two idle cores).
 """
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from colatent.checksums import CHECKSUMS
 from colatent.cli import app
+from colatent.store import identity
 
 ROOT = Path(__file__).parents[2]
 N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))
@@ -90,6 +91,18 @@ def test_one_core_gives_the_same_results_as_two(undisturbed, tmp_path: Path) -> 
         of_pages = (".html", CHECKSUMS)
         record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(of_pages)}
     assert records[0] == records[1]
+
+
+def test_a_recording_read_by_several_processes_is_the_same(undisturbed, tmp_path: Path) -> None:
+    several = "distributed={above_gb: 1e-9}"
+    store = "out/small/session"
+    folder = write_config(tmp_path / "run")
+    run = run_snakemake(folder, f"{store}/complete.json", *PROJECT, "2", "--config", several)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "is read by 2 processes (local)" in (folder / "out/logs/small/ingest.log").read_text()
+    assert identity(folder / store) == identity(undisturbed[0] / store)
+    plan = run_snakemake(undisturbed[0], *PROJECT, "2", "--config", several, "--dry-run")
+    assert "rule record" in plan.stdout and "rule ingest" not in plan.stdout, plan.stdout[-2000:]
 
 
 @pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))

@@ -18,7 +18,9 @@ rule ingest:
     threads: 4
     resources:
         mem_mb=lambda wildcards, threads, attempt: attempt
-        * ingest_mb(recording_mb(wildcards), CONFIG.read_mb, threads),
+        * ingest_mb(
+            recording_mb(wildcards), CONFIG.read_mb, threads, CONFIG.distributed
+        ),
         runtime=lambda wildcards, attempt: attempt
         * ingest_minutes(recording_mb(wildcards)),
     params:

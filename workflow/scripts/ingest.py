@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from colatent.config import Alignment, Modality
+from colatent.config import Alignment, Distributed, Modality
+from colatent.ingest.cluster import reading_processes
 from colatent.ingest.resample import Reading
 from colatent.ingest.session import ingest_session
 from colatent.progress import job
@@ -13,30 +14,41 @@ from colatent.session import session_groups
 from colatent.session_table import is_simulated
 from colatent.store import write_store
 
-session, settings = snakemake.wildcards.session, snakemake.params.settings
-nwb = snakemake.params.url or snakemake.input[0]
-modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
-with job(snakemake.log[0], f"ingest {session}") as progress:
-    truth = settings["truth"]
-    alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
-    ingested = ingest_session(
-        nwb,
-        alignment,
-        TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
-        settings["checks"],
-        truth=truth["source"] if truth else None,
-        reading=Reading(snakemake.threads, settings["read_mb"] * 2**20),
-        progress=progress,
-    )
-    attrs = provenance("ingest", settings, {"nwb": ingested.source}) | {
-        "session": session,
-        "bin_width": alignment.bin_width,
-        "alignment": "trials" if "intervals" in settings["alignment"] else "continuous",
-        "modalities": list(ingested.trials.modalities),
-        "simulated": is_simulated(nwb),
-        "findings": ingested.findings,
-        "source": ingested.source,
-    }
-    attrs["volatile"]["nwb_modified_ns"] = modified
-    groups = session_groups(ingested, truth["groups"] if truth else [])
-    write_store(Path(snakemake.output.session).parent, groups, attrs)
+
+def main() -> None:
+    session, settings = snakemake.wildcards.session, snakemake.params.settings
+    nwb = snakemake.params.url or snakemake.input[0]
+    modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
+    distributed = TypeAdapter(Distributed | None).validate_python(snakemake.config.get("distributed"))
+    threads, resources = snakemake.threads, snakemake.resources
+    with (
+        job(snakemake.log[0], f"ingest {session}") as progress,
+        reading_processes(distributed, nwb, threads, resources.mem_mb, resources.runtime, progress) as client,
+    ):
+        truth = settings["truth"]
+        alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
+        ingested = ingest_session(
+            nwb,
+            alignment,
+            TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
+            settings["checks"],
+            truth=truth["source"] if truth else None,
+            reading=Reading(threads, settings["read_mb"] * 2**20, client or "threads"),
+            progress=progress,
+        )
+        attrs = provenance("ingest", settings, {"nwb": ingested.source}) | {
+            "session": session,
+            "bin_width": alignment.bin_width,
+            "alignment": "trials" if "intervals" in settings["alignment"] else "continuous",
+            "modalities": list(ingested.trials.modalities),
+            "simulated": is_simulated(nwb),
+            "findings": ingested.findings,
+            "source": ingested.source,
+        }
+        attrs["volatile"]["nwb_modified_ns"] = modified
+        groups = session_groups(ingested, truth["groups"] if truth else [])
+        write_store(Path(snakemake.output.session).parent, groups, attrs)
+
+
+if __name__ == "__main__":  # not in the processes that `distributed` starts
+    main()

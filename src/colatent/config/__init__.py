@@ -3,7 +3,7 @@
 The JSON schema and the reference table in ``config/README.md`` are generated from these models.
 """
 
-from colatent.config.analysis import Config, Heldout, LearningCurve, Simulation, Truth
+from colatent.config.analysis import Config, Distributed, Heldout, LearningCurve, Simulation, Truth
 from colatent.config.models import (
     COUNT_LIKELIHOODS,
     ConditionMean,
@@ -35,6 +35,7 @@ __all__ = [
     "Config",
     "ContinuousAlignment",
     "ContinuousModality",
+    "Distributed",
     "EnvelopeSettings",
     "GPFAModel",
     "Heldout",

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from colatent.config.models import COUNT_LIKELIHOODS, LagRegression, MMGPVAEModel, Model
 from colatent.config.recording import Alignment, Modality, SpikesModality
-from colatent.config.settings import NAME, Count, Seed, Settings
+from colatent.config.settings import NAME, Count, Positive, Seed, Settings
 
 
 class Heldout(Settings):
@@ -104,6 +104,22 @@ class Simulation(Settings):
         return self
 
 
+class Distributed(Settings):
+    """Processes of dask.distributed that read a large recording together."""
+
+    above_gb: Positive = Field(description="size from which a recording is read by them (GB)")
+    cluster: Literal["local", "slurm"] = Field(
+        "local",
+        description="on the machine of the job, one for each of its threads; or as jobs of SLURM through "
+        "dask-jobqueue, which takes partition and account from ~/.config/dask/jobqueue.yaml",
+    )
+    workers: Count = Field(4, description="jobs of SLURM")
+
+    def reads(self, recording_gb: float) -> bool:
+        """Return whether a recording of this size is read by them."""
+        return recording_gb >= self.above_gb
+
+
 Action = Literal["refuse", "mask", "warn"]
 
 
@@ -120,6 +136,9 @@ class Config(Settings):
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
         32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
+    )
+    distributed: Distributed | None = Field(
+        None, description="processes that read large recordings; the results are the same without"
     )
     checks: dict[str, Action] = Field(
         default_factory=dict,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import h5py
@@ -159,22 +160,22 @@ def open_pose(file: h5py.File, modality: str, config: Any, reading: Reading) -> 
     series = []
     for node in nodes:
         keypoint = open_series(node, None, config.max_gap)
-        read = _confident(keypoint.read, node, config.min_confidence)
+        read = keypoint.read
+        if "confidence" in node:
+            read = partial(_confident, read, node["confidence"], config.min_confidence)
         attrs = {**keypoint.attrs, "min_confidence": config.min_confidence}
         series.append(replace(keypoint, read=read, attrs=attrs))
     return ContinuousSource(modality, series, config.max_gap, reading)
 
 
 def _confident(
-    read: Callable[[int, int], NDArray[np.floating]], node: h5py.Group, least: float
-) -> Callable[[int, int], NDArray[np.floating]]:
-    """Return a reader whose rows below a confidence (or without one) are NaN."""
-    if "confidence" not in node:
-        return read
-
-    def confident(first: int, last: int) -> NDArray[np.floating]:
-        rows = read(first, last)
-        rows[~(node["confidence"][first:last] >= least)] = np.nan
-        return rows
-
-    return confident
+    read: Callable[[int, int], NDArray[np.floating]],
+    confidence: h5py.Dataset,
+    least: float,
+    first: int,
+    last: int,
+) -> NDArray[np.floating]:
+    """Return rows first to last - 1, NaN where the confidence is lower (or missing)."""
+    rows = read(first, last)
+    rows[~(confidence[first:last] >= least)] = np.nan
+    return rows

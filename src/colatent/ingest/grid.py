@@ -1,6 +1,8 @@
 """Series that were sampled regularly except for gaps, on one regular clock with missing rows."""
 
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +36,28 @@ def on_regular_grid(series: Series) -> Series | None:
         return None
     regular = RegularClock(int(start[0]), NANOSECONDS / step, size, len(start) - 1)
 
-    dtype = series.read(0, 1).dtype
-
-    def read(first: int, last: int) -> NDArray[np.floating]:
-        rows = np.full((last - first, len(series.channels)), np.nan, dtype)
-        for segment in np.flatnonzero((position < last) & (position + length > first)):
-            low = max(first, int(position[segment]))
-            high = min(last, int(position[segment] + length[segment]))
-            shift = int(first_row[segment] - position[segment])
-            rows[low - first : high - first] = series.read(low + shift, high + shift)
-        return rows
-
+    runs = _Runs(first_row, position, length)
+    read = partial(_read, series, runs, series.read(0, 1).dtype)
     return replace(series, clock=regular, read=read)
+
+
+class _Runs(NamedTuple):
+    """Runs of rows without a gap: first row, place of it on the grid, and number of rows, each (run,)."""
+
+    first_row: NDArray[np.int64]
+    position: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+def _read(series: Series, runs: _Runs, dtype: np.dtype, first: int, last: int) -> NDArray[np.floating]:
+    """Return rows first to last - 1 of the grid, NaN where the series has none."""
+    rows = np.full((last - first, len(series.channels)), np.nan, dtype)
+    end = runs.position + runs.length
+    for run in np.flatnonzero((runs.position < last) & (end > first)):
+        low, high = max(first, int(runs.position[run])), min(last, int(end[run]))
+        shift = int(runs.first_row[run] - runs.position[run])
+        rows[low - first : high - first] = series.read(low + shift, high + shift)
+    return rows
 
 
 def _strays(

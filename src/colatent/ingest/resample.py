@@ -1,7 +1,7 @@
 """From a series' own clock to common bins: exact bin means, or linear interpolation."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
@@ -17,10 +17,12 @@ class Reading(NamedTuple):
     Attributes:
         threads: blocks of rows worked on at a time.
         block_bytes: rows in memory for each thread; temporaries of filters and means are a few times this.
+        scheduler: of dask: "threads", or the client of processes, which have one thread each.
     """
 
     threads: int = 1
     block_bytes: int = 32 * 2**20
+    scheduler: Any = "threads"
 
 
 SMALL_BLOCKS = Reading()
@@ -48,10 +50,11 @@ def onto_bins(
     order = np.argsort(cells, kind="stable")
     blocks = list(_blocks(cells[order], series, windows.bin_width, reading.block_bytes))
     most_rows = 4 * max(reading.block_bytes // series.row_bytes, 1)
+    shared = dask.delayed(series, traverse=False)  # sent once to a process, not with each block
     tasks = [
-        dask.delayed(_put)(series, cells[order[b]], windows.bin_width, max_gap, most_rows) for b in blocks
+        dask.delayed(_put)(shared, cells[order[b]], windows.bin_width, max_gap, most_rows) for b in blocks
     ]
-    parts = dask.compute(*tasks, scheduler="threads", num_workers=reading.threads)
+    parts = dask.compute(*tasks, scheduler=reading.scheduler, num_workers=reading.threads)
     binned = np.empty((len(cells), len(series.channels)))
     for block, part in zip(blocks, parts, strict=True):
         binned[order[block]] = part

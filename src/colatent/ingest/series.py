@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h5py
@@ -22,7 +23,8 @@ class Series:
         clock: times of the rows.
         channels: names.
         unit: physical unit of what `read` returns.
-        read: (first, last) -> rows first to last - 1, floating (row, channel), NaN where missing.
+        read: (first, last) -> rows first to last - 1, floating (row, channel), NaN where missing; no
+            closure, so that it can be sent to another process.
         row_bytes: what one row costs in memory while it is read, so that blocks can be bounded.
         attrs: what was done, JSON-compatible.
     """
@@ -58,25 +60,32 @@ def open_series(
     if not (np.isfinite(scale[kept]) & (scale[kept] != 0)).all():
         raise wrong(group, "a factor in its channel_conversion is 0 or not finite", "correct the file")
     factor = scale[kept].astype(dtype)
-    everything = columns is None
-
-    def read(first: int, last: int) -> NDArray[np.floating]:
-        rows = data[first:last].reshape(last - first, width)
-        rows = (rows if everything else rows[:, kept]).astype(dtype)
-        if (factor != 1).any():
-            rows *= factor
-        if offset:
-            rows += dtype(offset)
-        return rows
-
     return Series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
-        read,
+        partial(_read, data, None if columns is None else kept, factor, offset),
         width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
     )
+
+
+def _read(
+    data: h5py.Dataset,
+    kept: NDArray[np.intp] | None,
+    factor: NDArray[np.floating],
+    offset: float,
+    first: int,
+    last: int,
+) -> NDArray[np.floating]:
+    """Return physical values of rows first to last - 1, (row, channel), in the precision of the factors."""
+    rows = data[first:last].reshape(last - first, int(np.prod(data.shape[1:], dtype=int)))
+    rows = (rows if kept is None else rows[:, kept]).astype(factor.dtype)
+    if (factor != 1).any():
+        rows *= factor
+    if offset:
+        rows += factor.dtype.type(offset)
+    return rows
 
 
 def kept_columns(group: h5py.Group, columns: list[int] | None) -> NDArray[np.intp]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
 from colatent import gp
 from colatent.models.count_likelihoods import LIKELIHOODS
@@ -231,7 +231,7 @@ class CountGPFA(LatentModel):
         gaussian.fit(roots)
         mean = _mean_counts(data)
         k = np.arange(int(20 + 10 * mean.max()))
-        pmf = poisson.pmf(k, mean[:, None])
+        pmf = np.exp(xlogy(k, mean[:, None]) - mean[:, None] - gammaln(k + 1))  # of the Poisson distribution
         response = (pmf * np.sqrt(k) * (k - mean[:, None])).sum(1)
         loading = np.clip(gaussian.loading_ / response[:, None], -2.0, 2.0)
         offset = np.log(mean) - 0.5 * (loading**2).sum(1)

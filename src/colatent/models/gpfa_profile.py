@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import LbfgsInvHessProduct
-from scipy.stats import chi2
+from scipy.special import chdtri  # that of scipy.stats takes a second to import
 
 from colatent.models.gpfa_data import Observations
 from colatent.models.gpfa_evidence import Parameters, Prior, evaluate, make_blocks
@@ -61,7 +61,7 @@ def interval_drop(level: float) -> float:
     """Return how far the log likelihood falls to the ends of an interval (nats)."""
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval must lie between 0 and 1, not {level!r}")
-    return float(chi2.ppf(level, 1)) / 2
+    return float(chdtri(1, 1 - level)) / 2
 
 
 def profile_intervals(

@@ -1,0 +1,95 @@
+"""Processes that share the reading of a large recording: on this machine, or as jobs of SLURM."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colatent.errors import InputError
+from colatent.location import is_url, shown
+
+if TYPE_CHECKING:
+    from distributed import Client, SpecCluster
+
+    from colatent.config import Distributed
+
+PATIENCE_S = 30 * 60
+
+
+@contextmanager
+def reading_processes(
+    settings: "Distributed | None",
+    nwb: str | Path,
+    threads: int,
+    memory_mb: float,
+    minutes: float,
+    progress: Callable[[str], None],
+) -> "Iterator[Client | None]":
+    """Yield a client of processes where a recording is large enough to be read by them, else None.
+
+    They open the file themselves, under the same path.
+
+    Args:
+        settings: when, where and how many.
+        nwb: the recording; one that is streamed is read by this process alone.
+        threads: of the job; as many processes run on this machine.
+        memory_mb: of the job (MB), of which each process gets its share.
+        minutes: of the job; a job of SLURM gets as many.
+        progress: told what is started.
+
+    Raises:
+        InputError: what would start them is not installed, or they did not start in time.
+    """
+    if settings is None or is_url(nwb) or not settings.reads(Path(nwb).stat().st_size / 1e9):
+        yield None
+        return
+    from distributed import Client
+
+    share_mb = math.floor(memory_mb / (threads + 1))  # one for the job's own process
+    if settings.cluster == "local":
+        n, cluster = threads, _on_this_machine(threads, share_mb)
+    else:
+        n, cluster = settings.workers, _as_slurm_jobs(settings.workers, share_mb, minutes)
+    with cluster, Client(cluster) as client:
+        progress(f"{shown(nwb)} is read by {n} processes ({settings.cluster})")
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError:
+            raise InputError(
+                f"distributed.cluster {settings.cluster}: none of {n} processes started within "
+                f"{PATIENCE_S // 60} minutes; see what became of their jobs, or leave `distributed` out"
+            ) from None
+        yield client
+
+
+def _on_this_machine(n: int, memory_mb: int) -> "SpecCluster":
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=n,
+        threads_per_worker=1,
+        memory_limit=f"{memory_mb}MB",
+        dashboard_address=None,
+        silence_logs=logging.ERROR,
+    )
+
+
+def _as_slurm_jobs(n: int, memory_mb: int, minutes: float) -> "SpecCluster":
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise InputError(
+            "`distributed.cluster: slurm` needs dask-jobqueue: pip install dask-jobqueue"
+        ) from None
+    # partition, account and the like come from dask's own file: ~/.config/dask/jobqueue.yaml
+    cluster: SpecCluster = SLURMCluster(
+        cores=1,
+        processes=1,
+        memory=f"{memory_mb}MB",
+        walltime=str(math.ceil(minutes)),
+        silence_logs=logging.ERROR,
+    )
+    cluster.scale(n)
+    return cluster
