@@ -45,6 +45,8 @@ STAGE_CODE = {
     "export": ("export.py", "simulate/nwb.py"),
 }
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 @cache
 def code_fingerprint(stage: str) -> str:
@@ -63,20 +65,33 @@ def _meaning(file: Path) -> bytes:
     """What a source file does: of Python its syntax tree without docstrings, of others everything."""
     if file.suffix != ".py":
         return file.read_bytes()
-    tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):  # noqa: SIM102
-            if ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-    return repr(_plain(tree)).encode()
+    parts: list[str] = []
+    _collect(ast.parse(file.read_bytes()), parts)
+    return "\0".join(parts).encode()
 
 
-def _plain(node: Any) -> Any:
-    """A syntax tree as tuples, without the empty fields that differ between versions of Python."""
+def _collect(node: Any, parts: list[str]) -> None:
+    """Add what a syntax tree says, without docstrings and the empty fields that differ between Pythons."""
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-        return (type(node).__name__, *((name, _plain(value)) for name, value in fields))
-    return [_plain(item) for item in node] if isinstance(node, list) else node
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and value and isinstance(node, _DOCUMENTED) and _is_docstring(value[0]):
+                value = value[1:]
+            if value is not None and value != []:
+                parts.append(name)
+                _collect(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for item in node:
+            _collect(item, parts)
+        parts.append("]")
+    else:
+        parts.append(repr(node))
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
 
 
 def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], device: str = "cpu") -> dict:
