@@ -30,9 +30,9 @@ class Checkpoint:
     folder: Path
     identity: Mapping[str, str]
 
-    def part(self, number: int) -> "Checkpoint":
+    def part(self, name: str) -> "Checkpoint":
         """Return the checkpoint of one of several runs of the same fit."""
-        return Checkpoint(self.folder / f"run-{number}", {**self.identity, "run": str(number)})
+        return Checkpoint(self.folder / name, {**self.identity, "run": name})
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state on disk."""

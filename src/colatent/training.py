@@ -94,10 +94,7 @@ class Trainer:
             FloatingPointError: the loss was never finite.
             Interrupted: a signal asked to stop; the checkpoint was written before.
         """
-        n_held_out = min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
-        # With nothing to hold out, the training trials themselves say which epoch was best.
-        held_out = order[:n_held_out] if n_held_out else order
-        trained = order[n_held_out:]
+        held_out, trained = self._split(order)
         if checkpoint is not None:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
@@ -118,6 +115,16 @@ class Trainer:
             raise FloatingPointError(NEVER_FINITE)
         self.module.load_state_dict(self.best_weights)
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
+
+    def count_present_weights(self, order: Tensor) -> None:
+        """Let the weights that the module has now be those of epoch 0: later ones must do better."""
+        self.best_loss = self._held_out_loss(self._split(order)[0])
+
+    def _split(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the trials that are held out of the updates, and the others."""
+        n_held_out = min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
+        # With nothing to hold out, the training trials themselves say which epoch was best.
+        return order[:n_held_out] if n_held_out else order, order[n_held_out:]
 
     def _finished(self, trained: Tensor) -> bool:
         epoch = len(self.history)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
+from colatent.models.decoder_refinement import decoder_loss, nonlinear, refinement_schedule
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_refinement import refined_posterior
@@ -91,6 +92,8 @@ class MMGPVAE:
             progress(f"kept run {best + 1}: held-out loss {runs[best][0].best_loss:.4f}")
         trainer, self.network, data = runs[best]
         self.history = trainer.history
+        assert order is not None
+        self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
 
@@ -106,11 +109,41 @@ class MMGPVAE:
         n = self.options.restarts
         if n == 1:
             return trainer.run(order, progress, checkpoint)
-        part = checkpoint.part(number) if checkpoint else None
+        part = checkpoint.part(f"run-{number}") if checkpoint else None
         try:
             trainer.run(order, lambda line: progress(f"run {number + 1}/{n}: {line}"), part)
         except FloatingPointError as error:
             progress(f"run {number + 1}/{n}: {error}")
+
+    def _refine_decoders(
+        self,
+        trials: Trials,
+        data: Data,
+        order: Tensor,
+        progress: Callable[[str], None],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Fit the non-linear decoders to the posterior of the training trials (`decoder_refinement`)."""
+        network, options = self.network, self.options
+        if not nonlinear(network):
+            return
+        latents = self._posterior(trials, options.modalities).marginals
+        with torch.no_grad():
+            sites, bases = network.sites(data), network.bases(trials.n_bins)
+            cross_weight = options.cross_weight if len(data) > 1 else {}
+            cross = {name: network.cross_latents(name, sites, bases) for name in cross_weight}
+        loss = decoder_loss(network, data, latents, cross, options.weight, cross_weight)
+        # of all parameters only those of these decoders get a gradient
+        trainer = Trainer(
+            network,
+            loss,
+            self._optimizer(),
+            refinement_schedule(options.schedule),
+            torch.Generator().manual_seed(self.seed),
+        )
+        trainer.count_present_weights(order)
+        part = checkpoint.part("decoders") if checkpoint else None
+        trainer.run(order, lambda line: progress(f"decoders: {line}"), part)
 
     def _channels(self, trials: Trials) -> dict[str, int]:
         """Return the number of channels of each modality of the options.

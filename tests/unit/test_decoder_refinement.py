@@ -1,0 +1,145 @@
+"""Decoders fitted by themselves at the end: their loss against SciPy, what moves, and what it gains."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from colatent.checkpoint import Checkpoint
+from colatent.models.decoder_refinement import decoder_loss
+from colatent.models.mmgpvae import MMGPVAE
+from colatent.posterior import Marginals
+from colatent.trials import Trials
+
+TRIALS, BINS, BIN_WIDTH = 24, 30, 0.02
+BOTH = ("emg", "pose")
+OPTIONS = {
+    "latents": {"emg+pose": 1},
+    "likelihood": {"emg": "gaussian", "pose": "gaussian"},
+    "decoder": {"emg": "linear", "pose": "mlp"},
+    "cross_weight": {"pose": 0.5},
+    "weight": {"pose": 2.0},
+    "epochs": 12,
+    "batch_size": 8,
+    "hidden": 16,
+    "time_scale": 0.1,
+    "device": "cpu",
+}
+
+
+def simulate(seed: int = 0) -> Trials:
+    """Muscles that follow a slow latent, and a pose that is a bent function of it; some bins missing."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 2 * np.pi, (TRIALS, 1))
+    z = np.sin(2 * np.pi * np.arange(BINS) / 25 + phase)[..., None] * rng.uniform(0.5, 2, (TRIALS, 1, 1))
+    weights = np.random.default_rng(9)
+    emg = z * weights.normal(0, 1, 6) + 0.3 * rng.standard_normal((TRIALS, BINS, 6))
+    bent = np.concatenate([z**2, np.abs(z), np.sin(3 * z)], axis=-1)
+    pose = bent + 0.2 * rng.standard_normal(bent.shape)
+    values = {"emg": emg, "pose": pose}
+    observed = {name: np.ones(v.shape, dtype=bool) for name, v in values.items()}
+    observed["pose"][0, 5:9] = False
+    return Trials(
+        values={name: np.where(observed[name], v, 0.0) for name, v in values.items()},
+        observed=observed,
+        channels={name: tuple(map(str, range(v.shape[2]))) for name, v in values.items()},
+        kinds=dict.fromkeys(values, "continuous"),
+        bin_width=BIN_WIDTH,
+    )
+
+
+def quiet(_: str) -> None: ...
+
+
+@pytest.fixture
+def unrefined(monkeypatch: pytest.MonkeyPatch) -> MMGPVAE:
+    with monkeypatch.context() as patch:
+        patch.setattr(MMGPVAE, "_refine_decoders", lambda *_: None)
+        return MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet)
+
+
+@pytest.fixture(scope="module")
+def refined() -> MMGPVAE:
+    return MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet)
+
+
+def test_the_loss_is_the_log_density_of_the_decoded_latents(unrefined: MMGPVAE) -> None:
+    trials, network = simulate(), unrefined.network.modality("pose")
+    data = unrefined._observations(trials, BOTH)
+    rng = np.random.default_rng(1)
+    latents, cross = (torch.from_numpy(rng.normal(size=(TRIALS, BINS, 1))) for _ in range(2))
+    certain = Marginals(latents, torch.zeros_like(latents))  # so that its samples are its mean
+    options = unrefined.options
+    loss = decoder_loss(
+        unrefined.network, data, certain, {"pose": cross}, options.weight, options.cross_weight
+    )
+    chosen = torch.tensor([0, 3, 7])
+    expected = 0.0
+    for factor, z, noise in ((2.0, latents, network.likelihood), (0.5, cross, network.cross_likelihood)):
+        with torch.no_grad():
+            eta, sd = network.decoder(z[chosen]).double().numpy(), noise.scale().double().numpy()
+        target, seen = data["pose"].target[chosen].double().numpy(), data["pose"].observed[chosen].numpy()
+        expected += factor * norm.logpdf(target, eta, sd)[seen].sum()
+    with torch.no_grad():
+        value, _ = loss(chosen, torch.Generator().manual_seed(0))
+    assert float(value) == pytest.approx(-expected / (3 * BINS), rel=1e-5)
+
+
+def test_only_non_linear_decoders_and_their_noise_move(unrefined: MMGPVAE, refined: MMGPVAE) -> None:
+    before, after = unrefined.network.state_dict(), refined.network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    pose = unrefined.network.names.index("pose")
+    parts = {re.sub(rf"modalities\.{pose}\.(\w+)\..*", r"\1", name) for name in moved}
+    assert parts == {"decoder", "likelihood", "cross_likelihood"}
+
+
+def test_the_pose_is_told_better_from_the_same_latents(unrefined: MMGPVAE, refined: MMGPVAE) -> None:
+    test = simulate(seed=1)
+    np.testing.assert_array_equal(unrefined.latents(test, BOTH)[0], refined.latents(test, BOTH)[0])
+    for given in (BOTH, ("emg",)):
+        errors = [
+            np.square(model.predict(test, given, "pose").mean - test.values["pose"]).mean()
+            for model in (unrefined, refined)
+        ]
+        assert errors[1] < 0.9 * errors[0]
+
+
+def test_weights_that_do_no_better_on_held_out_trials_are_not_kept(
+    unrefined: MMGPVAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, lines = OPTIONS | {"learning_rate": 1e-9}, []
+    monkeypatch.setattr("colatent.models.decoder_refinement.EPOCHS", 2)
+    start = MMGPVAE(**options).fit(simulate(), 0, lines.append)
+    assert any(re.match(r"decoders: kept epoch \d: held-out loss", line) for line in lines)
+    with monkeypatch.context() as patch:
+        patch.setattr("colatent.training.Trainer._step", _ruin)
+        lines.clear()
+        start._refine_decoders(
+            simulate(), start._observations(simulate(), BOTH), torch.arange(TRIALS), lines.append, None
+        )
+    assert lines[-1].startswith("decoders: kept epoch 0:")
+    assert all(bool(p.isfinite().all()) and float(p.abs().max()) < 50 for p in start.network.parameters())
+
+
+def _ruin(trainer, batch):
+    with torch.no_grad():
+        for parameter in trainer.module.modality("pose").decoder.parameters():
+            parameter.fill_(100.0)
+    return {"loss": 0.0}
+
+
+def test_interrupted_in_the_decoders_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        if line.startswith("decoders: epoch 20/"):
+            raise KeyboardInterrupt
+
+    checkpoint, lines = Checkpoint(tmp_path, {"config": "this one"}), []
+    with pytest.raises(KeyboardInterrupt):
+        MMGPVAE(**OPTIONS).fit(simulate(), 0, interrupt, checkpoint)
+    resumed = MMGPVAE(**OPTIONS).fit(simulate(), 0, lines.append, checkpoint).state()
+    assert "decoders: resumed after epoch 10; 10 epochs are trained a second time" in lines
+    straight = MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet).state()
+    assert all(resumed[name].tobytes() == straight[name].tobytes() for name in straight)
