@@ -18,6 +18,7 @@ from torch import Tensor
 from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.decoder_refinement import decoder_loss, nonlinear, refinement_schedule
+from colatent.models.latent_separation import separate
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_refinement import refined_posterior
@@ -93,6 +94,8 @@ class MMGPVAE:
         trainer, self.network, data = runs[best]
         self.history = trainer.history
         assert order is not None
+        if self.options.posterior == "sites":
+            separate(self.network, self._posterior(trials, self.options.modalities).marginals)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
