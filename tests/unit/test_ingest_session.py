@@ -86,6 +86,10 @@ def test_fixed_windows_round_an_event_and_pad(recording):
     np.testing.assert_allclose(got.trial_table["start"], [3.2, 7.7])
     padded = quietly(recording, TrialAlignment(bin_width=0.1, pad=(0.1, 0.0)), {"force": FORCE})
     assert padded.time[0] == pytest.approx(-0.05)
+    both = quietly(recording, alignment.model_copy(update={"pad": (0.1, 0.0)}), {"force": FORCE})
+    np.testing.assert_allclose(both.time, [-0.35, -0.25, -0.15, -0.05, 0.05, 0.15])
+    np.testing.assert_allclose(both.trial_table["start"], [3.1, 7.6])
+    np.testing.assert_allclose(both.trials.values["force"][:, 1:], got.trials.values["force"])
 
 
 def test_overlapping_trials_are_refused_unless_allowed(recording):

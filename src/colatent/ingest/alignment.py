@@ -118,7 +118,7 @@ def trial_windows(
         raise wrong(table, "no trial is left whose event is in the trial", "choose another start column")
     rows = rows[timed]
     starts, stops = to_ns(begin[timed]), to_ns(end[timed])
-    offset = int(to_ns(alignment.window[0] if alignment.window else -alignment.pad[0]))
+    offset = int(to_ns((alignment.window[0] if alignment.window else 0.0) - alignment.pad[0]))
     # times far from zero are coarse: an edge may be off by their rounding
     n_bins = (stops - starts + int(to_ns(_ROUNDING_S))) // width
     if len(starts) * int(n_bins.max()) > _MOST_BINS:
