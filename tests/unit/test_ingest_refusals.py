@@ -129,11 +129,19 @@ def test_check_source_names_what_is_wrong(recording, alignment, modality, senten
         ("quality", "is no condition"),
         ("@pd.options.mode == 1", "holds an @"),
         ("quality ==", "fails"),
+        ("quality != 1", "'quality' holds texts and is compared to none"),
+        ("id >= 0 & quality not in [1, 2]", "'quality' holds texts and is compared to none"),
     ],
 )
 def test_a_query_must_be_a_condition(recording, where, sentence):
     with pytest.raises(InputError, match=sentence):
         check_source(recording, TRIALS, {"spikes": SpikesModality(kind="spikes", where=where)})
+
+
+def test_numbers_compared_with_texts_do_not_keep_everything(recording):
+    for where in ("target != '1'", "start_time > 1 & target not in ['1']", "'1' != target"):
+        with pytest.raises(InputError, match="'target' holds numbers and is compared to none"):
+            check_source(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
 
 
 def test_one_channel_in_two_modalities_is_refused(recording):

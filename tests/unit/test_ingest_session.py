@@ -58,6 +58,16 @@ def test_units_are_selected_by_query_and_rate(recording):
     assert got.attrs["spikes"]["units_below_min_rate"] == 1
 
 
+def test_a_query_computes_with_columns_of_few_bits_as_with_others(recording):
+    with h5py.File(recording, "a") as file:
+        table = file["intervals/trials"]
+        table["choice"] = np.array([0, 1, 2, 255], "u1")
+        table["choice"].attrs.update(table["target"].attrs)
+    for where, starts in (("choice - 1 > 0", [4.5, 7.0]), ("choice + 1 > 100", [7.0])):
+        got = quietly(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
+        assert got.trial_table["start"].tolist() == starts
+
+
 def test_globs_positions_images_and_truth(recording):
     modalities = {
         "cells": ContinuousModality(kind="continuous", source="processing/behavior/cell*"),

@@ -1,5 +1,6 @@
 """Columns of NWB's DynamicTables: plain and ragged."""
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,8 +73,15 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     known = ", ".join(map(str, frame.columns))
     if "@" in where:  # would reach into Python
         raise wrong(table, f"the query {where!r} holds an @", "compare columns with numbers and texts only")
+    rows = frame.reset_index()
+    if (mixed := _text_beside_number(where, rows)) is not None:  # never equal, so always unequal
+        holds = "texts" if pd.api.types.is_string_dtype(rows[mixed]) else "numbers"
+        remedy = "write texts in quotes, and numbers without"
+        raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds} and is compared to none", remedy)
+    # in the 8 bits of a column, 0 - 1 would be 255
+    narrow = [name for name in rows if rows[name].dtype.kind in "iu" and rows[name].dtype.itemsize < 8]
     try:
-        chosen = frame.reset_index().eval(where, engine="python")
+        chosen = rows.astype(dict.fromkeys(narrow, np.int64)).eval(where, engine="python")
     except Exception as error:  # pandas raises nearly anything on a bad query
         raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
     # a number would be taken for the label of a row
@@ -83,6 +91,23 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     if len(kept) == 0:
         raise wrong(table, f"the query {where!r} keeps none of {len(frame)} rows", "loosen it")
     return kept
+
+
+def _text_beside_number(where: str, frame: pd.DataFrame) -> str | None:
+    """Return a column of numbers that a query compares with a text, or the reverse, if there is one."""
+    try:  # in a query, & and | bind as `and` and `or` do
+        tree = ast.parse(where.strip().replace("&", " and ").replace("|", " or "), mode="eval")
+    except SyntaxError:  # names in backticks; what is no query at all, pandas says
+        return None
+    for node in ast.walk(tree):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        literals = [s for s in sides if isinstance(s, ast.Constant | ast.List | ast.Tuple)]
+        values = [v.value for s in literals for v in ast.walk(s) if isinstance(v, ast.Constant)]
+        for name in (s.id for s in sides if isinstance(s, ast.Name) and s.id in frame):
+            is_text = pd.api.types.is_string_dtype(frame[name])
+            if any(isinstance(value, str) != is_text for value in values):
+                return name
+    return None
 
 
 def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
