@@ -1,5 +1,6 @@
 """What ingest refuses, each in one sentence: damage, odd layouts, links, questions without an answer."""
 
+import re
 from types import SimpleNamespace
 
 import h5py
@@ -247,6 +248,21 @@ def test_intervals_of_observation_that_are_none_are_refused(recording, interval)
         file["units/obs_intervals"][2] = interval
     with pytest.raises(InputError, match="units: the obs_intervals of row 1 are not finite, or end before"):
         quietly(recording, TRIALS, {"spikes": SPIKES})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("obs_intervals", (6,)), ("obs_intervals", (6, 3)), ("spike_times", (900, 2))]
+)
+def test_columns_of_another_shape_are_not_read_as_if_they_had_the_right_one(recording, name, shape):
+    with h5py.File(recording, "a") as file:
+        attrs = dict(file[f"units/{name}"].attrs)
+        del file[f"units/{name}"]
+        file[f"units/{name}"] = np.arange(np.prod(shape), dtype=float).reshape(shape) / np.prod(shape)
+        file[f"units/{name}"].attrs.update(attrs)
+    with pytest.raises(
+        InputError, match=f"units/{name}: its values have the shape {re.escape(str(shape[1:]))}"
+    ):
+        quietly(recording, TRIALS, {"spikes": SPIKES}, {"inspector": "warn"})
 
 
 def test_what_h5py_cannot_read_is_a_sentence_and_our_own_mistake_is_none(recording):

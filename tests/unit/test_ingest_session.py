@@ -274,6 +274,28 @@ def test_a_rate_counts_spikes_within_the_intervals_of_observation(recording):
         assert got.trials.channels["spikes"] == tuple(f"unit_{u}" for u in units), least
 
 
+def test_bins_before_zero_are_not_observed_where_spikes_before_zero_are_dropped(recording):
+    rng = np.random.default_rng(2)
+    change_units(recording, [np.sort(rng.uniform(low, 12, 200)) for low in (-3, 0, -3)], intervals=False)
+    alignment = ContinuousAlignment(window=1, gap=0, bin_width=0.1)
+    got = quietly(recording, alignment, {"spikes": SPIKES}, {"inspector": "warn"})
+    starts = got.trial_table["start"].to_numpy()[:, None] + got.time - 0.05
+    assert (starts < -1e-9).any() and got.trials.values["spikes"][starts < -1e-9].sum() == 0
+    for unit, is_dropped in enumerate((True, False, True)):
+        expected = (starts > -1e-9) if is_dropped else np.ones_like(starts, dtype=bool)
+        np.testing.assert_array_equal(got.trials.observed["spikes"][..., unit], expected)
+    kept = quietly(recording, alignment, {"spikes": SPIKES}, {"inspector": "warn", "spike-times": "warn"})
+    assert kept.trials.observed["spikes"].all() and kept.trials.values["spikes"][starts < -1e-9].sum() > 50
+
+
+def test_a_unit_that_is_never_observed_in_a_trial_is_said(recording):
+    with h5py.File(recording, "a") as file:
+        file["units/obs_intervals"][2:4] = [[20.0, 30.0], [40.0, 50.0]]
+    got = quietly(recording, TRIALS, {"spikes": SPIKES}, {"inspector": "warn"})
+    assert not got.trials.observed["spikes"][..., 1].any()
+    assert [f["channel"] for f in got.findings if f["check"] == "missing-channel"] == ["unit_1"]
+
+
 def test_a_spike_time_that_stands_for_none_does_not_make_the_recording_longer(recording):
     rng = np.random.default_rng(1)
     real = [np.sort(rng.uniform(0, 12, n)) for n in (240, 60, 600)]

@@ -15,6 +15,7 @@ from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import find, wrong
 from colatent.ingest.observations import Observations
 from colatent.ingest.tables import (
+    column,
     n_rows,
     ragged,
     ragged_bounds,
@@ -74,8 +75,14 @@ class SpikeSource:
 
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Count the spikes of all units in all bins."""
-        values = count_spikes(self._trains(findings), len(self.rows), windows).astype(np.float64)
-        observed = self._observed(windows)
+        dropped = np.zeros(len(self.rows), dtype=bool)
+        trains = self._trains(findings, dropped)
+        values = count_spikes(trains, len(self.rows), windows).astype(np.float64)
+        # no spike is counted where they were dropped, which is not to say that there was none
+        observed = self._observed(windows) & ~((windows.bin_starts < 0)[..., None] & dropped)
+        for unit in np.flatnonzero(~observed.any(axis=(0, 1))):
+            message = "no bin of any trial is observed"
+            findings.add("missing-channel", message, self.modality, self.channels[unit])
         for unit in np.flatnonzero(~values.any(axis=(0, 1))):
             message = "the unit has no spike in any trial"
             if findings.add("no-spikes", message, self.modality, self.channels[unit]):
@@ -83,9 +90,13 @@ class SpikeSource:
         values[~observed] = 0.0
         return Observations(values, observed, self.channels, "spikes", "spikes/bin", self.attrs)
 
-    def _trains(self, findings: Findings) -> Iterator[NDArray[np.int64]]:
-        for times, name in zip(ragged(self.table, "spike_times", self.rows), self.channels, strict=True):
-            yield clean(times, self.modality, name, findings)
+    def _trains(self, findings: Findings, dropped: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+        """Yield the spikes of each unit; `dropped` becomes true of those whose negative times went."""
+        every = ragged(self.table, "spike_times", self.rows)
+        for unit, (times, name) in enumerate(zip(every, self.channels, strict=True)):
+            spikes = clean(times, self.modality, name, findings)
+            dropped[unit] = (times < 0).any() and not (spikes < 0).any()
+            yield spikes
 
     def _observed(self, windows: Windows) -> NDArray[np.bool_]:
         if self.intervals is not None:
@@ -145,9 +156,17 @@ def require_units(table: h5py.Group | h5py.Dataset) -> h5py.Group:
     if "spike_times" not in table:
         raise wrong(table, "the units table has no spike_times", "choose a table of sorted units")
     ragged_bounds(table, "spike_times")
+    _require_shape(table, "spike_times", ())
     if table["spike_times"].shape[0] == 0:
         raise wrong(table, "its spike_times are empty", "choose a table of sorted units")
     return table
+
+
+def _require_shape(table: h5py.Group, name: str, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless each value of a column has a shape, such as (2,) for begin and end."""
+    data = column(table, name)
+    if data.shape[1:] != shape:
+        raise wrong(data, f"its values have the shape {data.shape[1:]}, not {shape}", "repair the table")
 
 
 def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArray[np.int64]:
@@ -182,7 +201,8 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
     """Intervals of observation of each row (s), or None where no row has any."""
     if "obs_intervals" not in table:
         return None
-    intervals = [np.asarray(i, dtype=np.float64).reshape(-1, 2) for i in ragged(table, "obs_intervals", rows)]
+    _require_shape(table, "obs_intervals", (2,))
+    intervals = [np.asarray(i, dtype=np.float64) for i in ragged(table, "obs_intervals", rows)]
     for row, each in zip(rows, intervals, strict=True):
         if not (np.isfinite(each).all() and (each[:, 0] <= each[:, 1]).all()):
             raise wrong(
