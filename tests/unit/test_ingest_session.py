@@ -2,11 +2,13 @@
 
 import io
 import re
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
-from pynwb import NWBHDF5IO
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.ecephys import ElectricalSeries
 from rich.console import Console
 from small_recording import FORCE, SPIKES, TRIALS, quietly
 
@@ -87,6 +89,48 @@ def test_globs_positions_images_and_truth(recording):
     np.testing.assert_allclose(np.diff(starts), 3.5)
     constant = [f["channel"] for f in got.findings if f["check"] == "constant-channel"]
     assert constant == ["cell0", "film_0_0", "film_1_2"]
+
+
+def test_names_given_to_cells_are_in_the_order_of_their_numbers(recording):
+    with h5py.File(recording, "a") as file:
+        for number in (2, 10):
+            file.copy("processing/behavior/cell1", file["processing/behavior"], f"cell{number}")
+            file[f"processing/behavior/cell{number}/data"][:] = number
+    cells = ContinuousModality(kind="continuous", source="processing/behavior/cell*")
+    got = quietly(recording, TRIALS, {"cells": cells}, {"inspector": "warn"})
+    assert got.trials.channels["cells"] == ("cell0", "cell1", "cell2", "cell10")
+    named = cells.model_copy(update={"channels": ["none", "one", "two", "ten"]})
+    got = quietly(recording, TRIALS, {"cells": named}, {"inspector": "warn"}).trials
+    assert got.values["cells"][0, 0, [got.channels["cells"].index(n) for n in ("two", "ten")]].tolist() == [
+        2,
+        10,
+    ]
+
+
+def test_electrodes_have_the_names_of_their_ids_and_one_channel_its_factor(tmp_path):
+    file = NWBFile("made for a test", "id", datetime(2020, 1, 1, tzinfo=UTC), session_id="s1")
+    device = file.create_device("amplifier")
+    group = file.create_electrode_group("muscles", "d", "arm", device)
+    for number in (101, 102, 104):
+        file.add_electrode(location="arm", group=group, id=number)
+    raw = np.random.default_rng(0).normal(size=(200, 2))
+    for name, data, rows in (("emg", raw, [2, 0]), ("single", raw[:, 0], [1])):
+        region = file.create_electrode_table_region(rows, "of this series")
+        factors = np.arange(2.0, 2.0 + len(rows))
+        file.add_acquisition(
+            ElectricalSeries(name=name, data=data, electrodes=region, rate=10.0, channel_conversion=factors)
+        )
+    with NWBHDF5IO(tmp_path / "s.nwb", "w") as nwb:
+        nwb.write(file)
+    modalities = {
+        n: ContinuousModality(kind="continuous", source=f"acquisition/{n}") for n in ("emg", "single")
+    }
+    alignment = ContinuousAlignment(window=2.0, gap=0.0, bin_width=0.2)
+    got = quietly(tmp_path / "s.nwb", alignment, modalities, {"inspector": "warn"}).trials
+    assert got.channels == {"emg": ("electrode_104", "electrode_101"), "single": ("single",)}
+    expected = (raw * [2.0, 3.0]).reshape(100, 2, 2).mean(axis=1)
+    np.testing.assert_allclose(got.values["emg"].reshape(-1, 2), expected)
+    np.testing.assert_allclose(got.values["single"].ravel(), expected[:, 0])
 
 
 def test_fixed_windows_round_an_event_and_pad(recording):

@@ -12,7 +12,7 @@ from colatent.ingest.alignment import Windows
 from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, wrong
+from colatent.ingest.nwb import find, place, wrong
 from colatent.ingest.observations import Observations
 from colatent.ingest.tables import (
     column,
@@ -125,10 +125,10 @@ def open_spikes(file: h5py.File, modality: str, config: Any, findings: Findings)
     frame = scalar_columns(table)
     rows = select_rows(table, frame, config.where)
     intervals = _intervals(table, rows)
-    extent = _extent(table, modality, findings) if intervals is None else _hull(intervals)
+    extent = _extent(table, modality, findings) if intervals is None else _hull(table, intervals)
     known = [np.array([extent])] * len(rows) if intervals is None else [to_ns(i) for i in intervals]
     trains = ragged(table, "spike_times", rows)
-    kept = np.flatnonzero([_fires(t, i, config.min_rate) for t, i in zip(trains, known, strict=True)])
+    kept = np.flatnonzero([_fires(table, t, i, config.min_rate) for t, i in zip(trains, known, strict=True)])
     if kept.size == 0:
         raise wrong(table, f"none of {len(rows)} units fires at {config.min_rate} Hz", "lower min_rate")
     attrs = {
@@ -182,7 +182,7 @@ def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArr
     if not finite.all():
         count = int((~finite).sum())
         findings.add("spike-times", f"{count} spike times are not finite: dropped", modality, name, count)
-    spikes = to_ns(times[finite])
+    spikes = to_ns(times[finite], f"{findings.file}: {modality}: {name}: ")
     if (negative := int((spikes < 0).sum())) and findings.add(
         "spike-times", f"{negative} spike times are negative", modality, name, negative
     ):
@@ -222,20 +222,20 @@ def _names(ids: NDArray, rows: NDArray[np.intp]) -> tuple[str, ...]:
     )
 
 
-def _fires(times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
+def _fires(table: h5py.Group, times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
     """Whether a unit's spikes within its intervals of observation (ns) come at a rate (Hz) or above."""
     if rate == 0 or len(known) == 0:
         return rate == 0
     begin, end = _union(known)
-    spikes = to_ns(times[np.isfinite(times)])
+    spikes = to_ns(times[np.isfinite(times)], f"{place(table)}spike_times: ")
     at = np.searchsorted(begin, spikes, side="right") - 1
     count = ((at >= 0) & (spikes < end[np.maximum(at, 0)])).sum()
     duration = (end - begin).sum() / NANOSECONDS
     return bool(duration > 0 and count >= rate * duration)
 
 
-def _hull(intervals: list[NDArray[np.float64]]) -> tuple[int, int]:
-    times = to_ns(np.concatenate(intervals))
+def _hull(table: h5py.Group, intervals: list[NDArray[np.float64]]) -> tuple[int, int]:
+    times = to_ns(np.concatenate(intervals), f"{place(table)}obs_intervals: ")
     return int(times.min()), int(times.max())
 
 

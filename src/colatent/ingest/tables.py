@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb import dataset, neurodata_type, text, wrong
+from colatent.ingest.nwb import dataset, neurodata_type, require_filters, text, wrong
 
 _MOST_ROWS = 10**7
+_MOST_VALUES = 10**8  # of one row: a neuron fires less in ten days
 
 
 def n_rows(table: h5py.Group) -> int:
@@ -32,6 +33,7 @@ def column(table: h5py.Group, name: str) -> h5py.Dataset:
     if not isinstance(node, h5py.Dataset):
         known = ", ".join(column_names(table)) or "none"
         raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
+    require_filters(node)
     return node
 
 
@@ -59,6 +61,7 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
             continue
         if node.shape[0] != rows:
             raise wrong(node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it")
+        require_filters(node)
         if h5py.check_string_dtype(node.dtype) is not None:
             frame[name] = [text(value) for value in node[:]]
         elif node.dtype.kind in "biuf":
@@ -135,6 +138,8 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
             else "the ragged index decreases",
             "the table is damaged: write the file again",
         )
+    if (longest := int(np.diff(bounds).max(initial=0))) > _MOST_VALUES:
+        raise wrong(data, f"{longest} values of one row are more than fit in memory", "repair the table")
     return bounds
 
 
