@@ -82,7 +82,7 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
         remedy = "write texts in quotes, and numbers without"
         raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds} and is compared to none", remedy)
     # in the 8 bits of a column, 0 - 1 would be 255
-    narrow = [name for name in rows if rows[name].dtype.kind in "iu" and rows[name].dtype.itemsize < 8]
+    narrow = rows.select_dtypes(["int8", "uint8", "int16", "uint16", "int32", "uint32"])
     try:
         chosen = rows.astype(dict.fromkeys(narrow, np.int64)).eval(where, engine="python")
     except Exception as error:  # pandas raises nearly anything on a bad query
