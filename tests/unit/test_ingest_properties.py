@@ -211,4 +211,8 @@ def test_masked_plus_observed_bins_are_all_bins(r):
     said = [row["count"] for row in findings if row["check"] == "missing-samples"]
     assert said == ([partly.sum()] if partly.size else [])
     never = [row["channel"] for row in findings if row["check"] == "missing-channel"]
-    assert never == [f"series_{c}" for c in np.flatnonzero(missing == n_bins.sum())]
+    assert never == [
+        got.channels[c]
+        for got in observations.values()
+        for c in np.flatnonzero(~got.observed.any(axis=(0, 1)))
+    ]

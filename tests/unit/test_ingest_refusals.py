@@ -1,5 +1,6 @@
 """What ingest refuses, each in one sentence: damage, odd layouts, links, questions without an answer."""
 
+import re
 from types import SimpleNamespace
 
 import h5py
@@ -129,11 +130,19 @@ def test_check_source_names_what_is_wrong(recording, alignment, modality, senten
         ("quality", "is no condition"),
         ("@pd.options.mode == 1", "holds an @"),
         ("quality ==", "fails"),
+        ("quality != 1", "'quality' holds texts and is compared to none"),
+        ("id >= 0 & quality not in [1, 2]", "'quality' holds texts and is compared to none"),
     ],
 )
 def test_a_query_must_be_a_condition(recording, where, sentence):
     with pytest.raises(InputError, match=sentence):
         check_source(recording, TRIALS, {"spikes": SpikesModality(kind="spikes", where=where)})
+
+
+def test_numbers_compared_with_texts_do_not_keep_everything(recording):
+    for where in ("target != '1'", "start_time > 1 & target not in ['1']", "'1' != target"):
+        with pytest.raises(InputError, match="'target' holds numbers and is compared to none"):
+            check_source(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
 
 
 def test_one_channel_in_two_modalities_is_refused(recording):
@@ -241,6 +250,21 @@ def test_intervals_of_observation_that_are_none_are_refused(recording, interval)
         quietly(recording, TRIALS, {"spikes": SPIKES})
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("obs_intervals", (6,)), ("obs_intervals", (6, 3)), ("spike_times", (900, 2))]
+)
+def test_columns_of_another_shape_are_not_read_as_if_they_had_the_right_one(recording, name, shape):
+    with h5py.File(recording, "a") as file:
+        attrs = dict(file[f"units/{name}"].attrs)
+        del file[f"units/{name}"]
+        file[f"units/{name}"] = np.arange(np.prod(shape), dtype=float).reshape(shape) / np.prod(shape)
+        file[f"units/{name}"].attrs.update(attrs)
+    with pytest.raises(
+        InputError, match=f"units/{name}: its values have the shape {re.escape(str(shape[1:]))}"
+    ):
+        quietly(recording, TRIALS, {"spikes": SPIKES}, {"inspector": "warn"})
+
+
 def test_what_h5py_cannot_read_is_a_sentence_and_our_own_mistake_is_none(recording):
     odd = pytest.raises(InputError, match="laid out as NWB 2 does not allow")
     with h5py.File(recording) as file, odd, readable(recording):
@@ -284,6 +308,28 @@ def test_times_in_milliseconds_since_1970_are_refused(recording):
         quietly(recording, ContinuousAlignment(window=1, gap=0, bin_width=0.1), {"force": FORCE})
 
 
+@pytest.mark.parametrize(
+    ("path", "row", "min_rate", "place"),
+    [
+        ("intervals/trials/stop_time", 3, 0.0, "intervals/trials"),
+        ("units/obs_intervals", 0, 0.0, "units: obs_intervals"),
+        ("units/spike_times", 239, 0.0, "spikes: unit_0"),
+        ("units/spike_times", 239, 1.0, "units: spike_times"),
+        ("processing/behavior/Position/cursor/timestamps", 119, 0.0, "cursor/timestamps"),
+    ],
+)
+def test_a_time_centuries_away_is_said_with_its_file_and_place(recording, path, row, min_rate, place):
+    with h5py.File(recording, "a") as file:
+        file[path][row] = [0.0, 1e12] if "obs" in path else 1e12
+    modalities = {
+        "spikes": SPIKES.model_copy(update={"min_rate": min_rate}),
+        "cursor": ContinuousModality(kind="continuous", source="processing/behavior/Position"),
+    }
+    with pytest.raises(InputError, match=r"a time of 1e\+12 s lies centuries away") as error:
+        quietly(recording, TRIALS, modalities, {"inspector": "warn"})
+    assert str(error.value).startswith(f"{recording}: ") and f"{place}: a time" in str(error.value)
+
+
 def test_more_values_than_fit_in_memory_are_refused_before_they_are_made(recording, monkeypatch):
     monkeypatch.setattr(session, "_MOST_VALUES", 95)  # 4 trials of 12 bins, 2 channels: 96
     with pytest.raises(InputError, match="4 trials of up to 12 bins and 2 channels are 96 values"):
@@ -295,3 +341,59 @@ def test_links_in_circles_do_not_stop_inspect_which_lists_columns_of_units(recor
         file["processing/behavior/circle"] = h5py.SoftLink("/processing/behavior/circle")
     contents = inspect(recording)
     assert contents.units == {"units": (3, ("quality",))}
+
+
+def replace_data(file, shape, **storage):
+    """Give the force data of another shape, none of which is stored."""
+    attrs = dict(file["processing/behavior/force/data"].attrs)
+    del file["processing/behavior/force/data"]
+    file.create_dataset("processing/behavior/force/data", shape, "f8", **storage).attrs.update(attrs)
+
+
+def test_a_compression_that_is_not_installed_is_named_not_called_damage(recording):
+    with h5py.File(recording, "a") as file:
+        attrs = dict(file["processing/behavior/force/data"].attrs)
+        del file["processing/behavior/force/data"]
+        packed = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        packed.set_chunk((120, 2))
+        packed.set_filter(32_099, h5py.h5z.FLAG_OPTIONAL)
+        space, group = h5py.h5s.create_simple((120, 2)), file["processing/behavior/force"]
+        data = h5py.h5d.create(group.id, b"data", h5py.h5t.IEEE_F64LE, space, packed)
+        data.write_direct_chunk((0, 0), b"packed")
+        group["data"].attrs.update(attrs)
+    for refuse in (check_source, quietly):
+        with pytest.raises(InputError, match=r"force/data: it is packed with HDF5's filter 32099"):
+            refuse(recording, TRIALS, {"force": FORCE})
+    (force,) = [item for item in inspect(recording).items if item.path.endswith("force")]
+    assert "filter 32099, which is not installed" in force.problem
+
+
+def test_a_group_that_holds_itself_is_refused_and_ingest_does_not_hang(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/loop"] = file["processing"]
+    with pytest.raises(InputError, match="its groups lie in one another without end"):
+        quietly(recording, TRIALS, {"force": FORCE})
+
+
+def test_shapes_that_no_memory_holds_are_refused_at_once(recording):
+    with h5py.File(recording, "a") as file:
+        replace_data(file, (120, 10**9), chunks=(1, 1000))
+    with pytest.raises(InputError, match="force/data: 1000000000 channels are more than fit"):
+        check_source(recording, TRIALS, {"force": FORCE})
+    with h5py.File(recording, "a") as file:
+        units = file["units"]
+        attrs = dict(units["spike_times"].attrs)
+        del units["spike_times"]
+        units.create_dataset("spike_times", (10**12,), "f8", chunks=(1000,)).attrs.update(attrs)
+        del units["spike_times_index"]
+        units["spike_times_index"] = [240, 300, 10**12]
+    with pytest.raises(InputError, match="spike_times: 999999999700 values of one row are more than fit"):
+        check_source(recording, TRIALS, {"spikes": SPIKES})
+
+
+def test_a_name_that_is_not_in_utf8_hides_nothing_else(recording):
+    with h5py.File(recording, "a") as file:
+        h5py.h5g.create(file["processing/behavior"].id, b"\xff\xfe")
+    assert "processing/behavior/force" in {item.path for item in inspect(recording).items}
+    cells = ContinuousModality(kind="continuous", source="processing/behavior/cell*")
+    assert check_source(recording, TRIALS, {"cells": cells}).n_channels == {"cells": 2}

@@ -2,11 +2,13 @@
 
 import io
 import re
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
-from pynwb import NWBHDF5IO
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.ecephys import ElectricalSeries
 from rich.console import Console
 from small_recording import FORCE, SPIKES, TRIALS, quietly
 
@@ -58,6 +60,16 @@ def test_units_are_selected_by_query_and_rate(recording):
     assert got.attrs["spikes"]["units_below_min_rate"] == 1
 
 
+def test_a_query_computes_with_columns_of_few_bits_as_with_others(recording):
+    with h5py.File(recording, "a") as file:
+        table = file["intervals/trials"]
+        table["choice"] = np.array([0, 1, 2, 255], "u1")
+        table["choice"].attrs.update(table["target"].attrs)
+    for where, starts in (("choice - 1 > 0", [4.5, 7.0]), ("choice + 1 > 100", [7.0])):
+        got = quietly(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
+        assert got.trial_table["start"].tolist() == starts
+
+
 def test_globs_positions_images_and_truth(recording):
     modalities = {
         "cells": ContinuousModality(kind="continuous", source="processing/behavior/cell*"),
@@ -79,6 +91,48 @@ def test_globs_positions_images_and_truth(recording):
     assert constant == ["cell0", "film_0_0", "film_1_2"]
 
 
+def test_names_given_to_cells_are_in_the_order_of_their_numbers(recording):
+    with h5py.File(recording, "a") as file:
+        for number in (2, 10):
+            file.copy("processing/behavior/cell1", file["processing/behavior"], f"cell{number}")
+            file[f"processing/behavior/cell{number}/data"][:] = number
+    cells = ContinuousModality(kind="continuous", source="processing/behavior/cell*")
+    got = quietly(recording, TRIALS, {"cells": cells}, {"inspector": "warn"})
+    assert got.trials.channels["cells"] == ("cell0", "cell1", "cell2", "cell10")
+    named = cells.model_copy(update={"channels": ["none", "one", "two", "ten"]})
+    got = quietly(recording, TRIALS, {"cells": named}, {"inspector": "warn"}).trials
+    assert got.values["cells"][0, 0, [got.channels["cells"].index(n) for n in ("two", "ten")]].tolist() == [
+        2,
+        10,
+    ]
+
+
+def test_electrodes_have_the_names_of_their_ids_and_one_channel_its_factor(tmp_path):
+    file = NWBFile("made for a test", "id", datetime(2020, 1, 1, tzinfo=UTC), session_id="s1")
+    device = file.create_device("amplifier")
+    group = file.create_electrode_group("muscles", "d", "arm", device)
+    for number in (101, 102, 104):
+        file.add_electrode(location="arm", group=group, id=number)
+    raw = np.random.default_rng(0).normal(size=(200, 2))
+    for name, data, rows in (("emg", raw, [2, 0]), ("single", raw[:, 0], [1])):
+        region = file.create_electrode_table_region(rows, "of this series")
+        factors = np.arange(2.0, 2.0 + len(rows))
+        file.add_acquisition(
+            ElectricalSeries(name=name, data=data, electrodes=region, rate=10.0, channel_conversion=factors)
+        )
+    with NWBHDF5IO(tmp_path / "s.nwb", "w") as nwb:
+        nwb.write(file)
+    modalities = {
+        n: ContinuousModality(kind="continuous", source=f"acquisition/{n}") for n in ("emg", "single")
+    }
+    alignment = ContinuousAlignment(window=2.0, gap=0.0, bin_width=0.2)
+    got = quietly(tmp_path / "s.nwb", alignment, modalities, {"inspector": "warn"}).trials
+    assert got.channels == {"emg": ("electrode_104", "electrode_101"), "single": ("single",)}
+    expected = (raw * [2.0, 3.0]).reshape(100, 2, 2).mean(axis=1)
+    np.testing.assert_allclose(got.values["emg"].reshape(-1, 2), expected)
+    np.testing.assert_allclose(got.values["single"].ravel(), expected[:, 0])
+
+
 def test_fixed_windows_round_an_event_and_pad(recording):
     alignment = TrialAlignment(bin_width=0.1, start="stop_time", window=(-0.3, 0.2), where="target == 1")
     got = quietly(recording, alignment, {"force": FORCE})
@@ -86,6 +140,10 @@ def test_fixed_windows_round_an_event_and_pad(recording):
     np.testing.assert_allclose(got.trial_table["start"], [3.2, 7.7])
     padded = quietly(recording, TrialAlignment(bin_width=0.1, pad=(0.1, 0.0)), {"force": FORCE})
     assert padded.time[0] == pytest.approx(-0.05)
+    both = quietly(recording, alignment.model_copy(update={"pad": (0.1, 0.0)}), {"force": FORCE})
+    np.testing.assert_allclose(both.time, [-0.35, -0.25, -0.15, -0.05, 0.05, 0.15])
+    np.testing.assert_allclose(both.trial_table["start"], [3.1, 7.6])
+    np.testing.assert_allclose(both.trials.values["force"][:, 1:], got.trials.values["force"])
 
 
 def test_overlapping_trials_are_refused_unless_allowed(recording):
@@ -258,6 +316,28 @@ def test_a_rate_counts_spikes_within_the_intervals_of_observation(recording):
     for least, units in ((10.0, (0,)), (5.0, (0, 1, 2)), (5.1, (0,))):
         got = quietly(recording, TRIALS, {"spikes": SPIKES.model_copy(update={"min_rate": least})})
         assert got.trials.channels["spikes"] == tuple(f"unit_{u}" for u in units), least
+
+
+def test_bins_before_zero_are_not_observed_where_spikes_before_zero_are_dropped(recording):
+    rng = np.random.default_rng(2)
+    change_units(recording, [np.sort(rng.uniform(low, 12, 200)) for low in (-3, 0, -3)], intervals=False)
+    alignment = ContinuousAlignment(window=1, gap=0, bin_width=0.1)
+    got = quietly(recording, alignment, {"spikes": SPIKES}, {"inspector": "warn"})
+    starts = got.trial_table["start"].to_numpy()[:, None] + got.time - 0.05
+    assert (starts < -1e-9).any() and got.trials.values["spikes"][starts < -1e-9].sum() == 0
+    for unit, is_dropped in enumerate((True, False, True)):
+        expected = (starts > -1e-9) if is_dropped else np.ones_like(starts, dtype=bool)
+        np.testing.assert_array_equal(got.trials.observed["spikes"][..., unit], expected)
+    kept = quietly(recording, alignment, {"spikes": SPIKES}, {"inspector": "warn", "spike-times": "warn"})
+    assert kept.trials.observed["spikes"].all() and kept.trials.values["spikes"][starts < -1e-9].sum() > 50
+
+
+def test_a_unit_that_is_never_observed_in_a_trial_is_said(recording):
+    with h5py.File(recording, "a") as file:
+        file["units/obs_intervals"][2:4] = [[20.0, 30.0], [40.0, 50.0]]
+    got = quietly(recording, TRIALS, {"spikes": SPIKES}, {"inspector": "warn"})
+    assert not got.trials.observed["spikes"][..., 1].any()
+    assert [f["channel"] for f in got.findings if f["check"] == "missing-channel"] == ["unit_1"]
 
 
 def test_a_spike_time_that_stands_for_none_does_not_make_the_recording_longer(recording):

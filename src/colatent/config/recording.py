@@ -91,7 +91,9 @@ class ContinuousModality(Settings):
     kind: Literal["continuous"]
     source: str = Field(description="path of the time series in the NWB file, or a glob over paths")
     channels: list[str] | None = Field(
-        None, min_length=1, description="names of the channels, if the file has none"
+        None,
+        min_length=1,
+        description="names of the channels, if the file has none; those of a glob with cell_2 before cell_10",
     )
     columns: list[int] | None = Field(None, description="columns to keep, counted from 0")
     max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from colatent.errors import InputError
 from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, wrong
+from colatent.ingest.nwb import find, place, wrong
 from colatent.ingest.tables import scalar_columns, select_rows
 
 _ROUNDING_S = 1e-6
@@ -117,8 +117,8 @@ def trial_windows(
     if not timed.any():
         raise wrong(table, "no trial is left whose event is in the trial", "choose another start column")
     rows = rows[timed]
-    starts, stops = to_ns(begin[timed]), to_ns(end[timed])
-    offset = int(to_ns(alignment.window[0] if alignment.window else -alignment.pad[0]))
+    starts, stops = (to_ns(t[timed], place(table)) for t in (begin, end))
+    offset = int(to_ns((alignment.window[0] if alignment.window else 0.0) - alignment.pad[0]))
     # times far from zero are coarse: an edge may be off by their rounding
     n_bins = (stops - starts + int(to_ns(_ROUNDING_S))) // width
     if len(starts) * int(n_bins.max()) > _MOST_BINS:

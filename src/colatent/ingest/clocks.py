@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.nwb import number, wrong
+from colatent.ingest.nwb import number, place, wrong
 
 NANOSECONDS = 1_000_000_000
 _FURTHEST_S = 9e9  # nanoseconds in 64 bits end at 9.2e9 s
@@ -16,17 +16,22 @@ _SCAN_ROWS = 2**20
 _STRIDE = 4096
 
 
-def to_ns(seconds: ArrayLike) -> NDArray[np.int64]:
+def to_ns(seconds: ArrayLike, of: str = "") -> NDArray[np.int64]:
     """Round times in seconds to integer nanoseconds.
+
+    Args:
+        seconds: the times.
+        of: where they are from, such as `nwb.place`, to begin the sentence of an error with.
 
     Raises:
         InputError: a time beyond what 64 bits can count.
     """
     times = np.asarray(seconds, dtype=np.float64)
-    if (np.abs(times) > _FURTHEST_S).any():
+    far = times[np.abs(times) > _FURTHEST_S]
+    if far.size:
         raise InputError(
-            f"a time of {times.ravel()[np.argmax(np.abs(times).ravel() > _FURTHEST_S)]:g} s lies centuries "
-            "away: correct the file's times, which NWB counts in seconds"
+            f"{of}a time of {far[0]:g} s lies centuries away: correct the file's times, which NWB counts in "
+            "seconds"
         )
     return np.rint(times * NANOSECONDS).astype(np.int64)
 
@@ -105,7 +110,7 @@ class IrregularClock:
         return int(self.coarse[0]), self.last + round(self.step)
 
     def times(self, first: int, last: int) -> NDArray[np.int64]:
-        return to_ns(self.timestamps[first:last])
+        return to_ns(self.timestamps[first:last], place(self.timestamps))
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         first = (int(np.searchsorted(self.coarse, begin, side="right")) - 1) * _STRIDE
@@ -139,7 +144,7 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
         raise wrong(series, f"starting_time {begin} with rate {rate} Hz is no clock", "correct the file")
     if size / rate > _FURTHEST_S or rate > NANOSECONDS:
         raise wrong(series, f"{size} samples at {rate:g} Hz make no recording", "correct the rate")
-    return RegularClock(int(to_ns(begin)), rate, size)
+    return RegularClock(int(to_ns(begin, place(start))), rate, size)
 
 
 def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
@@ -150,7 +155,7 @@ def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
         seconds = timestamps[first : first + _SCAN_ROWS]
         if not np.isfinite(seconds).all():
             raise wrong(timestamps, "some timestamps are not finite", "repair the series")
-        times = to_ns(seconds)
+        times = to_ns(seconds, place(timestamps))
         coarse.append(times[::_STRIDE])
         steps = np.diff(times, prepend=previous) if first else np.diff(times)
         if (steps <= 0).any():

@@ -131,7 +131,18 @@ def _series_item(file: h5py.File, path: str) -> Item:
     rate = NANOSECONDS / series.clock.step
     shape = " x ".join(map(str, node["data"].shape))
     channels, gaps = len(series.channels), series.clock.gaps
-    return Item("continuous", path, shape, channels, rate, series.unit, gaps, _missing(series))
+    return Item(
+        "continuous",
+        path,
+        shape,
+        channels,
+        rate,
+        series.unit,
+        gaps,
+        _missing(series),
+        "",
+        series.clock.extent,
+    )
 
 
 def _missing(series: Any) -> str:

@@ -35,8 +35,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "duplicate-spikes": ("warn", "spikes at the same nanosecond; `mask` counts them once"),
     "spike-times": (
         "mask",
-        "spike times that are not finite (always dropped), negative (dropped by `mask`), or so far from all "
-        "others that they mark nothing of the recording (whose extent they do not count for, by `mask`)",
+        "spike times that are not finite (always dropped), negative (dropped by `mask`, and no bin before "
+        "zero is observed), or so far from all others that they mark nothing of the recording (whose extent "
+        "they do not count for, by `mask`)",
     ),
 }
 # nothing can be hidden that would settle these

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import open_nwb
-from colatent.location import is_url
+from colatent.location import is_url, shown
 
 # CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
 _METADATA = "check_subject"
@@ -33,6 +34,12 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
         name = message.check_function_name or "validation"
         if message.importance is Importance.ERROR:  # its message is a traceback
             name, message.message = "reader", message.message.strip().splitlines()[-1]
+            # Where it ends inside h5py, h5py's lock stays taken, and every other thread waits for ever.
+            if message.message.startswith("RecursionError"):
+                raise InputError(
+                    f"{shown(nwb)}: its groups lie in one another without end, as by a link to a group that "
+                    "the link itself is in; remove that link"
+                )
         critical = message.importance is Importance.CRITICAL and not name.startswith((_METADATA, *_OURS))
         kinds.setdefault((name, critical), []).append(message)
     for (name, critical), same in kinds.items():

@@ -13,6 +13,7 @@ from colatent.ingest.clocks import Clock, read_clock
 from colatent.ingest.nwb import dataset, name_of, neurodata_type, number, text, wrong
 
 _AXES = ("x", "y", "z")
+_MOST_CHANNELS = 10**7
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
         raise wrong(node, "its data are empty", "only data inside the file are read")
     if data.dtype.kind not in "biuf":
         raise wrong(data, f"its data are {data.dtype}, not numbers", "choose another series")
+    if (width := int(np.prod(data.shape[1:], dtype=object))) > _MOST_CHANNELS:
+        raise wrong(data, f"{width} channels are more than fit in memory", "choose another series")
     conversion, offset = _scaling(data)
     if not (np.isfinite(conversion) and np.isfinite(offset)) or conversion == 0:
         raise wrong(data, f"its conversion is {conversion:g} and its offset {offset:g}", "correct the file")
@@ -180,7 +183,7 @@ def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], flo
             raise wrong(column, f"it holds {column.dtype}, not numbers", "repair the series")
         factors = np.atleast_1d(column[()]).astype(np.float64)
         shape = group["data"].shape
-        if factors.shape != shape[1:2]:
+        if factors.shape != (shape[1:2] or (1,)):  # without a second dimension, all is one channel
             raise wrong(
                 group,
                 f"{factors.size} factors in channel_conversion for {(*shape, 1)[1]} channels",
@@ -196,6 +199,16 @@ def _scaling(data: h5py.Dataset) -> tuple[float, float]:
     return number(conversion, data, "conversion"), number(offset, data, "offset")
 
 
+def _ids(region: h5py.Dataset) -> NDArray:
+    """Ids of the table's rows that a DynamicTableRegion names; the rows, if its table cannot be found."""
+    rows = region[:]
+    try:
+        ids = region.file[region.attrs["table"]]["id"][:]
+        return np.asarray(ids[rows]) if rows.min() >= 0 else rows
+    except (KeyError, ValueError, TypeError, IndexError):
+        return rows
+
+
 def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
     """Names from ids of ROIs or electrodes, axes of positions, else the series' name and a number."""
     name = name_of(group)
@@ -204,7 +217,7 @@ def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
         return [name]
     for region, word in (("rois", "roi"), ("electrodes", "electrode")):
         if region in group and dataset(group, region).shape == (width,):
-            numbers = group[region][:].tolist()
+            numbers = _ids(group[region]).tolist()
             if len(set(numbers)) == width:  # else they name no channel
                 return [f"{word}_{i}" for i in numbers]
     if len(shape) > 1:

@@ -12,9 +12,10 @@ from colatent.ingest.alignment import Windows
 from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, wrong
+from colatent.ingest.nwb import find, place, wrong
 from colatent.ingest.observations import Observations
 from colatent.ingest.tables import (
+    column,
     n_rows,
     ragged,
     ragged_bounds,
@@ -74,8 +75,14 @@ class SpikeSource:
 
     def observe(self, windows: Windows, findings: Findings) -> Observations:
         """Count the spikes of all units in all bins."""
-        values = count_spikes(self._trains(findings), len(self.rows), windows).astype(np.float64)
-        observed = self._observed(windows)
+        dropped = np.zeros(len(self.rows), dtype=bool)
+        trains = self._trains(findings, dropped)
+        values = count_spikes(trains, len(self.rows), windows).astype(np.float64)
+        # no spike is counted where they were dropped, which is not to say that there was none
+        observed = self._observed(windows) & ~((windows.bin_starts < 0)[..., None] & dropped)
+        for unit in np.flatnonzero(~observed.any(axis=(0, 1))):
+            message = "no bin of any trial is observed"
+            findings.add("missing-channel", message, self.modality, self.channels[unit])
         for unit in np.flatnonzero(~values.any(axis=(0, 1))):
             message = "the unit has no spike in any trial"
             if findings.add("no-spikes", message, self.modality, self.channels[unit]):
@@ -83,9 +90,13 @@ class SpikeSource:
         values[~observed] = 0.0
         return Observations(values, observed, self.channels, "spikes", "spikes/bin", self.attrs)
 
-    def _trains(self, findings: Findings) -> Iterator[NDArray[np.int64]]:
-        for times, name in zip(ragged(self.table, "spike_times", self.rows), self.channels, strict=True):
-            yield clean(times, self.modality, name, findings)
+    def _trains(self, findings: Findings, dropped: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+        """Yield the spikes of each unit; `dropped` becomes true of those whose negative times went."""
+        every = ragged(self.table, "spike_times", self.rows)
+        for unit, (times, name) in enumerate(zip(every, self.channels, strict=True)):
+            spikes = clean(times, self.modality, name, findings)
+            dropped[unit] = (times < 0).any() and not (spikes < 0).any()
+            yield spikes
 
     def _observed(self, windows: Windows) -> NDArray[np.bool_]:
         if self.intervals is not None:
@@ -114,10 +125,10 @@ def open_spikes(file: h5py.File, modality: str, config: Any, findings: Findings)
     frame = scalar_columns(table)
     rows = select_rows(table, frame, config.where)
     intervals = _intervals(table, rows)
-    extent = _extent(table, modality, findings) if intervals is None else _hull(intervals)
+    extent = _extent(table, modality, findings) if intervals is None else _hull(table, intervals)
     known = [np.array([extent])] * len(rows) if intervals is None else [to_ns(i) for i in intervals]
     trains = ragged(table, "spike_times", rows)
-    kept = np.flatnonzero([_fires(t, i, config.min_rate) for t, i in zip(trains, known, strict=True)])
+    kept = np.flatnonzero([_fires(table, t, i, config.min_rate) for t, i in zip(trains, known, strict=True)])
     if kept.size == 0:
         raise wrong(table, f"none of {len(rows)} units fires at {config.min_rate} Hz", "lower min_rate")
     attrs = {
@@ -145,9 +156,17 @@ def require_units(table: h5py.Group | h5py.Dataset) -> h5py.Group:
     if "spike_times" not in table:
         raise wrong(table, "the units table has no spike_times", "choose a table of sorted units")
     ragged_bounds(table, "spike_times")
+    _require_shape(table, "spike_times", ())
     if table["spike_times"].shape[0] == 0:
         raise wrong(table, "its spike_times are empty", "choose a table of sorted units")
     return table
+
+
+def _require_shape(table: h5py.Group, name: str, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless each value of a column has a shape, such as (2,) for begin and end."""
+    data = column(table, name)
+    if data.shape[1:] != shape:
+        raise wrong(data, f"its values have the shape {data.shape[1:]}, not {shape}", "repair the table")
 
 
 def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArray[np.int64]:
@@ -163,7 +182,7 @@ def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArr
     if not finite.all():
         count = int((~finite).sum())
         findings.add("spike-times", f"{count} spike times are not finite: dropped", modality, name, count)
-    spikes = to_ns(times[finite])
+    spikes = to_ns(times[finite], f"{findings.file}: {modality}: {name}: ")
     if (negative := int((spikes < 0).sum())) and findings.add(
         "spike-times", f"{negative} spike times are negative", modality, name, negative
     ):
@@ -182,7 +201,8 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
     """Intervals of observation of each row (s), or None where no row has any."""
     if "obs_intervals" not in table:
         return None
-    intervals = [np.asarray(i, dtype=np.float64).reshape(-1, 2) for i in ragged(table, "obs_intervals", rows)]
+    _require_shape(table, "obs_intervals", (2,))
+    intervals = [np.asarray(i, dtype=np.float64) for i in ragged(table, "obs_intervals", rows)]
     for row, each in zip(rows, intervals, strict=True):
         if not (np.isfinite(each).all() and (each[:, 0] <= each[:, 1]).all()):
             raise wrong(
@@ -202,20 +222,20 @@ def _names(ids: NDArray, rows: NDArray[np.intp]) -> tuple[str, ...]:
     )
 
 
-def _fires(times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
+def _fires(table: h5py.Group, times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
     """Whether a unit's spikes within its intervals of observation (ns) come at a rate (Hz) or above."""
     if rate == 0 or len(known) == 0:
         return rate == 0
     begin, end = _union(known)
-    spikes = to_ns(times[np.isfinite(times)])
+    spikes = to_ns(times[np.isfinite(times)], f"{place(table)}spike_times: ")
     at = np.searchsorted(begin, spikes, side="right") - 1
     count = ((at >= 0) & (spikes < end[np.maximum(at, 0)])).sum()
     duration = (end - begin).sum() / NANOSECONDS
     return bool(duration > 0 and count >= rate * duration)
 
 
-def _hull(intervals: list[NDArray[np.float64]]) -> tuple[int, int]:
-    times = to_ns(np.concatenate(intervals))
+def _hull(table: h5py.Group, intervals: list[NDArray[np.float64]]) -> tuple[int, int]:
+    times = to_ns(np.concatenate(intervals), f"{place(table)}obs_intervals: ")
     return int(times.min()), int(times.max())
 
 

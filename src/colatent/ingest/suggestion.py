@@ -33,7 +33,10 @@ _WINDOWS = 25
 
 @dataclass(frozen=True)
 class Item:
-    """One thing in a file that a modality could be made of; `problem` says why not."""
+    """One thing in a file that a modality could be made of; `problem` says why not.
+
+    `extent` is when a series begins and ends (ns): to open thousands once more takes as long as to list them.
+    """
 
     kind: str
     path: str
@@ -44,6 +47,7 @@ class Item:
     gaps: int = 0
     missing: str = ""
     problem: str = ""
+    extent: tuple[int, int] | None = None
 
 
 def suggest_config(nwb: str | Path, file: h5py.File, items: Sequence[Item], tables: Iterable[str]) -> str:
@@ -134,9 +138,15 @@ def _with_globs(file: h5py.File, items: list[Item]) -> list[Item]:
         whole = len(same) > 1 and {str(n.name).strip("/") for n in find_all(file, pattern)} == {
             i.path for i in same
         }
-        rate = min(i.rate for i in same)
-        found += [replace(same[0], path=pattern, channels=len(same), rate=rate)] if whole else same
+        found += [_joined(pattern, same)] if whole else same
     return found
+
+
+def _joined(pattern: str, items: Sequence[Item]) -> Item:
+    extents = [i.extent for i in items if i.extent is not None]
+    common = max(e[0] for e in extents), min(e[1] for e in extents)
+    rate = min(i.rate for i in items)
+    return replace(items[0], path=pattern, channels=len(items), rate=rate, extent=common)
 
 
 def _trials(
@@ -190,13 +200,13 @@ def _continuous(file: h5py.File, items: Iterable[Item], bin_width: float) -> dic
 
 
 def _extents(file: h5py.File, item: Item) -> list[tuple[int, int]]:
-    if item.kind == "spikes":
-        every = SimpleNamespace(source=item.path, where=None, min_rate=0.0)
-        return [open_spikes(file, "spikes", every, Findings(file.filename)).extent]
-    nodes = find_all(file, item.path)
+    if item.extent is not None:
+        return [item.extent]
     if item.kind == "pose":
-        nodes = keypoints(nodes[0], None)
-    return [open_series(node, None, 3.0).clock.extent for node in nodes]
+        nodes = keypoints(find(file, item.path), None)
+        return [open_series(node, None, 3.0).clock.extent for node in nodes]
+    every = SimpleNamespace(source=item.path, where=None, min_rate=0.0)
+    return [open_spikes(file, "spikes", every, Findings(file.filename)).extent]
 
 
 def _rounded(value: float) -> float:

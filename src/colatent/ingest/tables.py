@@ -1,5 +1,6 @@
 """Columns of NWB's DynamicTables: plain and ragged."""
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb import dataset, neurodata_type, text, wrong
+from colatent.ingest.nwb import dataset, neurodata_type, require_filters, text, wrong
 
 _MOST_ROWS = 10**7
+_MOST_VALUES = 10**8  # of one row: a neuron fires less in ten days
 
 
 def n_rows(table: h5py.Group) -> int:
@@ -31,6 +33,7 @@ def column(table: h5py.Group, name: str) -> h5py.Dataset:
     if not isinstance(node, h5py.Dataset):
         known = ", ".join(column_names(table)) or "none"
         raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
+    require_filters(node)
     return node
 
 
@@ -58,6 +61,7 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
             continue
         if node.shape[0] != rows:
             raise wrong(node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it")
+        require_filters(node)
         if h5py.check_string_dtype(node.dtype) is not None:
             frame[name] = [text(value) for value in node[:]]
         elif node.dtype.kind in "biuf":
@@ -72,8 +76,15 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     known = ", ".join(map(str, frame.columns))
     if "@" in where:  # would reach into Python
         raise wrong(table, f"the query {where!r} holds an @", "compare columns with numbers and texts only")
+    rows = frame.reset_index()
+    if (mixed := _text_beside_number(where, rows)) is not None:  # never equal, so always unequal
+        holds = "texts" if pd.api.types.is_string_dtype(rows[mixed]) else "numbers"
+        remedy = "write texts in quotes, and numbers without"
+        raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds} and is compared to none", remedy)
+    # in the 8 bits of a column, 0 - 1 would be 255
+    narrow = rows.select_dtypes(["int8", "uint8", "int16", "uint16", "int32", "uint32"])
     try:
-        chosen = frame.reset_index().eval(where, engine="python")
+        chosen = rows.astype(dict.fromkeys(narrow, np.int64)).eval(where, engine="python")
     except Exception as error:  # pandas raises nearly anything on a bad query
         raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
     # a number would be taken for the label of a row
@@ -83,6 +94,23 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     if len(kept) == 0:
         raise wrong(table, f"the query {where!r} keeps none of {len(frame)} rows", "loosen it")
     return kept
+
+
+def _text_beside_number(where: str, frame: pd.DataFrame) -> str | None:
+    """Return a column of numbers that a query compares with a text, or the reverse, if there is one."""
+    try:  # in a query, & and | bind as `and` and `or` do
+        tree = ast.parse(where.strip().replace("&", " and ").replace("|", " or "), mode="eval")
+    except SyntaxError:  # names in backticks; what is no query at all, pandas says
+        return None
+    for node in ast.walk(tree):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        literals = [s for s in sides if isinstance(s, ast.Constant | ast.List | ast.Tuple)]
+        values = [v.value for s in literals for v in ast.walk(s) if isinstance(v, ast.Constant)]
+        for name in (s.id for s in sides if isinstance(s, ast.Name) and s.id in frame):
+            is_text = pd.api.types.is_string_dtype(frame[name])
+            if any(isinstance(value, str) != is_text for value in values):
+                return name
+    return None
 
 
 def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
@@ -110,6 +138,8 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
             else "the ragged index decreases",
             "the table is damaged: write the file again",
         )
+    if (longest := int(np.diff(bounds).max(initial=0))) > _MOST_VALUES:
+        raise wrong(data, f"{longest} values of one row are more than fit in memory", "repair the table")
     return bounds
 
 
