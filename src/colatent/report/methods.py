@@ -101,7 +101,21 @@ def _objective(model: MMGPVAEModel) -> str:
             f" In half of the batches {share:g} % of one modality’s channels were hidden from its encoder "
             "and still reconstructed."
         )
-    return objective + _balance(model) + POSTERIOR_TEXT[model.posterior] + dropout + _restarts(model)
+    posterior = POSTERIOR_TEXT[model.posterior]
+    return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model)
+
+
+def _last_steps(model: MMGPVAEModel) -> str:
+    """What follows the training by gradients."""
+    freed = (
+        "latents of modalities with linear decoders were freed of what is linear in the latents that these "
+        "modalities share with more, which leaves all expected observations as they are; then "
+    )
+    return (
+        f" At the end, {freed if model.posterior == 'sites' else ''}non-linear decoders were fitted once more, "
+        "to the posterior of the training trials, by the same objective and with the same trials held out of "
+        "the updates."
+    )
 
 
 def _restarts(model: MMGPVAEModel) -> str:
