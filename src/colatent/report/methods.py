@@ -112,9 +112,9 @@ def _last_steps(model: MMGPVAEModel) -> str:
         "modalities share with more, which leaves all expected observations as they are; then "
     )
     return (
-        f" At the end, {freed if model.posterior == 'sites' else ''}non-linear decoders were fitted once more, "
-        "to the posterior of the training trials, by the same objective and with the same trials held out of "
-        "the updates."
+        f" At the end, {freed if model.posterior == 'sites' else ''}non-linear decoders were fitted once "
+        "more, to the posterior of the training trials, by the same objective and with the same trials held "
+        "out of the updates."
     )
 
 
