@@ -22,7 +22,7 @@ OPTIONS: dict[str, Any] = {
     "image_shape": {"images": (36, 36)},
     "weight": {"images": 0.025},
     "time_scale": 0.3,  # the truth is 0.2 s
-    "epochs": 60,
+    "epochs": 75,
     "batch_size": 8,
     "learning_rate": 5e-3,
     "decoder_decay": 0.0,
