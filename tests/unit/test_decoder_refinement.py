@@ -20,7 +20,6 @@ OPTIONS = {
     "latents": {"emg+pose": 1},
     "likelihood": {"emg": "gaussian", "pose": "gaussian"},
     "decoder": {"emg": "linear", "pose": "mlp"},
-    "cross_weight": {"pose": 0.5},
     "weight": {"pose": 2.0},
     "epochs": 12,
     "batch_size": 8,
@@ -69,22 +68,16 @@ def refined() -> MMGPVAE:
 def test_the_loss_is_the_log_density_of_the_decoded_latents(unrefined: MMGPVAE) -> None:
     trials, network = simulate(), unrefined.network.modality("pose")
     data = unrefined._observations(trials, BOTH)
-    rng = np.random.default_rng(1)
-    latents, cross = (torch.from_numpy(rng.normal(size=(TRIALS, BINS, 1))) for _ in range(2))
+    latents = torch.from_numpy(np.random.default_rng(1).normal(size=(TRIALS, BINS, 1)))
     certain = Marginals(latents, torch.zeros_like(latents))  # so that its samples are its mean
-    options = unrefined.options
-    loss = decoder_loss(
-        unrefined.network, data, certain, {"pose": cross}, options.weight, options.cross_weight
-    )
+    loss = decoder_loss(unrefined.network, ["pose"], data, certain, unrefined.options.weight)
     chosen = torch.tensor([0, 3, 7])
-    expected = 0.0
-    for factor, z, noise in ((2.0, latents, network.likelihood), (0.5, cross, network.cross_likelihood)):
-        with torch.no_grad():
-            eta, sd = network.decoder(z[chosen]).double().numpy(), noise.scale().double().numpy()
-        target, seen = data["pose"].target[chosen].double().numpy(), data["pose"].observed[chosen].numpy()
-        expected += factor * norm.logpdf(target, eta, sd)[seen].sum()
     with torch.no_grad():
+        eta = network.decoder(latents[chosen]).double().numpy()
+        sd = network.likelihood.scale().double().numpy()
         value, _ = loss(chosen, torch.Generator().manual_seed(0))
+    target, seen = data["pose"].target[chosen].double().numpy(), data["pose"].observed[chosen].numpy()
+    expected = 2.0 * norm.logpdf(target, eta, sd)[seen].sum()
     assert float(value) == pytest.approx(-expected / (3 * BINS), rel=1e-5)
 
 
@@ -93,7 +86,7 @@ def test_only_non_linear_decoders_and_their_noise_move(unrefined: MMGPVAE, refin
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     pose = unrefined.network.names.index("pose")
     parts = {re.sub(rf"modalities\.{pose}\.(\w+)\..*", r"\1", name) for name in moved}
-    assert parts == {"decoder", "likelihood", "cross_likelihood"}
+    assert parts == {"decoder", "likelihood"}
 
 
 def test_the_pose_is_told_better_from_the_same_latents(unrefined: MMGPVAE, refined: MMGPVAE) -> None:
@@ -105,6 +98,12 @@ def test_the_pose_is_told_better_from_the_same_latents(unrefined: MMGPVAE, refin
             for model in (unrefined, refined)
         ]
         assert errors[1] < 0.9 * errors[0]
+
+
+def test_a_modality_with_a_cross_weight_is_left_as_it_is() -> None:
+    lines: list[str] = []
+    MMGPVAE(**OPTIONS | {"cross_weight": {"pose": 0.5}, "epochs": 1}).fit(simulate(), 0, lines.append)
+    assert not [line for line in lines if line.startswith("decoders")]
 
 
 def test_weights_that_do_no_better_on_held_out_trials_are_not_kept(

@@ -98,7 +98,7 @@ def test_all_expectations_stay_as_they_were() -> None:
     moments = mean.reshape(-1, 2).T @ mean.reshape(-1, 2) / (50 * BINS) + variance * torch.eye(2)
     slope = float(moments[0, 1] / moments[0, 0])  # of latent 1, the private one, on latent 0
     sd = network.prior_sd().detach().clone()
-    separate(network, marginals)
+    separate(network, marginals, {})
     freed = latents.clone()
     freed[..., 1] -= slope * latents[..., 0]
     with torch.no_grad():
@@ -114,5 +114,6 @@ def test_all_expectations_stay_as_they_were() -> None:
 
 def test_only_latents_of_linear_decoders_and_fewer_modalities_are_moved() -> None:
     trials = simulate(0)[0]
-    assert separable(model(epochs=1).fit(trials, 0, quiet).network) == {1: [0]}
-    assert separable(model("mlp", epochs=1).fit(trials, 0, quiet).network) == {}
+    linear, mlp = (model(decoder, epochs=1).fit(trials, 0, quiet).network for decoder in ("linear", "mlp"))
+    assert separable(linear, {}) == separable(linear, {"b": 1.0, "a": 0.0}) == {1: [0]}
+    assert separable(linear, {"a": 1.0}) == separable(mlp, {}) == {}

@@ -3,7 +3,8 @@
 While it is trained, a decoder sees latents as the encoders have them at the time, which inference then
 refines (`site_refinement`). With the posterior of the training trials held fixed, the objective depends on
 the decoders alone: the M step of variational EM (Neal & Hinton 1998), whose steps need neither encoders
-nor GP algebra. A linear decoder is at its optimum before.
+nor GP algebra. A linear decoder is at its optimum before. A modality with a cross weight is left as it is:
+its decoder serves two posteriors, and the one that predicts it from others would lose.
 """
 
 from collections.abc import Mapping
@@ -20,9 +21,13 @@ EPOCHS = 25
 SHARE_OF_BATCH = 4  # its steps are cheap: more of them, with fewer trials each
 
 
-def nonlinear(network: MultiModalNetwork) -> list[str]:
-    """Return the modalities whose decoder is not linear."""
-    return [n for n in network.names if isinstance(network.modality(n).decoder, NonlinearDecoder)]
+def refinable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> list[str]:
+    """Return the modalities whose decoder is not linear, and that have no cross weight."""
+    return [
+        name
+        for name in network.names
+        if isinstance(network.modality(name).decoder, NonlinearDecoder) and not cross_weight.get(name)
+    ]
 
 
 def refinement_schedule(of_training: Schedule) -> Schedule:
@@ -33,32 +38,27 @@ def refinement_schedule(of_training: Schedule) -> Schedule:
 
 def decoder_loss(
     network: MultiModalNetwork,
+    names: list[str],
     data: Data,
     latents: Marginals,
-    cross_latents: Mapping[str, Tensor],
     weight: Mapping[str, float],
-    cross_weight: Mapping[str, float],
 ) -> Loss:
-    """Return the negative objective per bin (nats) as a function of the non-linear decoders alone.
+    """Return the negative expected log-likelihood per bin (nats) as a function of some decoders alone.
 
     Args:
+        names: modalities whose decoders are fitted.
         data: the training trials.
         latents: the posterior's marginals given all modalities, fixed.
-        cross_latents: modality -> posterior mean of its latents given the others, fixed.
-        weight, cross_weight: as in the training's objective.
+        weight: as in the training's objective.
     """
-    names = nonlinear(network)
 
     def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         here = Marginals(*(x[trial] for x in latents))
         terms = []
         for name in names:
-            modality, observed = network.modality(name), data[name].select(trial)
-            own = here.select(modality.latents)
-            expected = modality.expected_log_prob(observed, own, generator)
-            terms.append(weight.get(name, 1.0) * expected)
-            if factor := cross_weight.get(name):
-                terms.append(factor * modality.cross_log_prob(observed, cross_latents[name][trial]))
+            modality = network.modality(name)
+            own, observed = here.select(modality.latents), data[name].select(trial)
+            terms.append(weight.get(name, 1.0) * modality.expected_log_prob(observed, own, generator))
         return -torch.stack(terms).sum() / (len(trial) * latents.mean.shape[1]), {}
 
     return loss

@@ -6,8 +6,11 @@ variational EM towards parameters for which its posterior is exact, Turner & Sah
 has taken in some of a shared one, though the prior has them independent. Nothing that is observed tells
 such latents apart: with z_j = z'_j + sum_k a_k z_k, a linear decoder that adds a_k times the loading of
 latent j to that of each k expects the same of every bin. The coefficients are those of the least-squares
-regression on the posterior of the training trials, after which z'_j and the z_k are uncorrelated.
+regression on the posterior of the training trials, after which z'_j and the z_k are uncorrelated. A cross
+weight tells them apart in training, because it predicts a modality without its private latents.
 """
+
+from collections.abc import Mapping
 
 import torch
 
@@ -17,34 +20,37 @@ from colatent.networks import ModalityNetwork
 from colatent.posterior import Marginals
 
 
-def separable(network: MultiModalNetwork) -> dict[int, list[int]]:
+def separable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> dict[int, list[int]]:
     """Return, of each latent that can be freed of others, those others: they drive its modalities and more.
 
-    All modalities that it drives need linear decoders: their sites follow the decoder in inference.
+    All modalities that it drives need linear decoders, as their sites follow the decoder in inference, and
+    no cross weight.
     """
+    free = {
+        n
+        for n in network.names
+        if isinstance(network.modality(n).decoder, LinearDecoder) and not cross_weight.get(n)
+    }
     driven = [
         frozenset(n for n in network.names if k in network.modality(n).latents.tolist())
         for k in range(network.n_latents)
     ]
     wider = {j: [k for k, other in enumerate(driven) if other > own] for j, own in enumerate(driven)}
-    return {
-        j: others
-        for j, others in wider.items()
-        if others and all(isinstance(network.modality(n).decoder, LinearDecoder) for n in driven[j])
-    }
+    return {j: others for j, others in wider.items() if others and driven[j] <= free}
 
 
 @torch.no_grad()
-def separate(network: MultiModalNetwork, latents: Marginals) -> None:
+def separate(network: MultiModalNetwork, latents: Marginals, cross_weight: Mapping[str, float]) -> None:
     """Make latents uncorrelated with the wider ones that they can be told from, in place.
 
     Args:
         latents: the posterior's marginals in the training trials.
+        cross_weight: as in the training's objective.
     """
     mean = latents.mean.flatten(end_dim=-2)
     variance = latents.variance.flatten(end_dim=-2).sum(dim=0)
     covariance = (mean.T @ mean + torch.diag(variance)) / len(mean)
-    for j, others in separable(network).items():
+    for j, others in separable(network, cross_weight).items():
         slopes = torch.linalg.solve(covariance[others][:, others], covariance[others, j])
         share = float(slopes @ covariance[others, j] / covariance[j, j])
         network.log_prior_sd[j] += 0.5 * torch.log1p(torch.tensor(-share))

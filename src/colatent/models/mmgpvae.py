@@ -17,7 +17,7 @@ from torch import Tensor
 
 from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
-from colatent.models.decoder_refinement import decoder_loss, nonlinear, refinement_schedule
+from colatent.models.decoder_refinement import decoder_loss, refinable, refinement_schedule
 from colatent.models.latent_separation import separate
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
@@ -95,7 +95,8 @@ class MMGPVAE:
         self.history = trainer.history
         assert order is not None
         if self.options.posterior == "sites":
-            separate(self.network, self._posterior(trials, self.options.modalities).marginals)
+            latents = self._posterior(trials, self.options.modalities).marginals
+            separate(self.network, latents, self.options.cross_weight)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
@@ -128,14 +129,10 @@ class MMGPVAE:
     ) -> None:
         """Fit the non-linear decoders to the posterior of the training trials (`decoder_refinement`)."""
         network, options = self.network, self.options
-        if not nonlinear(network):
+        if not (names := refinable(network, options.cross_weight)):
             return
         latents = self._posterior(trials, options.modalities).marginals
-        with torch.no_grad():
-            sites, bases = network.sites(data), network.bases(trials.n_bins)
-            cross_weight = options.cross_weight if len(data) > 1 else {}
-            cross = {name: network.cross_latents(name, sites, bases) for name in cross_weight}
-        loss = decoder_loss(network, data, latents, cross, options.weight, cross_weight)
+        loss = decoder_loss(network, names, data, latents, options.weight)
         # of all parameters only those of these decoders get a gradient
         trainer = Trainer(
             network,

@@ -107,6 +107,8 @@ def _objective(model: MMGPVAEModel) -> str:
 
 def _last_steps(model: MMGPVAEModel) -> str:
     """What follows the training by gradients."""
+    if not set(model.modalities) - {m for m, w in model.cross_weight.items() if w > 0}:
+        return ""
     freed = (
         "latents of modalities with linear decoders were freed of what is linear in the latents that these "
         "modalities share with more, which leaves all expected observations as they are; then "
@@ -114,7 +116,7 @@ def _last_steps(model: MMGPVAEModel) -> str:
     return (
         f" At the end, {freed if model.posterior == 'sites' else ''}non-linear decoders were fitted once "
         "more, to the posterior of the training trials, by the same objective and with the same trials held "
-        "out of the updates."
+        "out of the updates; both without the modalities that have a term of cross-modal prediction."
     )
 
 
