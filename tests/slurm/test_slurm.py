@@ -155,4 +155,6 @@ def test_a_recording_is_read_by_jobs_of_slurm(cluster, tmp_path) -> None:
         ["squeue", "--noheader", "--states=all", "--format=%j"], capture_output=True, text=True, check=True
     )
     assert names.stdout.split().count("dask-worker") == 2
+    assert len(list((shared / "out/logs/small/ingest").iterdir())) >= 2
+    assert {path.name for path in shared.iterdir()} == {path.name for path in alone.iterdir()}
     assert identity(shared / session) == identity(alone / session)

@@ -10,9 +10,10 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from small_recording import quietly
 
 from colatent.config import ContinuousAlignment, ContinuousModality, Distributed, PoseModality
-from colatent.ingest.cluster import reading_processes
+from colatent.ingest.cluster import Job, reading_processes
 from colatent.ingest.resample import Reading
 
+JOB = Job(threads=2, memory_mb=3000, minutes=5, logs=Path("logs"))
 BLOCK_BYTES = 40_000  # many blocks in a small file
 ALIGNMENT = ContinuousAlignment(window=5.0, gap=0.5, bin_width=0.05)
 MODALITIES = {
@@ -55,7 +56,7 @@ def test_processes_read_what_one_process_reads(recording: Path, monkeypatch: pyt
     monkeypatch.chdir(recording.parent)
     said: list[str] = []
     alone = quietly("long.nwb", ALIGNMENT, MODALITIES, reading=Reading(1, BLOCK_BYTES))
-    with reading_processes(Distributed(above_gb=1e-6), "long.nwb", 2, 3000, 5, said.append) as client:
+    with reading_processes(Distributed(above_gb=1e-6), "long.nwb", JOB, said.append) as client:
         assert client is not None and said == ["long.nwb is read by 2 processes (local)"]
         shared = quietly("long.nwb", ALIGNMENT, MODALITIES, reading=Reading(2, BLOCK_BYTES, client))
         done = client.run(lambda dask_worker: dask_worker.state.executed_count)
@@ -72,5 +73,5 @@ def test_small_and_streamed_recordings_start_no_processes(recording: Path) -> No
 
     large = Distributed(above_gb=recording.stat().st_size / 1e9 * 1.001)
     for settings, nwb in ((None, recording), (large, recording), (large, "https://example.org/long.nwb")):
-        with reading_processes(settings, nwb, 2, 3000, 5, refuse) as client:
+        with reading_processes(settings, nwb, JOB, refuse) as client:
             assert client is None

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from colatent.config import Alignment, Distributed, Modality
-from colatent.ingest.cluster import reading_processes
+from colatent.ingest.cluster import Job, reading_processes
 from colatent.ingest.resample import Reading
 from colatent.ingest.session import ingest_session
 from colatent.progress import job
@@ -20,10 +20,11 @@ def main() -> None:
     nwb = snakemake.params.url or snakemake.input[0]
     modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
     distributed = TypeAdapter(Distributed | None).validate_python(snakemake.config.get("distributed"))
-    threads, resources = snakemake.threads, snakemake.resources
+    log, resources = snakemake.log[0], snakemake.resources
+    own = Job(snakemake.threads, resources.mem_mb, resources.runtime, Path(log).with_suffix(""))
     with (
-        job(snakemake.log[0], f"ingest {session}") as progress,
-        reading_processes(distributed, nwb, threads, resources.mem_mb, resources.runtime, progress) as client,
+        job(log, f"ingest {session}") as progress,
+        reading_processes(distributed, nwb, own, progress) as client,
     ):
         truth = settings["truth"]
         alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
@@ -33,7 +34,7 @@ def main() -> None:
             TypeAdapter(dict[str, Modality]).validate_python(settings["modalities"]),
             settings["checks"],
             truth=truth["source"] if truth else None,
-            reading=Reading(threads, settings["read_mb"] * 2**20, client or "threads"),
+            reading=Reading(snakemake.threads, settings["read_mb"] * 2**20, client or "threads"),
             progress=progress,
         )
         attrs = provenance("ingest", settings, {"nwb": ingested.source}) | {

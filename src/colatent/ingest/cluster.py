@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from colatent.errors import InputError
 from colatent.location import is_url, shown
@@ -18,14 +18,25 @@ if TYPE_CHECKING:
 PATIENCE_S = 30 * 60
 
 
+class Job(NamedTuple):
+    """What the job has that reads a recording.
+
+    Attributes:
+        threads: as many processes run on its machine.
+        memory_mb: in all (MB), of which each process gets its share.
+        minutes: a job of SLURM that reads with it gets as many.
+        logs: folder for what jobs of SLURM say.
+    """
+
+    threads: int
+    memory_mb: float
+    minutes: float
+    logs: Path
+
+
 @contextmanager
 def reading_processes(
-    settings: "Distributed | None",
-    nwb: str | Path,
-    threads: int,
-    memory_mb: float,
-    minutes: float,
-    progress: Callable[[str], None],
+    settings: "Distributed | None", nwb: str | Path, job: Job, progress: Callable[[str], None]
 ) -> "Iterator[Client | None]":
     """Yield a client of processes where a recording is large enough to be read by them, else None.
 
@@ -34,9 +45,7 @@ def reading_processes(
     Args:
         settings: when, where and how many.
         nwb: the recording; one that is streamed is read by this process alone.
-        threads: of the job; as many processes run on this machine.
-        memory_mb: of the job (MB), of which each process gets its share.
-        minutes: of the job; a job of SLURM gets as many.
+        job: what this process may use.
         progress: told what is started.
 
     Raises:
@@ -47,12 +56,9 @@ def reading_processes(
         return
     from distributed import Client
 
-    share_mb = math.floor(memory_mb / (threads + 1))  # one for the job's own process
-    if settings.cluster == "local":
-        n, cluster = threads, _on_this_machine(threads, share_mb)
-    else:
-        n, cluster = settings.workers, _as_slurm_jobs(settings.workers, share_mb, minutes)
-    with cluster, Client(cluster) as client:
+    here = settings.cluster == "local"
+    n = job.threads if here else settings.workers
+    with (_on_this_machine if here else _as_slurm_jobs)(n, job) as cluster, Client(cluster) as client:
         progress(f"{shown(nwb)} is read by {n} processes ({settings.cluster})")
         try:
             client.wait_for_workers(1, timeout=PATIENCE_S)
@@ -64,19 +70,23 @@ def reading_processes(
         yield client
 
 
-def _on_this_machine(n: int, memory_mb: int) -> "SpecCluster":
+def _share_of_memory(job: Job) -> str:
+    return f"{math.floor(job.memory_mb / (job.threads + 1))}MB"  # one for the job's own process
+
+
+def _on_this_machine(n: int, job: Job) -> "SpecCluster":
     from distributed import LocalCluster
 
     return LocalCluster(
         n_workers=n,
         threads_per_worker=1,
-        memory_limit=f"{memory_mb}MB",
+        memory_limit=_share_of_memory(job),
         dashboard_address=None,
         silence_logs=logging.ERROR,
     )
 
 
-def _as_slurm_jobs(n: int, memory_mb: int, minutes: float) -> "SpecCluster":
+def _as_slurm_jobs(n: int, job: Job) -> "SpecCluster":
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
@@ -87,8 +97,9 @@ def _as_slurm_jobs(n: int, memory_mb: int, minutes: float) -> "SpecCluster":
     cluster: SpecCluster = SLURMCluster(
         cores=1,
         processes=1,
-        memory=f"{memory_mb}MB",
-        walltime=str(math.ceil(minutes)),
+        memory=_share_of_memory(job),
+        walltime=str(math.ceil(job.minutes)),
+        log_directory=str(job.logs),
         silence_logs=logging.ERROR,
     )
     cluster.scale(n)
