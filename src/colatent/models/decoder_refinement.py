@@ -3,8 +3,9 @@
 While it is trained, a decoder sees latents as the encoders have them at the time, which inference then
 refines (`site_refinement`). With the posterior of the training trials held fixed, the objective depends on
 the decoders alone: the M step of variational EM (Neal & Hinton 1998), whose steps need neither encoders
-nor GP algebra. A linear decoder is at its optimum before. A modality with a cross weight is left as it is:
-its decoder serves two posteriors, and the one that predicts it from others would lose.
+nor GP algebra. A linear decoder is at its optimum before. The noise stays as it is: encoders know the
+training trials better than others, and the noise that is left there would be too small. A modality with a
+cross weight is left as it is: its decoder serves two posteriors, and predictions from others would lose.
 """
 
 from collections.abc import Mapping

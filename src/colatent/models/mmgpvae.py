@@ -133,6 +133,8 @@ class MMGPVAE:
             return
         latents = self._posterior(trials, options.modalities).marginals
         loss = decoder_loss(network, names, data, latents, options.weight)
+        for name in names:
+            network.modality(name).likelihood.requires_grad_(False)
         # of all parameters only those of these decoders get a gradient
         trainer = Trainer(
             network,
