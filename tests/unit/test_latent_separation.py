@@ -56,7 +56,7 @@ def quiet(_: str) -> None: ...
 @pytest.fixture(scope="module")
 def mixed() -> MMGPVAE:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("colatent.models.mmgpvae.separate", lambda *_: None)
+        patch.setattr(MMGPVAE, "_separate_latents", lambda *_: None)
         return model().fit(simulate(0)[0], 0, quiet)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.decoder_refinement import decoder_loss, refinable, refinement_schedule
-from colatent.models.latent_separation import separate
+from colatent.models.latent_separation import separable, separate
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_refinement import refined_posterior
@@ -94,9 +94,7 @@ class MMGPVAE:
         trainer, self.network, data = runs[best]
         self.history = trainer.history
         assert order is not None
-        if self.options.posterior == "sites":
-            latents = self._posterior(trials, self.options.modalities).marginals
-            separate(self.network, latents, self.options.cross_weight)
+        self._separate_latents(trials)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
@@ -118,6 +116,13 @@ class MMGPVAE:
             trainer.run(order, lambda line: progress(f"run {number + 1}/{n}: {line}"), part)
         except FloatingPointError as error:
             progress(f"run {number + 1}/{n}: {error}")
+
+    def _separate_latents(self, trials: Trials) -> None:
+        """Free private latents of what they hold of shared ones (`latent_separation`)."""
+        network, options = self.network, self.options
+        if options.posterior == "sites" and separable(network, options.cross_weight):
+            latents = self._posterior(trials, options.modalities).marginals
+            separate(network, latents, options.cross_weight)
 
     def _refine_decoders(
         self,
