@@ -61,6 +61,7 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
     """
     with _open_hdf5(path) as file:
         _require_nwb2(file)
+        _refuse_loops(file)
         if not allow_external:
             _refuse_external(file)
         try:
@@ -143,6 +144,27 @@ def _links(file: h5py.File) -> list[tuple[bytes, int]]:
     found: list[tuple[bytes, int]] = []
     file.id.links.visit(lambda name, info: found.append((name, info.type)), info=True)
     return found
+
+
+def _refuse_loops(file: h5py.File) -> None:
+    """Refuse a group that lies in itself, where pynwb never comes to an end.
+
+    Its RecursionError may leave h5py's lock taken, so that every other thread of the process waits for ever.
+    """
+    address = {b"": h5py.h5o.get_info(file.id).addr}
+    file.id.links.visit(
+        lambda name, info: address.update({name: info.u if info.type == h5py.h5l.TYPE_HARD else None}),
+        info=True,
+    )
+    for name, target in address.items():
+        above = name
+        while above and target is not None:
+            above = above.rpartition(b"/")[0]
+            if address[above] == target:
+                raise InputError(
+                    f"{file.filename}: {text(name)}: this is {text(above) or 'the root'} again, so that its "
+                    "groups lie in one another without end; remove that link"
+                )
 
 
 def _refuse_external(file: h5py.File) -> None:
