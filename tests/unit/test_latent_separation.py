@@ -98,7 +98,7 @@ def test_all_expectations_stay_as_they_were() -> None:
     moments = mean.reshape(-1, 2).T @ mean.reshape(-1, 2) / (50 * BINS) + variance * torch.eye(2)
     slope = float(moments[0, 1] / moments[0, 0])  # of latent 1, the private one, on latent 0
     sd = network.prior_sd().detach().clone()
-    separate(network, marginals, {})
+    separate(network, marginals, separable(network, {}))
     freed = latents.clone()
     freed[..., 1] -= slope * latents[..., 0]
     with torch.no_grad():

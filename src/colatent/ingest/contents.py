@@ -140,8 +140,7 @@ def _series_item(file: h5py.File, path: str) -> Item:
         series.unit,
         gaps,
         _missing(series),
-        "",
-        series.clock.extent,
+        extent=series.clock.extent,
     )
 
 

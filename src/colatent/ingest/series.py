@@ -1,5 +1,6 @@
 """Time series of a file: channels on one clock, read in blocks of rows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,7 +56,7 @@ def open_series(
     group = require_series(node)
     data = group["data"]
     clock = read_clock(group, data.shape[0], max_gap)
-    width = int(np.prod(data.shape[1:], dtype=int))
+    width = math.prod(data.shape[1:])
     kept = kept_columns(group, columns)
     scale, offset = _conversion(group, width)
     if not (np.isfinite(scale[kept]) & (scale[kept] != 0)).all():
@@ -80,7 +81,7 @@ def _read(
     last: int,
 ) -> NDArray[np.floating]:
     """Return physical values of rows first to last - 1, (row, channel), in the precision of the factors."""
-    rows = data[first:last].reshape(last - first, int(np.prod(data.shape[1:], dtype=int)))
+    rows = data[first:last].reshape(last - first, math.prod(data.shape[1:]))
     rows = (rows if kept is None else rows[:, kept]).astype(factor.dtype)
     if (factor != 1).any():
         rows *= factor
@@ -91,7 +92,7 @@ def _read(
 
 def kept_columns(group: h5py.Group, columns: list[int] | None) -> NDArray[np.intp]:
     """Return the positions of a series' channels that are kept: all, or those named."""
-    width = int(np.prod(group["data"].shape[1:], dtype=int))
+    width = math.prod(group["data"].shape[1:])
     kept = np.arange(width) if columns is None else np.asarray(columns, dtype=np.intp)
     if kept.size == 0 or kept.min() < 0 or kept.max() >= width or len(set(kept.tolist())) < len(kept):
         raise wrong(
@@ -129,7 +130,7 @@ def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
         raise wrong(node, "its data are empty", "only data inside the file are read")
     if data.dtype.kind not in "biuf":
         raise wrong(data, f"its data are {data.dtype}, not numbers", "choose another series")
-    if (width := int(np.prod(data.shape[1:], dtype=object))) > _MOST_CHANNELS:
+    if (width := math.prod(data.shape[1:])) > _MOST_CHANNELS:
         raise wrong(data, f"{width} channels are more than fit in memory", "choose another series")
     conversion, offset = _scaling(data)
     if not (np.isfinite(conversion) and np.isfinite(offset)) or conversion == 0:
@@ -212,7 +213,7 @@ def _ids(region: h5py.Dataset) -> NDArray:
 def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
     """Names from ids of ROIs or electrodes, axes of positions, else the series' name and a number."""
     name = name_of(group)
-    width = int(np.prod(shape, dtype=int))
+    width = math.prod(shape)
     if width == 1:
         return [name]
     for region, word in (("rois", "roi"), ("electrodes", "electrode")):

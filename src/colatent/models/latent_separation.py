@@ -40,17 +40,17 @@ def separable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> 
 
 
 @torch.no_grad()
-def separate(network: MultiModalNetwork, latents: Marginals, cross_weight: Mapping[str, float]) -> None:
+def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int, list[int]]) -> None:
     """Make latents uncorrelated with the wider ones that they can be told from, in place.
 
     Args:
         latents: the posterior's marginals in the training trials.
-        cross_weight: as in the training's objective.
+        wider: latents, and of each those that it is freed of, as `separable` finds them.
     """
     mean = latents.mean.flatten(end_dim=-2)
     variance = latents.variance.flatten(end_dim=-2).sum(dim=0)
     covariance = (mean.T @ mean + torch.diag(variance)) / len(mean)
-    for j, others in separable(network, cross_weight).items():
+    for j, others in wider.items():
         slopes = torch.linalg.solve(covariance[others][:, others], covariance[others, j])
         share = float(slopes @ covariance[others, j] / covariance[j, j])
         network.log_prior_sd[j] += 0.5 * torch.log1p(torch.tensor(-share))

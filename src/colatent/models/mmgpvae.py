@@ -120,9 +120,9 @@ class MMGPVAE:
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""
         network, options = self.network, self.options
-        if options.posterior == "sites" and separable(network, options.cross_weight):
-            latents = self._posterior(trials, options.modalities).marginals
-            separate(network, latents, options.cross_weight)
+        wider = separable(network, options.cross_weight)
+        if options.posterior == "sites" and wider:
+            separate(network, self._posterior(trials, options.modalities).marginals, wider)
 
     def _refine_decoders(
         self,

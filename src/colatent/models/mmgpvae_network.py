@@ -148,22 +148,19 @@ class MultiModalNetwork(nn.Module):
         sd = self.prior_sd().detach().cpu().numpy()
         return sd**2 * power, sd * slope
 
-    def cross_latents(self, name: str, sites: Mapping[str, Sites], bases: list[Tensor]) -> Tensor:
-        """Return the posterior mean of a modality's latents given the other modalities' sites.
-
-        The latents that none of them informs stay at their prior mean. Shape (trial, time, latent).
-        """
-        latents = self.modality(name).latents
-        others = [sites[other].select(latents) for other in sites if other != name]
-        return posterior_mean([bases[k] for k in latents.tolist()], self.inference.combine(others))
-
     def cross_log_prob(
         self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
     ) -> Tensor:
-        """Return the weighted log-density of each modality given the others, summed, shape (trial,)."""
-        terms = [
-            weight[name]
-            * self.modality(name).cross_log_prob(data[name], self.cross_latents(name, sites, bases))
-            for name in weight
-        ]
+        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
+
+        Decoded from the posterior mean given the other modalities' sites; the latents that none of
+        them informs stay at their prior mean.
+        """
+        terms = []
+        for name in weight:
+            network = self.modality(name)
+            others = [sites[other].select(network.latents) for other in data if other != name]
+            own = [bases[k] for k in network.latents.tolist()]
+            log_prob = network.cross_log_prob(data[name], posterior_mean(own, self.inference.combine(others)))
+            terms.append(weight[name] * log_prob)
         return torch.stack(terms).sum(dim=0)
