@@ -61,6 +61,7 @@ class ModalityNetwork(nn.Module):
     feature_mean: Tensor
     offset: Tensor
     scale: Tensor
+    site_factor: Tensor
 
     def __init__(
         self,
@@ -92,6 +93,8 @@ class ModalityNetwork(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_channels, dtype=torch.float64))
+        # of the precision of the encoder's sites, see `site_calibration`
+        self.register_buffer("site_factor", torch.ones(len(latents), dtype=torch.float64))
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""

@@ -35,6 +35,10 @@ class Sites(NamedTuple):
     def select(self, latent: Tensor) -> "Sites":
         return Sites(self.precision[..., latent], self.linear[..., latent])
 
+    def times(self, factor: Tensor) -> "Sites":
+        """Return sites at the same locations, ``factor`` (latent,) times as precise."""
+        return Sites(factor * self.precision, factor * self.linear)
+
 
 class Marginals(NamedTuple):
     """Mean and variance of each latent in each bin, each (trial, time, latent)."""
@@ -160,6 +164,17 @@ def posterior(bases: list[Tensor], sites: Sites) -> Posterior:
         mean = (whitener.mT @ (whitener @ projected))[..., 0]
         latents.append(LatentPosterior(basis, mean, whitener))
     return Posterior(tuple(latents))
+
+
+def log_evidence(bases: list[Tensor], sites: Sites) -> Tensor:
+    """Return the log of the integral of prior times sites over the latents, nats, shape (trial,).
+
+    As the posterior q is exact it is E_q[log sites] - KL(q || prior).
+    """
+    q = posterior(bases, sites)
+    mean, variance = q.marginals
+    expected = sites.linear * mean - 0.5 * sites.precision * (mean.square() + variance)
+    return expected.sum(dim=(1, 2)) - q.kl()
 
 
 def posterior_mean(bases: list[Tensor], sites: Sites) -> Tensor:

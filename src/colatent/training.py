@@ -94,7 +94,7 @@ class Trainer:
             FloatingPointError: the loss was never finite.
             Interrupted: a signal asked to stop; the checkpoint was written before.
         """
-        held_out, trained = self._split(order)
+        held_out, trained = self.held_out(order), self._trained(order)
         if checkpoint is not None:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
@@ -118,13 +118,17 @@ class Trainer:
 
     def count_present_weights(self, order: Tensor) -> None:
         """Let the weights that the module has now be those of epoch 0: later ones must do better."""
-        self.best_loss = self._held_out_loss(self._split(order)[0])
+        self.best_loss = self._held_out_loss(self.held_out(order))
 
-    def _split(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the trials that are held out of the updates, and the others."""
-        n_held_out = min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
-        # With nothing to hold out, the training trials themselves say which epoch was best.
-        return order[:n_held_out] if n_held_out else order, order[n_held_out:]
+    def held_out(self, order: Tensor) -> Tensor:
+        """Return the trials that are held out of the updates: all if none is, for want of others."""
+        return order[: self._n_held_out(order)] if self._n_held_out(order) else order
+
+    def _trained(self, order: Tensor) -> Tensor:
+        return order[self._n_held_out(order) :]
+
+    def _n_held_out(self, order: Tensor) -> int:
+        return min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
 
     def _finished(self, trained: Tensor) -> bool:
         epoch = len(self.history)

@@ -66,7 +66,8 @@ def make_trials(values: dict[str, np.ndarray], observed: dict[str, np.ndarray]) 
 
 @pytest.fixture(scope="module")
 def fitted() -> MMGPVAE:
-    return MMGPVAE(**OPTIONS).fit(simulate(40)[0], 0, quiet)
+    # of so few trials one run in five ends in another optimum
+    return MMGPVAE(**OPTIONS | {"restarts": 3}).fit(simulate(40)[0], 0, quiet)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from colatent.config.settings import Count, Positive, Settings
+from colatent.config.settings import Count, Odd, Positive, Settings
 
 COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
@@ -83,14 +83,7 @@ class GPFAModel(LatentModel):
 class LagRegression(Settings):
     """Baseline: regression of a modality on the others at several lags."""
 
-    lags: Count = Field(11, description="number of bins looked at, centred (odd)")
-
-    @field_validator("lags")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"lags {value} must be odd, so that they are centred")
-        return value
+    lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
 
 
 class RidgeLags(LagRegression):
@@ -164,6 +157,9 @@ class MMGPVAEModel(Settings):
     )
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
+    )
+    context: Odd = Field(
+        1, description="bins that an encoder sees at once (odd); smoothing over time is left to the prior"
     )
 
     @model_validator(mode="after")

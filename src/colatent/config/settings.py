@@ -2,10 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} must be odd, so that the bins are centred on the one at hand")
+    return value
+
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # a window or a pad is never longer than a recording: four months
 BinWidth = Annotated[float, Field(ge=1e-5, le=1e7)]

@@ -21,7 +21,9 @@ from colatent.models.decoder_refinement import decoder_loss, refinable, refineme
 from colatent.models.latent_separation import separable, separate
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
-from colatent.models.site_refinement import refined_posterior
+from colatent.models.prior_refit import refit_prior
+from colatent.models.site_calibration import calibrate_sites
+from colatent.models.site_refinement import refine
 from colatent.networks import Observations
 from colatent.posterior import Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
@@ -94,7 +96,10 @@ class MMGPVAE:
         trainer, self.network, data = runs[best]
         self.history = trainer.history
         assert order is not None
-        self._separate_latents(trials)
+        if self.options.posterior == "sites":
+            self._calibrate_sites(trials.select(trainer.held_out(order).numpy()))
+            self._refit_prior(trials)
+            self._separate_latents(trials)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
@@ -117,11 +122,25 @@ class MMGPVAE:
         except FloatingPointError as error:
             progress(f"run {number + 1}/{n}: {error}")
 
+    def _calibrate_sites(self, held_out: Trials) -> None:
+        """Find how sure the encoders' sites may be (`site_calibration`)."""
+        data = self._observations(held_out, self.options.modalities)
+        calibrate_sites(self.network, data, *self._inference(held_out), self.options.weight)
+
+    def _refit_prior(self, trials: Trials) -> None:
+        """Fit time scales and variances of the latents once more (`prior_refit`).
+
+        Not with cross weights: predictions of a modality from others were trained with the prior as it is.
+        """
+        if not any(self.options.cross_weight.values()):
+            data = self._observations(trials, self.options.modalities)
+            refit_prior(self.network, data, self._inference(trials)[1], self.options.weight)
+
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""
         network, options = self.network, self.options
         wider = separable(network, options.cross_weight)
-        if options.posterior == "sites" and wider:
+        if wider:
             separate(network, self._posterior(trials, options.modalities).marginals, wider)
 
     def _refine_decoders(
@@ -268,22 +287,23 @@ class MMGPVAE:
         """Return the posterior for these very trials; `site_refinement` is for exact posteriors only."""
         if self.options.posterior != "sites":
             return self._encoded_posterior(trials, given)
-        data, bases, empty = self._inference(trials, given)
-        return refined_posterior(self.network, data, bases, empty, self.options.weight)
+        data = self._observations(trials, given)
+        return refine(self.network, data, *self._inference(trials), self.options.weight).posterior
 
     @torch.no_grad()
     def _encoded_posterior(self, trials: Trials, given: tuple[str, ...]) -> Posterior:
         """Return the posterior that the encoders' sites define, the one that was trained."""
-        data, bases, empty = self._inference(trials, given)
-        inference = self.network.inference
-        return inference.posterior(bases, inference.combine([empty, *self.network.sites(data).values()]))
+        bases, empty = self._inference(trials)
+        inference, sites = self.network.inference, self.network.sites(self._observations(trials, given))
+        return inference.posterior(bases, inference.combine([empty, *sites.values()]))
 
-    def _inference(self, trials: Trials, given: tuple[str, ...]) -> tuple[Data, list[Tensor], Sites]:
-        """Return the observations, the bases of the prior, and sites that say nothing."""
+    @torch.no_grad()
+    def _inference(self, trials: Trials) -> tuple[list[Tensor], Sites]:
+        """Return the bases of the prior, and sites that say nothing."""
         self.network.eval()
         bases = self.network.bases(trials.n_bins)
         zero = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
-        return self._observations(trials, given), bases, Sites(zero, zero)
+        return bases, Sites(zero, zero)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         """Return posterior mean and variance of the latents, each (trial, time, latent), prior variance 1.

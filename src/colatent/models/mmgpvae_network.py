@@ -106,6 +106,15 @@ class MultiModalNetwork(nn.Module):
         shape = (*own.precision.shape[:2], self.n_latents)
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
+    def calibrated_sites(self, data: Data) -> dict[str, Sites]:
+        """Return `sites`, as sure as they may be (`site_calibration`)."""
+        return {name: s.times(self._site_factor(name)) for name, s in self.sites(data).items()}
+
+    def _site_factor(self, name: str) -> Tensor:
+        network = self.modality(name)
+        ones = network.site_factor.new_ones(self.n_latents)
+        return ones.index_copy(0, network.latents, network.site_factor)
+
     def elbo(
         self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
     ) -> Tensor:

@@ -38,7 +38,8 @@ class Options:
             the posterior mean given the other modalities. Empty: the plain ELBO.
         channel_dropout: share of a modality's channels that half of the steps hide from its
             encoder and still reconstruct, so that inference from some of the channels works.
-        context: bins that the encoders' convolutions see (odd).
+        context: bins that the encoders' convolutions see (odd). With more than 1 the errors of a modality's
+            sites resemble each other from bin to bin, and count as if they did not.
         hidden: units of each hidden layer of encoders and MLP decoders.
         dropout: share of the encoders' hidden units that each step drops.
         samples: posterior samples of a prediction (even).
@@ -65,7 +66,7 @@ class Options:
     weight: Mapping[str, float] = field(default_factory=dict)
     cross_weight: Mapping[str, float] = field(default_factory=dict)
     channel_dropout: float = 0.25
-    context: int = 9
+    context: int = 1
     hidden: int = 64
     dropout: float = 0.1
     samples: int = 32

@@ -9,10 +9,11 @@ log-likelihood of a bin as a function of the mean m and variance v of a latent t
     precision = -2 dL/dv,   linear = dL/dm + precision m.
 
 A few such steps from the encoder's sites reach it. They are taken for the modalities whose decoder
-is linear, where L needs no samples; the others keep their encoders' sites.
+is linear, where L needs no samples; the others keep their encoders' sites (`site_calibration`).
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,10 +28,28 @@ MOST_STEPS = 20
 ENOUGH = 0.02  # nats a trial: a step that changes the bound by less is the last
 
 
-def refined_posterior(
+class Refined(NamedTuple):
+    """What refinement gives.
+
+    Attributes:
+        posterior: of the latents.
+        fixed: the sites that are their encoders', all modalities together.
+        moving: the sites that were refined, all modalities together.
+    """
+
+    posterior: Posterior
+    fixed: Sites
+    moving: Sites
+
+
+def has_linear_decoder(network: MultiModalNetwork, name: str) -> bool:
+    return isinstance(network.modality(name).decoder, LinearDecoder)
+
+
+def refine(
     network: MultiModalNetwork, data: Data, bases: list[Tensor], empty: Sites, weight: Mapping[str, float]
-) -> Posterior:
-    """Return the posterior of the latents after the sites have been refined.
+) -> Refined:
+    """Refine the sites of the modalities whose decoder is linear.
 
     Every trial takes the full step, or half of it if its bound would fall, until it has converged;
     no trial depends on the others.
@@ -41,11 +60,11 @@ def refined_posterior(
         empty: sites that say nothing, (trial, time, latent).
         weight: modality -> factor of its expected log-density, as in the training's objective.
     """
-    linear = [n for n in data if isinstance(network.modality(n).decoder, LinearDecoder)]
-    emitted = network.sites(data)
+    linear = [n for n in data if has_linear_decoder(network, n)]
+    emitted = network.calibrated_sites(data)
     fixed = product([empty, *(emitted[n] for n in data if n not in linear)])
     if not linear:
-        return posterior(bases, fixed)
+        return Refined(posterior(bases, fixed), fixed, empty)
     moving = product([emitted[n] for n in linear])
     observations = {n: data[n] for n in linear}
 
@@ -69,7 +88,7 @@ def refined_posterior(
         q = candidate if bool(better.all()) else posterior(bases, product([fixed, moving]))
         if not active.any():
             break
-    return q
+    return Refined(q, fixed, moving)
 
 
 def _optimum(

@@ -22,6 +22,24 @@ METRIC_TEXT = {
     "coverage_95": "the same for the 95 % interval; 0.95 if calibrated.",
 }
 
+CALIBRATED = (
+    "encoders of modalities with a non-linear decoder were made less sure, by one factor of at most 1 a "
+    "latent, where training trials that were held out of the updates asked for it"
+)
+REFITTED = (
+    "time scales and variances of the latents were set to the most likely ones, given the sites of the "
+    "training trials"
+)
+FREED = (
+    "latents of modalities with linear decoders and without a term of cross-modal prediction were freed of "
+    "what is linear in the latents that these modalities share with more, which leaves all expected "
+    "observations as they are"
+)
+REFINED = (
+    "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, to "
+    "the posterior of the training trials, by the same objective and with the same trials held out of the "
+    "updates"
+)
 POSTERIOR_TEXT = {  # of MM-GPVAE
     "sites": "",
     "mean-field": " To compare with: the posterior is diagonal over Fourier coefficients.",
@@ -107,17 +125,17 @@ def _objective(model: MMGPVAEModel) -> str:
 
 def _last_steps(model: MMGPVAEModel) -> str:
     """What follows the training by gradients."""
-    if not set(model.modalities) - {m for m, w in model.cross_weight.items() if w > 0}:
-        return ""
-    freed = (
-        "latents of modalities with linear decoders were freed of what is linear in the latents that these "
-        "modalities share with more, which leaves all expected observations as they are; then "
+    exact = model.posterior == "sites"
+    crossed = {m for m, w in model.cross_weight.items() if w > 0}
+    others = not crossed >= set(model.modalities)
+    applied = (
+        (CALIBRATED, exact),
+        (REFITTED, exact and not crossed),
+        (FREED, exact and others),
+        (REFINED, others),
     )
-    return (
-        f" At the end, {freed if model.posterior == 'sites' else ''}non-linear decoders were fitted once "
-        "more, to the posterior of the training trials, by the same objective and with the same trials held "
-        "out of the updates; both without the modalities that have a term of cross-modal prediction."
-    )
+    steps = [text for text, is_applied in applied if is_applied]
+    return f" At the end, {'; then '.join(steps)}." if steps else ""
 
 
 def _restarts(model: MMGPVAEModel) -> str:

@@ -1,0 +1,73 @@
+"""How sure the encoders' sites may be: near the end of training.
+
+The sites of modalities without a linear decoder are their encoders' (`site_refinement`), and too sure
+of themselves: the likelihood takes the noise of the channels to be independent, as that of neighbouring
+pixels is not, and an encoder knows the training trials better than others. A site is a noisy observation of
+its latent, at ``linear / precision`` with a noise of variance ``1 / precision``. Such observations have
+a marginal likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth
+latents that the prior and the other modalities expect. One factor of the precisions per modality and latent
+maximises it in training trials that were held out of the updates. It is at most 1: encoders that see
+several bins at once have errors that resemble each other from bin to bin, which look like signal.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from colatent.inference import product
+from colatent.models.mmgpvae_network import Data, MultiModalNetwork
+from colatent.models.site_refinement import has_linear_decoder, refine
+from colatent.posterior import Sites, log_evidence
+
+SMALLEST_FACTOR = 0.01
+
+
+def calibrate_sites(
+    network: MultiModalNetwork, data: Data, bases: list[Tensor], empty: Sites, weight: Mapping[str, float]
+) -> None:
+    """Set the factors of the precisions of the encoders' sites, in place.
+
+    Args:
+        data: of trials that were held out of the updates.
+        bases, empty, weight: see `refine`.
+    """
+    names = [name for name in data if not has_linear_decoder(network, name)]
+    if not names:
+        return
+    with torch.no_grad():
+        others = product([empty, refine(network, data, bases, empty, weight).moving])
+        emitted = network.sites(data)
+    own = [network.modality(name).latents for name in names]
+    n_latents = [len(latents) for latents in own]
+
+    def cost(log_factors: np.ndarray) -> tuple[float, np.ndarray]:
+        free = torch.from_numpy(log_factors).to(others.precision.device).requires_grad_()
+        scaled = [
+            emitted[name].times(free.new_ones(network.n_latents).index_copy(0, latents, part.exp()))
+            for name, latents, part in zip(names, own, free.split(n_latents), strict=True)
+        ]
+        evidence = log_evidence(bases, product([*scaled, others])).sum() + sum(map(log_normaliser, scaled))
+        loss = -evidence / len(others.precision)
+        loss.backward()
+        assert free.grad is not None
+        return float(loss.detach()), free.grad.cpu().numpy()
+
+    start = np.zeros(sum(n_latents))
+    bounds = [(np.log(SMALLEST_FACTOR), 0.0)] * len(start)
+    best = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    for name, part in zip(names, np.split(best, np.cumsum(n_latents)[:-1]), strict=True):
+        network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part)))
+
+
+def log_normaliser(sites: Sites) -> Tensor:
+    """Return what makes each site a density of its location, log N(location; 0, 1 / precision), summed.
+
+    Where the precision is 0 nothing was observed.
+    """
+    there = sites.precision > 0
+    precision = torch.where(there, sites.precision, 1.0)
+    density = 0.5 * (precision.log() - sites.linear.square() / precision - np.log(2 * np.pi))
+    return torch.where(there, density, 0.0).sum()
