@@ -94,13 +94,13 @@ class Trainer:
             FloatingPointError: the loss was never finite.
             Interrupted: a signal asked to stop; the checkpoint was written before.
         """
-        held_out, trained = self.held_out(order), self._trained(order)
+        judges, trained = self._judges(order), order[len(self.held_out(order)) :]
         if checkpoint is not None:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
             while not self._finished(trained):
-                self._epoch(trained, held_out)
+                self._epoch(trained, judges)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
                 finished = self._finished(trained)
@@ -118,17 +118,16 @@ class Trainer:
 
     def count_present_weights(self, order: Tensor) -> None:
         """Let the weights that the module has now be those of epoch 0: later ones must do better."""
-        self.best_loss = self._held_out_loss(self.held_out(order))
+        self.best_loss = self._held_out_loss(self._judges(order))
 
     def held_out(self, order: Tensor) -> Tensor:
-        """Return the trials that are held out of the updates: all if none is, for want of others."""
-        return order[: self._n_held_out(order)] if self._n_held_out(order) else order
+        """Return the trials that are held out of the updates."""
+        return order[: min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)]
 
-    def _trained(self, order: Tensor) -> Tensor:
-        return order[self._n_held_out(order) :]
-
-    def _n_held_out(self, order: Tensor) -> int:
-        return min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)
+    def _judges(self, order: Tensor) -> Tensor:
+        """Return the trials that say which epoch was best: with none held out, all."""
+        held_out = self.held_out(order)
+        return held_out if len(held_out) else order
 
     def _finished(self, trained: Tensor) -> bool:
         epoch = len(self.history)
@@ -137,12 +136,12 @@ class Trainer:
         diverged = self.history[-1]["skipped_steps"] * self.schedule.batch_size >= len(trained)
         return diverged or epoch >= self.schedule.epochs or epoch - self.best_epoch >= self.schedule.patience
 
-    def _epoch(self, trained: Tensor, held_out: Tensor) -> None:
+    def _epoch(self, trained: Tensor, judges: Tensor) -> None:
         self.module.train()
         order = trained[torch.randperm(len(trained), generator=self.generator)]
         batches = order.split(self.schedule.batch_size)
         steps = [step for batch in batches if (step := self._step(batch)) is not None]
-        held_out_loss = self._held_out_loss(held_out)
+        held_out_loss = self._held_out_loss(judges)
         row = dict.fromkeys(self.history[0] if self.history else COLUMNS, math.nan)
         for name in steps[0] if steps else ():
             row[name] = sum(step[name] for step in steps) / len(steps)
@@ -172,13 +171,13 @@ class Trainer:
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
-    def _held_out_loss(self, held_out: Tensor) -> float:
+    def _held_out_loss(self, judges: Tensor) -> float:
         self.module.eval()
         # The same noise each time, so that epochs are compared on equal terms.
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         try:
             with torch.no_grad():
-                return float(self.loss(held_out, generator)[0])
+                return float(self.loss(judges, generator)[0])
         except torch.linalg.LinAlgError:
             return math.inf
 

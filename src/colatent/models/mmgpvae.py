@@ -21,7 +21,6 @@ from colatent.models.decoder_refinement import decoder_loss, refinable, refineme
 from colatent.models.latent_separation import separable, separate
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
-from colatent.models.prior_refit import refit_prior
 from colatent.models.site_calibration import calibrate_sites
 from colatent.models.site_refinement import refine
 from colatent.networks import Observations
@@ -97,8 +96,7 @@ class MMGPVAE:
         self.history = trainer.history
         assert order is not None
         if self.options.posterior == "sites":
-            self._calibrate_sites(trials.select(trainer.held_out(order).numpy()))
-            self._refit_prior(trials)
+            self._calibrate_sites(trials, trainer.held_out(order).numpy())
             self._separate_latents(trials)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
@@ -122,19 +120,12 @@ class MMGPVAE:
         except FloatingPointError as error:
             progress(f"run {number + 1}/{n}: {error}")
 
-    def _calibrate_sites(self, held_out: Trials) -> None:
-        """Find how sure the encoders' sites may be (`site_calibration`)."""
-        data = self._observations(held_out, self.options.modalities)
-        calibrate_sites(self.network, data, *self._inference(held_out), self.options.weight)
-
-    def _refit_prior(self, trials: Trials) -> None:
-        """Fit time scales and variances of the latents once more (`prior_refit`).
-
-        Not with cross weights: predictions of a modality from others were trained with the prior as it is.
-        """
-        if not any(self.options.cross_weight.values()):
-            data = self._observations(trials, self.options.modalities)
-            refit_prior(self.network, data, self._inference(trials)[1], self.options.weight)
+    def _calibrate_sites(self, trials: Trials, held_out: NDArray[np.intp]) -> None:
+        """Find how sure the encoders' sites may be (`site_calibration`), if trials were held out."""
+        if len(held_out):
+            part = trials.select(held_out)
+            data = self._observations(part, self.options.modalities)
+            calibrate_sites(self.network, data, *self._inference(part), self.options.weight)
 
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""

@@ -28,7 +28,7 @@ SMALLEST_FACTOR = 0.01
 def calibrate_sites(
     network: MultiModalNetwork, data: Data, bases: list[Tensor], empty: Sites, weight: Mapping[str, float]
 ) -> None:
-    """Set the factors of the precisions of the encoders' sites, in place.
+    """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
 
     Args:
         data: of trials that were held out of the updates.
