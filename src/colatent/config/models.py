@@ -174,6 +174,10 @@ class MMGPVAEModel(Settings):
                 raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
         return self
 
+    def decoder_of(self, modality: str, kind: str) -> str:
+        """Return the decoder of a modality of a kind, such as spikes."""
+        return self.decoder.get(modality, "linear" if kind == "spikes" else "mlp")
+
     @property
     def modalities(self) -> list[str]:
         return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))

@@ -94,7 +94,7 @@ def _latent_options(model: settings.LatentModel, square_root: bool) -> dict[str,
 def _mmgpvae_options(model: settings.MMGPVAEModel, trials: Trials) -> dict[str, Any]:
     spikes = {m: trials.kinds[m] == "spikes" for m in modalities_of(model, trials)}
     likelihood = {m: "poisson" if s else "gaussian" for m, s in spikes.items()} | model.likelihood
-    decoder = {m: "linear" if s else "mlp" for m, s in spikes.items()} | model.decoder
+    decoder = {m: model.decoder_of(m, trials.kinds[m]) for m in spikes}
     options = model.model_dump(exclude={"kind", "likelihood", "decoder", "time_scale"})
     return options | {
         "likelihood": likelihood,

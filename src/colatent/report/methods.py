@@ -24,11 +24,8 @@ METRIC_TEXT = {
 
 CALIBRATED = (
     "encoders of modalities with a non-linear decoder were made less sure, by one factor of at most 1 a "
-    "latent, where training trials that were held out of the updates asked for it"
-)
-REFITTED = (
-    "time scales and variances of the latents were set to the most likely ones, given the sites of the "
-    "training trials"
+    "latent, where training trials that were held out of the updates asked for it (but for cross-modal "
+    "prediction)"
 )
 FREED = (
     "latents of modalities with linear decoders and without a term of cross-modal prediction were freed of "
@@ -61,7 +58,8 @@ def _describe(results: SessionResults, name: str) -> str:
     head = KINDS.get(model.kind, model.kind)
     head = head[0].upper() + head[1:]
     if isinstance(model, MMGPVAEModel):
-        return f"{head} ({_latents(model.latents)}; {model.kernel} prior). {_objective(model)}"
+        kinds = {m: results.modalities[m].kind for m in model.modalities}
+        return f"{head} ({_latents(model.latents)}; {model.kernel} prior). {_objective(model, kinds)}"
     if isinstance(model, GPFAModel):
         default = "gaussian-sqrt" if results.modalities[model.modality].kind == "spikes" else "gaussian"
         likelihood = model.likelihood.get(model.modality, default)
@@ -100,7 +98,7 @@ def _latents(latents: dict[str, int]) -> str:
     return ", ".join(f"{count(n, 'latent')} of {group}" for group, n in latents.items())
 
 
-def _objective(model: MMGPVAEModel) -> str:
+def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     weights = {m: w for m, w in model.cross_weight.items() if w > 0}
     if not weights or len(model.modalities) < 2:
         objective = "Objective: the ELBO."
@@ -120,19 +118,20 @@ def _objective(model: MMGPVAEModel) -> str:
             "and still reconstructed."
         )
     posterior = POSTERIOR_TEXT[model.posterior]
-    return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model)
+    return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model, kinds)
 
 
-def _last_steps(model: MMGPVAEModel) -> str:
-    """What follows the training by gradients."""
+def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
+    """What follows the training by gradients, of what there is to do for modalities of these kinds."""
     exact = model.posterior == "sites"
     crossed = {m for m, w in model.cross_weight.items() if w > 0}
-    others = not crossed >= set(model.modalities)
+    linear = {m for m in model.modalities if model.decoder_of(m, kinds[m]) == "linear"}
+    other = set(model.modalities) - linear
+    shares = len(model.modalities) > 1
     applied = (
-        (CALIBRATED, exact),
-        (REFITTED, exact and not crossed),
-        (FREED, exact and others),
-        (REFINED, others),
+        (CALIBRATED, exact and other),
+        (FREED, exact and shares and linear - crossed),
+        (REFINED, other - crossed),
     )
     steps = [text for text, is_applied in applied if is_applied]
     return f" At the end, {'; then '.join(steps)}." if steps else ""

@@ -1,0 +1,28 @@
+"""The methods text says of each model what was done, and nothing that was not."""
+
+from typing import Any
+
+import pytest
+
+from colatent.config import MMGPVAEModel
+from colatent.report.methods import CALIBRATED, FREED, REFINED, _last_steps
+
+KINDS = {"spikes": "spikes", "emg": "continuous"}
+BOTH = {"spikes+emg": 1, "spikes": 1}
+CASES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"latents": {"spikes": 2}}, []),
+    ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
+    ({"latents": BOTH}, [CALIBRATED, FREED, REFINED]),
+    ({"latents": BOTH, "decoder": {"emg": "linear"}}, [FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, REFINED]),
+    ({"latents": BOTH, "posterior": "averaged"}, [REFINED]),
+]
+
+
+@pytest.mark.parametrize(("options", "steps"), CASES)
+def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
+    text = _last_steps(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
+    assert [step for step in (CALIBRATED, FREED, REFINED) if step in text] == steps
+    assert bool(text) == bool(steps)
