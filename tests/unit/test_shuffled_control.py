@@ -17,7 +17,7 @@ OPTIONS = {
     "cross_weight": {"emg": 1.0},
     "time_scale": 0.1,
     "hidden": 16,
-    "epochs": 30,
+    "epochs": 60,
     "device": "cpu",
 }
 
