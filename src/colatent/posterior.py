@@ -172,9 +172,14 @@ def log_evidence(bases: list[Tensor], sites: Sites) -> Tensor:
     As the posterior q is exact it is E_q[log sites] - KL(q || prior).
     """
     q = posterior(bases, sites)
-    mean, variance = q.marginals
+    return expected_log(sites, q.marginals) - q.kl()
+
+
+def expected_log(sites: Sites, latents: Marginals) -> Tensor:
+    """Return E[log sites] in nats, summed over bins and latents, shape (trial,)."""
+    mean, variance = latents
     expected = sites.linear * mean - 0.5 * sites.precision * (mean.square() + variance)
-    return expected.sum(dim=(1, 2)) - q.kl()
+    return expected.sum(dim=(1, 2))
 
 
 def posterior_mean(bases: list[Tensor], sites: Sites) -> Tensor:

@@ -60,10 +60,11 @@ class KnownSites:
         location = latents + np.sqrt(noise) * rng.standard_normal(latents.shape)
         precision = np.broadcast_to(1 / np.array(said), latents.shape)
         self.emitted = Sites(torch.from_numpy(precision.copy()), torch.from_numpy(precision * location))
-        self.n_latents = 2
         model = MMGPVAE(latents={"m": 2}, likelihood={"m": "gaussian"}, decoder={"m": "mlp"}, hidden=4)
         model._build({"m": 3}, 0.02, N_BINS, 0, torch.Generator())
         self.modality = model.network.modality
+        self.has_linear_decoder = model.network.has_linear_decoder
+        self.on_all_latents = model.network.on_all_latents
         self.data = {"m": None}
 
     def sites(self, data: object) -> dict[str, Sites]:

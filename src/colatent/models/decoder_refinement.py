@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from colatent.decoders import NonlinearDecoder
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.posterior import Marginals
 from colatent.training import Loss, Schedule
@@ -25,9 +24,7 @@ SHARE_OF_BATCH = 4  # its steps are cheap: more of them, with fewer trials each
 def refinable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> list[str]:
     """Return the modalities whose decoder is not linear, and that have no cross weight."""
     return [
-        name
-        for name in network.names
-        if isinstance(network.modality(name).decoder, NonlinearDecoder) and not cross_weight.get(name)
+        name for name in network.names if not network.has_linear_decoder(name) and not cross_weight.get(name)
     ]
 
 

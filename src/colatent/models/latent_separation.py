@@ -26,11 +26,7 @@ def separable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> 
     All modalities that it drives need linear decoders, as their sites follow the decoder in inference, and
     no cross weight.
     """
-    free = {
-        n
-        for n in network.names
-        if isinstance(network.modality(n).decoder, LinearDecoder) and not cross_weight.get(n)
-    }
+    free = {n for n in network.names if network.has_linear_decoder(n) and not cross_weight.get(n)}
     driven = [
         frozenset(n for n in network.names if k in network.modality(n).latents.tolist())
         for k in range(network.n_latents)

@@ -130,8 +130,7 @@ class MMGPVAE:
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""
         network, options = self.network, self.options
-        wider = separable(network, options.cross_weight)
-        if wider:
+        if wider := separable(network, options.cross_weight):
             separate(network, self._posterior(trials, options.modalities).marginals, wider)
 
     def _refine_decoders(

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from colatent.decoders import LinearDecoder
 from colatent.inference import INFERENCES
 from colatent.networks import ModalityNetwork, Observations
 from colatent.posterior import Posterior, Sites, posterior_mean
@@ -83,6 +84,9 @@ class MultiModalNetwork(nn.Module):
         assert isinstance(network, ModalityNetwork)
         return network
 
+    def has_linear_decoder(self, name: str) -> bool:
+        return isinstance(self.modality(name).decoder, LinearDecoder)
+
     def time_scale(self) -> Tensor:
         """Time scale of each latent, bins."""
         return self.log_time_scale.clamp(*self.bounds).exp()
@@ -108,12 +112,14 @@ class MultiModalNetwork(nn.Module):
 
     def calibrated_sites(self, data: Data) -> dict[str, Sites]:
         """Return `sites`, as sure as they may be (`site_calibration`)."""
-        return {name: s.times(self._site_factor(name)) for name, s in self.sites(data).items()}
+        factors = {name: self.modality(name).site_factor for name in data}
+        return {
+            name: s.times(self.on_all_latents(name, factors[name])) for name, s in self.sites(data).items()
+        }
 
-    def _site_factor(self, name: str) -> Tensor:
-        network = self.modality(name)
-        ones = network.site_factor.new_ones(self.n_latents)
-        return ones.index_copy(0, network.latents, network.site_factor)
+    def on_all_latents(self, name: str, factor: Tensor) -> Tensor:
+        """Return a modality's factors of its own latents, and 1 for those that it has no part in."""
+        return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
 
     def elbo(
         self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from colatent.inference import product
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
-from colatent.models.site_refinement import has_linear_decoder, refine
+from colatent.models.site_refinement import refine
 from colatent.posterior import Sites, log_evidence
 
 SMALLEST_FACTOR = 0.01
@@ -34,20 +34,19 @@ def calibrate_sites(
         data: of trials that were held out of the updates.
         bases, empty, weight: see `refine`.
     """
-    names = [name for name in data if not has_linear_decoder(network, name)]
+    names = [name for name in data if not network.has_linear_decoder(name)]
     if not names:
         return
     with torch.no_grad():
-        others = product([empty, refine(network, data, bases, empty, weight).moving])
+        others = refine(network, data, bases, empty, weight).moving
         emitted = network.sites(data)
-    own = [network.modality(name).latents for name in names]
-    n_latents = [len(latents) for latents in own]
+    n_latents = [len(network.modality(name).latents) for name in names]
 
     def cost(log_factors: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.from_numpy(log_factors).to(others.precision.device).requires_grad_()
         scaled = [
-            emitted[name].times(free.new_ones(network.n_latents).index_copy(0, latents, part.exp()))
-            for name, latents, part in zip(names, own, free.split(n_latents), strict=True)
+            emitted[name].times(network.on_all_latents(name, part.exp()))
+            for name, part in zip(names, free.split(n_latents), strict=True)
         ]
         evidence = log_evidence(bases, product([*scaled, others])).sum() + sum(map(log_normaliser, scaled))
         loss = -evidence / len(others.precision)

@@ -18,11 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from colatent.decoders import LinearDecoder
 from colatent.inference import product
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.networks import ModalityNetwork, Observations
-from colatent.posterior import Marginals, Posterior, Sites, posterior
+from colatent.posterior import Marginals, Posterior, Sites, expected_log, posterior
 
 MOST_STEPS = 20
 ENOUGH = 0.02  # nats a trial: a step that changes the bound by less is the last
@@ -33,17 +32,11 @@ class Refined(NamedTuple):
 
     Attributes:
         posterior: of the latents.
-        fixed: the sites that are their encoders', all modalities together.
         moving: the sites that were refined, all modalities together.
     """
 
     posterior: Posterior
-    fixed: Sites
     moving: Sites
-
-
-def has_linear_decoder(network: MultiModalNetwork, name: str) -> bool:
-    return isinstance(network.modality(name).decoder, LinearDecoder)
 
 
 def refine(
@@ -60,11 +53,11 @@ def refine(
         empty: sites that say nothing, (trial, time, latent).
         weight: modality -> factor of its expected log-density, as in the training's objective.
     """
-    linear = [n for n in data if has_linear_decoder(network, n)]
+    linear = [n for n in data if network.has_linear_decoder(n)]
     emitted = network.calibrated_sites(data)
     fixed = product([empty, *(emitted[n] for n in data if n not in linear)])
     if not linear:
-        return Refined(posterior(bases, fixed), fixed, empty)
+        return Refined(posterior(bases, fixed), empty)
     moving = product([emitted[n] for n in linear])
     observations = {n: data[n] for n in linear}
 
@@ -88,7 +81,7 @@ def refine(
         q = candidate if bool(better.all()) else posterior(bases, product([fixed, moving]))
         if not active.any():
             break
-    return Refined(q, fixed, moving)
+    return Refined(q, moving)
 
 
 def _optimum(
@@ -119,6 +112,4 @@ def _bound(
     network: MultiModalNetwork, data: Data, fixed: Sites, q: Posterior, weight: Mapping[str, float]
 ) -> Tensor:
     """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
-    mean, variance = q.marginals
-    of_fixed = fixed.linear * mean - 0.5 * fixed.precision * (mean.square() + variance)
-    return network.elbo(data, q, torch.Generator(), weight) + of_fixed.sum(dim=(1, 2))
+    return network.elbo(data, q, torch.Generator(), weight) + expected_log(fixed, q.marginals)
