@@ -63,6 +63,15 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
             )
 
 
+def device_name(used: str) -> str:
+    """Return what a report calls the device of `reserved_device`: "cpu", or "cuda" with the GPU's name."""
+    if used == "cpu":
+        return used
+    import torch
+
+    return f"{used} ({torch.cuda.get_device_name()})"
+
+
 def _visible_devices(count: int) -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is None:

@@ -13,7 +13,7 @@ import xarray as xr
 from pydantic import TypeAdapter
 
 from colatent.config import Model
-from colatent.device import reserved_device
+from colatent.device import device_name, reserved_device
 from colatent.models.registry import model_class_and_options
 from colatent.provenance import code_fingerprint, provenance
 from colatent.session import Fold
@@ -49,7 +49,7 @@ def fit_fold(
         kept = {"checkpoint": _checkpoint(checkpoint, model, seed, inputs, used)} if keeps else {}
         started = time.monotonic()
         fitted = fit_model(settings, fold.training, time_locked, seed, used, progress, **kept)
-        attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=used)
+        attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=device_name(used))
         attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
         tensors = {"state": fitted.state()}
     groups = {}

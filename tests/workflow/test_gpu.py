@@ -1,15 +1,23 @@
-"""Fits that ask for a GPU never share one: with a pretended device, which CUDA_VISIBLE_DEVICES names."""
+"""Fits that ask for a GPU never share one: where there is none, with one that CUDA_VISIBLE_DEVICES pretends."""
 
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from running import run_snakemake
 
+from colatent.store import read_attrs
+
 ROOT = Path(__file__).parents[2]
 FITS = [f"out/small/fit/mmgpvae/fold-{fold}_seed-0/complete.json" for fold in range(2)]
+RUNNING_ON = (
+    f"on the GPU {torch.cuda.get_device_name()}"
+    if torch.cuda.is_available()
+    else "device: auto, and there is no GPU here that PyTorch can use: running on the CPU"
+)
 WAITING = "waiting for a GPU: other jobs have 0"
 
 pytestmark = pytest.mark.workflow
@@ -58,6 +66,15 @@ def test_no_two_fits_have_one_device(folder: Path, resources: tuple[str, ...]) -
     assert len(times) == 2
     slack = 0.3  # times in logs are rounded
     assert all(a[1] <= b[0] + slack for a, b in pairwise(times)), times
-    assert "device: auto, and there is no GPU here that PyTorch can use: running on the CPU" in said
+    assert RUNNING_ON in said
     # by default Snakemake starts the second when the first has ended; told of two, the lock keeps them apart
     assert resources or WAITING not in said
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no GPU here")
+def test_the_report_names_the_gpu(folder: Path) -> None:
+    page = folder / "out/report/sessions/small/index.html"
+    snakemake(folder, str(page.relative_to(folder)), "--config", "device=cuda")
+    name = f"cuda ({torch.cuda.get_device_name()})"
+    assert [read_attrs(folder / Path(fit).parent)["device"] for fit in FITS] == [name, name]
+    assert name in page.read_text()
