@@ -76,13 +76,19 @@ class Encoder(nn.Module):
             features: centred observations, zero where not observed, (trial, time, channel).
             observed: boolean, same shape.
         """
-        projected = self.projection(features).transpose(1, 2)
-        n_projections, _, context = self.filters.shape
-        filtered = conv1d(projected, self.filters, padding=context // 2, groups=n_projections)
-        hidden = self.dropout(silu(filtered.transpose(1, 2)))
+        hidden = self.dropout(silu(self._filtered(self.projection(features))))
         hidden = self.dropout(silu(self.hidden(hidden)))
         # Information adds over channels, so the precision shrinks with the share of them that was
         # observed, down to exactly zero where nothing was.
         share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
         precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
         return Sites(precision.double(), (precision * self.location(hidden)).double())
+
+    def _filtered(self, projected: Tensor) -> Tensor:
+        """Filter each projection (trial, time, projection) by itself."""
+        n_projections, _, context = self.filters.shape
+        if context == 1:  # a factor each, which a convolution takes six times as long to apply
+            return projected * self.filters[:, 0, 0]
+        padding = context // 2
+        filtered = conv1d(projected.transpose(1, 2), self.filters, padding=padding, groups=n_projections)
+        return filtered.transpose(1, 2)

@@ -15,16 +15,7 @@ import torch
 from torch import Tensor
 
 from colatent import gp
-from colatent.posterior import (
-    LatentPosterior,
-    Posterior,
-    Sites,
-    coefficient_precision,
-    posterior,
-    prior_basis,
-)
-
-Bases = list[Tensor]
+from colatent.posterior import Posterior, Sites, by_latent, coefficient_mean, posterior, prior_basis
 
 # Without it the covariance of a slow latent over the bins has no Cholesky factor.
 JITTER = 1e-4
@@ -35,13 +26,13 @@ class Inference:
     """What is fitted to the sites.
 
     Attributes:
-        basis: (kernel, time scales in bins, number of bins) -> G of each latent, (coefficient, time).
+        basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
         posterior: (bases, sites) -> posterior.
         combine: the modalities' sites -> those of the posterior.
     """
 
-    basis: Callable[[str, Tensor, int], Bases]
-    posterior: Callable[[Bases, Sites], Posterior]
+    basis: Callable[[str, Tensor, int], Tensor]
+    posterior: Callable[[Tensor, Sites], Posterior]
     combine: Callable[[list[Sites]], Sites]
 
 
@@ -56,45 +47,36 @@ def average(sites: list[Sites]) -> Sites:
     return Sites(*(x / n for x in product(sites)))
 
 
-def cholesky_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Bases:
+def cholesky_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
     """Return the transposed Cholesky factor of each latent's covariance over the bins."""
     lag = torch.arange(n_bins, dtype=time_scale.dtype, device=time_scale.device)
     jitter = JITTER * torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device)
     covariance = gp.correlation(kernel, lag[:, None] - lag, time_scale[:, None, None])
-    return list(torch.linalg.cholesky(covariance + jitter).mT)
+    return torch.linalg.cholesky(covariance + jitter).mT
 
 
-def white_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Bases:
+def white_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
     """Return the prior without correlation over time, whatever the kernel."""
-    return [torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device) for _ in time_scale]
+    identity = torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device)
+    return identity.expand(len(time_scale), -1, -1)
 
 
-def diagonal_over_coefficients(bases: Bases, sites: Sites) -> Posterior:
+def diagonal_over_coefficients(bases: Tensor, sites: Sites) -> Posterior:
     """Return the best posterior (least KL to the exact one) with independent coefficients.
 
     It has the exact mean and the inverse of the diagonal of the exact precision.
     """
-    precision = [1 + p @ g.square().T for g, p in zip(bases, sites.precision.unbind(dim=-1), strict=True)]
-    return _with_whiteners(bases, sites, [torch.diag_embed(p.rsqrt()) for p in precision])
+    precision = 1 + by_latent(sites.precision) @ bases.square().mT
+    return Posterior(bases, coefficient_mean(bases, sites), torch.diag_embed(precision.rsqrt()))
 
 
-def diagonal_over_bins(bases: Bases, sites: Sites) -> Posterior:
+def diagonal_over_bins(bases: Tensor, sites: Sites) -> Posterior:
     """Return the best posterior with independent bins; the bases must be square (`cholesky_basis`)."""
-    whiteners = []
-    for g, p in zip(bases, sites.precision.unbind(dim=-1), strict=True):
-        identity = torch.eye(len(g), dtype=g.dtype, device=g.device)
-        inverse = torch.linalg.solve_triangular(g, identity, upper=True)  # z = G' u, K = G' G
-        variance = 1 / (inverse.square().sum(dim=1) + p)  # K^-1 = G^-1 G'^-1
-        whiteners.append(variance.sqrt()[..., None] * inverse.expand(len(p), -1, -1))
-    return _with_whiteners(bases, sites, whiteners)
-
-
-def _with_whiteners(bases: Bases, sites: Sites, whiteners: list[Tensor]) -> Posterior:
-    latents = []
-    for g, p, h, w in zip(bases, *(x.unbind(dim=-1) for x in sites), whiteners, strict=True):
-        mean = torch.linalg.solve(coefficient_precision(g, p), h @ g.T)
-        latents.append(LatentPosterior(g, mean, w))
-    return Posterior(tuple(latents))
+    identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
+    inverse = torch.linalg.solve_triangular(bases, identity, upper=True)  # z = G' u, K = G' G
+    precision = inverse.square().sum(dim=2)[:, None] + by_latent(sites.precision)  # K^-1 = G^-1 G'^-1
+    whitener = precision.rsqrt()[..., None] * inverse[:, None]
+    return Posterior(bases, coefficient_mean(bases, sites), whitener)
 
 
 INFERENCES = {

@@ -8,15 +8,18 @@ latent and trial is then exact (Rasmussen & Williams 2006, eq. 2.8, in weight sp
     u | sites ~ N(A^-1 G h, A^-1),    A = I + G diag(p) G'.
 
 A bin without a site has ``p = h = 0``: gaps, ragged ends and missing modalities need no case of
-their own.
+their own. All latents are computed together: one that needs fewer coefficients than another has rows of
+zeros in its basis, whose coefficients keep their prior and change nothing.
 """
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from colatent import gp
 
@@ -50,8 +53,8 @@ class Marginals(NamedTuple):
         return Marginals(self.mean[..., latent], self.variance[..., latent])
 
 
-def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> list[Tensor]:
-    """Return the scaled Fourier basis ``G`` of each latent, each (coefficient, time).
+def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
+    """Return the scaled Fourier basis ``G`` of each latent, (latent, coefficient, time).
 
     Every latent has its own circle and keeps only the coefficients that carry prior variance: few
     for slow latents, and most of the speed comes from here.
@@ -61,16 +64,25 @@ def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> list[Tensor]:
         time_scale: bins, shape (latent,); the result is differentiable in it.
         n_bins: number of bins of a trial.
     """
-    circles = [gp.circle_bins(n_bins, float(scale), kernel) for scale in time_scale.detach()]
-    bases: dict[int, Tensor] = {}
-    for n_circle in set(circles):
-        latents = [k for k, n in enumerate(circles) if n == n_circle]
-        variances = gp.coefficient_variances(kernel, time_scale[latents], n_circle)
-        for k, variance in zip(latents, variances.unbind(), strict=True):
-            n_kept = gp.n_coefficients(variance)
-            basis = _fourier_basis(n_circle, n_bins, n_kept).to(variance.device)
-            bases[k] = variance[:n_kept, None].sqrt() * basis
-    return [bases[k] for k in range(len(circles))]
+    circles = [gp.circle_bins(n_bins, scale, kernel) for scale in time_scale.detach().tolist()]
+    latents, bases = [], []
+    for n_circle in sorted(set(circles)):
+        here = [k for k, n in enumerate(circles) if n == n_circle]
+        latents += here
+        variances = gp.coefficient_variances(kernel, time_scale[here], n_circle)
+        bases.append(_scaled_basis(variances, n_circle, n_bins))
+    most = max(basis.shape[1] for basis in bases)
+    padded = torch.cat([pad(basis, (0, 0, 0, most - basis.shape[1])) for basis in bases])
+    return padded[np.argsort(latents)]
+
+
+def _scaled_basis(variances: Tensor, n_circle: int, n_bins: int) -> Tensor:
+    """Return G of latents on one circle; negligible ``variances`` (latent, coefficient) count as 0."""
+    n_kept = np.array([gp.n_coefficients(v) for v in variances.detach().cpu().numpy()])
+    most = int(n_kept.max())
+    kept = torch.from_numpy(np.arange(most) < n_kept[:, None]).to(variances.device)
+    root = torch.where(kept, variances[:, :most], 1.0).sqrt() * kept  # the root has no derivative at 0
+    return root[..., None] * _fourier_basis(n_circle, n_bins, most).to(variances.device)
 
 
 @lru_cache(maxsize=256)
@@ -79,94 +91,70 @@ def _fourier_basis(n_circle: int, n_bins: int, n_coefficients: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LatentPosterior:
-    """Gaussian posterior of one latent.
+class Posterior:
+    """Gaussian posterior of all latents, independent over trials and latents.
 
     Attributes:
-        basis: G, shape (coefficient, time).
-        coefficient_mean: E[u], shape (trial, coefficient).
+        basis: G, shape (latent, coefficient, time).
+        coefficient_mean: E[u], shape (latent, trial, coefficient).
         whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), triangular, shape
-            (trial, coefficient, coefficient).
+            (latent, trial, coefficient, coefficient).
     """
 
     basis: Tensor
     coefficient_mean: Tensor
     whitener: Tensor
 
-    def mean(self) -> Tensor:
-        """Posterior mean, shape (trial, time)."""
-        return self.coefficient_mean @ self.basis
-
-    def variance(self) -> Tensor:
-        """Posterior variance in each bin, shape (trial, time)."""
-        return (self.whitener @ self.basis).square().sum(dim=-2)
+    @cached_property
+    def marginals(self) -> Marginals:
+        """Mean and variance of each latent in each bin."""
+        mean = self.coefficient_mean @ self.basis
+        rows = self.whitener.flatten(1, 2) @ self.basis
+        variance = rows.unflatten(1, self.whitener.shape[1:3]).square().sum(dim=2)
+        return Marginals(mean.permute(1, 2, 0), variance.permute(1, 2, 0))
 
     def kl(self) -> Tensor:
         """KL divergence (nats) from the prior: (tr A^-1 + |E u|^2 - F + log |A|) / 2, shape (trial,)."""
         trace = self.whitener.square().sum(dim=(-2, -1))
         log_det = -2 * self.whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-        return 0.5 * (trace + self.coefficient_mean.square().sum(dim=-1) - len(self.basis) + log_det)
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """Map standard normal ``noise`` (sample, coefficient) to samples, (sample, trial, time).
-
-        All trials get the same noise, so that a trial's samples do not depend on its neighbours.
-        """
-        deviation = torch.einsum("sg,ngf->snf", noise, self.whitener)
-        return (self.coefficient_mean + deviation) @ self.basis
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Posterior of all latents, independent over trials and latents."""
-
-    latents: tuple[LatentPosterior, ...]
-
-    @cached_property
-    def marginals(self) -> Marginals:
-        """Mean and variance of each latent in each bin."""
-        mean = torch.stack([q.mean() for q in self.latents], dim=-1)
-        return Marginals(mean, torch.stack([q.variance() for q in self.latents], dim=-1))
-
-    def kl(self) -> Tensor:
-        """KL divergence (nats) from the prior, shape (trial,)."""
-        return torch.stack([q.kl() for q in self.latents]).sum(dim=0)
+        square = self.coefficient_mean.square().sum(dim=-1)
+        return 0.5 * (trace + square - self.basis.shape[1] + log_det).sum(dim=0)
 
     def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
 
-        The pairs' mean is the posterior mean itself.
+        The pairs' mean is the posterior mean itself. All trials get the same noise, so that a trial's
+        samples do not depend on its neighbours.
 
         Args:
             n_samples: an even number.
             generator: on the CPU.
         """
-        samples = []
-        for q in self.latents:
-            half = torch.randn((n_samples // 2, len(q.basis)), generator=generator, dtype=q.basis.dtype)
-            samples.append(q.sample(torch.cat([half, -half]).to(q.basis.device)))
-        return torch.stack(samples, dim=-1)
+        n_latents, n_coefficients, _ = self.basis.shape
+        shape = (n_latents, n_samples // 2, n_coefficients)
+        half = torch.randn(shape, generator=generator, dtype=self.basis.dtype)
+        noise = torch.cat([half, -half], dim=1).to(self.basis.device)
+        deviation = torch.einsum("ksg,kngf->ksnf", noise, self.whitener)
+        coefficients = self.coefficient_mean[:, None] + deviation
+        samples = coefficients.flatten(1, 2) @ self.basis
+        return samples.unflatten(1, coefficients.shape[1:3]).permute(1, 2, 3, 0)
 
 
-def posterior(bases: list[Tensor], sites: Sites) -> Posterior:
+def posterior(bases: Tensor, sites: Sites) -> Posterior:
     """Return the exact posterior of every latent and trial.
 
     Args:
         bases: G of each latent, see `prior_basis`.
         sites: of all modalities together.
     """
-    latents = []
-    for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
-        a = coefficient_precision(basis, precision)
-        identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
-        whitener = torch.linalg.solve_triangular(torch.linalg.cholesky(a), identity, upper=False)
-        projected = (linear @ basis.T)[..., None]
-        mean = (whitener.mT @ (whitener @ projected))[..., 0]
-        latents.append(LatentPosterior(basis, mean, whitener))
-    return Posterior(tuple(latents))
+    factor = torch.linalg.cholesky(coefficient_precision(bases, sites.precision))
+    identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
+    whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
+    mean = whitener.mT @ (whitener @ project(bases, sites.linear)[..., None])
+    return Posterior(bases, mean[..., 0], whitener)
 
 
-def log_evidence(bases: list[Tensor], sites: Sites) -> Tensor:
+def log_evidence(bases: Tensor, sites: Sites) -> Tensor:
     """Return the log of the integral of prior times sites over the latents, nats, shape (trial,).
 
     As the posterior q is exact it is E_q[log sites] - KL(q || prior).
@@ -182,16 +170,29 @@ def expected_log(sites: Sites, latents: Marginals) -> Tensor:
     return expected.sum(dim=(1, 2))
 
 
-def posterior_mean(bases: list[Tensor], sites: Sites) -> Tensor:
+def posterior_mean(bases: Tensor, sites: Sites) -> Tensor:
     """Return only the posterior mean of the latents, (trial, time, latent): less work, one solve."""
-    means = []
-    for basis, precision, linear in zip(bases, *(x.unbind(dim=-1) for x in sites), strict=True):
-        coefficients = torch.linalg.solve(coefficient_precision(basis, precision), linear @ basis.T)
-        means.append(coefficients @ basis)
-    return torch.stack(means, dim=-1)
+    return (coefficient_mean(bases, sites) @ bases).permute(1, 2, 0)
 
 
-def coefficient_precision(basis: Tensor, precision: Tensor) -> Tensor:
-    """A = I + G diag(p) G', shape (trial, coefficient, coefficient)."""
-    identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
-    return identity + (basis * precision[:, None, :]) @ basis.T
+def coefficient_mean(bases: Tensor, sites: Sites) -> Tensor:
+    """Return E[u] = A^-1 G h, shape (latent, trial, coefficient)."""
+    precision = coefficient_precision(bases, sites.precision)
+    return torch.linalg.solve(precision, project(bases, sites.linear))
+
+
+def project(bases: Tensor, linear: Tensor) -> Tensor:
+    """G h, shape (latent, trial, coefficient)."""
+    return by_latent(linear) @ bases.mT
+
+
+def coefficient_precision(bases: Tensor, precision: Tensor) -> Tensor:
+    """A = I + G diag(p) G', shape (latent, trial, coefficient, coefficient)."""
+    weighted = bases[:, None] * by_latent(precision)[:, :, None]
+    identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
+    return identity + (weighted.flatten(1, 2) @ bases.mT).unflatten(1, weighted.shape[1:3])
+
+
+def by_latent(x: Tensor) -> Tensor:
+    """Bring (trial, time, latent) into the order (latent, trial, time), in memory too."""
+    return x.permute(2, 0, 1).contiguous()

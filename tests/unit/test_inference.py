@@ -66,9 +66,9 @@ def gaussian_kl(mean: np.ndarray, cov: np.ndarray, other_mean: np.ndarray, preci
 def test_diagonal_posterior_is_the_best_of_its_kind(name: str) -> None:
     """A numerical optimiser over diagonal Gaussians finds the same variances."""
     inference, sites = INFERENCES[name], random_sites(1)
-    (basis,) = inference.basis("squared-exponential", TIME_SCALE, N_BINS)
-    latent = inference.posterior([basis], sites).latents[0]
-    g, p, h = basis.numpy(), sites.precision[0, :, 0].numpy(), sites.linear[0, :, 0].numpy()
+    basis = inference.basis("squared-exponential", TIME_SCALE, N_BINS)
+    q = inference.posterior(basis, sites)
+    g, p, h = basis[0].numpy(), sites.precision[0, :, 0].numpy(), sites.linear[0, :, 0].numpy()
     precision = np.eye(len(g)) + (g * p) @ g.T
     mean = np.linalg.solve(precision, g @ h)
     # in the coordinates in which the variant is diagonal: coefficients, or bins (z = G' u)
@@ -80,12 +80,12 @@ def test_diagonal_posterior_is_the_best_of_its_kind(name: str) -> None:
         return gaussian_kl(np.zeros(len(g)), cov, np.zeros(len(g)), posterior_precision)
 
     best = minimize(kl, np.full(len(g), -3.0), method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14})
-    w = latent.whitener[0].numpy()
+    w = q.whitener[0, 0].numpy()
     got = np.linalg.solve(root, (w.T @ w) @ np.linalg.inv(root).T)
     np.testing.assert_allclose(np.diag(got), np.exp(best.x), rtol=1e-2)
     np.testing.assert_allclose(got - np.diag(np.diag(got)), 0.0, atol=1e-8)
     expected = gaussian_kl(mean, w.T @ w, np.zeros(len(g)), np.eye(len(g)))
-    assert float(latent.kl()[0]) == pytest.approx(expected, rel=1e-8)
+    assert float(q.kl()[0]) == pytest.approx(expected, rel=1e-8)
 
 
 def test_average_counts_only_who_saw_something() -> None:

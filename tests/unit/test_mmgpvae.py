@@ -105,10 +105,8 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
     n_samples = 1000
     log_weight = np.zeros((n_samples, test_trials.n_trials))
     z = []
-    for latent in q.latents:
-        mean, w, basis = (
-            x.detach().numpy() for x in (latent.coefficient_mean, latent.whitener, latent.basis)
-        )
+    for parts in zip(q.coefficient_mean, q.whitener, q.basis, strict=True):
+        mean, w, basis = (x.detach().numpy() for x in parts)
         noise = rng.standard_normal((n_samples, *mean.shape))
         u = mean + np.einsum("sng,ngf->snf", noise, w)
         log_weight += 0.5 * (noise**2 - u**2).sum(axis=-1)

@@ -50,6 +50,25 @@ def test_equals_dense_algebra(kernel: str) -> None:
     torch.testing.assert_close(posterior_mean(bases, sites), marginals.mean, rtol=1e-9, atol=1e-9)
 
 
+def test_latents_together_are_as_each_alone() -> None:
+    """The slow latent keeps fewer coefficients than the fast one: the others change nothing."""
+    sites = random_sites(5)
+    together = prior_basis("squared-exponential", TIME_SCALE, N_BINS)
+    q = posterior(together, sites)
+    kl = torch.zeros(N_TRIALS, dtype=torch.float64)
+    for k in range(2):
+        alone = prior_basis("squared-exponential", TIME_SCALE[k : k + 1], N_BINS)
+        n = alone.shape[1]
+        torch.testing.assert_close(together[k, :n], alone[0])
+        assert not together[k, n:].any()
+        own = posterior(alone, sites.select(torch.tensor([k])))
+        for whole, part in zip(q.marginals, own.marginals, strict=True):
+            torch.testing.assert_close(whole[..., k], part[..., 0])
+        kl += own.kl()
+    assert alone.shape[1] < together.shape[1]
+    torch.testing.assert_close(q.kl(), kl)
+
+
 def test_samples_have_the_posterior_covariance() -> None:
     sites = random_sites(1)
     q = posterior(prior_basis("squared-exponential", TIME_SCALE, N_BINS), sites)
@@ -64,10 +83,10 @@ def test_samples_have_the_posterior_covariance() -> None:
 def test_kl_equals_torch_distributions() -> None:
     q = posterior(prior_basis("matern-3/2", TIME_SCALE, N_BINS), random_sites(2))
     expected = torch.zeros(N_TRIALS, dtype=torch.float64)
-    for latent in q.latents:
-        cov = latent.whitener.mT @ latent.whitener
+    for mean, whitener in zip(q.coefficient_mean, q.whitener, strict=True):
+        cov = whitener.mT @ whitener
         prior = MultivariateNormal(torch.zeros(len(cov[0])).double(), torch.eye(len(cov[0])).double())
-        expected += kl_divergence(MultivariateNormal(latent.coefficient_mean, cov), prior)
+        expected += kl_divergence(MultivariateNormal(mean, cov), prior)
     torch.testing.assert_close(q.kl(), expected)
     assert q.kl()[2] == pytest.approx(0.0, abs=1e-12)  # no sites: the posterior is the prior
 

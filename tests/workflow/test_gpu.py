@@ -1,4 +1,4 @@
-"""Fits that ask for a GPU never share one: where there is none, with one that CUDA_VISIBLE_DEVICES pretends."""
+"""Fits that ask for a GPU never share one: where there is none, one that CUDA_VISIBLE_DEVICES pretends."""
 
 import re
 from itertools import pairwise

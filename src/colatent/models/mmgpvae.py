@@ -288,11 +288,11 @@ class MMGPVAE:
         return inference.posterior(bases, inference.combine([empty, *sites.values()]))
 
     @torch.no_grad()
-    def _inference(self, trials: Trials) -> tuple[list[Tensor], Sites]:
+    def _inference(self, trials: Trials) -> tuple[Tensor, Sites]:
         """Return the bases of the prior, and sites that say nothing."""
         self.network.eval()
         bases = self.network.bases(trials.n_bins)
-        zero = bases[0].new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
+        zero = bases.new_zeros((trials.n_trials, trials.n_bins, len(self.latent_groups)))
         return bases, Sites(zero, zero)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:

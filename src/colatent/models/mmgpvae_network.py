@@ -95,10 +95,9 @@ class MultiModalNetwork(nn.Module):
         """Standard deviation of each latent's prior in the decoders' units."""
         return self.log_prior_sd.exp()
 
-    def bases(self, n_bins: int) -> list[Tensor]:
-        """Return the scaled basis of each latent's prior, (coefficient, time)."""
-        bases = self.inference.basis(self.kernel, self.time_scale(), n_bins)
-        return [sd * basis for sd, basis in zip(self.prior_sd(), bases, strict=True)]
+    def bases(self, n_bins: int) -> Tensor:
+        """Return the scaled basis of each latent's prior, (latent, coefficient, time)."""
+        return self.prior_sd()[:, None, None] * self.inference.basis(self.kernel, self.time_scale(), n_bins)
 
     def sites(self, data: Data) -> dict[str, Sites]:
         """Return each modality's sites on all latents: zero on those that it has no part in."""
@@ -164,7 +163,7 @@ class MultiModalNetwork(nn.Module):
         return sd**2 * power, sd * slope
 
     def cross_log_prob(
-        self, data: Data, sites: Mapping[str, Sites], bases: list[Tensor], weight: Mapping[str, float]
+        self, data: Data, sites: Mapping[str, Sites], bases: Tensor, weight: Mapping[str, float]
     ) -> Tensor:
         """Return the weighted log-density of each modality given the others, summed, shape (trial,).
 
@@ -175,7 +174,7 @@ class MultiModalNetwork(nn.Module):
         for name in weight:
             network = self.modality(name)
             others = [sites[other].select(network.latents) for other in data if other != name]
-            own = [bases[k] for k in network.latents.tolist()]
-            log_prob = network.cross_log_prob(data[name], posterior_mean(own, self.inference.combine(others)))
+            mean = posterior_mean(bases[network.latents], self.inference.combine(others))
+            log_prob = network.cross_log_prob(data[name], mean)
             terms.append(weight[name] * log_prob)
         return torch.stack(terms).sum(dim=0)

@@ -26,7 +26,7 @@ SMALLEST_FACTOR = 0.01
 
 
 def calibrate_sites(
-    network: MultiModalNetwork, data: Data, bases: list[Tensor], empty: Sites, weight: Mapping[str, float]
+    network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
 ) -> None:
     """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
 

@@ -40,7 +40,7 @@ class Refined(NamedTuple):
 
 
 def refine(
-    network: MultiModalNetwork, data: Data, bases: list[Tensor], empty: Sites, weight: Mapping[str, float]
+    network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
 ) -> Refined:
     """Refine the sites of the modalities whose decoder is linear.
 
