@@ -1,7 +1,8 @@
 """Which device a fit runs on, and that no other fit of this machine has it.
 
 Snakemake counts GPUs but hands out none. A job takes the first device whose lock is free; the lock goes
-with the process, however that ends.
+with the process, however that ends. A small fit leaves most of a GPU idle: who says so in the environment
+variable COLATENT_FITS_PER_GPU has several share each.
 """
 
 import fcntl
@@ -16,6 +17,7 @@ from typing import TextIO
 from colatent.errors import InputError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+SHARED = "COLATENT_FITS_PER_GPU"
 POLL_S = 0.5
 
 
@@ -63,6 +65,18 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
             )
 
 
+def fits_per_gpu() -> int:
+    """Return how many fits may have the same GPU at the same time; 1 unless the environment says more.
+
+    Raises:
+        InputError: what it says is no such number.
+    """
+    said = os.environ.get(SHARED, "1")
+    if not (said.isdecimal() and int(said) > 0):
+        raise InputError(f"the environment variable {SHARED} is {said!r}; set it to 1 or more, or unset it")
+    return int(said)
+
+
 def device_name(used: str) -> str:
     """Return what a report calls the device of `reserved_device`: "cpu", or "cuda" with the GPU's name."""
     if used == "cpu":
@@ -81,12 +95,13 @@ def _visible_devices(count: int) -> list[str]:
 
 @contextmanager
 def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str]:
-    """Hold the lock of the first of the devices that is free."""
+    """Hold a lock of the first of the devices that has one free: as many as fits may share it."""
     with ExitStack() as stack:
-        locks = [stack.enter_context(_lock_file(device)) for device in devices]
+        places = [(device, place) for place in range(fits_per_gpu()) for device in devices]
+        locks = [stack.enter_context(_lock_file(*place)) for place in places]
         said = False
         while True:
-            for device, lock in zip(devices, locks, strict=True):
+            for (device, _), lock in zip(places, locks, strict=True):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -99,8 +114,9 @@ def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str
             time.sleep(POLL_S)
 
 
-def _lock_file(device: str) -> TextIO:
-    path = Path(tempfile.gettempdir()) / f"colatent-gpu-{device.replace('/', '_')}.lock"
+def _lock_file(device: str, place: int) -> TextIO:
+    name = f"colatent-gpu-{device.replace('/', '_')}{f'-{place}' if place else ''}.lock"
+    path = Path(tempfile.gettempdir()) / name
     try:
         return path.open()  # it may be another user's
     except FileNotFoundError:

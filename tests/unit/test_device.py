@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from colatent.device import VISIBLE, reserved_device
+from colatent.device import SHARED, VISIBLE, fits_per_gpu, reserved_device
 from colatent.errors import InputError
 
 FORK = multiprocessing.get_context("fork")
@@ -21,6 +21,7 @@ def pretend_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv(VISIBLE, "0,1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv(SHARED, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -56,6 +57,30 @@ def test_fits_never_overlap_on_a_device(tmp_path: Path) -> None:
     for device in "01":
         intervals = sorted(use[1:] for use in uses if use[0] == device)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(intervals))
+
+
+def test_fits_share_a_device_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARED, "2")
+    processes = [start(tmp_path / f"job{i}", 60) for i in range(4)]
+    for i in range(4):
+        wait_for(tmp_path / f"job{i}.held")  # two on each of the two devices
+    fifth = start(tmp_path / "fifth", 0)
+    time.sleep(0.3)
+    assert not (tmp_path / "fifth.held").exists()
+    processes[0].kill()
+    fifth.join(5)
+    assert (tmp_path / "fifth").exists()
+    for process in processes:
+        process.kill()
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "two", ""])
+def test_a_number_of_fits_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(SHARED, said)
+    with pytest.raises(InputError, match=f"{SHARED} is '{said}'; set it to 1 or more"):
+        fits_per_gpu()
 
 
 def test_a_killed_fit_frees_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from colatent.config import (
 )
 from colatent.config_file import parse_config
 from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
+from colatent.device import fits_per_gpu
 from colatent.errors import InputError
 from colatent.lock import hold_results
 from colatent.outputs import (
@@ -73,6 +74,8 @@ try:
             CONFIG.results,
             [(name, file) for name, s in SESSIONS.items() for file in s.files],
         )
+    # as many fits at a time as share one GPU, unless --resources gpu=N (or a profile) says that there is more
+    workflow.global_resources.setdefault("gpu", fits_per_gpu())
 except InputError as error:
     print(f"colatent: {error}", file=sys.stderr)
     sys.exit(1)
@@ -190,9 +193,6 @@ def refuse_unknown_profile(arguments):
 
 if is_main_run():
     refuse_unknown_profile(sys.argv)
-
-# One fit at a time on a GPU unless --resources gpu=N (or a profile) says that there are more.
-workflow.global_resources.setdefault("gpu", 1)
 
 
 def one_of(names):
