@@ -52,5 +52,7 @@ def fit_mb(session_mb: float) -> int:
 
 def fit_minutes(session_mb: float, model: Model) -> int:
     """Time of a fit on one core (minutes), from the decoded size of the session's store."""
-    epochs = model.epochs * model.restarts if isinstance(model, MMGPVAEModel) else 500
+    epochs = 500.0
+    if isinstance(model, MMGPVAEModel):
+        epochs = model.epochs * (1 + (model.restarts - 1) / 5)  # a start takes a fifth of them
     return math.ceil(30 + epochs * session_mb / 150)

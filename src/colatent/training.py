@@ -83,7 +83,21 @@ class Trainer:
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
     def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
-        """Train, and leave the module with the weights of the best epoch.
+        """Train, and leave the module with the weights of the best epoch; see `train`.
+
+        Raises:
+            FloatingPointError: the loss was never finite.
+        """
+        self.train(self.schedule.epochs, order, progress, checkpoint)
+        if not math.isfinite(self.best_loss):
+            raise FloatingPointError(NEVER_FINITE)
+        self.module.load_state_dict(self.best_weights)
+        progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
+
+    def train(
+        self, epochs: int, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Go on until so many epochs are done, or training stops early.
 
         Args:
             order: the trials in random order; the first ones are held out.
@@ -91,19 +105,18 @@ class Trainer:
             checkpoint: where the run is kept at an interval, and from where it goes on.
 
         Raises:
-            FloatingPointError: the loss was never finite.
             Interrupted: a signal asked to stop; the checkpoint was written before.
         """
         judges, trained = self._judges(order), order[len(self.held_out(order)) :]
-        if checkpoint is not None:
+        if checkpoint is not None and not self.history:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
-            while not self._finished(trained):
+            while not self._finished(epochs, trained):
                 self._epoch(trained, judges)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
-                finished = self._finished(trained)
+                finished = self._finished(epochs, trained)
                 if len(self.history) % self.schedule.report_every == 0 or finished or signals:
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
@@ -111,10 +124,11 @@ class Trainer:
                 if signals and not finished:
                     kept = "the checkpoint is written" if checkpoint else "nothing is kept"
                     raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
-        if not math.isfinite(self.best_loss):
-            raise FloatingPointError(NEVER_FINITE)
-        self.module.load_state_dict(self.best_weights)
-        progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
+
+    def promise(self, epochs: int) -> float:
+        """Return the least held-out loss of the first epochs; infinite if none was finite."""
+        losses = [row["held_out_loss"] for row in self.history[:epochs]]
+        return min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
 
     def count_present_weights(self, order: Tensor) -> None:
         """Let the weights that the module has now be those of epoch 0: later ones must do better."""
@@ -129,12 +143,12 @@ class Trainer:
         held_out = self.held_out(order)
         return held_out if len(held_out) else order
 
-    def _finished(self, trained: Tensor) -> bool:
+    def _finished(self, epochs: int, trained: Tensor) -> bool:
         epoch = len(self.history)
         if epoch == 0:
             return False
         diverged = self.history[-1]["skipped_steps"] * self.schedule.batch_size >= len(trained)
-        return diverged or epoch >= self.schedule.epochs or epoch - self.best_epoch >= self.schedule.patience
+        return diverged or epoch >= epochs or epoch - self.best_epoch >= self.schedule.patience
 
     def _epoch(self, trained: Tensor, judges: Tensor) -> None:
         self.module.train()

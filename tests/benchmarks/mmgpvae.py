@@ -245,8 +245,9 @@ class StepTimer:
     def step(self) -> float:
         import torch
 
-        self.model.network.train()
-        return _least_seconds(lambda: self.model._loss(self.data, torch.Generator())[0].backward())
+        model = self.model
+        model.network.train()
+        return _least_seconds(lambda: model._loss(model.network, self.data, torch.Generator())[0].backward())
 
     def algebra(self) -> float:
         """Bases, posterior, its marginals and KL, and their gradients; sites are given."""

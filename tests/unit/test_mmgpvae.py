@@ -13,7 +13,6 @@ from scipy.stats import multivariate_normal
 from colatent import gp
 from colatent.checkpoint import Checkpoint
 from colatent.models.mmgpvae import MMGPVAE
-from colatent.training import Trainer
 from colatent.trials import Trials
 
 N_BINS, BIN_WIDTH = 25, 0.02
@@ -218,7 +217,7 @@ def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
     assert rebuilt.history == fitted.history
 
 
-def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, **change: int) -> list[str]:
+def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, seed: int = 0, **change: int) -> list[str]:
     """Return what a fit says that goes on after one that stopped at a line; it ends with the same bytes."""
     trials, options = simulate(8)[0], OPTIONS | {"epochs": 24} | change
 
@@ -228,10 +227,10 @@ def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, **change: int) ->
 
     checkpoint = Checkpoint(folder, {"config": "this one"})
     with pytest.raises(KeyboardInterrupt):
-        MMGPVAE(**options).fit(trials, 0, interrupt, checkpoint)
+        MMGPVAE(**options).fit(trials, seed, interrupt, checkpoint)
     lines: list[str] = []
-    resumed = MMGPVAE(**options).fit(trials, 0, lines.append, checkpoint)
-    straight = MMGPVAE(**options).fit(trials, 0, quiet)
+    resumed = MMGPVAE(**options).fit(trials, seed, lines.append, checkpoint)
+    straight = MMGPVAE(**options).fit(trials, seed, quiet)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*states(resumed, straight), strict=True))
     return lines
 
@@ -241,60 +240,60 @@ def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert lines[0] == "resumed after epoch 10; 10 epochs are trained a second time"
 
 
-def held_out_losses(lines: list[str]) -> dict[str, float]:
-    """Return the loss that each run, and the whole, ended with."""
-    ends = (
-        re.match(r"(?:run (\d)/\d: kept epoch \d+|kept run \d): held-out loss ([\d.-]+)", x) for x in lines
-    )
-    return {end[1] or "whole": float(end[2]) for end in ends if end}
-
-
-def test_of_several_runs_the_one_with_the_least_held_out_loss_is_kept() -> None:
-    trials, kept = simulate(12)[0], set()
-    for seed in range(3):
+def test_of_several_starts_the_most_promising_goes_on() -> None:
+    trials, chosen = simulate(12)[0], set()
+    for seed in range(4):
         lines: list[str] = []
-        options = OPTIONS | {"epochs": 4, "restarts": 3}
+        options = OPTIONS | {"epochs": 10, "restarts": 3}
         model = MMGPVAE(**options).fit(trials, seed, lines.append)
-        losses = held_out_losses(lines)
-        runs = [losses[str(number)] for number in (1, 2, 3)]
-        assert losses["whole"] == min(runs) and len(set(runs)) == 3
-        assert min(row["held_out_loss"] for row in model.history) == pytest.approx(min(runs), abs=1e-4)
-        kept.add(int(np.argmin(runs)))
+        early = [x for x in lines if re.match(r"start \d/3: epoch 2/10: ", x)]
+        last = [float(re.search(r"held-out ([\d.-]+)", x)[1]) for x in early]  # of epoch 2, lower than of 1
+        best = int(np.argmin(last))
+        assert f"start {best + 1} goes on: held-out loss {last[best]:.4f} in 2 epochs" in lines
+        assert {x[:9] for x in lines if "epoch 10/10" in x and x.startswith("start")} == {f"start {best + 1}/"}
+        assert len(model.history) == 10
         first = MMGPVAE(**options | {"restarts": 1}).fit(trials, seed, quiet)
         same = all(a.tobytes() == b.tobytes() for a, b in zip(*states(first, model), strict=True))
-        assert same == (np.argmin(runs) == 0)
-    assert len(kept) > 1
+        assert same == (best == 0)
+        chosen.add(best)
+    assert len(chosen) > 1
 
 
 def states(*models: MMGPVAE) -> list[list[np.ndarray]]:
     return [list(model.state().values()) for model in models]
 
 
-def test_a_run_that_fails_is_left_to_the_others(monkeypatch) -> None:
-    trials, options = simulate(8)[0], OPTIONS | {"epochs": 2, "restarts": 2}
-    run, asked = Trainer.run, []
+def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
+    trials, options = simulate(8)[0], OPTIONS | {"epochs": 5, "restarts": 2}
+    build, built = MMGPVAE._build, []
 
-    def failing(self, *arguments):
-        asked.append(self)
-        if len(asked) in failures:
-            raise FloatingPointError("never finite")
-        run(self, *arguments)
+    def damage(self, *arguments):
+        build(self, *arguments)
+        built.append(self)
+        if len(built) in damaged:
+            with torch.no_grad():
+                self.network.log_prior_sd.fill_(np.nan)
 
-    monkeypatch.setattr(Trainer, "run", failing)
-    failures, lines = {1}, []
+    monkeypatch.setattr(MMGPVAE, "_build", damage)
+    damaged, lines = {1}, []
     MMGPVAE(**options).fit(trials, 0, lines.append)
-    assert "run 1/2: never finite" in lines and any(line.startswith("kept run 2") for line in lines)
-    asked.clear()
-    failures = {1, 2}
+    assert any(line.startswith("start 2 goes on") for line in lines)
+    built.clear()
+    damaged = {1, 2}
     with pytest.raises(FloatingPointError, match="never finite"):
         MMGPVAE(**options).fit(trials, 0, quiet)
 
 
-def test_several_runs_interrupted_in_the_second_end_with_the_same_bytes(tmp_path: Path) -> None:
-    lines = lines_of_a_fit_that_was_interrupted(tmp_path, "run 2/2: epoch 20/", restarts=2)
-    assert lines[0] == "run 1/2: resumed after epoch 24; 0 epochs are trained a second time"
-    assert not [line for line in lines if line.startswith("run 1/2: epoch")]
-    assert "run 2/2: resumed after epoch 10; 10 epochs are trained a second time" in lines
+@pytest.mark.parametrize("at", ["start 2/2: epoch 5/", "start 2 goes on", "start 2/2: epoch 20/"])
+def test_several_starts_interrupted_end_with_the_same_bytes(tmp_path: Path, at: str) -> None:
+    lines = lines_of_a_fit_that_was_interrupted(tmp_path, at, restarts=2, seed=3)
+    assert lines[0] == "start 1/2: resumed after epoch 5; 0 epochs are trained a second time"
+    assert not [line for line in lines if line.startswith("start 1/2: epoch")]
+    resumed = {"start 2/2: epoch 5/": 0, "start 2 goes on": 5, "start 2/2: epoch 20/": 10}[at]
+    again = {"start 2/2: epoch 5/": 5, "start 2 goes on": 0, "start 2/2: epoch 20/": 10}[at]
+    said = [line for line in lines if line.startswith("start 2/2: resumed")]
+    expected = f"start 2/2: resumed after epoch {resumed}; {again} epochs are trained a second time"
+    assert said == ([expected] if resumed else [])
 
 
 def test_the_history_has_the_terms_of_the_objective() -> None:

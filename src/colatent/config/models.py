@@ -131,9 +131,9 @@ class MMGPVAEModel(Settings):
     )
     epochs: Count = 200
     restarts: Count = Field(
-        1,
-        description="training runs from as many random weights, of which the one that does best on training "
-        "trials held out of the updates is kept; more than 1 where fits of several folds disagree",
+        3,
+        description="random weights to start from, each for a fifth of the epochs; the one that does best by "
+        "then on training trials held out of the updates goes on. More where fits of several folds disagree",
     )
     learning_rate: Positive = 3e-3
     batch_size: Count = 16

@@ -25,7 +25,7 @@ class Options:
         posterior: one of `INFERENCES`; all but ``sites`` are there to compare with.
         time_scale: initial time scale of the latents, seconds; they are learned.
         epochs, batch_size, patience, validation_share: see `Schedule`.
-        restarts: runs from as many random weights, of which the one with the least held-out loss is kept.
+        restarts: random weights to start from; the one that promises most early on is trained to the end.
         learning_rate: of the networks' weights.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
         weight_decay, decoder_decay: decoupled decay (AdamW) of the encoders' and of the decoders'

@@ -141,8 +141,8 @@ def _restarts(model: MMGPVAEModel) -> str:
     if model.restarts == 1:
         return ""
     return (
-        f" Each fit is the best of {model.restarts} runs from other random weights, by the loss on training "
-        "trials that were held out of the updates."
+        f" Each fit had {model.restarts} starts from other random weights; after a fifth of the epochs the "
+        "one went on that had the least loss on training trials that were held out of the updates."
     )
 
 
