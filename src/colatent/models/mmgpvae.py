@@ -19,12 +19,13 @@ from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.decoder_refinement import decoder_loss, refinable, refinement_schedule
 from colatent.models.latent_separation import separable, separate
+from colatent.models.linear_refinement import improvable, improve
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_calibration import calibrate_sites
 from colatent.models.site_refinement import refine
 from colatent.networks import Observations
-from colatent.posterior import Posterior, Sites, posterior_mean
+from colatent.posterior import Marginals, Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
 from colatent.training import Loss, Trainer
 from colatent.trials import Trials
@@ -96,6 +97,7 @@ class MMGPVAE:
         if self.options.posterior == "sites":
             self._calibrate_sites(trials, trainer.held_out(order).numpy())
             self._separate_latents(trials)
+            self._improve_linear_decoders(trials, trainer.held_out(order).numpy(), progress)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self
@@ -137,6 +139,26 @@ class MMGPVAE:
         network, options = self.network, self.options
         if wider := separable(network, options.cross_weight):
             separate(network, self._posterior(trials, options.modalities).marginals, wider)
+
+    def _improve_linear_decoders(
+        self, trials: Trials, held_out: NDArray[np.intp], progress: Callable[[str], None]
+    ) -> None:
+        """Bring the linear decoders to their optimum (`linear_refinement`), if trials were held out."""
+        network, modalities = self.network, self.options.modalities
+        names = improvable(network, self.options.cross_weight)
+        if not names or not len(held_out):
+            return
+        others, judges = (
+            trials.select(np.delete(np.arange(trials.n_trials), held_out)),
+            trials.select(held_out),
+        )
+        data = self._observations(others, modalities)
+
+        def infer() -> Marginals:
+            return self._posterior(others, modalities).marginals
+
+        n_rounds = improve(network, names, data, infer, lambda: float(self.elbo(judges).sum()))
+        progress(f"linear decoders of {' and '.join(names)}: fitted to the posterior {n_rounds} times")
 
     def _refine_decoders(
         self,

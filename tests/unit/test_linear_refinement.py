@@ -1,0 +1,115 @@
+"""Linear decoders at their optimum: against ridge and Poisson regression, and judged by held-out trials."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import PoissonRegressor
+from test_mmgpvae import BOTH, OPTIONS, quiet, simulate
+
+from colatent.models.linear_refinement import ROUNDS, improvable, improve, maximise
+from colatent.models.mmgpvae import MMGPVAE
+from colatent.posterior import Marginals
+
+LINEAR = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "cross_weight": {}, "epochs": 4}
+
+
+@pytest.fixture
+def unimproved(monkeypatch: pytest.MonkeyPatch) -> MMGPVAE:
+    with monkeypatch.context() as patch:
+        patch.setattr(MMGPVAE, "_improve_linear_decoders", lambda *_: None)
+        return MMGPVAE(**LINEAR).fit(simulate(40)[0], 0, quiet)
+
+
+def known_latents(n: int) -> Marginals:
+    mean = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 25, n)))
+    return Marginals(mean, torch.zeros_like(mean))
+
+
+def test_poisson_decoders_are_those_of_penalised_regression(unimproved: MMGPVAE) -> None:
+    trials, modality = simulate(40)[0], unimproved.network.modality("spikes")
+    data, latents = unimproved._observations(trials, BOTH)["spikes"], known_latents(2)
+    for _ in range(3):
+        maximise(modality, data, latents)
+    x, seen = latents.mean.numpy(), trials.observed["spikes"]
+    for channel in (0, 7, 23):
+        rows = seen[..., channel]
+        n = rows.sum()
+        regression = PoissonRegressor(alpha=1 / n, tol=1e-8, max_iter=1000)
+        regression.fit(x[rows], trials.values["spikes"][..., channel][rows])
+        readout = modality.decoder.readout
+        np.testing.assert_allclose(readout.weight[channel].detach(), regression.coef_, atol=2e-3)
+        assert readout.bias[channel].item() == pytest.approx(regression.intercept_, abs=2e-3)
+
+
+def test_gaussian_decoders_count_the_latents_uncertainty(unimproved: MMGPVAE) -> None:
+    """E|y - C z - d|^2 / (2 s^2) + |C|^2 / 2 is least where the normal equations say."""
+    trials, modality = simulate(40)[0], unimproved.network.modality("emg")
+    data = unimproved._observations(trials, BOTH)["emg"]
+    latents = known_latents(1)
+    latents = Marginals(latents.mean, torch.full_like(latents.mean, 0.4))
+    for _ in range(3):
+        maximise(modality, data, latents)
+    noise = modality.likelihood.scale().detach().numpy()
+    for channel in range(5):
+        rows = trials.observed["emg"][..., channel]
+        z, y = latents.mean.numpy()[rows], data.target[..., channel].numpy()[rows]
+        x = np.column_stack([z, np.ones(len(z))])
+        left = x.T @ x / noise[channel] ** 2
+        left[0, 0] += 0.4 * len(z) / noise[channel] ** 2 + 1
+        expected = np.linalg.solve(left, x.T @ y / noise[channel] ** 2)
+        readout = modality.decoder.readout
+        got = (readout.weight[channel, 0].item(), readout.bias[channel].item())
+        np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+def test_a_fit_cut_short_gains_on_new_trials(unimproved: MMGPVAE) -> None:
+    test = simulate(20, seed=2)[0]
+    lines: list[str] = []
+    improved = MMGPVAE(**LINEAR).fit(simulate(40)[0], 0, lines.append)
+    assert f"linear decoders of emg and spikes: fitted to the posterior {ROUNDS} times" in lines
+    assert improved.elbo(test).mean() > unimproved.elbo(test).mean() + 1
+
+
+def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE) -> None:
+    network, data = unimproved.network, unimproved._observations(simulate(40)[0], BOTH)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    bounds, kept = iter([0.0, 1.0, 0.5]), []
+
+    def bound() -> float:
+        kept.append({k: v.clone() for k, v in network.state_dict().items()})
+        return next(bounds)
+
+    latents = Marginals(*(torch.cat([x, x[..., :1]], -1)[..., :2] for x in known_latents(2)))
+    assert improve(network, list(BOTH), data, lambda: latents, bound) == 1
+    assert all(torch.equal(v, kept[1][k]) for k, v in network.state_dict().items())
+    changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(".decoder.readout." in k for k in changed)
+
+
+def test_held_out_trials_are_not_fitted_to() -> None:
+    """Other values in the trials that judge: the decoders of one round are the same."""
+    trials = simulate(40)[0]
+    model = MMGPVAE(**LINEAR).fit(trials, 0, quiet)
+    judges = np.arange(4)
+    values = {name: v.copy() for name, v in trials.values.items()}
+    values["spikes"][judges] = 3.0
+    weights = []
+    for these in (trials, replace(trials, values=values)):
+        one = MMGPVAE.from_state(LINEAR, model.state())
+        calls = iter([0.0, *np.arange(1.0, 10.0)])
+        one.elbo = lambda _, calls=calls: np.array([next(calls)])  # type: ignore[method-assign]
+        one._improve_linear_decoders(these, judges, quiet)
+        weights.append(one.network.modality("spikes").decoder.readout.weight.detach().numpy())
+    np.testing.assert_array_equal(*weights)
+
+
+def test_decoders_that_serve_predictions_from_others_stay() -> None:
+    trials = simulate(12)[0]
+    crossed = LINEAR | {"cross_weight": {"emg": 1.0, "spikes": 1.0}}
+    lines: list[str] = []
+    model = MMGPVAE(**crossed).fit(trials, 0, lines.append)
+    assert improvable(model.network, {"emg": 1.0}) == ["spikes"]
+    assert improvable(model.network, {"emg": 0.0}) == ["emg", "spikes"]
+    assert not any(line.startswith("linear decoders") for line in lines)
