@@ -5,18 +5,19 @@ from typing import Any
 import pytest
 
 from colatent.config import MMGPVAEModel
-from colatent.report.methods import CALIBRATED, FREED, REFINED, _last_steps
+from colatent.report.methods import CALIBRATED, FREED, IMPROVED, REFINED, _last_steps
 
 KINDS = {"spikes": "spikes", "emg": "continuous"}
 BOTH = {"spikes+emg": 1, "spikes": 1}
 CASES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"latents": {"spikes": 2}}, []),
+    ({"latents": {"spikes": 2}}, [IMPROVED]),
+    ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
     ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
-    ({"latents": BOTH}, [CALIBRATED, FREED, REFINED]),
-    ({"latents": BOTH, "decoder": {"emg": "linear"}}, [FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED]),
+    ({"latents": BOTH}, [CALIBRATED, FREED, IMPROVED, REFINED]),
+    ({"latents": BOTH, "decoder": {"emg": "linear"}}, [FREED, IMPROVED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED, IMPROVED]),
     ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, IMPROVED, REFINED]),
     ({"latents": BOTH, "posterior": "averaged"}, [REFINED]),
 ]
 
@@ -24,5 +25,5 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("options", "steps"), CASES)
 def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
     text = _last_steps(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
-    assert [step for step in (CALIBRATED, FREED, REFINED) if step in text] == steps
+    assert [step for step in (CALIBRATED, FREED, IMPROVED, REFINED) if step in text] == steps
     assert bool(text) == bool(steps)

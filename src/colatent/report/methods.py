@@ -32,6 +32,11 @@ FREED = (
     "what is linear in the latents that these modalities share with more, which leaves all expected "
     "observations as they are"
 )
+IMPROVED = (
+    "linear decoders of modalities without a term of cross-modal prediction were brought to their optimum for "
+    "the posterior of the training trials, and that was inferred anew, in turn, as long as training trials "
+    "that were held out of the updates gained"
+)
 REFINED = (
     "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, to "
     "the posterior of the training trials, by the same objective and with the same trials held out of the "
@@ -131,6 +136,7 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     applied = (
         (CALIBRATED, exact and other),
         (FREED, exact and shares and linear - crossed),
+        (IMPROVED, exact and linear - crossed),
         (REFINED, other - crossed),
     )
     steps = [text for text, is_applied in applied if is_applied]
