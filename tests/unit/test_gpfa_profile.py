@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from scipy.stats import binom
 
+from colatent.models import gpfa_profile
 from colatent.models.gpfa import GPFA
 from colatent.models.gpfa_fit import NEGLIGIBLE_COLUMN
 
@@ -162,3 +164,35 @@ def test_missing_values_leave_the_ends_finite(recording: Array) -> None:
     some, every = (model.time_scale_interval(y) for y in (missing, recording))
     width, full = (float(np.log(i.high / i.low)[0]) for i in (some, every))
     assert full < width < 1.5 * full
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_steps_where_rounding_leaves_no_likelihood_are_taken_back(
+    recording: Array, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Of the evaluations on profiles, one in so many fails."""
+    model = GPFA(1, WIDTH, convergence=1e-10).fit(recording)
+    undisturbed = model.time_scale_interval(recording)
+    profile, real = gpfa_profile._Search.profile, gpfa_profile.evaluate
+    on_profile, asked = False, 0
+
+    def noted(*arguments: object) -> tuple[float, Array]:
+        nonlocal on_profile
+        on_profile = True
+        found = profile(*arguments)  # type: ignore[arg-type]
+        on_profile = False
+        return found
+
+    def failing(blocks: list, parameters: object) -> tuple:
+        nonlocal asked
+        asked += on_profile
+        if on_profile and asked % every == 0:
+            raise torch.linalg.LinAlgError("not positive-definite")
+        return real(blocks, parameters)
+
+    monkeypatch.setattr(gpfa_profile._Search, "profile", noted)
+    monkeypatch.setattr(gpfa_profile, "evaluate", failing)
+    disturbed = model.time_scale_interval(recording)
+    assert asked > every
+    np.testing.assert_allclose(disturbed.low, undisturbed.low, rtol=0.01)
+    np.testing.assert_allclose(disturbed.high, undisturbed.high, rtol=0.01)

@@ -115,7 +115,11 @@ def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float
         if objective.make_room(log_tau):
             search.climb_to_maximum()
             return _end(search, k, side, drop, limit)
-        value, x = search.profile(at, log_tau, x)
+        value, there = search.profile(at, log_tau, x)
+        if not math.isfinite(value):  # too far: `_Objective`
+            log_tau = (known + log_tau) / 2
+            continue
+        x = there
         if objective.make_room(objective.longest(x)) or value < search.lowest - 2 * _GAIN:
             search.climb_to_maximum(x if value < search.lowest - 2 * _GAIN else None)
             return _end(search, k, side, drop, limit)
@@ -177,7 +181,7 @@ class _Search:
 
     def _climb(self, x: Array, held: int | None) -> tuple[float, Array]:
         value, gradient = self.objective(x)
-        for _ in range(_STEPS):
+        for _ in range(_STEPS if math.isfinite(value) else 0):
             step = self._step(x, gradient, held)
             slope = float(gradient @ step)
             if -slope / 2 < _GAIN:
@@ -282,14 +286,17 @@ class _Objective:
         return ~(((x <= self._lower) & (gradient > 0)) | ((x >= self._upper) & (gradient < 0)))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        """Return the value and the gradient."""
+        """Return the value and the gradient; infinity and NaN where rounding leaves no positive precision."""
         self.n_evaluations += 1
         p, q = self._shape
         loading, log_noise, offset, log_tau = np.split(x / self._scale, [p * q, p * q + p, p * q + 2 * p])
         sigma = np.exp(log_noise / 2)[:, None]
         arrays = loading.reshape(p, q) / sigma, log_noise, offset, log_tau
         parameters = Parameters(*(torch.as_tensor(a, device=self._device) for a in arrays))
-        value, gradient = evaluate(self._blocks, parameters)
+        try:
+            value, gradient = evaluate(self._blocks, parameters)
+        except torch.linalg.LinAlgError:
+            return math.inf, np.full(len(x), math.nan)
         by_loading = gradient.loading
         if self._options.automatic_relevance:
             penalty, slope = relevance_penalty(parameters.loading, self._options.automatic_relevance)
