@@ -48,7 +48,9 @@ def parse_config(content: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(dict(content))
     except ValidationError as error:
-        raise InputError("\n".join(f"{where}: {_sentence(e)}" for e in error.errors())) from None
+        # a default that depends on a key with an error is none of its own
+        errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+        raise InputError("\n".join(f"{where}: {_sentence(e)}" for e in errors)) from None
 
 
 def _sentence(error: Any) -> str:

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from colatent.config import MMGPVAEModel
 from colatent.config_file import load_config, parse_config
 from colatent.errors import InputError
 from colatent.reference import json_schema, with_reference
@@ -135,3 +137,19 @@ def test_wrong_options_of_images_and_simulations(section, message):
         raw["models"] = {"m": {"kind": "mm-gpvae", "latents": {"spikes+emg": 1}} | section}
     with pytest.raises(InputError, match=re.escape(message)):
         parse_config(raw, "x.yaml")
+
+
+def test_every_modality_is_predicted_from_the_others_unless_the_config_says_otherwise() -> None:
+    def weights(**options: Any) -> dict[str, float]:
+        return MMGPVAEModel(kind="mm-gpvae", **options).cross_weight
+
+    assert weights(latents={"a+b": 1, "c": 1}, weight={"b": 0.1}) == {"a": 0.5, "b": 0.05, "c": 0.5}
+    assert weights(latents={"a+b": 1}, cross_weight={"a": 2.0}) == {"a": 2.0}
+    assert weights(latents={"a+b": 1}, cross_weight={}) == weights(latents={"a": 1}) == {}
+
+
+def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> None:
+    models = {"m": {"kind": "mm-gpvae", "latents": {"spikes": 0}}}
+    with pytest.raises(InputError) as error:
+        parse_config(DEMO | {"models": models}, "config.yaml")
+    assert str(error.value).count("\n") == 0 and "models.m.latents.spikes = 0" in str(error.value)

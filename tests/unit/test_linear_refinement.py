@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import PoissonRegressor
 from test_mmgpvae import BOTH, OPTIONS, quiet, simulate
 
-from colatent.models.linear_refinement import ROUNDS, improvable, improve, maximise
+from colatent.models.linear_refinement import ROUNDS, CrossTerm, _objective, improve, maximise
 from colatent.models.mmgpvae import MMGPVAE
 from colatent.posterior import Marginals
 
@@ -31,7 +31,7 @@ def test_poisson_decoders_are_those_of_penalised_regression(unimproved: MMGPVAE)
     trials, modality = simulate(40)[0], unimproved.network.modality("spikes")
     data, latents = unimproved._observations(trials, BOTH)["spikes"], known_latents(2)
     for _ in range(3):
-        maximise(modality, data, latents)
+        maximise(modality, _objective(unimproved.network, "spikes", {"spikes": data}, latents, {}, {}))
     x, seen = latents.mean.numpy(), trials.observed["spikes"]
     for channel in (0, 7, 23):
         rows = seen[..., channel]
@@ -43,22 +43,31 @@ def test_poisson_decoders_are_those_of_penalised_regression(unimproved: MMGPVAE)
         assert readout.bias[channel].item() == pytest.approx(regression.intercept_, abs=2e-3)
 
 
-def test_gaussian_decoders_count_the_latents_uncertainty(unimproved: MMGPVAE) -> None:
-    """E|y - C z - d|^2 / (2 s^2) + |C|^2 / 2 is least where the normal equations say."""
+@pytest.mark.parametrize("cross", [0.0, 1.5])
+def test_gaussian_decoders_count_the_latents_uncertainty(unimproved: MMGPVAE, cross: float) -> None:
+    """The quadratic objective is greatest where the normal equations say."""
     trials, modality = simulate(40)[0], unimproved.network.modality("emg")
     data = unimproved._observations(trials, BOTH)["emg"]
-    latents = known_latents(1)
+    latents, weight = known_latents(1), 0.7
     latents = Marginals(latents.mean, torch.full_like(latents.mean, 0.4))
+    others = torch.from_numpy(np.random.default_rng(1).normal(size=latents.mean.shape))
+    with torch.no_grad():
+        modality.cross_likelihood.log_sd.fill_(np.log(1.3))
+    terms = {"emg": CrossTerm(cross, others)} if cross else {}
+    objective = _objective(unimproved.network, "emg", {"emg": data}, latents, {"emg": weight}, terms)
     for _ in range(3):
-        maximise(modality, data, latents)
+        maximise(modality, objective)
     noise = modality.likelihood.scale().detach().numpy()
     for channel in range(5):
         rows = trials.observed["emg"][..., channel]
-        z, y = latents.mean.numpy()[rows], data.target[..., channel].numpy()[rows]
-        x = np.column_stack([z, np.ones(len(z))])
-        left = x.T @ x / noise[channel] ** 2
-        left[0, 0] += 0.4 * len(z) / noise[channel] ** 2 + 1
-        expected = np.linalg.solve(left, x.T @ y / noise[channel] ** 2)
+        y = data.target[..., channel].numpy()[rows]
+        x, x_others = (
+            np.column_stack([z.numpy()[rows], np.ones(rows.sum())]) for z in (latents.mean, others)
+        )
+        own, of_others = weight / noise[channel] ** 2, cross / 1.3**2
+        left = own * x.T @ x + of_others * x_others.T @ x_others
+        left[0, 0] += own * 0.4 * len(y) + 1
+        expected = np.linalg.solve(left, own * x.T @ y + of_others * x_others.T @ y)
         readout = modality.decoder.readout
         got = (readout.weight[channel, 0].item(), readout.bias[channel].item())
         np.testing.assert_allclose(got, expected, atol=2e-3)
@@ -82,7 +91,7 @@ def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE) -> None:
         return next(bounds)
 
     latents = Marginals(*(torch.cat([x, x[..., :1]], -1)[..., :2] for x in known_latents(2)))
-    assert improve(network, list(BOTH), data, lambda: latents, bound) == 1
+    assert improve(network, list(BOTH), data, {}, {}, lambda: latents, bound) == 1
     assert all(torch.equal(v, kept[1][k]) for k, v in network.state_dict().items())
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(".decoder.readout." in k for k in changed)
@@ -99,17 +108,17 @@ def test_held_out_trials_are_not_fitted_to() -> None:
     for these in (trials, replace(trials, values=values)):
         one = MMGPVAE.from_state(LINEAR, model.state())
         calls = iter([0.0, *np.arange(1.0, 10.0)])
-        one.elbo = lambda _, calls=calls: np.array([next(calls)])  # type: ignore[method-assign]
+        one._objective = lambda _, calls=calls: next(calls)  # type: ignore[method-assign]
         one._improve_linear_decoders(these, judges, quiet)
         weights.append(one.network.modality("spikes").decoder.readout.weight.detach().numpy())
     np.testing.assert_array_equal(*weights)
 
 
-def test_decoders_that_serve_predictions_from_others_stay() -> None:
+def test_the_objective_that_judges_is_that_of_training(unimproved: MMGPVAE) -> None:
+    """With a weight and a cross weight, for the posterior that the encoders' sites define."""
+    options = LINEAR | {"cross_weight": {"emg": 0.7}, "weight": {"spikes": 0.5}, "posterior": "mean-field"}
     trials = simulate(12)[0]
-    crossed = LINEAR | {"cross_weight": {"emg": 1.0, "spikes": 1.0}}
-    lines: list[str] = []
-    model = MMGPVAE(**crossed).fit(trials, 0, lines.append)
-    assert improvable(model.network, {"emg": 1.0}) == ["spikes"]
-    assert improvable(model.network, {"emg": 0.0}) == ["emg", "spikes"]
-    assert not any(line.startswith("linear decoders") for line in lines)
+    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    model.network.eval()
+    loss, _ = model._loss(model.network, model._observations(trials, BOTH), torch.Generator().manual_seed(0))
+    assert model._objective(trials) == pytest.approx(-float(loss) * 12 * 25, rel=1e-6)

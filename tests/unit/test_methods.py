@@ -13,12 +13,13 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
     ({"latents": {"spikes": 2}}, [IMPROVED]),
     ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
     ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
-    ({"latents": BOTH}, [CALIBRATED, FREED, IMPROVED, REFINED]),
-    ({"latents": BOTH, "decoder": {"emg": "linear"}}, [FREED, IMPROVED]),
+    ({"latents": BOTH}, [CALIBRATED, IMPROVED]),  # both modalities are predicted from the other
+    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, FREED, IMPROVED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [FREED, IMPROVED]),
     ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED, IMPROVED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED, IMPROVED]),
     ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, IMPROVED, REFINED]),
-    ({"latents": BOTH, "posterior": "averaged"}, [REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "posterior": "averaged"}, [REFINED]),
 ]
 
 

@@ -19,7 +19,7 @@ from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.decoder_refinement import decoder_loss, refinable, refinement_schedule
 from colatent.models.latent_separation import separable, separate
-from colatent.models.linear_refinement import improvable, improve
+from colatent.models.linear_refinement import CrossTerm, improve
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_calibration import calibrate_sites
@@ -144,21 +144,47 @@ class MMGPVAE:
         self, trials: Trials, held_out: NDArray[np.intp], progress: Callable[[str], None]
     ) -> None:
         """Bring the linear decoders to their optimum (`linear_refinement`), if trials were held out."""
-        network, modalities = self.network, self.options.modalities
-        names = improvable(network, self.options.cross_weight)
+        network, options = self.network, self.options
+        names = [name for name in network.names if network.has_linear_decoder(name)]
         if not names or not len(held_out):
             return
-        others, judges = (
-            trials.select(np.delete(np.arange(trials.n_trials), held_out)),
-            trials.select(held_out),
-        )
-        data = self._observations(others, modalities)
+        others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
+        data, judges = self._observations(others, options.modalities), trials.select(held_out)
 
         def infer() -> Marginals:
-            return self._posterior(others, modalities).marginals
+            return self._posterior(others, options.modalities).marginals
 
-        n_rounds = improve(network, names, data, infer, lambda: float(self.elbo(judges).sum()))
+        n_rounds = improve(
+            network,
+            names,
+            data,
+            options.weight,
+            self._cross_terms(data),
+            infer,
+            lambda: self._objective(judges),
+        )
         progress(f"linear decoders of {' and '.join(names)}: fitted to the posterior {n_rounds} times")
+
+    @torch.no_grad()
+    def _cross_terms(self, data: Data) -> dict[str, CrossTerm]:
+        """Return what each modality with a cross weight is predicted from."""
+        if len(data) < 2:
+            return {}
+        network = self.network
+        sites, bases = network.sites(data), network.bases(next(iter(data.values())).target.shape[1])
+        weights = self.options.cross_weight.items()
+        return {name: CrossTerm(weight, network.cross_mean(name, sites, bases)) for name, weight in weights}
+
+    @torch.no_grad()
+    def _objective(self, trials: Trials) -> float:
+        """Return the objective with the posterior that inference uses, nats, summed over the trials."""
+        network, options = self.network, self.options
+        data = self._observations(trials, options.modalities)
+        q = self._posterior(trials, options.modalities)
+        value = network.elbo(data, q, torch.Generator().manual_seed(self.seed), options.weight).sum()
+        for name, (weight, mean) in self._cross_terms(data).items():
+            value = value + weight * network.modality(name).cross_log_prob(data[name], mean).sum()
+        return float(value)
 
     def _refine_decoders(
         self,

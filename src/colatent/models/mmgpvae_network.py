@@ -170,11 +170,14 @@ class MultiModalNetwork(nn.Module):
         Decoded from the posterior mean given the other modalities' sites; the latents that none of
         them informs stay at their prior mean.
         """
-        terms = []
-        for name in weight:
-            network = self.modality(name)
-            others = [sites[other].select(network.latents) for other in data if other != name]
-            mean = posterior_mean(bases[network.latents], self.inference.combine(others))
-            log_prob = network.cross_log_prob(data[name], mean)
-            terms.append(weight[name] * log_prob)
+        terms = [
+            weight[name] * self.modality(name).cross_log_prob(data[name], self.cross_mean(name, sites, bases))
+            for name in weight
+        ]
         return torch.stack(terms).sum(dim=0)
+
+    def cross_mean(self, name: str, sites: Mapping[str, Sites], bases: Tensor) -> Tensor:
+        """Return the posterior mean of a modality's latents given the others, (trial, time, latent)."""
+        latents = self.modality(name).latents
+        others = [sites[other].select(latents) for other in sites if other != name]
+        return posterior_mean(bases[latents], self.inference.combine(others))

@@ -33,9 +33,8 @@ FREED = (
     "observations as they are"
 )
 IMPROVED = (
-    "linear decoders of modalities without a term of cross-modal prediction were brought to their optimum "
-    "for the posterior of the training trials, and that was inferred anew, in turn, as long as training "
-    "trials that were held out of the updates gained"
+    "linear decoders were brought to their optimum for the posterior of the training trials, and that was "
+    "inferred anew, in turn, as long as training trials that were held out of the updates gained"
 )
 REFINED = (
     "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, to "
@@ -136,7 +135,7 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     applied = (
         (CALIBRATED, exact and other),
         (FREED, exact and shares and linear - crossed),
-        (IMPROVED, exact and linear - crossed),
+        (IMPROVED, exact and linear),
         (REFINED, other - crossed),
     )
     steps = [text for text, is_applied in applied if is_applied]
