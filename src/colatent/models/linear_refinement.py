@@ -6,6 +6,7 @@ concave in it: the M step of variational EM (Neal & Hinton 1998). The posterior 
 so on. A standard normal prior on the loadings keeps those of silent units finite.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -53,21 +54,30 @@ def improve(
         held_out_objective: returns the objective of the other trials, likewise.
 
     Returns:
-        How often it was done.
+        How many rounds were kept.
     """
-    best = held_out_objective()
+    best = _finite_or_worst(held_out_objective)
     for n_done in range(ROUNDS):
         before = {name: _copy(network.modality(name)) for name in names}
         latents = infer()
         for name in names:
             own = latents.select(network.modality(name).latents)
             maximise(network.modality(name), _objective(network, name, data, own, weight, cross))
-        if not (new := held_out_objective()) > best:
+        if not (new := _finite_or_worst(held_out_objective)) > best:
             for name, state in before.items():
                 network.modality(name).decoder.load_state_dict(state)
             return n_done
         best = new
     return ROUNDS
+
+
+def _finite_or_worst(objective: Callable[[], float]) -> float:
+    """Return an objective, or minus infinity where decoders have gone astray."""
+    try:
+        value = objective()
+    except torch.linalg.LinAlgError:
+        return -math.inf
+    return value if math.isfinite(value) else -math.inf
 
 
 def _objective(

@@ -163,7 +163,9 @@ class MMGPVAE:
             infer,
             lambda: self._objective(judges),
         )
-        progress(f"linear decoders of {' and '.join(names)}: fitted to the posterior {n_rounds} times")
+        progress(
+            f"linear decoders of {' and '.join(names)}: fitted to the posterior, rounds kept: {n_rounds}"
+        )
 
     @torch.no_grad()
     def _cross_terms(self, data: Data) -> dict[str, CrossTerm]:
