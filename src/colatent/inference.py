@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from colatent import gp
-from colatent.posterior import Posterior, Sites, by_latent, coefficient_mean, posterior, prior_basis
+from colatent.posterior import (
+    LatentBlock,
+    Posterior,
+    Sites,
+    by_latent,
+    coefficient_mean,
+    posterior,
+    prior_basis,
+)
 
 # Without it the covariance of a slow latent over the bins has no Cholesky factor.
 JITTER = 1e-4
@@ -67,7 +75,7 @@ def diagonal_over_coefficients(bases: Tensor, sites: Sites) -> Posterior:
     It has the exact mean and the inverse of the diagonal of the exact precision.
     """
     precision = 1 + by_latent(sites.precision) @ bases.square().mT
-    return Posterior(bases, coefficient_mean(bases, sites), torch.diag_embed(precision.rsqrt()))
+    return _in_one_block(bases, sites, torch.diag_embed(precision.rsqrt()))
 
 
 def diagonal_over_bins(bases: Tensor, sites: Sites) -> Posterior:
@@ -76,7 +84,12 @@ def diagonal_over_bins(bases: Tensor, sites: Sites) -> Posterior:
     inverse = torch.linalg.solve_triangular(bases, identity, upper=True)  # z = G' u, K = G' G
     precision = inverse.square().sum(dim=2)[:, None] + by_latent(sites.precision)  # K^-1 = G^-1 G'^-1
     whitener = precision.rsqrt()[..., None] * inverse[:, None]
-    return Posterior(bases, coefficient_mean(bases, sites), whitener)
+    return _in_one_block(bases, sites, whitener)
+
+
+def _in_one_block(bases: Tensor, sites: Sites, whitener: Tensor) -> Posterior:
+    every = torch.arange(len(bases), device=bases.device)
+    return Posterior((LatentBlock(every, bases, coefficient_mean(bases, sites), whitener),))
 
 
 INFERENCES = {

@@ -8,8 +8,8 @@ latent and trial is then exact (Rasmussen & Williams 2006, eq. 2.8, in weight sp
     u | sites ~ N(A^-1 G h, A^-1),    A = I + G diag(p) G'.
 
 A bin without a site has ``p = h = 0``: gaps, ragged ends and missing modalities need no case of
-their own. All latents are computed together: one that needs fewer coefficients than another has rows of
-zeros in its basis, whose coefficients keep their prior and change nothing.
+their own. Latents of similar size are computed together: one that needs fewer coefficients than another has
+rows of zeros in its basis, whose coefficients keep their prior and change nothing.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from colatent import gp
+
+# Latents that need at least this share of the coefficients of the largest of them are computed together.
+SIMILAR = 0.75
 
 
 class Sites(NamedTuple):
@@ -91,27 +94,30 @@ def _fourier_basis(n_circle: int, n_bins: int, n_coefficients: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Posterior:
-    """Gaussian posterior of all latents, independent over trials and latents.
+class LatentBlock:
+    """Gaussian posterior of some latents whose bases have as many coefficients.
 
     Attributes:
+        latent: which ones, shape (latent,).
         basis: G, shape (latent, coefficient, time).
         coefficient_mean: E[u], shape (latent, trial, coefficient).
         whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), triangular, shape
             (latent, trial, coefficient, coefficient).
     """
 
+    latent: Tensor
     basis: Tensor
     coefficient_mean: Tensor
     whitener: Tensor
 
-    @cached_property
-    def marginals(self) -> Marginals:
-        """Mean and variance of each latent in each bin."""
-        mean = self.coefficient_mean @ self.basis
+    def mean(self) -> Tensor:
+        """Posterior mean, shape (latent, trial, time)."""
+        return self.coefficient_mean @ self.basis
+
+    def variance(self) -> Tensor:
+        """Posterior variance in each bin, shape (latent, trial, time)."""
         rows = self.whitener.flatten(1, 2) @ self.basis
-        variance = rows.unflatten(1, self.whitener.shape[1:3]).square().sum(dim=2)
-        return Marginals(mean.permute(1, 2, 0), variance.permute(1, 2, 0))
+        return rows.unflatten(1, self.whitener.shape[1:3]).square().sum(dim=2)
 
     def kl(self) -> Tensor:
         """KL divergence (nats) from the prior: (tr A^-1 + |E u|^2 - F + log |A|) / 2, shape (trial,)."""
@@ -119,6 +125,33 @@ class Posterior:
         log_det = -2 * self.whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
         square = self.coefficient_mean.square().sum(dim=-1)
         return 0.5 * (trace + square - self.basis.shape[1] + log_det).sum(dim=0)
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Return joint samples in antithetic pairs, shape (latent, sample, trial, time)."""
+        shape = (len(self.basis), n_samples // 2, self.basis.shape[1])
+        half = torch.randn(shape, generator=generator, dtype=self.basis.dtype)
+        noise = torch.cat([half, -half], dim=1).to(self.basis.device)
+        deviation = torch.einsum("ksg,kngf->ksnf", noise, self.whitener)
+        coefficients = self.coefficient_mean[:, None] + deviation
+        return (coefficients.flatten(1, 2) @ self.basis).unflatten(1, coefficients.shape[1:3])
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of all latents, independent over trials and latents."""
+
+    blocks: tuple[LatentBlock, ...]
+
+    @cached_property
+    def marginals(self) -> Marginals:
+        """Mean and variance of each latent in each bin."""
+        mean = self._in_order([block.mean() for block in self.blocks])
+        variance = self._in_order([block.variance() for block in self.blocks])
+        return Marginals(mean.permute(1, 2, 0), variance.permute(1, 2, 0))
+
+    def kl(self) -> Tensor:
+        """KL divergence (nats) from the prior, shape (trial,)."""
+        return torch.stack([block.kl() for block in self.blocks]).sum(dim=0)
 
     def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
@@ -130,14 +163,34 @@ class Posterior:
             n_samples: an even number.
             generator: on the CPU.
         """
-        n_latents, n_coefficients, _ = self.basis.shape
-        shape = (n_latents, n_samples // 2, n_coefficients)
-        half = torch.randn(shape, generator=generator, dtype=self.basis.dtype)
-        noise = torch.cat([half, -half], dim=1).to(self.basis.device)
-        deviation = torch.einsum("ksg,kngf->ksnf", noise, self.whitener)
-        coefficients = self.coefficient_mean[:, None] + deviation
-        samples = coefficients.flatten(1, 2) @ self.basis
-        return samples.unflatten(1, coefficients.shape[1:3]).permute(1, 2, 3, 0)
+        samples = [block.sample(n_samples, generator) for block in self.blocks]
+        return self._in_order(samples).permute(1, 2, 3, 0)
+
+    def _in_order(self, parts: list[Tensor]) -> Tensor:
+        """Put what the blocks give, latents first, into the order of the latents."""
+        return in_order([block.latent for block in self.blocks], parts)
+
+
+def in_order(latents: list[Tensor], parts: list[Tensor]) -> Tensor:
+    """Join the parts of blocks along the latents, which come first, in the order of the latents."""
+    return torch.cat(parts)[torch.cat(latents).argsort()]
+
+
+def blocks_of(bases: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return latents of similar size together, largest first: which ones, and their bases.
+
+    The cost of a latent grows with the cube of its coefficients: slow ones are not made as large as fast.
+    """
+    used = (bases.detach() != 0).any(dim=2).cpu().numpy()
+    size = used.shape[1] - used[:, ::-1].argmax(axis=1)
+    blocks: list[list[int]] = []
+    for k in np.argsort(-size, kind="stable").tolist():
+        if not blocks or size[k] < SIMILAR * size[blocks[-1][0]]:
+            blocks.append([])
+        blocks[-1].append(k)
+    return [
+        (torch.tensor(block, device=bases.device), bases[block, : int(size[block[0]])]) for block in blocks
+    ]
 
 
 def posterior(bases: Tensor, sites: Sites) -> Posterior:
@@ -147,11 +200,15 @@ def posterior(bases: Tensor, sites: Sites) -> Posterior:
         bases: G of each latent, see `prior_basis`.
         sites: of all modalities together.
     """
-    factor = torch.linalg.cholesky(coefficient_precision(bases, sites.precision))
-    identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
-    whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
-    mean = whitener.mT @ (whitener @ project(bases, sites.linear)[..., None])
-    return Posterior(bases, mean[..., 0], whitener)
+    blocks = []
+    for latent, basis in blocks_of(bases):
+        own = sites.select(latent)
+        factor = torch.linalg.cholesky(coefficient_precision(basis, own.precision))
+        identity = torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)
+        whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
+        mean = whitener.mT @ (whitener @ project(basis, own.linear)[..., None])
+        blocks.append(LatentBlock(latent, basis, mean[..., 0], whitener))
+    return Posterior(tuple(blocks))
 
 
 def log_evidence(bases: Tensor, sites: Sites) -> Tensor:
@@ -172,7 +229,9 @@ def expected_log(sites: Sites, latents: Marginals) -> Tensor:
 
 def posterior_mean(bases: Tensor, sites: Sites) -> Tensor:
     """Return only the posterior mean of the latents, (trial, time, latent): less work, one solve."""
-    return (coefficient_mean(bases, sites) @ bases).permute(1, 2, 0)
+    blocks = blocks_of(bases)
+    means = [coefficient_mean(basis, sites.select(latent)) @ basis for latent, basis in blocks]
+    return in_order([latent for latent, _ in blocks], means).permute(1, 2, 0)
 
 
 def coefficient_mean(bases: Tensor, sites: Sites) -> Tensor:

@@ -121,14 +121,18 @@ class Trainer:
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
                         checkpoint.save(self._state())
-                if signals and not finished:
+                if signals and not self._finished(self.schedule.epochs, trained):
                     kept = "the checkpoint is written" if checkpoint else "nothing is kept"
                     raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
     def promise(self, epochs: int) -> float:
-        """Return the least held-out loss of the first epochs; infinite if none was finite."""
-        losses = [row["held_out_loss"] for row in self.history[:epochs]]
-        return min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
+        """Return the least held-out loss of the first epochs; infinite if the last made no step."""
+        rows = self.history[:epochs]
+        if math.isnan(rows[-1]["loss"]):
+            return math.inf
+        return min(
+            (row["held_out_loss"] for row in rows if math.isfinite(row["held_out_loss"])), default=math.inf
+        )
 
     def count_present_weights(self, order: Tensor) -> None:
         """Let the weights that the module has now be those of epoch 0: later ones must do better."""

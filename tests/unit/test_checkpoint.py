@@ -144,3 +144,24 @@ def test_a_line_an_interval_says_how_far_how_good_how_long() -> None:
     assert row["loss"] == pytest.approx(row["fit"] + row["penalty"])
     rate, left = speed.removesuffix(" s left").split(" epochs/s, at most ")
     assert float(left) == pytest.approx(13 / float(rate), abs=0.6)
+
+
+def test_told_to_stop_in_the_last_epoch_of_a_part_it_stops(tmp_path: Path) -> None:
+    """The part is done, the training is not: it goes on from there and ends with the same bytes."""
+    line = Line()
+
+    def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        if not line.training and len(trainer.history) + 1 == 7 and not told:
+            told.append(True)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return line.loss(trial, generator)
+
+    told: list[bool] = []
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    schedule = Schedule(EPOCHS, batch_size=4, patience=EPOCHS, report_every=5)
+    optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+    trainer = Trainer(line, loss, optimizer, schedule, torch.Generator().manual_seed(0))
+    order = torch.randperm(16, generator=trainer.generator)
+    with pytest.raises(Interrupted, match="after epoch 7; the checkpoint is written"):
+        trainer.train(7, order, quiet, checkpoint)
+    assert train(checkpoint) == train(None)

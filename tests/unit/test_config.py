@@ -143,9 +143,9 @@ def test_every_modality_is_predicted_from_the_others_unless_the_config_says_othe
     def weights(**options: Any) -> dict[str, float]:
         return MMGPVAEModel(kind="mm-gpvae", **options).cross_weight
 
-    assert weights(latents={"a+b": 1, "c": 1}, weight={"b": 0.1}) == {"a": 0.5, "b": 0.05, "c": 0.5}
+    assert weights(latents={"a+b": 1, "c": 1, "a": 1}, weight={"b": 0.1}) == {"a": 0.5, "b": 0.05}
     assert weights(latents={"a+b": 1}, cross_weight={"a": 2.0}) == {"a": 2.0}
-    assert weights(latents={"a+b": 1}, cross_weight={}) == weights(latents={"a": 1}) == {}
+    assert weights(latents={"a+b": 1}, cross_weight={}) == weights(latents={"a": 1, "b": 1}) == {}
 
 
 def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> None:

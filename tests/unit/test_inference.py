@@ -80,7 +80,7 @@ def test_diagonal_posterior_is_the_best_of_its_kind(name: str) -> None:
         return gaussian_kl(np.zeros(len(g)), cov, np.zeros(len(g)), posterior_precision)
 
     best = minimize(kl, np.full(len(g), -3.0), method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14})
-    w = q.whitener[0, 0].numpy()
+    w = q.blocks[0].whitener[0, 0].numpy()
     got = np.linalg.solve(root, (w.T @ w) @ np.linalg.inv(root).T)
     np.testing.assert_allclose(np.diag(got), np.exp(best.x), rtol=1e-2)
     np.testing.assert_allclose(got - np.diag(np.diag(got)), 0.0, atol=1e-8)

@@ -77,7 +77,7 @@ def test_a_fit_cut_short_gains_on_new_trials(unimproved: MMGPVAE) -> None:
     test = simulate(20, seed=2)[0]
     lines: list[str] = []
     improved = MMGPVAE(**LINEAR).fit(simulate(40)[0], 0, lines.append)
-    assert f"linear decoders of emg and spikes fitted to the posterior, rounds kept: {ROUNDS}" in lines
+    assert f"linear decoders of emg and spikes: fitted to the posterior, rounds kept: {ROUNDS}" in lines
     assert improved.elbo(test).mean() > unimproved.elbo(test).mean() + 1
 
 
@@ -98,6 +98,17 @@ def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE, worse: floa
     assert all(torch.equal(v, kept[1][k]) for k, v in network.state_dict().items())
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(".decoder.readout." in k for k in changed)
+
+
+def test_no_posterior_of_the_fitted_trials_is_no_error(unimproved: MMGPVAE) -> None:
+    network, data = unimproved.network, unimproved._observations(simulate(40)[0], BOTH)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+
+    def infer() -> Marginals:
+        raise torch.linalg.LinAlgError
+
+    assert improve(network, list(BOTH), data, {}, {}, infer, lambda: 0.0) == 0
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
 def test_held_out_trials_are_not_fitted_to() -> None:

@@ -105,7 +105,9 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
     n_samples = 1000
     log_weight = np.zeros((n_samples, test_trials.n_trials))
     z = []
-    for parts in zip(q.coefficient_mean, q.whitener, q.basis, strict=True):
+    (block,) = q.blocks  # both latents are of similar time scales
+    assert block.latent.tolist() == [0, 1]
+    for parts in zip(block.coefficient_mean, block.whitener, block.basis, strict=True):
         mean, w, basis = (x.detach().numpy() for x in parts)
         noise = rng.standard_normal((n_samples, *mean.shape))
         u = mean + np.einsum("sng,ngf->snf", noise, w)

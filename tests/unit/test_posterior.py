@@ -51,13 +51,20 @@ def test_equals_dense_algebra(kernel: str) -> None:
 
 
 def test_latents_together_are_as_each_alone() -> None:
-    """The slow latent keeps fewer coefficients than the fast one: the others change nothing."""
-    sites = random_sites(5)
-    together = prior_basis("squared-exponential", TIME_SCALE, N_BINS)
+    """A slow latent keeps fewer coefficients than a fast one, in a block of its own or beside it."""
+    time_scale = torch.tensor([7.0, 2.5, 2.8, 30.0, 6.5], dtype=torch.float64)
+    pieces = [random_sites(5), random_sites(6), random_sites(7).select(torch.tensor([0]))]
+    sites = Sites(*(torch.cat(x, dim=2) for x in zip(*pieces, strict=True)))
+    together = prior_basis("squared-exponential", time_scale, N_BINS)
     q = posterior(together, sites)
+    assert 1 < len(q.blocks) < 5
+    samples = q.sample(2000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples.mean(dim=0), q.marginals.mean)  # antithetic
+    torch.testing.assert_close(samples.var(dim=0), q.marginals.variance, rtol=0.25, atol=1e-3)
+    torch.testing.assert_close(posterior_mean(together, sites), q.marginals.mean)
     kl = torch.zeros(N_TRIALS, dtype=torch.float64)
-    for k in range(2):
-        alone = prior_basis("squared-exponential", TIME_SCALE[k : k + 1], N_BINS)
+    for k in range(5):
+        alone = prior_basis("squared-exponential", time_scale[k : k + 1], N_BINS)
         n = alone.shape[1]
         torch.testing.assert_close(together[k, :n], alone[0])
         assert not together[k, n:].any()
@@ -65,7 +72,6 @@ def test_latents_together_are_as_each_alone() -> None:
         for whole, part in zip(q.marginals, own.marginals, strict=True):
             torch.testing.assert_close(whole[..., k], part[..., 0])
         kl += own.kl()
-    assert alone.shape[1] < together.shape[1]
     torch.testing.assert_close(q.kl(), kl)
 
 
@@ -83,7 +89,8 @@ def test_samples_have_the_posterior_covariance() -> None:
 def test_kl_equals_torch_distributions() -> None:
     q = posterior(prior_basis("matern-3/2", TIME_SCALE, N_BINS), random_sites(2))
     expected = torch.zeros(N_TRIALS, dtype=torch.float64)
-    for mean, whitener in zip(q.coefficient_mean, q.whitener, strict=True):
+    parts = ((m, w) for b in q.blocks for m, w in zip(b.coefficient_mean, b.whitener, strict=True))
+    for mean, whitener in parts:
         cov = whitener.mT @ whitener
         prior = MultivariateNormal(torch.zeros(len(cov[0])).double(), torch.eye(len(cov[0])).double())
         expected += kl_divergence(MultivariateNormal(mean, cov), prior)

@@ -51,3 +51,18 @@ def test_a_loss_that_is_never_finite_is_an_error() -> None:
     point = Point()
     with pytest.raises(FloatingPointError, match="never finite"):
         train(point, lambda trial, generator: (point.x * math.nan, {}))
+
+
+@pytest.mark.parametrize(("fails_from", "promise"), [(99, 1.0), (3, math.inf), (1, math.inf)])
+def test_a_run_that_makes_no_step_any_more_promises_nothing(fails_from: int, promise: float) -> None:
+    point = Point()
+
+    def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
+        broken = point.training and len(trainer.history) + 1 >= fails_from
+        return (point.x - point.x.detach()).square() + (math.nan if broken else 1.0), {}
+
+    schedule = Schedule(epochs=20, batch_size=4, patience=20)
+    optimizer = torch.optim.Adam(point.parameters())
+    trainer = Trainer(point, loss, optimizer, schedule, torch.Generator().manual_seed(0))
+    trainer.train(4, torch.arange(16), lambda _: None)
+    assert trainer.promise(4) == promise

@@ -107,9 +107,10 @@ CROSS_SHARE = 0.5
 
 
 def _cross_weights(model: dict[str, Any]) -> dict[str, float]:
-    """Return a share of each modality's weight in a model's settings; none if there is only one modality."""
-    names = dict.fromkeys(m for group in model.get("latents", ()) for m in group.split("+"))
-    return {m: CROSS_SHARE * model.get("weight", {}).get(m, 1.0) for m in names} if len(names) > 1 else {}
+    """Return a share of the weight of each modality that has a latent in common with another."""
+    groups = [group.split("+") for group in model.get("latents", ())]
+    names = dict.fromkeys(m for group in groups if len(group) > 1 for m in group)
+    return {m: CROSS_SHARE * model.get("weight", {}).get(m, 1.0) for m in names}
 
 
 class MMGPVAEModel(Settings):
@@ -156,7 +157,8 @@ class MMGPVAEModel(Settings):
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=_cross_weights,
         description="modality: weight, in the objective, of predicting it from the other modalities; if not "
-        "given, half of its `weight`. With {}, the plain ELBO, private latents may take in shared ones",
+        "given, half of its `weight` if it shares latents. With {}, the plain ELBO, private latents may take "
+        "in shared ones",
     )
     decoder_decay: float = Field(
         0.3,

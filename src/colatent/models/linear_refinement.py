@@ -56,28 +56,23 @@ def improve(
     Returns:
         How many rounds were kept.
     """
-    best = _finite_or_worst(held_out_objective)
+    best = held_out_objective()
     for n_done in range(ROUNDS):
         before = {name: _copy(network.modality(name)) for name in names}
-        latents = infer()
-        for name in names:
-            own = latents.select(network.modality(name).latents)
-            maximise(network.modality(name), _objective(network, name, data, own, weight, cross))
-        if not (new := _finite_or_worst(held_out_objective)) > best:
+        try:
+            latents = infer()
+            for name in names:
+                own = latents.select(network.modality(name).latents)
+                maximise(network.modality(name), _objective(network, name, data, own, weight, cross))
+            new = held_out_objective()
+        except torch.linalg.LinAlgError:  # decoders gone astray leave no posterior
+            new = math.nan
+        if not best < new < math.inf:
             for name, state in before.items():
                 network.modality(name).decoder.load_state_dict(state)
             return n_done
         best = new
     return ROUNDS
-
-
-def _finite_or_worst(objective: Callable[[], float]) -> float:
-    """Return an objective, or minus infinity where decoders have gone astray."""
-    try:
-        value = objective()
-    except torch.linalg.LinAlgError:
-        return -math.inf
-    return value if math.isfinite(value) else -math.inf
 
 
 def _objective(

@@ -96,8 +96,8 @@ class MMGPVAE:
         self.network, self.history = trainer.module, trainer.history
         if self.options.posterior == "sites":
             self._calibrate_sites(trials, trainer.held_out(order).numpy())
-            self._separate_latents(trials)
             self._improve_linear_decoders(trials, trainer.held_out(order).numpy(), progress)
+            self._separate_latents(trials)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
         return self

@@ -134,8 +134,8 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     shares = len(model.modalities) > 1
     applied = (
         (CALIBRATED, exact and other),
-        (FREED, exact and shares and linear - crossed),
         (IMPROVED, exact and linear),
+        (FREED, exact and shares and linear - crossed),
         (REFINED, other - crossed),
     )
     steps = [text for text, is_applied in applied if is_applied]
