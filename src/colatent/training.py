@@ -75,7 +75,7 @@ class Trainer:
     best_epoch: int = 0
 
     def __post_init__(self) -> None:
-        self.best_weights = _copy(self.module.state_dict())
+        self.best_weights = copy_weights(self.module.state_dict())
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._cosine)
 
     def _cosine(self, epoch: int) -> float:
@@ -173,7 +173,7 @@ class Trainer:
         self.scheduler.step()
         if held_out_loss < self.best_loss:
             self.best_loss, self.best_epoch = held_out_loss, len(self.history)
-            self.best_weights = _copy(self.module.state_dict())
+            self.best_weights = copy_weights(self.module.state_dict())
 
     def _step(self, batch: Tensor) -> dict[str, float] | None:
         """Make one update and return the loss and its parts; make none if it is not finite."""
@@ -235,5 +235,6 @@ class Trainer:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
 
 
-def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights as they are now, whatever becomes of the module."""
     return {name: value.detach().clone() for name, value in weights.items()}

@@ -245,9 +245,11 @@ class StepTimer:
     def step(self) -> float:
         import torch
 
-        model = self.model
-        model.network.train()
-        return _least_seconds(lambda: model._loss(model.network, self.data, torch.Generator())[0].backward())
+        from colatent.models.mmgpvae_objective import Objective
+
+        objective = Objective(self.model.network, self.model.options)
+        self.model.network.train()
+        return _least_seconds(lambda: objective.loss(self.data, torch.Generator())[0].backward())
 
     def algebra(self) -> float:
         """Bases, posterior, its marginals and KL, and their gradients; sites are given."""

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_checkpoint import Killed
+from test_mmgpvae import make_trials
 
 from colatent.checkpoint import Checkpoint
 from colatent.device import reserved_device
@@ -47,13 +49,7 @@ def trials() -> Trials:
     observed["spikes"][3, 10:15] = observed["emg"][5] = False
     for mask in observed.values():
         mask[7, 20:] = False
-    return Trials(
-        values={name: np.where(observed[name], v, 0.0) for name, v in values.items()},
-        observed=observed,
-        channels={name: tuple(map(str, range(v.shape[2]))) for name, v in values.items()},
-        kinds={name: "spikes" if name == "spikes" else "continuous" for name in values},
-        bin_width=0.02,
-    )
+    return make_trials(values, observed)
 
 
 def fit(trials: Trials, device: str, checkpoint: Checkpoint | None = None, progress=print, **more) -> MMGPVAE:
@@ -87,10 +83,6 @@ def test_one_fit_predicts_on_the_gpu_what_it_predicts_on_the_cpu(trials: Trials)
     close(model.elbo(trials), there.elbo(trials), 1e-3)
     latents = model.latents(trials, ALL)[0]
     close(model.loading(latents, "video"), there.loading(latents, "video"), 1e-3)
-
-
-class Killed(BaseException):
-    """As abrupt as a test can be without dying itself."""
 
 
 def test_an_interrupted_fit_goes_on_on_the_gpu(trials: Trials, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from test_mmgpvae import BOTH, OPTIONS, quiet, simulate
 
 from colatent.models.linear_refinement import ROUNDS, CrossTerm, _objective, improve, maximise
 from colatent.models.mmgpvae import MMGPVAE
+from colatent.models.mmgpvae_objective import Objective
 from colatent.posterior import Marginals
 
 LINEAR = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "cross_weight": {}, "epochs": 4}
@@ -134,5 +135,6 @@ def test_the_objective_that_judges_is_that_of_training(unimproved: MMGPVAE) -> N
     trials = simulate(12)[0]
     model = MMGPVAE(**options).fit(trials, 0, quiet)
     model.network.eval()
-    loss, _ = model._loss(model.network, model._observations(trials, BOTH), torch.Generator().manual_seed(0))
+    objective, data = Objective(model.network, model.options), model._observations(trials, BOTH)
+    loss, _ = objective.loss(data, torch.Generator().manual_seed(0))
     assert model._objective(trials) == pytest.approx(-float(loss) * 12 * 25, rel=1e-6)

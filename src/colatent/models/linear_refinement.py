@@ -17,6 +17,7 @@ from colatent.decoders import LinearDecoder
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.networks import ModalityNetwork
 from colatent.posterior import Marginals
+from colatent.training import copy_weights
 
 ROUNDS = 5
 ITERATIONS = 20
@@ -58,7 +59,7 @@ def improve(
     """
     best = held_out_objective()
     for n_done in range(ROUNDS):
-        before = {name: _copy(network.modality(name)) for name in names}
+        before = {name: copy_weights(network.modality(name).decoder.state_dict()) for name in names}
         try:
             latents = infer()
             for name in names:
@@ -112,7 +113,3 @@ def maximise(modality: ModalityNetwork, objective: Callable[[], Tensor]) -> None
     with torch.enable_grad():
         optimizer.step(cost)
     modality.zero_grad(set_to_none=True)
-
-
-def _copy(modality: ModalityNetwork) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in modality.decoder.state_dict().items()}

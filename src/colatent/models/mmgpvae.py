@@ -21,13 +21,14 @@ from colatent.models.decoder_refinement import decoder_loss, refinable, refineme
 from colatent.models.latent_separation import separable, separate
 from colatent.models.linear_refinement import CrossTerm, improve
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
+from colatent.models.mmgpvae_objective import Objective, make_optimizer
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_calibration import calibrate_sites
 from colatent.models.site_refinement import refine
 from colatent.networks import Observations
 from colatent.posterior import Marginals, Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
-from colatent.training import Loss, Trainer
+from colatent.training import Trainer
 from colatent.trials import Trials
 
 Array = NDArray[np.float64]
@@ -36,10 +37,6 @@ Array = NDArray[np.float64]
 # optimum shows by then. Of 72 starts on six simulations of 40 trials one in seven did; the most promising of
 # three was such a one in 1 of 25 draws after a fifth of the epochs, in 1 of 11 after a tenth.
 SHARE_OF_A_START = 0.2
-
-# Learning rate of the noise parameters against that of the weights: they move on a log scale, and
-# must come down as fast as the fit improves, or predictive intervals stay too wide.
-NOISE_RATE = 5.0
 
 
 class MMGPVAE:
@@ -87,16 +84,18 @@ class MMGPVAE:
                 self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
             self.network.to(self.device)
             data = data or self._observations(trials, self.options.modalities)  # in units that all share
-            loss = self._loss_on(self.network, data)
-            starts.append(Trainer(self.network, loss, self._optimizer(), self.options.schedule, generator))
+            loss = Objective(self.network, self.options).loss_on(data)
+            optimizer = make_optimizer(self.network, self.options)
+            starts.append(Trainer(self.network, loss, optimizer, self.options.schedule, generator))
         # starts are compared on the same held-out trials
         order = torch.randperm(trials.n_trials, generator=starts[0].generator)
         trainer = self._train(starts, order, progress, checkpoint)
         assert isinstance(trainer.module, MultiModalNetwork)
         self.network, self.history = trainer.module, trainer.history
         if self.options.posterior == "sites":
-            self._calibrate_sites(trials, trainer.held_out(order).numpy())
-            self._improve_linear_decoders(trials, trainer.held_out(order).numpy(), progress)
+            held_out = trainer.held_out(order).numpy()
+            self._calibrate_sites(trials, held_out)
+            self._improve_linear_decoders(trials, held_out, progress)
             self._separate_latents(trials)
         self._refine_decoders(trials, data, order, progress, checkpoint)
         self._set_order(data)
@@ -170,23 +169,21 @@ class MMGPVAE:
     @torch.no_grad()
     def _cross_terms(self, data: Data) -> dict[str, CrossTerm]:
         """Return what each modality with a cross weight is predicted from."""
-        if len(data) < 2:
+        network, weights = self.network, Objective(self.network, self.options).cross_weight
+        if not weights:
             return {}
-        network = self.network
         sites, bases = network.sites(data), network.bases(next(iter(data.values())).target.shape[1])
-        weights = self.options.cross_weight.items()
-        return {name: CrossTerm(weight, network.cross_mean(name, sites, bases)) for name, weight in weights}
+        return {
+            name: CrossTerm(weight, network.cross_mean(name, sites, bases))
+            for name, weight in weights.items()
+        }
 
-    @torch.no_grad()
     def _objective(self, trials: Trials) -> float:
         """Return the objective with the posterior that inference uses, nats, summed over the trials."""
-        network, options = self.network, self.options
-        data = self._observations(trials, options.modalities)
-        q = self._posterior(trials, options.modalities)
-        value = network.elbo(data, q, torch.Generator().manual_seed(self.seed), options.weight).sum()
-        for name, (weight, mean) in self._cross_terms(data).items():
-            value = value + weight * network.modality(name).cross_log_prob(data[name], mean).sum()
-        return float(value)
+        data = self._observations(trials, self.options.modalities)
+        q = self._posterior(trials, self.options.modalities)
+        generator = torch.Generator().manual_seed(self.seed)
+        return Objective(self.network, self.options).value(data, q, generator)
 
     def _refine_decoders(
         self,
@@ -208,7 +205,7 @@ class MMGPVAE:
         trainer = Trainer(
             network,
             loss,
-            self._optimizer(),
+            make_optimizer(network, options),
             refinement_schedule(options.schedule),
             torch.Generator().manual_seed(self.seed),
         )
@@ -234,9 +231,6 @@ class MMGPVAE:
         if missing := set(self.options.modalities) - set(n_channels):
             raise ValueError(f"the training trials lack the modality {sorted(missing)[0]!r}")
         return n_channels
-
-    def _loss_on(self, network: MultiModalNetwork, data: Data) -> Loss:
-        return lambda trial, rng: self._loss(network, {m: x.select(trial) for m, x in data.items()}, rng)
 
     def _build(
         self,
@@ -265,53 +259,6 @@ class MMGPVAE:
         )
         self.order = np.arange(len(self.latent_groups))
         self.sign = np.ones(len(self.latent_groups))
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        network, rate = self.network, self.options.learning_rate
-        noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
-        apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
-        others = [p for p in network.parameters() if id(p) not in apart]
-        # Biases carry the data's units: they are not pulled to zero.
-        encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
-        weights = [p for p in others if p.ndim > 1]
-        groups = (
-            ([p for p in weights if id(p) in encoders], rate, self.options.weight_decay),
-            ([p for p in weights if id(p) not in encoders], rate, self.options.decoder_decay),
-            ([p for p in others if p.ndim == 1], rate, 0.0),
-            (noise, NOISE_RATE * rate, 0.0),
-            ([network.log_time_scale, network.log_prior_sd], self.options.time_scale_rate, 0.0),
-        )
-        return torch.optim.AdamW(
-            [{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p]
-        )
-
-    def _loss(
-        self, network: MultiModalNetwork, data: Data, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Negative objective per bin (nats), and its terms."""
-        visible = self._drop_channels(data, generator) if network.training else data
-        n_trials, n_bins, _ = next(iter(data.values())).target.shape
-        bases = network.bases(n_bins)
-        sites = network.sites(visible)
-        q = network.inference.posterior(bases, network.inference.combine(list(sites.values())))
-        expected, kl = network.elbo_terms(data, q, generator, self.options.weight)
-        terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
-        objective = terms["elbo"]
-        if len(data) > 1 and (weight := self.options.cross_weight):
-            terms["cross_log_prob"] = network.cross_log_prob(data, sites, bases, weight)
-            objective = objective + terms["cross_log_prob"]
-        n = n_trials * n_bins
-        return -objective.sum() / n, {name: term.detach().sum() / n for name, term in terms.items()}
-
-    def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
-        """Hide random channels of one random modality from the encoder, in half of the calls."""
-        chance, choice = torch.rand(2, generator=generator).tolist()
-        if self.options.channel_dropout == 0 or chance < 0.5:
-            return data
-        name = list(data)[int(choice * len(data))]
-        n_trials, _, n_channels = data[name].target.shape
-        hidden = torch.rand((n_trials, 1, n_channels), generator=generator) < self.options.channel_dropout
-        return {**data, name: data[name].hide(hidden.to(self.device))}
 
     def _observations(self, trials: Trials, names: tuple[str, ...]) -> dict[str, Observations]:
         if self.options.bin_width not in (None, trials.bin_width) or self.bin_width != trials.bin_width:
