@@ -1,115 +1,107 @@
-"""Linear decoders at their optimum for the posterior that inference uses: near the end of training.
+"""Linear decoders and time scales at their optimum for the posterior of inference: near the end of training.
 
-Trained by small steps together with the encoders, they end short of it. With the posterior of the training
-trials held fixed, a modality's terms of the objective depend on its own linear decoder alone and are
-concave in it: the M step of variational EM (Neal & Hinton 1998). The posterior is then inferred anew, and
-so on. A standard normal prior on the loadings keeps those of silent units finite.
+Trained by small steps together with the encoders they end short of it. In inference the sites of modalities
+with a linear decoder are refined to their optimum for that decoder (`site_refinement`), so that the objective
+is a function of the decoders and of the time scales alone. Its gradient needs no derivative of the sites,
+which are where the bound is greatest, and L-BFGS follows it: EM, which holds the posterior fixed while it
+fits the decoders, took many more rounds. The other modalities' sites stay as they are and count as
+observations of their latents. A standard normal prior on the loadings keeps those of silent units finite.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from colatent.decoders import LinearDecoder
+from colatent.inference import product
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
-from colatent.networks import ModalityNetwork
-from colatent.posterior import Marginals
+from colatent.models.site_refinement import bound, climb, encoded
+from colatent.posterior import Sites, posterior
 from colatent.training import copy_weights
 
-ROUNDS = 5
-ITERATIONS = 20
+ROUNDS = 8
+ITERATIONS = 10  # a round
+MEMORY = 20  # steps that L-BFGS remembers
+ENOUGH = 0.05  # nats a trial held out: a round that gains less is the last
+SITE_TOLERANCE = 0.01  # nats a trial: the gradient is the bound's at the sites' optimum
 
 
-class CrossTerm(NamedTuple):
-    """A modality's cross-modal prediction.
-
-    Attributes:
-        weight: in the objective.
-        mean: posterior mean of the modality's latents given the others, (trial, time, latent).
-    """
-
-    weight: float
-    mean: Tensor
-
-
-def improve(
-    network: MultiModalNetwork,
-    names: list[str],
-    data: Data,
-    weight: Mapping[str, float],
-    cross: Mapping[str, CrossTerm],
-    infer: Callable[[], Marginals],
-    held_out_objective: Callable[[], float],
-) -> int:
-    """Fit linear decoders to the posterior and infer it anew, in turn, as long as trials held out gain.
+class Profile:
+    """The objective at the sites' optimum, as a function of the linear decoders and the time scales.
 
     Args:
-        names: modalities whose decoders are fitted, in place.
         data: of the trials that they are fitted to.
-        weight: modality -> factor of its expected log-density in the objective, 1 where not named.
-        cross: of the modalities that are predicted from the others as well.
-        infer: returns the posterior of these trials with the decoders as they are.
-        held_out_objective: returns the objective of the other trials, likewise.
+        empty: sites that say nothing, (trial, time, latent).
+        weight, cross_weight: modality -> factor in the objective.
+    """
+
+    def __init__(
+        self,
+        network: MultiModalNetwork,
+        data: Data,
+        empty: Sites,
+        weight: Mapping[str, float],
+        cross_weight: Mapping[str, float],
+    ) -> None:
+        self.network, self.data, self.weight, self.cross_weight = network, data, weight, cross_weight
+        with torch.no_grad():
+            self.start = encoded(network, data, empty)
+            self.encoded = network.sites(data)
+        self.decoders = [network.modality(name).decoder for name in self.start.observations]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what it is a function of."""
+        return [*(p for decoder in self.decoders for p in decoder.parameters()), self.network.log_time_scale]
+
+    def __call__(self) -> Tensor:
+        """Return the objective in nats per bin."""
+        n_trials, n_bins = self.start.fixed.precision.shape[:2]
+        bases = self.network.bases(n_bins)
+        with torch.no_grad():
+            moving = climb(self.network, self.start, bases.detach(), self.weight, SITE_TOLERANCE).moving
+        self.start = self.start._replace(moving=moving)  # near those of the next call
+        q = posterior(bases, product([self.start.fixed, moving]))
+        value = bound(self.network, self.start, q, self.weight)
+        if self.cross_weight:
+            value = value + self.network.cross_log_prob(self.data, self.encoded, bases, self.cross_weight)
+        loadings = [decoder.readout.weight for decoder in self.decoders]
+        prior = -0.5 * torch.stack([loading.square().sum() for loading in loadings]).sum()
+        return (value.sum() + prior) / (n_trials * n_bins)
+
+
+def improve(network: MultiModalNetwork, profile: Profile, held_out_objective: Callable[[], float]) -> int:
+    """Maximise a profile in rounds, in place, as long as trials held out gain.
+
+    Args:
+        held_out_objective: returns the objective of the other trials, nats a trial.
 
     Returns:
         How many rounds were kept.
     """
     best = held_out_objective()
-    for n_done in range(ROUNDS):
-        before = {name: copy_weights(network.modality(name).decoder.state_dict()) for name in names}
-        try:
-            latents = infer()
-            for name in names:
-                own = latents.select(network.modality(name).latents)
-                maximise(network.modality(name), _objective(network, name, data, own, weight, cross))
-            new = held_out_objective()
-        except torch.linalg.LinAlgError:  # decoders gone astray leave no posterior
-            new = math.nan
-        if not best < new < math.inf:
-            for name, state in before.items():
-                network.modality(name).decoder.load_state_dict(state)
-            return n_done
-        best = new
-    return ROUNDS
-
-
-def _objective(
-    network: MultiModalNetwork,
-    name: str,
-    data: Data,
-    latents: Marginals,
-    weight: Mapping[str, float],
-    cross: Mapping[str, CrossTerm],
-) -> Callable[[], Tensor]:
-    """Return what the objective is per observation (nats), as far as it depends on one decoder."""
-    modality, generator, n_observed = network.modality(name), torch.Generator(), data[name].observed.sum()
-
-    def objective() -> Tensor:
-        value = weight.get(name, 1.0) * modality.expected_log_prob(data[name], latents, generator).sum()
-        if name in cross:
-            value = value + cross[name].weight * modality.cross_log_prob(data[name], cross[name].mean).sum()
-        return (value - 0.5 * modality.decoder.readout.weight.square().sum()) / n_observed
-
-    return objective
-
-
-def maximise(modality: ModalityNetwork, objective: Callable[[], Tensor]) -> None:
-    """Bring a linear decoder, in place, to the maximum of an objective."""
-    assert isinstance(modality.decoder, LinearDecoder)
-    readout = modality.decoder.readout
     optimizer = torch.optim.LBFGS(
-        readout.parameters(), max_iter=ITERATIONS, history_size=ITERATIONS, line_search_fn="strong_wolfe"
+        profile.parameters(), max_iter=ITERATIONS, history_size=MEMORY, line_search_fn="strong_wolfe"
     )
 
     def cost() -> Tensor:
-        readout.zero_grad(set_to_none=True)
-        loss = -objective()
+        network.zero_grad(set_to_none=True)
+        loss = -profile()
         loss.backward()
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(cost)
-    modality.zero_grad(set_to_none=True)
+    n_kept = 0
+    while n_kept < ROUNDS:
+        before = copy_weights(network.state_dict())
+        try:
+            with torch.enable_grad():
+                optimizer.step(cost)
+            new = held_out_objective()
+        except torch.linalg.LinAlgError:  # decoders gone astray leave no posterior
+            new = math.nan
+        if not best + ENOUGH < new < math.inf:
+            network.load_state_dict(before)
+            break
+        best, n_kept = new, n_kept + 1
+    network.zero_grad(set_to_none=True)
+    return n_kept

@@ -19,14 +19,14 @@ from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.decoder_refinement import decoder_loss, refinable, refinement_schedule
 from colatent.models.latent_separation import separable, separate
-from colatent.models.linear_refinement import CrossTerm, improve
+from colatent.models.linear_refinement import Profile, improve
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_objective import Objective, make_optimizer
 from colatent.models.mmgpvae_options import Options
 from colatent.models.site_calibration import calibrate_sites
 from colatent.models.site_refinement import refine
 from colatent.networks import Observations
-from colatent.posterior import Marginals, Posterior, Sites, posterior_mean
+from colatent.posterior import Posterior, Sites, posterior_mean
 from colatent.predictive import Predictive
 from colatent.training import Trainer
 from colatent.trials import Trials
@@ -148,38 +148,15 @@ class MMGPVAE:
         if not names or not len(held_out):
             return
         others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
-        data, judges = self._observations(others, options.modalities), trials.select(held_out)
-
-        def infer() -> Marginals:
-            return self._posterior(others, options.modalities).marginals
-
-        n_rounds = improve(
-            network,
-            names,
-            data,
-            options.weight,
-            self._cross_terms(data),
-            infer,
-            lambda: self._objective(judges),
-        )
-        progress(
-            f"linear decoders of {' and '.join(names)}: fitted to the posterior, rounds kept: {n_rounds}"
-        )
-
-    @torch.no_grad()
-    def _cross_terms(self, data: Data) -> dict[str, CrossTerm]:
-        """Return what each modality with a cross weight is predicted from."""
-        network, weights = self.network, Objective(self.network, self.options).cross_weight
-        if not weights:
-            return {}
-        sites, bases = network.sites(data), network.bases(next(iter(data.values())).target.shape[1])
-        return {
-            name: CrossTerm(weight, network.cross_mean(name, sites, bases))
-            for name, weight in weights.items()
-        }
+        judges = trials.select(held_out)
+        data, empty = self._observations(others, options.modalities), self._inference(others)[1]
+        cross_weight = Objective(network, options).cross_weight
+        profile = Profile(network, data, empty, options.weight, cross_weight)
+        n_rounds = improve(network, profile, lambda: self._objective(judges))
+        progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
     def _objective(self, trials: Trials) -> float:
-        """Return the objective with the posterior that inference uses, nats, summed over the trials."""
+        """Return the objective with the posterior that inference uses, nats a trial."""
         data = self._observations(trials, self.options.modalities)
         q = self._posterior(trials, self.options.modalities)
         generator = torch.Generator().manual_seed(self.seed)

@@ -46,9 +46,9 @@ class Objective:
 
     @torch.no_grad()
     def value(self, data: Data, q: Posterior, generator: torch.Generator) -> float:
-        """Return the objective with another posterior of the latents, nats, summed over the trials."""
+        """Return the objective with another posterior of the latents, nats a trial."""
         bases = self.network.bases(next(iter(data.values())).target.shape[1])
-        return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).sum())
+        return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).mean())
 
     def _terms(
         self, data: Data, q: Posterior, sites: Mapping[str, Sites], bases: Tensor, generator: torch.Generator

@@ -24,7 +24,7 @@ from colatent.networks import ModalityNetwork, Observations
 from colatent.posterior import Marginals, Posterior, Sites, expected_log, posterior
 
 MOST_STEPS = 20
-ENOUGH = 0.02  # nats a trial: a step that changes the bound by less is the last
+ENOUGH = 0.02  # nats a trial
 
 
 class Refined(NamedTuple):
@@ -39,13 +39,24 @@ class Refined(NamedTuple):
     moving: Sites
 
 
+class Start(NamedTuple):
+    """What refinement starts from.
+
+    Attributes:
+        observations: of the modalities whose sites are refined: those with a linear decoder.
+        fixed: the other modalities' sites, together.
+        moving: the sites that are refined, together.
+    """
+
+    observations: Data
+    fixed: Sites
+    moving: Sites
+
+
 def refine(
     network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
 ) -> Refined:
     """Refine the sites of the modalities whose decoder is linear.
-
-    Every trial takes the full step, or half of it if its bound would fall, until it has converged;
-    no trial depends on the others.
 
     Args:
         data: of the modalities that are given; what must not be seen is not observed.
@@ -53,35 +64,61 @@ def refine(
         empty: sites that say nothing, (trial, time, latent).
         weight: modality -> factor of its expected log-density, as in the training's objective.
     """
-    linear = [n for n in data if network.has_linear_decoder(n)]
-    emitted = network.calibrated_sites(data)
-    fixed = product([empty, *(emitted[n] for n in data if n not in linear)])
-    if not linear:
-        return Refined(posterior(bases, fixed), empty)
-    moving = product([emitted[n] for n in linear])
-    observations = {n: data[n] for n in linear}
+    start = encoded(network, data, empty)
+    if not start.observations:
+        return Refined(posterior(bases, start.fixed), empty)
+    return climb(network, start, bases, weight, ENOUGH)
 
+
+def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> Start:
+    """Return the start that the encoders give."""
+    emitted = network.calibrated_sites(data)
+    linear = [name for name in data if network.has_linear_decoder(name)]
+    fixed = [emitted[name] for name in data if name not in linear]
+    moving = [emitted[name] for name in linear]
+    observations = {name: data[name] for name in linear}
+    return Start(observations, product([empty, *fixed]), product([empty, *moving]))
+
+
+def climb(
+    network: MultiModalNetwork, start: Start, bases: Tensor, weight: Mapping[str, float], enough: float
+) -> Refined:
+    """Bring the moving sites to the optimum of `bound`.
+
+    Every trial takes the full step, or half of it if its bound would fall, until it has converged;
+    no trial depends on the others.
+
+    Args:
+        enough: nats a trial; a step that changes the bound by less is the last.
+    """
+    observations, fixed, moving = start
     q = posterior(bases, product([fixed, moving]))
-    bound = _bound(network, observations, fixed, q, weight)
-    step = torch.ones_like(bound)
-    active = torch.ones_like(bound, dtype=torch.bool)
+    best = bound(network, start, q, weight)
+    step = torch.ones_like(best)
+    active = torch.ones_like(best, dtype=torch.bool)
     for _ in range(MOST_STEPS):
         optimum = _optimum(network, observations, q.marginals, weight)
         share = (step * active)[:, None, None]
         proposed = Sites(*(old + share * (new - old) for old, new in zip(moving, optimum, strict=True)))
         candidate = posterior(bases, product([fixed, proposed]))
-        gain = _bound(network, observations, fixed, candidate, weight) - bound
-        better = gain > 0  # false for NaN as well
+        gain = bound(network, start, candidate, weight) - best
+        better = (gain > 0) | ~active  # false for NaN; what is not active has stayed as it was
         moving = Sites(
             *(torch.where(better[:, None, None], n, o) for o, n in zip(moving, proposed, strict=True))
         )
-        bound = torch.where(better, bound + gain, bound)
+        best = torch.where(better, best + gain, best)
         step = torch.where(better, (2 * step).clamp(max=1.0), step / 2)
-        active &= gain.abs().nan_to_num(nan=torch.inf) >= ENOUGH
+        active &= gain.abs().nan_to_num(nan=torch.inf) >= enough
         q = candidate if bool(better.all()) else posterior(bases, product([fixed, moving]))
         if not active.any():
             break
     return Refined(q, moving)
+
+
+def bound(network: MultiModalNetwork, start: Start, q: Posterior, weight: Mapping[str, float]) -> Tensor:
+    """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
+    expected = network.elbo(start.observations, q, torch.Generator(), weight)
+    return expected + expected_log(start.fixed, q.marginals)
 
 
 def _optimum(
@@ -106,10 +143,3 @@ def _optimal_sites(modality: ModalityNetwork, data: Observations, marginals: Mar
         by_mean, by_variance = torch.autograd.grad(expected.sum(), (mean, variance))
     precision = (-2 * by_variance).clamp_min(0.0)
     return Sites(precision, by_mean + precision * marginals.mean)
-
-
-def _bound(
-    network: MultiModalNetwork, data: Data, fixed: Sites, q: Posterior, weight: Mapping[str, float]
-) -> Tensor:
-    """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
-    return network.elbo(data, q, torch.Generator(), weight) + expected_log(fixed, q.marginals)

@@ -33,8 +33,8 @@ FREED = (
     "observations as they are"
 )
 IMPROVED = (
-    "linear decoders were brought to their optimum for the posterior of the training trials, and that was "
-    "inferred anew, in turn, as long as training trials that were held out of the updates gained"
+    "linear decoders and the time scales were brought to their optimum for the posterior of the training "
+    "trials, as long as training trials that were held out of the updates gained"
 )
 REFINED = (
     "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, to "
