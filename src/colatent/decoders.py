@@ -32,8 +32,11 @@ class LinearDecoder(nn.Module):
         self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
     ) -> Tensor:
         """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
-        variance = latents.variance.to(DTYPE) @ self.readout.weight.square().T
-        return likelihood.expected_log_prob(target, self(latents.mean), variance)
+        return likelihood.expected_log_prob(target, *self.moments(latents))
+
+    def moments(self, latents: Marginals) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of eta, each (trial, time, channel)."""
+        return self(latents.mean), latents.variance.to(DTYPE) @ self.readout.weight.square().T
 
 
 class NonlinearDecoder(nn.Module):

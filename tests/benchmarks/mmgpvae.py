@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 N_TRIALS, N_TRAINING, N_NEIGHBOURS = 300, 240, 20
+N_UNITS, FEW_UNITS = 100, 10
 BOTH = ("images", "spikes")
 OPTIONS: dict[str, Any] = {
     "latents": {"spikes+images": 1, "spikes": 1, "images": 1},
@@ -45,12 +46,18 @@ GOALS = {  # worst seed; what is to be small has the sign turned
 }
 
 
-def simulate(seed: int, n_trials: int = N_TRIALS, n_training: int = N_TRAINING, n_bins: int = 60):  # type: ignore[no-untyped-def]
+def simulate(  # type: ignore[no-untyped-def]
+    seed: int,
+    n_trials: int = N_TRIALS,
+    n_training: int = N_TRAINING,
+    n_bins: int = 60,
+    n_units: int = N_UNITS,
+):
     """Return the simulation, and its trials of training and of test."""
     from colatent.simulate.digits import simulate_digits
     from colatent.trials import Trials
 
-    simulation = simulate_digits(seed, n_trials, n_bins)
+    simulation = simulate_digits(seed, n_trials, n_bins, n_units)
     values = dict(simulation.values)
     trials = Trials(
         values=values,
@@ -197,6 +204,12 @@ def run(seed: int, **changes: Any) -> tuple[dict[str, float], dict[str, float]]:
     row["training, CPU-s"] = -seconds
     row["epochs"] = len(model.history)
     return row, compare(model, simulation, train, test, seed)
+
+
+def with_few_neurons(seed: int) -> dict[str, float]:
+    """Return how the shared latent compares (`compare`) where neurons leave much to be told by images."""
+    simulation, train, test = simulate(seed, n_units=FEW_UNITS)
+    return compare(fitted(train, seed), simulation, train, test, seed)
 
 
 def compare(both, simulation, train, test, seed: int) -> dict[str, float]:  # type: ignore[no-untyped-def]

@@ -36,7 +36,7 @@ def test_one_latent_of_counts_ends_where_gpfa_of_counts_does() -> None:
     options = LINEAR | {"latents": {"spikes": 1}}
     model = MMGPVAE(**options).fit(trials, 0, quiet)
     rounds = iter(range(ROUNDS + 1))
-    assert improve(model.network, profile_of(model, trials), lambda: float(next(rounds))) == ROUNDS
+    assert improve(model.network, profile_of(model, trials), lambda: float(next(rounds)), quiet) == ROUNDS
     counts = np.where(trials.observed["spikes"], trials.values["spikes"], np.nan)
     gpfa = CountGPFA(1, BIN_WIDTH).fit(counts)
     assert model.elbo(trials).sum() == pytest.approx(gpfa.elbo(counts).sum(), abs=2)
@@ -113,22 +113,36 @@ def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE, worse: floa
             raise torch.linalg.LinAlgError
         return value
 
-    assert improve(network, profile, bound) == 1
+    assert improve(network, profile, bound, quiet) == 1
     assert all(torch.equal(v, kept[1][k]) for k, v in network.state_dict().items())
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(".decoder.readout." in k or k == "log_time_scale" for k in changed)
 
 
-def test_no_posterior_of_the_fitted_trials_is_no_error(unimproved: MMGPVAE) -> None:
-    network, profile = unimproved.network, profile_of(unimproved, simulate(40)[0])
+@pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.parametrize("broken", ["no posterior", "NaN", "no posterior of the judges"])
+def test_no_posterior_of_the_fitted_trials_is_no_error(unimproved: MMGPVAE, broken: str, at: int) -> None:
+    network = unimproved.network
     before = {k: v.clone() for k, v in network.state_dict().items()}
+    calls = iter(range(1000))
 
     class Broken(Profile):
         def __call__(self) -> torch.Tensor:
+            value = super().__call__()
+            if next(calls) < at or broken == "no posterior of the judges":
+                return value
+            if broken == "NaN":
+                return value * np.nan
             raise torch.linalg.LinAlgError
 
+    def judge() -> float:
+        if broken == "no posterior of the judges":
+            raise torch.linalg.LinAlgError
+        return 0.0
+
+    profile = profile_of(unimproved, simulate(40)[0])
     profile.__class__ = Broken
-    assert improve(network, profile, lambda: 0.0) == 0
+    assert improve(network, profile, judge, quiet) == 0
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 

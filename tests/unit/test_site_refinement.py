@@ -33,8 +33,8 @@ def simulate(likelihood: str) -> Trials:
     )
 
 
-def barely_trained(likelihood: str) -> MMGPVAE:
-    options = {"latents": {"m": 1}, "likelihood": {"m": likelihood}, "decoder": {"m": "linear"}}
+def barely_trained(likelihood: str, n_latents: int = 1) -> MMGPVAE:
+    options = {"latents": {"m": n_latents}, "likelihood": {"m": likelihood}, "decoder": {"m": "linear"}}
     model = MMGPVAE(**options, time_scale=0.1, epochs=5, hidden=16, device="cpu")
     return model.fit(simulate(likelihood), 0, lambda _: None)
 
@@ -46,7 +46,7 @@ def as_gpfa(model: MMGPVAE) -> GPFA | CountGPFA:
     scale, offset = network.scale.numpy(), network.offset.numpy()
     weight, bias = readout.weight.detach().double().numpy(), readout.bias.detach().double().numpy()
     state = {
-        "loading": weight * scale[:, None] * model.network.prior_sd().item(),
+        "loading": weight * scale[:, None] * model.network.prior_sd().detach().numpy(),
         "offset": bias * scale + offset,
         "time_scale": model.time_scales(),
         "bin_width": np.array(BIN_WIDTH),
@@ -67,6 +67,16 @@ def test_posterior_is_that_of_gpfa_with_the_same_parameters(likelihood: str, tol
     expected = as_gpfa(model).posterior(trials.with_nan("m"))
     np.testing.assert_allclose(mean * model.sign, expected.mean, atol=tolerance)
     np.testing.assert_allclose(variance, expected.variance, atol=tolerance)
+
+
+def test_means_of_several_latents_are_exact_in_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Gaussian observations: the optimum's means are those of the posterior with correlated latents."""
+    monkeypatch.setattr("colatent.models.site_refinement.MOST_STEPS", 3)
+    model, trials = barely_trained("gaussian", 3), simulate("gaussian")
+    mean = model._posterior(trials, ("m",)).marginals.mean / model.network.prior_sd().detach()
+    with_raw_order = as_gpfa(model)
+    with_raw_order.time_scale_ = model.network.time_scale().detach().numpy() * BIN_WIDTH
+    np.testing.assert_allclose(mean, with_raw_order.posterior(trials.with_nan("m")).mean, atol=0.01)
 
 
 def test_bound_is_above_that_of_the_encoder_s_sites() -> None:

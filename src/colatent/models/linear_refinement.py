@@ -23,7 +23,7 @@ from colatent.training import copy_weights
 ROUNDS = 8
 ITERATIONS = 10  # a round
 MEMORY = 20  # steps that L-BFGS remembers
-ENOUGH = 0.05  # nats a trial held out: a round that gains less is the last
+ENOUGH = 0.05  # nats a trial held out: a round that gains less is undone, and the last
 SITE_TOLERANCE = 0.01  # nats a trial: the gradient is the bound's at the sites' optimum
 
 
@@ -70,16 +70,21 @@ class Profile:
         return (value.sum() + prior) / (n_trials * n_bins)
 
 
-def improve(network: MultiModalNetwork, profile: Profile, held_out_objective: Callable[[], float]) -> int:
+def improve(
+    network: MultiModalNetwork,
+    profile: Profile,
+    held_out_objective: Callable[[], float],
+    progress: Callable[[str], None],
+) -> int:
     """Maximise a profile in rounds, in place, as long as trials held out gain.
 
     Args:
         held_out_objective: returns the objective of the other trials, nats a trial.
+        progress: gets a line a round.
 
     Returns:
         How many rounds were kept.
     """
-    best = held_out_objective()
     optimizer = torch.optim.LBFGS(
         profile.parameters(), max_iter=ITERATIONS, history_size=MEMORY, line_search_fn="strong_wolfe"
     )
@@ -87,21 +92,32 @@ def improve(network: MultiModalNetwork, profile: Profile, held_out_objective: Ca
     def cost() -> Tensor:
         network.zero_grad(set_to_none=True)
         loss = -profile()
+        if not loss.isfinite():
+            raise FloatingPointError("the objective is not finite")
         loss.backward()
         return loss
 
-    n_kept = 0
+    def one_round() -> float:
+        with torch.enable_grad():
+            optimizer.step(cost)
+        return held_out_objective()
+
+    best, n_kept = _or_nan(held_out_objective), 0
     while n_kept < ROUNDS:
         before = copy_weights(network.state_dict())
-        try:
-            with torch.enable_grad():
-                optimizer.step(cost)
-            new = held_out_objective()
-        except torch.linalg.LinAlgError:  # decoders gone astray leave no posterior
-            new = math.nan
+        new = _or_nan(one_round)
         if not best + ENOUGH < new < math.inf:
             network.load_state_dict(before)
             break
         best, n_kept = new, n_kept + 1
+        progress(f"linear decoders: round {n_kept}, trials held out: {best:.2f} nats a trial")
     network.zero_grad(set_to_none=True)
     return n_kept
+
+
+def _or_nan(objective: Callable[[], float]) -> float:
+    """Return NaN where decoders gone astray leave no posterior."""
+    try:
+        return objective()
+    except (torch.linalg.LinAlgError, FloatingPointError):
+        return math.nan

@@ -152,7 +152,7 @@ class MMGPVAE:
         data, empty = self._observations(others, options.modalities), self._inference(others)[1]
         cross_weight = Objective(network, options).cross_weight
         profile = Profile(network, data, empty, options.weight, cross_weight)
-        n_rounds = improve(network, profile, lambda: self._objective(judges))
+        n_rounds = improve(network, profile, lambda: self._objective(judges), progress)
         progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
     def _objective(self, trials: Trials) -> float:

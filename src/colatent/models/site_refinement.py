@@ -8,8 +8,9 @@ log-likelihood of a bin as a function of the mean m and variance v of a latent t
 
     precision = -2 dL/dv,   linear = dL/dm + precision m.
 
-A few such steps from the encoder's sites reach it. They are taken for the modalities whose decoder
-is linear, where L needs no samples; the others keep their encoders' sites (`site_calibration`).
+A few such steps from the encoder's sites reach it, for the means of all latents together
+(`coupled_mean`). They are taken for the modalities whose decoder is linear, where L needs no samples;
+the others keep their encoders' sites (`site_calibration`).
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from colatent.decoders import LinearDecoder
 from colatent.inference import product
+from colatent.likelihoods import masked_sum
+from colatent.models.coupled_mean import coupled_mean, times
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.networks import ModalityNetwork, Observations
 from colatent.posterior import Marginals, Posterior, Sites, expected_log, posterior
@@ -97,10 +101,14 @@ def climb(
     step = torch.ones_like(best)
     active = torch.ones_like(best, dtype=torch.bool)
     for _ in range(MOST_STEPS):
-        optimum = _optimum(network, observations, q.marginals, weight)
+        optimum = _optimum(network, observations, fixed, q, weight)
         share = (step * active)[:, None, None]
         proposed = Sites(*(old + share * (new - old) for old, new in zip(moving, optimum, strict=True)))
-        candidate = posterior(bases, product([fixed, proposed]))
+        try:
+            candidate = posterior(bases, product([fixed, proposed]))
+        except torch.linalg.LinAlgError:  # some trial went astray: smaller steps for all
+            step = step / 2
+            continue
         gain = bound(network, start, candidate, weight) - best
         better = (gain > 0) | ~active  # false for NaN; what is not active has stayed as it was
         moving = Sites(
@@ -122,24 +130,42 @@ def bound(network: MultiModalNetwork, start: Start, q: Posterior, weight: Mappin
 
 
 def _optimum(
-    network: MultiModalNetwork, data: Data, marginals: Marginals, weight: Mapping[str, float]
+    network: MultiModalNetwork, data: Data, fixed: Sites, q: Posterior, weight: Mapping[str, float]
 ) -> Sites:
-    """Return the product of the modalities' sites that the marginals ask for."""
-    total = Sites(*(torch.zeros_like(x) for x in marginals))
+    """Return the product of the modalities' sites that the posterior asks for.
+
+    Their precision is the diagonal of that between latents; the linear part is such that the posterior's mean
+    is the one that all latents have together (`coupled_mean`).
+    """
+    mean = q.marginals.mean
+    gradient = torch.zeros_like(mean)
+    precision = mean.new_zeros((*mean.shape, mean.shape[-1]))
     for name, observations in data.items():
         modality = network.modality(name)
-        own = _optimal_sites(modality, observations, marginals.select(modality.latents))
-        factor = weight.get(name, 1.0)
-        total = Sites(
-            *(t.index_add(2, modality.latents, x, alpha=factor) for t, x in zip(total, own, strict=True))
-        )
-    return total
+        own = modality.latents
+        slope, between = _expansion(modality, observations, q.marginals.select(own))
+        gradient[..., own] += weight.get(name, 1.0) * slope
+        precision[..., own[:, None], own] += weight.get(name, 1.0) * between
+    pulled = gradient + times(precision, mean)
+    together = coupled_mean(q, precision + torch.diag_embed(fixed.precision), pulled + fixed.linear)
+    diagonal = precision.diagonal(dim1=-2, dim2=-1)
+    linear = pulled - times(precision, together) + diagonal * together
+    return Sites(diagonal, linear)
 
 
-def _optimal_sites(modality: ModalityNetwork, data: Observations, marginals: Marginals) -> Sites:
+def _expansion(modality: ModalityNetwork, data: Observations, latents: Marginals) -> tuple[Tensor, Tensor]:
+    """Return the expected log-density's derivative by the latents' means, and the precision between them.
+
+    (trial, time, latent) and (trial, time, latent, latent), of the modality's latents.
+    """
+    assert isinstance(modality.decoder, LinearDecoder)
     with torch.enable_grad():
-        mean, variance = (x.detach().requires_grad_() for x in marginals)
-        expected = modality.expected_log_prob(data, Marginals(mean, variance), torch.Generator())
-        by_mean, by_variance = torch.autograd.grad(expected.sum(), (mean, variance))
-    precision = (-2 * by_variance).clamp_min(0.0)
-    return Sites(precision, by_mean + precision * marginals.mean)
+        mean, variance = (x.detach().requires_grad_() for x in modality.decoder.moments(latents))
+        expected = modality.likelihood.expected_log_prob(data.target, mean, variance)
+        total = masked_sum(expected, data.observed).sum()
+        by_mean, by_variance = torch.autograd.grad(total, (mean, variance))
+    loading = modality.decoder.readout.weight.detach()
+    pairs = (loading[:, :, None] * loading[:, None, :]).flatten(start_dim=1)
+    between = (-2 * by_variance).clamp_min(0.0) @ pairs
+    n = loading.shape[1]
+    return (by_mean @ loading).to(latents.mean), between.to(latents.mean).unflatten(-1, (n, n))
