@@ -20,7 +20,7 @@ from colatent.models.site_refinement import bound, climb, encoded
 from colatent.posterior import Sites, posterior
 from colatent.training import copy_weights
 
-ROUNDS = 8
+ROUNDS = 5
 ITERATIONS = 10  # a round
 MEMORY = 20  # steps that L-BFGS remembers
 ENOUGH = 0.05  # nats a trial held out: a round that gains less is undone, and the last
