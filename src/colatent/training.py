@@ -5,6 +5,7 @@ trials. Some of the training trials are held out of the updates; the weights tha
 win. Interrupted and resumed, a run ends with the same bytes.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -223,16 +224,26 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint, progress: Progress) -> None:
         saved = checkpoint.load(progress)
-        if saved is not None:
-            self.module.load_state_dict(saved["module"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.scheduler.load_state_dict(saved["scheduler"])
-            self.generator.set_state(saved["generator"])
-            self.best_loss, self.best_epoch, self.best_weights = saved["best"]
-            self.history[:] = saved["history"]
+        before = copy.deepcopy(self._state())
+        try:
+            if saved is not None:
+                self._restore(saved)
+        except Exception:  # PyTorch raises nearly anything on a state of something else
+            self._restore(before)
+            checkpoint.refuse("it is not the state of such a training run", progress)
+            saved = None
         lost = checkpoint.begin_history(self.history)
         if saved is not None:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `_state` was taken from."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.generator.set_state(state["generator"])
+        self.best_loss, self.best_epoch, self.best_weights = state["best"]
+        self.history[:] = state["history"]
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
