@@ -45,10 +45,11 @@ CAUSES = (
         r"never finite|\bnan\b|\bNaN\b|LinAlgError|not positive[- ]definite|FloatingPointError",
     ),
     Cause(
-        "told to stop: cancelled, its node was needed, or near its time limit",
+        "told to stop: cancelled (Ctrl-C, scancel, a closed terminal), its node was needed, or near its time "
+        "limit",
         "run the same command again; if it was the time limit, with --set-resources {rule}:runtime=480 "
         "(minutes)",
-        r"stopped by SIG(TERM|USR1)|CANCELLED|PREEMPT|NODE FAILURE|REQUEUE",
+        r"stopped by SIG(TERM|USR1|INT|HUP)|CANCELLED|PREEMPT|NODE FAILURE|REQUEUE",
     ),
 )
 KILLED = Cause(

@@ -113,18 +113,20 @@ class Trainer:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
-            while not self._finished(epochs, trained):
+            stop = False
+            while not (stop or self._finished(epochs, trained)):
                 self._epoch(trained, judges)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
-                finished = self._finished(epochs, trained)
-                if len(self.history) % self.schedule.report_every == 0 or finished or signals:
+                stop = bool(signals)  # asked once: what comes after it waits for the next epoch
+                due = len(self.history) % self.schedule.report_every == 0
+                if due or stop or self._finished(epochs, trained):
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
                         checkpoint.save(self._state())
-                if signals and not self._finished(self.schedule.epochs, trained):
-                    kept = "the checkpoint is written" if checkpoint else "nothing is kept"
-                    raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
+        if signals:  # also where all is trained: who told the job to stop does not wait for what follows
+            kept = "the checkpoint is written" if checkpoint else "nothing is kept"
+            raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
     def promise(self, epochs: int) -> float:
         """Return the least held-out loss of the first epochs; infinite if the last made no step."""

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import io
+import multiprocessing
 import os
 import pickle
 import signal
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from colatent.checkpoint import HISTORY, STATE, Checkpoint
 from colatent.errors import InputError
-from colatent.interruption import Interrupted
+from colatent.interruption import SIGNALS, Interrupted
 from colatent.training import Schedule, Trainer
 
 IDENTITY = {"config": "c", "data": "d", "code": "x"}
+FORK = multiprocessing.get_context("fork")
 EPOCHS = 23
 UNREADABLE = "it cannot be read, or is not as it was written"
 
@@ -83,7 +85,7 @@ def test_killed_in_an_epoch_and_resumed(tmp_path: Path, epoch: int) -> None:
     assert [row["epoch"] for row in rows(tmp_path)] == [str(i + 1) for i in range(EPOCHS)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_told_to_stop_it_finishes_the_epoch_and_writes(tmp_path: Path, number: signal.Signals) -> None:
     checkpoint, lines = Checkpoint(tmp_path, IDENTITY), []
     before = signal.getsignal(number)
@@ -94,9 +96,51 @@ def test_told_to_stop_it_finishes_the_epoch_and_writes(tmp_path: Path, number: s
     assert lines[0] == "resumed after epoch 7; 0 epochs are trained a second time"
 
 
-def test_a_signal_in_the_last_epoch_changes_nothing(tmp_path: Path) -> None:
-    stop = lambda epoch: os.kill(os.getpid(), signal.SIGTERM) if epoch == EPOCHS else None  # noqa: E731
-    assert train(Checkpoint(tmp_path, IDENTITY), after=stop) == train(None)
+@pytest.mark.parametrize("patience", [EPOCHS, 3])
+def test_told_to_stop_in_the_last_epoch_it_stops(tmp_path: Path, patience: int) -> None:
+    """Also in that in which training stops early: what follows the training may take long."""
+    straight = train(None, patience=patience)
+    last = len(pickle.loads(straight)[1])
+    stop = lambda epoch: os.kill(os.getpid(), signal.SIGTERM) if epoch == last else None  # noqa: E731
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    with pytest.raises(Interrupted, match=f"^stopped by SIGTERM after epoch {last}; the checkpoint is writ"):
+        train(checkpoint, after=stop, patience=patience)
+    assert train(checkpoint, patience=patience) == straight
+
+
+@pytest.mark.parametrize(("told", "stopped"), [(5, 6), (EPOCHS, EPOCHS)])
+def test_a_signal_between_two_epochs_is_not_lost(tmp_path: Path, told: int, stopped: int) -> None:
+    """It comes while the checkpoint is about to be written."""
+
+    def stop(line: str) -> None:
+        if line.startswith(f"epoch {told}/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    with pytest.raises(Interrupted, match=f"^stopped by SIGTERM after epoch {stopped};"):
+        train(checkpoint, stop)
+    assert train(checkpoint) == train(None)
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
+    def interrupt(epoch: int) -> None:
+        for _ in range(2 if epoch == 7 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    process = FORK.Process(target=train, args=(Checkpoint(tmp_path, IDENTITY), quiet, interrupt))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGINT and len(rows(tmp_path)) == 6
+    assert train(Checkpoint(tmp_path, IDENTITY)) == train(None)
+
+
+def test_what_a_job_was_started_to_ignore_it_ignores(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = lambda epoch: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        assert train(Checkpoint(tmp_path, IDENTITY), after=hang_up) == train(None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_killed_after_early_stopping_it_trains_no_further(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What `colatent status` tells from plans, logs and stores that are made here, and from jobs that die."""
 
+import errno
+import io
 import multiprocessing
 import os
 import re
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from colatent.cli import app
 from colatent.errors import InputError
 from colatent.failures import likely_cause
+from colatent.interruption import SIGNALS
 from colatent.progress import job
 from colatent.status import failures, fit_statuses, write_plan
 
@@ -82,14 +85,25 @@ def test_each_state_is_told_from_the_others(root: Path) -> None:
     assert fit_statuses(root)[2].state == "failed"  # now that its process is gone
 
 
-def test_a_signal_is_said_and_ends_the_job(root: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_said_and_ends_the_job(root: Path, number: signal.Signals) -> None:
     process = start(root, 0, sleep)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     process.join(10)
     assert process.exitcode == 1
     (status, *_), (failure,) = fit_statuses(root), failures(root)
-    assert status.line.startswith("error: stopped by SIGTERM; likely cause: told to stop")
+    assert status.line.startswith(f"error: stopped by {number.name}; likely cause: told to stop")
     assert failure.cause.name.startswith("told to stop")
+
+
+def test_a_job_whose_terminal_is_gone_still_writes_its_log(root: Path, monkeypatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    run_job(root, 0)
+    assert fit_statuses(root)[0].state == "done"
 
 
 def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch) -> None:
