@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from colatent.cli import app
 from colatent.errors import InputError
-from colatent.failures import likely_cause
+from colatent.failures import CAUSES, Cause, likely_cause
 from colatent.interruption import SIGNALS
 from colatent.progress import job
 from colatent.status import failures, fit_statuses, write_plan
 
+GPU_MEMORY = "out of memory of the GPU"
 FORK = multiprocessing.get_context("fork")
 
 
@@ -129,11 +130,37 @@ def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch)
         ("AssertionError: Torch not compiled with CUDA enabled", "missing GPU"),
         ("RuntimeError: Found no NVIDIA driver on your system", "missing GPU"),
         ("KeyError: 'financial'", None),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(h)`", GPU_MEMORY),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", GPU_MEMORY),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", GPU_MEMORY),
+        ("MemoryError: no room", "out of memory"),
+        ("OSError: [Errno 28] No space left on device: 'a'", "full disk"),
+        ("OSError: [Errno 122] Disk quota exceeded", "full disk"),
+        ("RuntimeError: [enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0", "full disk"),
+        ("RuntimeError: CUDA error: no CUDA-capable device is detected", "missing GPU"),
+        ("AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "busy GPU"),
+        ("RuntimeError: all CUDA-capable devices are busy or unavailable", "busy GPU"),
+        ("ValueError: array must not contain infs or NaNs", "NaN"),
+        ("ValueError: the loss is nan.", "NaN"),
+        ("ValueError: [0.1, -nan, 2]", "NaN"),
+        ("ValueError: NaN in x", "NaN"),
+        ("FileNotFoundError: '/data/nan/rec.nwb'", None),
+        ("FileNotFoundError: 'nan/rec.nwb'", None),
+        ("FileNotFoundError: '/data/NaN'", None),
+        ("FileNotFoundError: 'rat-nan.nwb'", None),
+        ("FileNotFoundError: 'nan.nwb'", None),
     ],
 )
 def test_likely_causes(text: str, name: str | None) -> None:
     cause = likely_cause(text)
     assert cause is None if name is None else cause.name.startswith(name)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_a_cause_s_own_words_point_to_no_other(cause: Cause) -> None:
+    """They end the line of a job, in which `status` looks for its cause."""
+    found = likely_cause(f"{cause.name}. To change: {cause.remedy.format(rule='fit')}")
+    assert found is None or CAUSES.index(found) >= CAUSES.index(cause)
 
 
 def test_a_sentence_that_says_all_gets_no_cause(root: Path) -> None:
