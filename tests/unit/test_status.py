@@ -18,6 +18,7 @@ from colatent.failures import CAUSES, Cause, likely_cause
 from colatent.interruption import SIGNALS
 from colatent.progress import job
 from colatent.status import failures, fit_statuses, write_plan
+from colatent.tree import PLAN
 
 GPU_MEMORY = "out of memory of the GPU"
 FORK = multiprocessing.get_context("fork")
@@ -107,7 +108,10 @@ def test_a_job_whose_terminal_is_gone_still_writes_its_log(root: Path, monkeypat
     assert fit_statuses(root)[0].state == "done"
 
 
-def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("seen_from", ["where it ran", "elsewhere", "elsewhere, all moved"])
+def test_what_slurm_knows_goes_before_what_the_job_said(
+    root: Path, tmp_path: Path, monkeypatch, seen_from: str
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     process = start(root, 0, sleep)
     os.kill(process.pid, signal.SIGTERM)
@@ -115,6 +119,12 @@ def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch)
     slurm = Path(".snakemake/slurm_logs/rule_fit/s_m_0_0/4711.log")
     slurm.parent.mkdir(parents=True)
     slurm.write_text("slurmstepd: error: *** STEP 4711.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
+    if seen_from != "where it ran":
+        (tmp_path / "moved/below").mkdir(parents=True)
+        root = root.resolve().rename(tmp_path / "moved/below/out")
+        monkeypatch.chdir("/")
+    if seen_from == "elsewhere, all moved":
+        (tmp_path / ".snakemake").rename(tmp_path / "moved/.snakemake")
     (failure,) = failures(root)
     assert failure.cause.name == "time limit"
     assert "--set-resources fit:runtime=" in failure.sentences()[-1]
@@ -192,6 +202,42 @@ def test_no_results_is_one_sentence(tmp_path: Path) -> None:
     assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        *("3", "null", "[3]", "[[1,2]]", "{", "{}", "[" * 100_000),
+        *(
+            '{"fits": 3, "folder": "."}',
+            '{"fits": [["s", "m", 0]], "folder": "."}',
+            '{"fits": [], "folder": 3}',
+        ),
+        *('[["s", "m", "x", 0]]', '[["s", "m", Infinity, 0]]'),
+    ],
+)
+def test_a_damaged_plan_is_one_sentence(root: Path, plan: str) -> None:
+    (root / PLAN).write_text(plan)
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    assert shown.exit_code == 1 and "the list of fits is damaged" in shown.output.replace("\n", " ")
+
+
+def test_a_plan_without_the_folder_is_still_read(root: Path) -> None:
+    (root / PLAN).write_text('[["s", "m", 0, 0]]')
+    assert [status.wildcards for status in fit_statuses(root)] == [("s", "m", 0, 0)]
+    assert list(failures(root)) == []
+
+
+def test_logs_of_no_job_of_the_workflow_are_no_failures(root: Path) -> None:
+    """A log of the user's own, and those of an earlier config."""
+    names = ["mine.log", "s/fit/m_fold-7_seed-0.log", "s/score/old.log", "gone/ingest.log"]
+    for name in [*names, "s/fit/m_fold-2_seed-0.log"]:
+        (root / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "logs" / name).write_text("     0.1 s  error: it failed\n")
+    (failure,) = failures(root)
+    assert failure.wildcards == {"session": "s", "model": "m", "fold": "2", "seed": "0"}
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    assert "5 fits: 1 failed" in shown.output and "mine" not in shown.output
+
+
 def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
     """The logs of all rules that write one into the results, with the label that their script gives them."""
     folder = Path(__file__).parents[2] / "workflow/rules"
@@ -201,6 +247,7 @@ def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
     logs = {rule: match[1] for rule, match in zip(blocks[::2], found, strict=True) if match}
     assert len(logs) == 14
     named = {"session": "s", "model": "m", "fold": "0", "seed": "1"}
+    write_plan(tmp_path, ["s"], ["m"], [0], [1])
     for log in logs.values():
         file = tmp_path / log.replace("{{", "{").replace("}}", "}").format(**named)
         file.parent.mkdir(parents=True, exist_ok=True)
