@@ -17,7 +17,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 class Interrupted(BaseException):
     """The job was told to stop: one sentence with the signal and what was kept.
 
-    As KeyboardInterrupt it is no Exception: what handles all errors of a library would go on.
+    Like KeyboardInterrupt it is no Exception: code that goes on after any error of a library, such as one in
+    reading a checkpoint, would swallow it.
     """
 
 
@@ -46,13 +47,13 @@ def _handler(handler: Callable[[int, Any], None]) -> Iterator[None]:
         yield  # Python hands signals to the main thread only
         return
 
-    def first(number: int, frame: Any) -> None:
+    def heed(number: int, frame: Any) -> None:
         if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)  # a second one does not wait for Python
         handler(number, frame)
 
     heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, first) for number in heeded}
+    before = {number: signal.signal(number, heed) for number in heeded}
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from colatent.checkpoint import HISTORY, STATE, Checkpoint
 from colatent.errors import InputError
-from colatent.interruption import SIGNALS, Interrupted
+from colatent.interruption import SIGNALS, Interrupted, interruptible
 from colatent.training import Schedule, Trainer
 
 IDENTITY = {"config": "c", "data": "d", "code": "x"}
@@ -120,6 +120,14 @@ def test_a_signal_between_two_epochs_is_not_lost(tmp_path: Path, told: int, stop
     with pytest.raises(Interrupted, match=f"^stopped by SIGTERM after epoch {stopped};"):
         train(checkpoint, stop)
     assert train(checkpoint) == train(None)
+
+
+def test_a_signal_while_a_checkpoint_is_read_is_no_damage(tmp_path: Path, monkeypatch) -> None:
+    train(Checkpoint(tmp_path, IDENTITY))
+    monkeypatch.setattr("torch.load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with interruptible(), pytest.raises(Interrupted, match=r"^stopped by SIGTERM$"):
+        Checkpoint(tmp_path, IDENTITY).load(pytest.fail)
+    assert (tmp_path / STATE).is_file()
 
 
 def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
