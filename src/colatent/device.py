@@ -3,21 +3,28 @@
 Snakemake counts GPUs but hands out none. A job takes the first device whose lock is free; the lock goes
 with the process, however that ends. A small fit leaves most of a GPU idle: who says so in the environment
 variable COLATENT_FITS_PER_GPU has several share each.
+
+Locks lie in one folder for the whole machine and all its users; containers that have a `/tmp` of their own
+do not see them. A device goes by the name that it has in CUDA_VISIBLE_DEVICES: jobs of which some call it by
+its index and others by its UUID do not know that they mean the same one.
 """
 
+import errno
 import fcntl
 import os
-import tempfile
+import re
+import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from colatent.errors import InputError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARED = "COLATENT_FITS_PER_GPU"
+LOCKS = Path("/tmp/colatent-locks")  # not where TMPDIR says: that differs between jobs
+MOST_FITS = 64
 POLL_S = 0.5
 
 
@@ -35,7 +42,7 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
         "cuda" or "cpu".
 
     Raises:
-        InputError: "cuda" is wanted, and there is none.
+        InputError: "cuda" is wanted, and there is none; or its lock cannot be opened.
     """
     if wanted == "cpu":
         yield "cpu"
@@ -72,8 +79,11 @@ def fits_per_gpu() -> int:
         InputError: what it says is no such number.
     """
     said = os.environ.get(SHARED, "1")
-    if not (said.isdecimal() and int(said) > 0):
-        raise InputError(f"the environment variable {SHARED} is {said!r}; set it to 1 or more, or unset it")
+    if not (re.fullmatch("[0-9]{1,9}", said) and 1 <= int(said) <= MOST_FITS):
+        raise InputError(
+            f"the environment variable {SHARED} is {said!r}; set it to a number from 1 to {MOST_FITS}, "
+            "or unset it"
+        )
     return int(said)
 
 
@@ -98,7 +108,7 @@ def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str
     """Hold a lock of the first of the devices that has one free: as many as fits may share it."""
     with ExitStack() as stack:
         places = [(device, place) for place in range(fits_per_gpu()) for device in devices]
-        locks = [stack.enter_context(_lock_file(*place)) for place in places]
+        locks = [stack.enter_context(_opened(_lock_file(*place))) for place in places]
         said = False
         while True:
             for (device, _), lock in zip(places, locks, strict=True):
@@ -114,14 +124,34 @@ def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str
             time.sleep(POLL_S)
 
 
-def _lock_file(device: str, place: int) -> TextIO:
-    name = f"colatent-gpu-{device.replace('/', '_')}{f'-{place}' if place else ''}.lock"
-    path = Path(tempfile.gettempdir()) / name
+def _lock_file(device: str, place: int) -> Path:
+    return LOCKS / f"colatent-gpu-{device.replace('/', '_')}{f'-{place}' if place else ''}.lock"
+
+
+@contextmanager
+def _opened(lock: Path) -> Iterator[int]:
+    """Open the file of a lock, which may be another user's; make it, and its folder, for all users."""
+    mask = os.umask(0)  # not chmod: before it, another user's job would find what it may not open
     try:
-        return path.open()  # it may be another user's
-    except FileNotFoundError:
-        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o644))
-        return path.open()
+        lock.parent.mkdir(mode=0o1777, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o666))
+        # a pipe would wait for a writer
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise FileExistsError(errno.EEXIST, "something else is in its place")
+    except OSError as error:
+        raise InputError(
+            f"{lock}: this lock of a GPU cannot be opened ({error.strerror}); remove it or change "
+            f"permissions, or correct the environment variable {VISIBLE}, or set `device: cpu` in the config"
+        ) from None
+    finally:
+        os.umask(mask)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _restore(before: str | None) -> None:

@@ -1,6 +1,8 @@
-"""Signals that ask a job to stop: SLURM's warning before a time limit, scancel, a shutdown.
+"""Signals that ask a job to stop: SLURM's warning before a time limit, scancel, a shutdown, Ctrl-C.
 
-A job ends at once and says so. Only what has something to save first puts the signal off.
+A job ends at once and says so. Only what has something to save first puts the signal off. Ctrl-C reaches
+Snakemake and its jobs alike: it starts no others and waits for these. A second one ends them at once.
+What a job was started to ignore (``nohup``: SIGHUP) it ignores.
 """
 
 import signal
@@ -9,11 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
-class Interrupted(Exception):
-    """The job was told to stop: one sentence with the signal and what was kept."""
+class Interrupted(BaseException):
+    """The job was told to stop: one sentence with the signal and what was kept.
+
+    Like KeyboardInterrupt it is no Exception: code that goes on after any error of a library, such as one in
+    reading a checkpoint, would swallow it.
+    """
 
 
 @contextmanager
@@ -40,7 +46,14 @@ def _handler(handler: Callable[[int, Any], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+
+    def heed(number: int, frame: Any) -> None:
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)  # a second one does not wait for Python
+        handler(number, frame)
+
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, heed) for number in heeded}
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -40,7 +40,8 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
 
         def progress(line: str) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
-            print(f"[{label}] {line}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the terminal may be gone: that is what SIGHUP says
+                print(f"[{label}] {line}", file=sys.stderr, flush=True)
 
         def warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {category.__name__}: {message}\n")

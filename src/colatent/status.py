@@ -18,14 +18,32 @@ from colatent.store import MARKER
 from colatent.tree import PLAN
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
+WILDCARDS = ("session", "model", "fold", "seed")
 # log below `logs/` -> rule and wildcards
 LOGS = (
     r"(?P<session>[^/]+)/(?P<rule>fit)/(?P<model>\w+)_fold-(?P<fold>\d+)_seed-(?P<seed>\d+)\.log",
     r"(?P<session>[^/]+)/(?P<rule>score|export|model_page)/(?P<model>\w+)\.log",
     r"(?P<session>[^/]+)/(?P<rule>(?:latent_choice|learning_curve)(?:_figure)?)/(?P<model>\w+)\.log",
     r"(?P<session>[^/]+)/(?P<rule>ingest|split|session_page)\.log",
-    r"(?P<rule>\w+)\.log",
+    r"(?P<rule>scores|report|record)\.log",
 )
+
+
+class Plan(NamedTuple):
+    """What the workflow was started to do.
+
+    Attributes:
+        fits: session, model, fold and seed of each.
+        folder: in which Snakemake ran.
+    """
+
+    fits: list[tuple[str, str, int, int]]
+    folder: str
+
+    def has(self, wildcards: dict[str, str]) -> bool:
+        """Does a job belong to it, or was it of an earlier config?"""
+        fits = (dict(zip(WILDCARDS, map(str, fit), strict=True)) for fit in self.fits)
+        return not wildcards or any(wildcards.items() <= fit.items() for fit in fits)
 
 
 class FitStatus(NamedTuple):
@@ -74,11 +92,12 @@ def write_plan(
     folds: Iterable[int],
     seeds: Iterable[int],
 ) -> None:
-    """Leave the list of all fits for `fit_statuses`."""
+    """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`."""
+    plan = Plan(list(product(sessions, models, folds, seeds)), os.getcwd())
     file = Path(results) / PLAN
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(list(product(sessions, models, folds, seeds))))
+    partial.write_text(json.dumps(plan._asdict()))
     os.replace(partial, file)
 
 
@@ -86,17 +105,27 @@ def fit_statuses(results: str | Path) -> list[FitStatus]:
     """Return what each planned fit is doing.
 
     Raises:
-        InputError: the workflow has not run there.
+        InputError: the workflow has not run there, or its plan is damaged.
     """
-    root = Path(results)
+    return [_status(Path(results), *fit) for fit in _read_plan(Path(results)).fits]
+
+
+def _read_plan(root: Path) -> Plan:
     try:
-        plan = json.loads((root / PLAN).read_text())
-    except (OSError, ValueError):
+        said = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        if isinstance(said, list):  # as it was before it named the folder: fits of then are worth being shown
+            said = {"fits": said, "folder": "."}
+        fits = [(str(s), str(m), int(fold), int(seed)) for s, m, fold, seed in said["fits"]]
+        return Plan(fits, os.fspath(Path(said["folder"])))
+    except OSError:
         raise InputError(
             f"{root}: no workflow has run there ({PLAN} is missing); give the folder that the config names "
             "under `results`"
         ) from None
-    return [_status(root, *fit) for fit in plan]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise InputError(
+            f"{root / PLAN}: the list of fits is damaged; run the workflow again, which writes it anew"
+        ) from None
 
 
 def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
@@ -123,23 +152,33 @@ def _state(log: Path) -> tuple[str, str]:
 
 
 def failures(results: str | Path) -> Iterator[Failure]:
-    """Yield the jobs, of any rule, whose last run failed."""
-    root = Path(results) / "logs"
+    """Yield the jobs, of any rule, whose last run failed, and that the workflow still has.
+
+    Raises:
+        InputError: as `fit_statuses`.
+    """
+    plan, root = _read_plan(Path(results)), Path(results) / "logs"
+    # where Snakemake ran, unless all was moved since
+    folders = dict.fromkeys([Path(plan.folder), Path.cwd(), *Path(results).resolve().parents])
     for log in sorted(root.rglob("*.log")):
         name = log.relative_to(root).as_posix()
         matches = [found for pattern in LOGS if (found := re.fullmatch(pattern, name))]
+        if not matches:
+            continue
+        wildcards = matches[0].groupdict()
+        rule = wildcards.pop("rule")
         state, line = _state(log)
-        if matches and state == "failed":
-            wildcards = matches[0].groupdict()
-            rule = wildcards.pop("rule")
-            yield Failure(rule, wildcards, log, line, _cause(log, line))
+        if state == "failed" and plan.has(wildcards):
+            yield Failure(rule, wildcards, log, line, _cause(log, line, folders))
 
 
-def _cause(log: Path, line: str) -> Cause | None:
+def _cause(log: Path, line: str, folders: Iterable[Path]) -> Cause | None:
+    """Return the likely cause of a failure; the folders are those in which Snakemake may have run."""
     text = log.read_text(encoding="utf-8", errors="replace")
     slurm = re.search(r"SLURM job (\d+)", text)
     # SLURM knows of limits that the job does not
-    slurm_logs = list(Path(SLURM_LOGS).rglob(f"{slurm[1]}.log")) if slurm else []
+    names = f"{SLURM_LOGS}/**/{slurm[1]}.log" if slurm else ""
+    slurm_logs = [path for folder in folders for path in (folder.glob(names) if names else ())]
     said = [path.read_text(encoding="utf-8", errors="replace") for path in slurm_logs]
     told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
     if cause := likely_cause(told):

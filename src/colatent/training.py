@@ -5,6 +5,7 @@ trials. Some of the training trials are held out of the updates; the weights tha
 win. Interrupted and resumed, a run ends with the same bytes.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -112,18 +113,20 @@ class Trainer:
             self._resume(checkpoint, progress)
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
-            while not self._finished(epochs, trained):
+            stop = False
+            while not (stop or self._finished(epochs, trained)):
                 self._epoch(trained, judges)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
-                finished = self._finished(epochs, trained)
-                if len(self.history) % self.schedule.report_every == 0 or finished or signals:
+                stop = bool(signals)  # asked once: what comes after it waits for the next epoch
+                due = len(self.history) % self.schedule.report_every == 0
+                if due or stop or self._finished(epochs, trained):
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
                         checkpoint.save(self._state())
-                if signals and not self._finished(self.schedule.epochs, trained):
-                    kept = "the checkpoint is written" if checkpoint else "nothing is kept"
-                    raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
+        if signals:  # also where all is trained: who told the job to stop does not wait for what follows
+            kept = "the checkpoint is written" if checkpoint else "nothing is kept"
+            raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
     def promise(self, epochs: int) -> float:
         """Return the least held-out loss of the first epochs; infinite if the last made no step."""
@@ -223,16 +226,26 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint, progress: Progress) -> None:
         saved = checkpoint.load(progress)
-        if saved is not None:
-            self.module.load_state_dict(saved["module"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.scheduler.load_state_dict(saved["scheduler"])
-            self.generator.set_state(saved["generator"])
-            self.best_loss, self.best_epoch, self.best_weights = saved["best"]
-            self.history[:] = saved["history"]
+        before = copy.deepcopy(self._state())
+        try:
+            if saved is not None:
+                self._restore(saved)
+        except Exception:  # PyTorch raises nearly anything on a state of something else
+            self._restore(before)
+            checkpoint.refuse("it is not the state of such a training run", progress)
+            saved = None
         lost = checkpoint.begin_history(self.history)
         if saved is not None:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `_state` was taken from."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.generator.set_state(state["generator"])
+        self.best_loss, self.best_epoch, self.best_weights = state["best"]
+        self.history[:] = state["history"]
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,10 @@
 """Interrupted at any epoch and resumed, a training run ends with the bytes of one that was not."""
 
 import csv
+import errno
+import hashlib
+import io
+import multiprocessing
 import os
 import pickle
 import signal
@@ -11,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from colatent.checkpoint import HISTORY, STATE, Checkpoint
-from colatent.interruption import Interrupted
+from colatent.errors import InputError
+from colatent.interruption import SIGNALS, Interrupted, interruptible
 from colatent.training import Schedule, Trainer
 
 IDENTITY = {"config": "c", "data": "d", "code": "x"}
+FORK = multiprocessing.get_context("fork")
 EPOCHS = 23
+UNREADABLE = "it cannot be read, or is not as it was written"
 
 
 class Line(nn.Module):
@@ -78,7 +85,7 @@ def test_killed_in_an_epoch_and_resumed(tmp_path: Path, epoch: int) -> None:
     assert [row["epoch"] for row in rows(tmp_path)] == [str(i + 1) for i in range(EPOCHS)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_told_to_stop_it_finishes_the_epoch_and_writes(tmp_path: Path, number: signal.Signals) -> None:
     checkpoint, lines = Checkpoint(tmp_path, IDENTITY), []
     before = signal.getsignal(number)
@@ -89,9 +96,59 @@ def test_told_to_stop_it_finishes_the_epoch_and_writes(tmp_path: Path, number: s
     assert lines[0] == "resumed after epoch 7; 0 epochs are trained a second time"
 
 
-def test_a_signal_in_the_last_epoch_changes_nothing(tmp_path: Path) -> None:
-    stop = lambda epoch: os.kill(os.getpid(), signal.SIGTERM) if epoch == EPOCHS else None  # noqa: E731
-    assert train(Checkpoint(tmp_path, IDENTITY), after=stop) == train(None)
+@pytest.mark.parametrize("patience", [EPOCHS, 3])
+def test_told_to_stop_in_the_last_epoch_it_stops(tmp_path: Path, patience: int) -> None:
+    """Also in that in which training stops early: what follows the training may take long."""
+    straight = train(None, patience=patience)
+    last = len(pickle.loads(straight)[1])
+    stop = lambda epoch: os.kill(os.getpid(), signal.SIGTERM) if epoch == last else None  # noqa: E731
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    with pytest.raises(Interrupted, match=f"^stopped by SIGTERM after epoch {last}; the checkpoint is writ"):
+        train(checkpoint, after=stop, patience=patience)
+    assert train(checkpoint, patience=patience) == straight
+
+
+@pytest.mark.parametrize(("told", "stopped"), [(5, 6), (EPOCHS, EPOCHS)])
+def test_a_signal_between_two_epochs_is_not_lost(tmp_path: Path, told: int, stopped: int) -> None:
+    """It comes while the checkpoint is about to be written."""
+
+    def stop(line: str) -> None:
+        if line.startswith(f"epoch {told}/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    with pytest.raises(Interrupted, match=f"^stopped by SIGTERM after epoch {stopped};"):
+        train(checkpoint, stop)
+    assert train(checkpoint) == train(None)
+
+
+def test_a_signal_while_a_checkpoint_is_read_is_no_damage(tmp_path: Path, monkeypatch) -> None:
+    train(Checkpoint(tmp_path, IDENTITY))
+    monkeypatch.setattr("torch.load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with interruptible(), pytest.raises(Interrupted, match=r"^stopped by SIGTERM$"):
+        Checkpoint(tmp_path, IDENTITY).load(pytest.fail)
+    assert (tmp_path / STATE).is_file()
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
+    def interrupt(epoch: int) -> None:
+        for _ in range(2 if epoch == 7 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    process = FORK.Process(target=train, args=(Checkpoint(tmp_path, IDENTITY), quiet, interrupt))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGINT and len(rows(tmp_path)) == 6
+    assert train(Checkpoint(tmp_path, IDENTITY)) == train(None)
+
+
+def test_what_a_job_was_started_to_ignore_it_ignores(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = lambda epoch: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        assert train(Checkpoint(tmp_path, IDENTITY), after=hang_up) == train(None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_killed_after_early_stopping_it_trains_no_further(tmp_path: Path) -> None:
@@ -116,20 +173,110 @@ class Code:
         return os.system, ("touch executed",)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "code"])
-def test_a_damaged_checkpoint_is_refused_and_never_executed(tmp_path: Path, monkeypatch, damage: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    checkpoint = Checkpoint(tmp_path, IDENTITY)
-    train(checkpoint)
-    file = tmp_path / STATE
-    if damage == "code":
-        torch.save({"identity": IDENTITY, "module": Code()}, file)
-    else:
-        os.truncate(file, 0 if damage == "empty" else file.stat().st_size // 2)
+def plant(folder: Path, content: object) -> None:
+    """Write a checkpoint whose checksum fits, whatever is in it."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (folder / STATE).write_bytes(checksum.encode() + b"\n" + buffer.getvalue())
+
+
+def starts_afresh(folder: Path, why: str) -> None:
+    """Assert that a run refuses what is in its folder in one sentence, and is not changed by it."""
     lines: list[str] = []
-    assert train(checkpoint, lines.append) == train(None)
-    assert "is refused, it cannot be read: starting afresh" in lines[0]
+    assert train(Checkpoint(folder, IDENTITY), lines.append) == train(None)
+    assert lines[0] == f"the checkpoint {folder / STATE} is refused, {why}: starting afresh"
+    assert lines[1].startswith("epoch 5/") and len(rows(folder)) == EPOCHS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"identity": IDENTITY, "module": Code()},
+        {"identity": 3},
+        {"identity": None},
+        {"module": {}},
+        [1, 2],
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_and_never_executed(
+    tmp_path: Path, monkeypatch, content: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plant(tmp_path, content)
+    starts_afresh(tmp_path, UNREADABLE)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("size", ["none", "half", "all but the last"])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, size: str) -> None:
+    train(Checkpoint(tmp_path, IDENTITY))
+    whole = (tmp_path / STATE).stat().st_size
+    os.truncate(tmp_path / STATE, {"none": 0, "half": whole // 2, "all but the last": whole - 1}[size])
+    starts_afresh(tmp_path, UNREADABLE)
+
+
+def test_a_flipped_bit_in_a_weight_is_found(tmp_path: Path) -> None:
+    """PyTorch reads it without a word: it looks at no checksum of its archive."""
+    train(Checkpoint(tmp_path, IDENTITY))
+    file = tmp_path / STATE
+    saved = torch.load(io.BytesIO(file.read_bytes().partition(b"\n")[2]), weights_only=True)
+    content, weight = bytearray(file.read_bytes()), saved["module"]["slope"].numpy().tobytes()
+    content[content.index(weight) + 5] ^= 1
+    torch.load(io.BytesIO(content.partition(b"\n")[2]), weights_only=True)
+    file.write_bytes(content)
+    starts_afresh(tmp_path, UNREADABLE)
+
+
+@pytest.mark.parametrize("missing", ["module", "optimizer", "scheduler", "generator", "best", "history"])
+def test_a_state_that_lacks_a_part_leaves_no_trace(tmp_path: Path, missing: str) -> None:
+    train(Checkpoint(tmp_path, IDENTITY))
+    saved = Checkpoint(tmp_path, IDENTITY).load(quiet)
+    assert saved is not None
+    del saved[missing]
+    plant(tmp_path, saved | {"identity": IDENTITY})
+    starts_afresh(tmp_path, "it is not the state of such a training run")
+
+
+def test_a_folder_or_a_pipe_in_place_of_the_state(tmp_path: Path) -> None:
+    (tmp_path / STATE / "more").mkdir(parents=True)
+    starts_afresh(tmp_path, UNREADABLE)
+    (tmp_path / STATE).unlink()
+    os.mkfifo(tmp_path / STATE)
+    starts_afresh(tmp_path, UNREADABLE)
+
+
+def test_a_history_that_is_none_is_started_anew(tmp_path: Path) -> None:
+    for place in ("text", "folder"):
+        if place == "text":
+            (tmp_path / HISTORY).write_bytes(b"epoch\n\xff\xfe\n")
+        else:
+            (tmp_path / HISTORY).unlink()
+            (tmp_path / HISTORY / "more").mkdir(parents=True)
+        (tmp_path / STATE).unlink(missing_ok=True)
+        assert train(Checkpoint(tmp_path, IDENTITY)) == train(None)
+        assert len(rows(tmp_path)) == EPOCHS
+
+
+@pytest.mark.parametrize(("place", "why"), [("fit", "Not a directory"), ("fit/start-0", "File exists")])
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, place: str, why: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("")
+    with pytest.raises(InputError) as error:
+        train(Checkpoint(tmp_path / "fit/start-0", IDENTITY))
+    assert str(error.value) == (
+        f"{tmp_path / place}: a checkpoint cannot be written there ({why}); delete it, make room or change "
+        "permissions, and run again"
+    )
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"a checkpoint cannot be written there \(No space left on device\)"):
+        train(Checkpoint(tmp_path, IDENTITY))
 
 
 def test_a_line_an_interval_says_how_far_how_good_how_long() -> None:

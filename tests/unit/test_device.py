@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ FORK = multiprocessing.get_context("fork")
 @pytest.fixture(autouse=True)
 def pretend_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two devices, locks of this test's own, and a PyTorch that finds no GPU."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("colatent.device.LOCKS", tmp_path / "locks")
     monkeypatch.setenv(VISIBLE, "0,1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv(SHARED, raising=False)
@@ -76,11 +77,14 @@ def test_fits_share_a_device_where_the_environment_says_so(
         process.kill()
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("said", ["0", "-1", "two", "", "65", "9" * 5000, "٣", "1\n"])
 def test_a_number_of_fits_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv(SHARED, said)
-    with pytest.raises(InputError, match=f"{SHARED} is '{said}'; set it to 1 or more"):
+    with pytest.raises(InputError) as error:
         fits_per_gpu()
+    assert str(error.value) == (
+        f"the environment variable {SHARED} is {said!r}; set it to a number from 1 to 64, or unset it"
+    )
 
 
 def test_a_killed_fit_frees_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +97,68 @@ def test_a_killed_fit_frees_its_device(tmp_path: Path, monkeypatch: pytest.Monke
     process.kill()
     second.join(5)
     assert (tmp_path / "second").read_text().startswith("GPU-3c/5 ")
+
+
+def test_locks_do_not_follow_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "0")
+    holder = start(tmp_path / "holder", 60)
+    wait_for(tmp_path / "holder.held")
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "other"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    second = start(tmp_path / "second", 0)
+    time.sleep(0.3)
+    assert not (tmp_path / "second.held").exists()
+    holder.kill()
+    second.join(5)
+    assert (tmp_path / "second").exists()
+
+
+def test_locks_are_for_all_users_whatever_the_umask(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        hold(tmp_path / "job", 0)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(mask)
+    folder = tmp_path / "locks"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o666}
+
+
+def test_a_lock_that_cannot_be_opened_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(why: str) -> None:
+        with pytest.raises(InputError) as error, reserved_device("auto", lambda _: None):
+            pass
+        assert f".lock: this lock of a GPU cannot be opened ({why}); remove it or ch" in str(error.value)
+
+    monkeypatch.setenv(VISIBLE, "x" * 300)
+    refused("File name too long")
+    monkeypatch.setenv(VISIBLE, "0")
+    lock = tmp_path / "locks/colatent-gpu-0.lock"
+    os.mkfifo(lock)
+    refused("something else is in its place")
+    lock.unlink()
+    lock.mkdir()
+    refused("something else is in its place")
+    lock.rmdir()
+    lock.symlink_to(tmp_path / "elsewhere")
+    refused("Too many levels of symbolic links")
+    assert not (tmp_path / "elsewhere").exists()
+    monkeypatch.setattr("colatent.device.LOCKS", lock)
+    lock.unlink()
+    lock.touch()
+    refused("File exists")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open any file")
+def test_a_lock_of_another_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/colatent-gpu-0.lock").touch(mode=0o000)
+    with pytest.raises(InputError, match=r"\(Permission denied\)"), reserved_device("auto", lambda _: None):
+        pass
 
 
 def test_slurm_s_choice_is_taken_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from test_checkpoint import plant
 
 from colatent import GPFA, store
-from colatent.checkpoint import STATE, Checkpoint
+from colatent.checkpoint import Checkpoint
 from colatent.errors import InputError
 from colatent.models.gpfa_counts import CountGPFA
 
@@ -143,6 +144,6 @@ def test_a_saved_model_with_a_planted_object(tmp_path, payload, model):
 
 def test_a_checkpoint_with_a_planted_object(tmp_path, payload):
     identity, lines = {"config": "c"}, []
-    torch.save({"identity": identity, "network": payload}, tmp_path / STATE)
+    plant(tmp_path, {"identity": identity, "network": payload})
     assert Checkpoint(tmp_path, identity).load(lines.append) is None
     assert not payload.proof.exists() and "it cannot be read" in lines[0]

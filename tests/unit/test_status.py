@@ -1,5 +1,7 @@
 """What `colatent status` tells from plans, logs and stores that are made here, and from jobs that die."""
 
+import errno
+import io
 import multiprocessing
 import os
 import re
@@ -12,10 +14,13 @@ from typer.testing import CliRunner
 
 from colatent.cli import app
 from colatent.errors import InputError
-from colatent.failures import likely_cause
+from colatent.failures import CAUSES, Cause, likely_cause
+from colatent.interruption import SIGNALS
 from colatent.progress import job
 from colatent.status import failures, fit_statuses, write_plan
+from colatent.tree import PLAN
 
+GPU_MEMORY = "out of memory of the GPU"
 FORK = multiprocessing.get_context("fork")
 
 
@@ -82,17 +87,31 @@ def test_each_state_is_told_from_the_others(root: Path) -> None:
     assert fit_statuses(root)[2].state == "failed"  # now that its process is gone
 
 
-def test_a_signal_is_said_and_ends_the_job(root: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_said_and_ends_the_job(root: Path, number: signal.Signals) -> None:
     process = start(root, 0, sleep)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     process.join(10)
     assert process.exitcode == 1
     (status, *_), (failure,) = fit_statuses(root), failures(root)
-    assert status.line.startswith("error: stopped by SIGTERM; likely cause: told to stop")
+    assert status.line.startswith(f"error: stopped by {number.name}; likely cause: told to stop")
     assert failure.cause.name.startswith("told to stop")
 
 
-def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch) -> None:
+def test_a_job_whose_terminal_is_gone_still_writes_its_log(root: Path, monkeypatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    run_job(root, 0)
+    assert fit_statuses(root)[0].state == "done"
+
+
+@pytest.mark.parametrize("seen_from", ["where it ran", "elsewhere", "elsewhere, all moved"])
+def test_what_slurm_knows_goes_before_what_the_job_said(
+    root: Path, tmp_path: Path, monkeypatch, seen_from: str
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     process = start(root, 0, sleep)
     os.kill(process.pid, signal.SIGTERM)
@@ -100,6 +119,12 @@ def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch)
     slurm = Path(".snakemake/slurm_logs/rule_fit/s_m_0_0/4711.log")
     slurm.parent.mkdir(parents=True)
     slurm.write_text("slurmstepd: error: *** STEP 4711.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
+    if seen_from != "where it ran":
+        (tmp_path / "moved/below").mkdir(parents=True)
+        root = root.resolve().rename(tmp_path / "moved/below/out")
+        monkeypatch.chdir("/")
+    if seen_from == "elsewhere, all moved":
+        (tmp_path / ".snakemake").rename(tmp_path / "moved/.snakemake")
     (failure,) = failures(root)
     assert failure.cause.name == "time limit"
     assert "--set-resources fit:runtime=" in failure.sentences()[-1]
@@ -115,11 +140,37 @@ def test_what_slurm_knows_goes_before_what_the_job_said(root: Path, monkeypatch)
         ("AssertionError: Torch not compiled with CUDA enabled", "missing GPU"),
         ("RuntimeError: Found no NVIDIA driver on your system", "missing GPU"),
         ("KeyError: 'financial'", None),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(h)`", GPU_MEMORY),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", GPU_MEMORY),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", GPU_MEMORY),
+        ("MemoryError: no room", "out of memory"),
+        ("OSError: [Errno 28] No space left on device: 'a'", "full disk"),
+        ("OSError: [Errno 122] Disk quota exceeded", "full disk"),
+        ("RuntimeError: [enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0", "full disk"),
+        ("RuntimeError: CUDA error: no CUDA-capable device is detected", "missing GPU"),
+        ("AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "busy GPU"),
+        ("RuntimeError: all CUDA-capable devices are busy or unavailable", "busy GPU"),
+        ("ValueError: array must not contain infs or NaNs", "NaN"),
+        ("ValueError: the loss is nan.", "NaN"),
+        ("ValueError: [0.1, -nan, 2]", "NaN"),
+        ("ValueError: NaN in x", "NaN"),
+        ("FileNotFoundError: '/data/nan/rec.nwb'", None),
+        ("FileNotFoundError: 'nan/rec.nwb'", None),
+        ("FileNotFoundError: '/data/NaN'", None),
+        ("FileNotFoundError: 'rat-nan.nwb'", None),
+        ("FileNotFoundError: 'nan.nwb'", None),
     ],
 )
 def test_likely_causes(text: str, name: str | None) -> None:
     cause = likely_cause(text)
     assert cause is None if name is None else cause.name.startswith(name)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_a_cause_s_own_words_point_to_no_other(cause: Cause) -> None:
+    """They end the line of a job, in which `status` looks for its cause."""
+    found = likely_cause(f"{cause.name}. To change: {cause.remedy.format(rule='fit')}")
+    assert found is None or CAUSES.index(found) >= CAUSES.index(cause)
 
 
 def test_a_sentence_that_says_all_gets_no_cause(root: Path) -> None:
@@ -151,6 +202,42 @@ def test_no_results_is_one_sentence(tmp_path: Path) -> None:
     assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        *("3", "null", "[3]", "[[1,2]]", "{", "{}", "[" * 100_000),
+        *(
+            '{"fits": 3, "folder": "."}',
+            '{"fits": [["s", "m", 0]], "folder": "."}',
+            '{"fits": [], "folder": 3}',
+        ),
+        *('[["s", "m", "x", 0]]', '[["s", "m", Infinity, 0]]'),
+    ],
+)
+def test_a_damaged_plan_is_one_sentence(root: Path, plan: str) -> None:
+    (root / PLAN).write_text(plan)
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    assert shown.exit_code == 1 and "the list of fits is damaged" in shown.output.replace("\n", " ")
+
+
+def test_a_plan_without_the_folder_is_still_read(root: Path) -> None:
+    (root / PLAN).write_text('[["s", "m", 0, 0]]')
+    assert [status.wildcards for status in fit_statuses(root)] == [("s", "m", 0, 0)]
+    assert list(failures(root)) == []
+
+
+def test_logs_of_no_job_of_the_workflow_are_no_failures(root: Path) -> None:
+    """A log of the user's own, and those of an earlier config."""
+    names = ["mine.log", "s/fit/m_fold-7_seed-0.log", "s/score/old.log", "gone/ingest.log"]
+    for name in [*names, "s/fit/m_fold-2_seed-0.log"]:
+        (root / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "logs" / name).write_text("     0.1 s  error: it failed\n")
+    (failure,) = failures(root)
+    assert failure.wildcards == {"session": "s", "model": "m", "fold": "2", "seed": "0"}
+    shown = CliRunner().invoke(app, ["status", str(root)])
+    assert "5 fits: 1 failed" in shown.output and "mine" not in shown.output
+
+
 def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
     """The logs of all rules that write one into the results, with the label that their script gives them."""
     folder = Path(__file__).parents[2] / "workflow/rules"
@@ -160,6 +247,7 @@ def test_a_failed_job_of_any_rule_is_told(tmp_path: Path) -> None:
     logs = {rule: match[1] for rule, match in zip(blocks[::2], found, strict=True) if match}
     assert len(logs) == 14
     named = {"session": "s", "model": "m", "fold": "0", "seed": "1"}
+    write_plan(tmp_path, ["s"], ["m"], [0], [1])
     for log in logs.values():
         file = tmp_path / log.replace("{{", "{").replace("}}", "}").format(**named)
         file.parent.mkdir(parents=True, exist_ok=True)
