@@ -171,30 +171,6 @@ def refuse_forgotten(wildcards):
     return []
 
 
-def refuse_unknown_profile(arguments):
-    """Stop if a workflow profile is named that is not there: Snakemake would run without, and not say so."""
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        option, _, value = argument.partition("=")
-        name = value or following
-        if option != "--workflow-profile" or name == "none":
-            continue
-        places = (
-            Path(name),
-            Path("profiles", name),
-            Path(workflow.basedir, "profiles", name),
-        )
-        if not any(place.exists() for place in places):
-            known = Path(workflow.basedir, "workflow/profiles").glob("*/config.yaml")
-            names = ", ".join(sorted(str(file.parent) for file in known))
-            sys.exit(
-                f"colatent: there is no workflow profile {name!r}; those here: {names}"
-            )
-
-
-if is_main_run():
-    refuse_unknown_profile(sys.argv)
-
-
 def one_of(names):
     """Return a pattern that only these names match, so that a typo fails before any job."""
     return "|".join(re.escape(name) for name in names)
@@ -236,13 +212,16 @@ def needs_gpu(wildcards):
     )
 
 
+QUICK_FITS = "baselines"  # a group of jobs
+
+
 def group_of_fit(wildcards):
     """Return the group of fits that take less time than a job of a cluster to start."""
     quick = isinstance(
         CONFIG.models[wildcards.model], (ConditionMean, SmoothedFA, RidgeLags)
     )
     # a dry run would show groups that a run on one machine does not make
-    return "baselines" if quick and not workflow.dryrun else None
+    return QUICK_FITS if quick and not workflow.dryrun else None
 
 
 def fits_of(wildcards):
