@@ -19,7 +19,16 @@ from colatent.config import (
     SmoothedFA,
 )
 from colatent.config_file import parse_config
-from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
+from colatent.demand import (
+    fit_mb,
+    fit_minutes,
+    ingest_mb,
+    ingest_minutes,
+    reading_mb,
+    score_mb,
+    score_minutes,
+    session_size,
+)
 from colatent.device import fits_per_gpu
 from colatent.errors import InputError
 from colatent.lock import hold_results
@@ -85,6 +94,7 @@ STAGES = ("simulate", "ingest", "split", "fit", "score")  # others follow the la
 LATENT_MODELS = latent_models(CONFIG)
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
+N_FITS = len(FOLDS) * len(SEEDS)  # of a model of a session
 
 
 def options_of_run():
@@ -199,9 +209,19 @@ def recording_mb(wildcards):
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
-def session_mb(wildcards):
-    """Return the size of a session's arrays (MB), once it is ingested; Snakemake asks again before a job."""
-    return decoded_mb(f"{RESULTS}/{wildcards.session}/session")
+def size_of(wildcards):
+    """Return the size of a session, once it is ingested; Snakemake asks again before a job."""
+    return session_size(f"{RESULTS}/{wildcards.session}/session")
+
+
+def model_of(wildcards):
+    """Return the section of the config on a model."""
+    return CONFIG.models[wildcards.model]
+
+
+def growing(amount):
+    """Return a request that grows with each attempt, for jobs whose size does not depend on the data."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def needs_gpu(wildcards):
