@@ -55,6 +55,10 @@ rule all:
         f"{RESULTS}/provenance.json",
 
 
+# last, as it looks at all rules
+include: "workflow/rules/profile.smk"
+
+
 onstart:
     if is_main_run():
         hold_or_stop()

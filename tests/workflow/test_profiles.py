@@ -33,7 +33,9 @@ def test_each_profile_plans_a_run(tmp_path: Path, name: str) -> None:
     assert ("--signal=TERM@120" in plan) == (name == "slurm")
 
 
-@pytest.mark.parametrize("option", [["--workflow-profile", "{}"], ["--workflow-profile={}"]])
+@pytest.mark.parametrize(
+    "option", [["--workflow-profile", "{}"], ["--workflow-profile={}"], ["--workflow-profil", "{}"]]
+)
 @pytest.mark.parametrize("name", ["workflow/profiles/slrum", "slurm"])
 def test_a_mistyped_profile_is_an_error(tmp_path: Path, option: list[str], name: str) -> None:
     run = dry_run(tmp_path, "--cores", "1", *(part.format(name) for part in option))
@@ -42,6 +44,35 @@ def test_a_mistyped_profile_is_an_error(tmp_path: Path, option: list[str], name:
     assert f"there is no workflow profile {name!r}" in sentence
     assert str(PROFILES / "slurm") in sentence and str(PROFILES / "workstation") in sentence
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("mistake", "right"),
+    [
+        ({"default-resouces": {"slurm_partition": "main"}}, "default-resources"),
+        ({"set-thredas": {"fit": 4}}, "set-threads"),
+        ({"set-resources": {"fitt": {"runtime": 400}}}, "fit"),
+        ({"set-resources": {"fit": {"rutime": 400}}}, "runtime"),
+        ({"resources": {"gup": 2}}, "gpu"),
+        ({"groups": ["model_pagee=pages"]}, "model_page"),
+        ({"group-components": ["pagse=8", "baselines=8"]}, "pages"),
+    ],
+)
+def test_a_mistyped_name_in_a_profile_is_an_error(tmp_path: Path, mistake: dict, right: str) -> None:
+    profile = yaml.safe_load((PROFILES / "slurm/config.yaml").read_text()) | mistake
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/config.yaml").write_text(yaml.safe_dump(profile))
+    run = dry_run(tmp_path, "--workflow-profile", "lab")
+    assert run.returncode != 0
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("colatent: ")]
+    assert sentence.startswith("colatent: lab/config.yaml: ") and f"did you mean {right}?" in sentence
+    assert "Traceback" not in run.stderr
+
+
+def test_resources_of_another_executor_are_let_through(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("{cores: 1, default-resources: {lsf_queue: \"'long'\"}}")
+    run = dry_run(tmp_path, "--workflow-profile", "lab.yaml")
+    assert run.returncode == 0, run.stderr[-3000:]
 
 
 def test_no_gpu_is_asked_for_on_the_cpu(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ rule mine:
     shell: "cp {{input}} {{output}}"
 """
     )
-    run = snakemake(tmp_path)
+    (tmp_path / "profile.yaml").write_text("set-threads: {mine: 1}")  # a rule of its own
+    run = snakemake(tmp_path, "--workflow-profile", "profile.yaml")
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "mine.txt").is_file()
     check_store(tmp_path / "results/small/split")

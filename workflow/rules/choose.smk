@@ -17,8 +17,9 @@ rule latent_choice:
         "../../envs/colatent.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
-        runtime=lambda wildcards, attempt: attempt * 240,
+        mem_mb=lambda wildcards, attempt: attempt
+        * fit_mb(size_of(wildcards), model_of(wildcards)),
+        runtime=growing(240),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         folds=CONFIG.heldout.folds,
@@ -42,8 +43,8 @@ rule latent_choice_figure:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code_fingerprint("report"),
     script:

@@ -19,7 +19,16 @@ from colatent.config import (
     SmoothedFA,
 )
 from colatent.config_file import parse_config
-from colatent.demand import decoded_mb, fit_mb, fit_minutes, ingest_mb, ingest_minutes
+from colatent.demand import (
+    fit_mb,
+    fit_minutes,
+    ingest_mb,
+    ingest_minutes,
+    reading_mb,
+    score_mb,
+    score_minutes,
+    session_size,
+)
 from colatent.device import fits_per_gpu
 from colatent.errors import InputError
 from colatent.lock import hold_results
@@ -85,6 +94,7 @@ STAGES = ("simulate", "ingest", "split", "fit", "score")  # others follow the la
 LATENT_MODELS = latent_models(CONFIG)
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
+N_FITS = len(FOLDS) * len(SEEDS)  # of a model of a session
 
 
 def options_of_run():
@@ -171,30 +181,6 @@ def refuse_forgotten(wildcards):
     return []
 
 
-def refuse_unknown_profile(arguments):
-    """Stop if a workflow profile is named that is not there: Snakemake would run without, and not say so."""
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        option, _, value = argument.partition("=")
-        name = value or following
-        if option != "--workflow-profile" or name == "none":
-            continue
-        places = (
-            Path(name),
-            Path("profiles", name),
-            Path(workflow.basedir, "profiles", name),
-        )
-        if not any(place.exists() for place in places):
-            known = Path(workflow.basedir, "workflow/profiles").glob("*/config.yaml")
-            names = ", ".join(sorted(str(file.parent) for file in known))
-            sys.exit(
-                f"colatent: there is no workflow profile {name!r}; those here: {names}"
-            )
-
-
-if is_main_run():
-    refuse_unknown_profile(sys.argv)
-
-
 def one_of(names):
     """Return a pattern that only these names match, so that a typo fails before any job."""
     return "|".join(re.escape(name) for name in names)
@@ -223,9 +209,19 @@ def recording_mb(wildcards):
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
-def session_mb(wildcards):
-    """Return the size of a session's arrays (MB), once it is ingested; Snakemake asks again before a job."""
-    return decoded_mb(f"{RESULTS}/{wildcards.session}/session")
+def size_of(wildcards):
+    """Return the size of a session, once it is ingested; Snakemake asks again before a job."""
+    return session_size(f"{RESULTS}/{wildcards.session}/session")
+
+
+def model_of(wildcards):
+    """Return the section of the config on a model."""
+    return CONFIG.models[wildcards.model]
+
+
+def growing(amount):
+    """Return a request that grows with each attempt, for jobs whose size does not depend on the data."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def needs_gpu(wildcards):
@@ -236,13 +232,16 @@ def needs_gpu(wildcards):
     )
 
 
+QUICK_FITS = "baselines"  # a group of jobs
+
+
 def group_of_fit(wildcards):
     """Return the group of fits that take less time than a job of a cluster to start."""
     quick = isinstance(
         CONFIG.models[wildcards.model], (ConditionMean, SmoothedFA, RidgeLags)
     )
     # a dry run would show groups that a run on one machine does not make
-    return "baselines" if quick and not workflow.dryrun else None
+    return QUICK_FITS if quick and not workflow.dryrun else None
 
 
 def fits_of(wildcards):

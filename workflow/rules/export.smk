@@ -19,8 +19,9 @@ rule export:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: attempt
+        * max(4000, reading_mb(size_of(wildcards))),
+        runtime=growing(30),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
         checks=settings("checks")["checks"],

@@ -20,9 +20,10 @@ rule fit:
     threads: 1
     resources:
         gpu=needs_gpu,
-        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
+        mem_mb=lambda wildcards, attempt: attempt
+        * fit_mb(size_of(wildcards), model_of(wildcards)),
         runtime=lambda wildcards, attempt: attempt
-        * fit_minutes(session_mb(wildcards), CONFIG.models[wildcards.model]),
+        * fit_minutes(size_of(wildcards), model_of(wildcards)),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         clip=clip_percentiles(CONFIG),

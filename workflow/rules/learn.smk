@@ -18,10 +18,11 @@ rule learning_curve:
     threads: 1
     resources:
         gpu=needs_gpu,
-        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
+        mem_mb=lambda wildcards, attempt: attempt
+        * fit_mb(size_of(wildcards), model_of(wildcards)),
         runtime=lambda wildcards, attempt: attempt
         * n_points_of_curve()
-        * fit_minutes(session_mb(wildcards), CONFIG.models[wildcards.model]),
+        * fit_minutes(size_of(wildcards), model_of(wildcards)),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],
         curve=settings("learning_curve")["learning_curve"]
@@ -51,8 +52,8 @@ rule learning_curve_figure:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code_fingerprint("report"),
     script:

@@ -18,8 +18,8 @@ rule record:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         config=CONFIG.model_dump(mode="json"),
         sessions=list(SESSIONS),

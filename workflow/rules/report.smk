@@ -36,8 +36,9 @@ rule model_page:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: attempt
+        * max(4000, reading_mb(size_of(wildcards))),
+        runtime=growing(30),
     params:
         config=config_of_model,
         code=code_fingerprint("report"),
@@ -81,8 +82,9 @@ rule session_page:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: attempt
+        * max(4000, reading_mb(size_of(wildcards))),
+        runtime=growing(30),
     params:
         config=CONFIG.model_dump(mode="json"),
         code=code_fingerprint("report"),
@@ -120,8 +122,8 @@ rule report:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * (30 + len(SESSIONS)),
+        mem_mb=growing(4000),
+        runtime=growing(30 + len(SESSIONS)),
     params:
         config=CONFIG.model_dump(mode="json"),
         sessions=list(SESSIONS),

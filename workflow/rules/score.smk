@@ -21,8 +21,10 @@ rule score:
         "../../envs/colatent.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * fit_mb(session_mb(wildcards)),
-        runtime=lambda wildcards, attempt: attempt * 120,
+        mem_mb=lambda wildcards, attempt: attempt
+        * score_mb(size_of(wildcards), model_of(wildcards)),
+        runtime=lambda wildcards, attempt: attempt
+        * score_minutes(size_of(wildcards), N_FITS),
     params:
         clip=clip_percentiles(CONFIG),
         future=CONFIG.heldout.time,
@@ -46,8 +48,8 @@ rule scores:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         order=[*SESSIONS, *CONFIG.models],
         code=code_fingerprint("score"),

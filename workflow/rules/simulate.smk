@@ -13,8 +13,8 @@ rule simulate:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         simulation=settings("simulate")["simulate"],
         code=code_fingerprint("simulate"),

@@ -15,8 +15,8 @@ rule split:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: attempt * reading_mb(size_of(wildcards)),
+        runtime=growing(10),
     params:
         settings=split_settings(CONFIG),
         code=code_fingerprint("split"),

@@ -1,0 +1,114 @@
+"""Names in a Snakemake profile: a mistyped one changes nothing there, and nobody would say so."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from colatent.errors import InputError
+
+# options whose value may be a mapping; any other mapping Snakemake passes over
+MAPPINGS = {
+    "batch",
+    "config",
+    "consider-ancient",
+    "default-resources",
+    "group-components",
+    "groups",
+    "resources",
+    "set-resource-scopes",
+    "set-resources",
+    "set-scatter",
+    "set-threads",
+}
+
+# what a key of these options names; those of set-resources name a rule, and its keys a resource
+NAMED = {
+    "batch": "rule",
+    "consider-ancient": "rule",
+    "default-resources": "resource",
+    "group-components": "group",
+    "groups": "rule",
+    "resources": "resource",
+    "set-resource-scopes": "resource",
+    "set-threads": "rule",
+}
+
+# those of Snakemake, of our rules, and of its plugin for SLURM (a test reads them out of the plugin)
+RESOURCES = {
+    *("mem", "mem_mb", "mem_mib", "disk", "disk_mb", "disk_mib", "runtime", "threads", "tmpdir"),
+    *("gpu", "gpu_model", "gres", "cpus_per_task", "cpus_per_gpu", "mem_mb_per_cpu", "mpi"),
+    *("nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "constraint", "qos", "cluster", "clusters"),
+    *("slurm_account", "slurm_cluster", "slurm_extra", "slurm_partition"),
+}
+
+# `gpus` and `mem_gb` resemble a name; `partition` and `lsf_extra`, of other executors, do not
+ALIKE = 0.76
+
+
+class Known(NamedTuple):
+    """The right names: Snakemake's long options, the workflow's rules and the groups of its jobs."""
+
+    options: Collection[str]
+    rules: Collection[str]
+    groups: Collection[str]
+
+
+def check_profile(file: str, content: Mapping[str, Any], known: Known) -> None:
+    """Raise InputError, one sentence a name, if a profile names what there is not.
+
+    A resource may be one of another executor: it counts as mistyped only if it resembles a known one.
+    """
+    if problems := list(_problems(content, known)):
+        raise InputError("\n".join(f"{file}: {problem}" for problem in problems))
+
+
+def _problems(content: Mapping[str, Any], known: Known) -> Iterator[str]:
+    joined = {group for entry in _entries(content.get("groups")) for group in entry[1:]}
+    names = {"rule": known.rules, "group": {*known.groups, *joined}}
+    for option, value in content.items():
+        if option not in known.options:
+            yield f"there is no option {option!r}; {_suggestion(option, known.options)}"
+        elif isinstance(value, Mapping) and option not in MAPPINGS:
+            yield f"{option} takes no `name: value` pairs; Snakemake would pass over it"
+        for kind, name in _named(option, value):
+            if kind == "resource":
+                if name not in RESOURCES and (near := _alike(name)):
+                    yield f"{option}: there is no resource {name!r}; did you mean {near}?"
+            elif name not in names[kind]:
+                yield f"{option}: there is no {kind} {name!r}; {_suggestion(name, names[kind])}"
+
+
+def _named(option: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield what kind of thing each key of an option names, and its name."""
+    if option == "set-resources" and isinstance(value, Mapping):
+        for rule, of_rule in value.items():
+            yield "rule", str(rule)
+            yield from (("resource", str(name)) for name in of_rule or ())
+    elif option == "set-resources":
+        for entry in _entries(value):
+            rule, _, resource = entry[0].partition(":")
+            yield from (("rule", rule), ("resource", resource))
+    elif kind := NAMED.get(option):
+        for name, *_ in _entries(value):
+            yield kind, name
+
+
+def _entries(value: Any) -> list[list[str]]:
+    """Return the pairs of a value: a mapping, a list of `name=value`, or one of these alone."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        return [[str(name), str(of_name)] for name, of_name in value.items()]
+    listed = value if isinstance(value, list) else [value]
+    return [[part.strip() for part in str(entry).split("=", 1)] for entry in listed]
+
+
+def _alike(name: str) -> str | None:
+    """Return the known resource that a name resembles, letters in another order (`gup`) included."""
+    near = difflib.get_close_matches(name, sorted(RESOURCES), 1, ALIKE)
+    return next(iter(near), None) or next((r for r in sorted(RESOURCES) if sorted(r) == sorted(name)), None)
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"

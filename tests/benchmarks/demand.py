@@ -1,0 +1,130 @@
+"""Peak memory and time of a fit and of its scoring, for what `colatent.demand` asks: one process, one size.
+
+    python tests/benchmarks/demand.py trials bins units fits '{"kind": "gpfa", "latents": {"spikes": 6}}'
+
+prints a line a job. Beside the units there are 16 channels of EMG. Each stage is a process of its own, as
+in the workflow; peaks are those of whole processes, libraries included.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+N_EMG, N_FOLDS = 16, 5
+
+
+def write_inputs(folder: Path, n_trials: int, n_bins: int, n_units: int) -> None:
+    """Write the session and its split: counts and EMG that follow six smooth latents."""
+    import xarray as xr
+
+    from colatent.provenance import provenance
+    from colatent.simulate.binned import gaussian_process
+    from colatent.splits import make_split
+    from colatent.store import identity, write_store
+    from colatent.trials import Trials
+
+    rng = np.random.default_rng(0)
+    latents = gaussian_process(rng, n_trials, n_bins, 5.0, 6)
+    rate = np.exp(-1 + 0.4 * latents @ rng.standard_normal((6, n_units)) / np.sqrt(6))
+    emg = latents @ rng.standard_normal((6, N_EMG))
+    values = {"spikes": rng.poisson(rate).astype(float), "emg": emg + rng.standard_normal(emg.shape)}
+    trials = Trials(
+        values=values,
+        observed={m: np.ones(v.shape, bool) for m, v in values.items()},
+        channels={m: tuple(f"{m}{i}" for i in range(v.shape[2])) for m, v in values.items()},
+        kinds={"spikes": "spikes", "emg": "continuous"},
+        bin_width=0.02,
+        condition=np.array([f"c{i % 8}" for i in range(n_trials)]),
+    )
+    dims, at = ("trial", "time", "channel"), 0.02 * np.arange(n_bins)
+    groups = {
+        f"modality/{m}": xr.Dataset(
+            {"value": (dims, v), "observed": (dims, trials.observed[m])},
+            coords={"time": at, "channel": list(trials.channels[m])},
+            attrs={"kind": trials.kinds[m]},
+        )
+        for m, v in values.items()
+    }
+    groups["trials"] = xr.Dataset(coords={"condition": ("trial", trials.condition)})
+    attrs = {"bin_width": 0.02, "alignment": "trials", "modalities": list(values)}
+    write_store(folder / "session", groups, provenance("ingest", {}, {}) | attrs)
+    split = make_split(
+        trials, continuous=False, folds=N_FOLDS, stratify=True, channels={"spikes": 0.25}, seeds=[0], guard=1
+    )
+    write_store(folder / "split", split, provenance("split", {}, {"session": identity(folder / "session")}))
+
+
+def fit(folder: Path, model: dict[str, Any], fold: int) -> None:
+    from colatent.fitting import fit_fold
+    from colatent.session import read_fold, read_trials
+    from colatent.store import identity
+
+    trials, _ = read_trials(folder / "session")
+    fit_fold(
+        read_fold(trials, folder / "split", fold, 0, {}),
+        model=model,
+        time_locked=True,
+        seed=0,
+        device="cpu",
+        threads=1,
+        inputs={name: identity(folder / name) for name in ("session", "split")} | {"fold": fold},
+        checkpoint=folder / "checkpoint",
+        output=folder / f"fold-{fold}_seed-0",
+        progress=lambda line: None,
+    )
+
+
+def score(folder: Path) -> None:
+    from colatent.scoring.session import score_session
+
+    score_session(
+        session=folder / "session",
+        split=folder / "split",
+        fits=sorted(folder.glob("fold-*")),
+        clip={},
+        future=0.2,
+        table=folder / "scores.csv",
+        store=folder / "score",
+        head={"session": "s", "model": "m"},
+        progress=lambda line: None,
+    )
+
+
+def cost(job: Callable[..., None], *arguments: Any) -> dict[str, int]:
+    """Return seconds of one core and peak memory (MB) of a job in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(send, job, *arguments))
+    process.start()
+    send.close()
+    found = receive.recv()
+    process.join()
+    return found
+
+
+def _measured(send: Any, job: Callable[..., None], *arguments: Any) -> None:
+    job(*arguments)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime  # not those in which others had the core
+    send.send({"cpu_s": round(seconds, 1), "peak_mb": round(used.ru_maxrss * 1024 / 1e6)})
+
+
+if __name__ == "__main__":
+    *size, n_fits, options = sys.argv[1:]
+    n_trials, n_bins, n_units = map(int, size)
+    model = json.loads(options)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, n_trials, n_bins, n_units)
+        decoded = n_trials * n_bins * (n_units + N_EMG) * 9 / 1e6
+        print(f"{n_trials} x {n_bins} x {n_units}, {decoded:.0f} MB decoded: {options}")
+        for fold in range(int(n_fits)):
+            print(f"fit of fold {fold}:", cost(fit, folder, model, fold), flush=True)
+        print(f"score of {n_fits}:", cost(score, folder))
