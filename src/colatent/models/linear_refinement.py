@@ -4,7 +4,7 @@ Trained by small steps together with the encoders they end short of it. In infer
 with a linear decoder are refined to their optimum for that decoder (`site_refinement`), so that the objective
 is a function of the decoders and of the time scales alone. Its gradient needs no derivative of the sites,
 which are where the bound is greatest, and L-BFGS follows it: EM, which holds the posterior fixed while it
-fits the decoders, took many more rounds. The other modalities' sites stay as they are and count as
+fits the decoders, stopped short of it. The other modalities' sites stay as they are and count as
 observations of their latents. A standard normal prior on the loadings keeps those of silent units finite.
 """
 
