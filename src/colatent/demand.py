@@ -84,6 +84,11 @@ def score_mb(size: Size, model: Model) -> int:
     return math.ceil(BASE_MB + 30 * size.mb + 1.5 * _posterior_mb(size, model))
 
 
+def fit_and_score_mb(size: Size, model: Model) -> int:
+    """Memory of a job that fits and scores (MB), as learning curves do."""
+    return max(fit_mb(size, model), score_mb(size, model))
+
+
 def _posterior_mb(size: Size, model: Model) -> float:
     """Return what the posterior of latents asks for (MB): so much a bin, however long the trials."""
     match model:
