@@ -84,11 +84,18 @@ def score_mb(size: Size, model: Model) -> int:
     return math.ceil(BASE_MB + 30 * size.mb + 1.5 * _posterior_mb(size, model))
 
 
+def fit_and_score_mb(size: Size, model: Model) -> int:
+    """Memory of a job that fits and scores (MB), as learning curves do."""
+    return max(fit_mb(size, model), score_mb(size, model))
+
+
 def _posterior_mb(size: Size, model: Model) -> float:
-    """Return what the posterior of latents, over all pairs of bins of a trial, asks for (MB)."""
+    """Return what the posterior of latents asks for (MB): so much a bin, however long the trials."""
     match model:
+        case GPFAModel() if _counts(model):  # every count has a Gaussian site of its own
+            return 0.06 * size.bins + 40 * size.mb
         case GPFAModel():
-            return (0.15 if _counts(model) else 0.03) * size.bins
+            return 0.03 * size.bins
         case MMGPVAEModel():
             return 0.06 * size.bins
     return 0.0
@@ -114,8 +121,10 @@ def _fit_seconds(size: Size, model: Model) -> float:
             return 1e-4 * size.mb * size.channels * model.lags**2
         case LagRegression():
             return 0.03 * size.mb * model.lags * model.epochs
+        case GPFAModel() if _counts(model):
+            return 4e-3 * size.bins + 5 * size.mb
         case GPFAModel():
-            return (20 if _counts(model) else 8) * size.mb
+            return 3 * size.mb
         case MMGPVAEModel():  # a latent's part does not depend on the channels
             epochs = model.epochs * (1 + (model.restarts - 1) / 5)  # a start takes a fifth of them
             return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb  # the last: what ends it

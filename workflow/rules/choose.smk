@@ -18,7 +18,7 @@ rule latent_choice:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt
-        * fit_mb(size_of(wildcards), model_of(wildcards)),
+        * fit_and_score_mb(size_of(wildcards), model_of(wildcards)),
         runtime=growing(240),
     params:
         model=lambda wildcards: settings("models")["models"][wildcards.model],

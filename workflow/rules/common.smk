@@ -20,6 +20,7 @@ from colatent.config import (
 )
 from colatent.config_file import parse_config
 from colatent.demand import (
+    fit_and_score_mb,
     fit_mb,
     fit_minutes,
     ingest_mb,

@@ -19,7 +19,7 @@ rule learning_curve:
     resources:
         gpu=needs_gpu,
         mem_mb=lambda wildcards, attempt: attempt
-        * fit_mb(size_of(wildcards), model_of(wildcards)),
+        * fit_and_score_mb(size_of(wildcards), model_of(wildcards)),
         runtime=lambda wildcards, attempt: attempt
         * n_points_of_curve()
         * fit_minutes(size_of(wildcards), model_of(wildcards)),

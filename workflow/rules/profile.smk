@@ -29,8 +29,8 @@ def refuse_mistyped_profile(arguments):
         return
     try:
         file = file_of_profile(name)
-        # where this is a module of another workflow, the profile may name that one's rules
-        if file is None or workflow.modifier.is_module:
+        # this file, of a Snakefile that another one uses: the profile may name that one's rules
+        if file is None or len(workflow.included_stack) > 2:
             return
         with open(file) as stream:
             content = yte.process_yaml(stream, require_use_yte=True)
