@@ -196,3 +196,11 @@ def test_steps_where_rounding_leaves_no_likelihood_are_taken_back(
     assert asked > every
     np.testing.assert_allclose(disturbed.low, undisturbed.low, rtol=0.01)
     np.testing.assert_allclose(disturbed.high, undisturbed.high, rtol=0.01)
+
+
+def test_an_end_nearer_than_rounding_tells_apart_is_given_up(
+    recording: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpfa_profile._Search, "standard_error", lambda *_: 0.0)
+    interval = GPFA(1, WIDTH).fit(recording).time_scale_interval(recording)
+    assert np.isnan([interval.low, interval.high]).all()

@@ -99,7 +99,8 @@ def profile_intervals(
 def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float:
     """Return log tau_k (bins) at one end of its interval, infinite if it has none.
 
-    NaN if it is not found before the objective has been evaluated ``limit`` times.
+    NaN if it is not found before the objective has been evaluated ``limit`` times, or is nearer than
+    rounding tells apart.
 
     The root of the deviance, r = sqrt(2 (maximum - profile)), is nearly linear in log tau_k: the secant
     of the last two points finds the end in two or three of them.
@@ -112,6 +113,8 @@ def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float
         log_tau = side * min(side * log_tau, side * bound)
         if side * (bound - search.best[at]) < _AT_BOUND:
             return side * math.inf
+        if log_tau == known:
+            return math.nan
         if objective.make_room(log_tau):
             search.climb_to_maximum()
             return _end(search, k, side, drop, limit)
