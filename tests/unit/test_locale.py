@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from colatent.provenance import STAGE_CODE, code_fingerprint
-from colatent.status import failures
+from colatent.status import failures, write_plan
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -50,5 +50,6 @@ def test_a_job_says_why_it_failed(tmp_path):
             pass
     """
     in_plain_locale(script, str(tmp_path / "logs/scores.log"))
+    write_plan(tmp_path, [], [], [], [])  # without one nothing has run there
     (failure,) = failures(tmp_path)
     assert "the unit µV is unknown" in failure.line
