@@ -79,7 +79,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
     """
     _write_figures(folder, figures)
     output.parent.mkdir(parents=True, exist_ok=True)
-    building = output.with_name(f".{output.name}.building-{os.getpid()}")
+    building = _building(output)
     try:
         building.write_text(html, encoding="utf-8")
         building.replace(output)
@@ -89,8 +89,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
 
 
 def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
-    building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
+    building = _building(folder)
     try:
         building.mkdir(parents=True)
         for figure in figures:
@@ -101,3 +100,13 @@ def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _building(place: Path) -> Path:
+    """Return where a page or a folder is made before it takes its place, free of what killed jobs left."""
+    for left_behind in place.parent.glob(f".{place.name}.building-*"):
+        if left_behind.is_dir():
+            shutil.rmtree(left_behind, ignore_errors=True)
+        else:
+            left_behind.unlink(missing_ok=True)
+    return place.with_name(f".{place.name}.building-{os.getpid()}")
