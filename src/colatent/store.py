@@ -63,9 +63,7 @@ def write_store(
         tensors: name -> arrays by name, such as the parameters of a model; each becomes one file.
     """
     folder = Path(folder)
-    building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-    for left_behind in folder.parent.glob(f".{folder.name}.building-*"):  # by a job that was killed
-        shutil.rmtree(left_behind, ignore_errors=True)
+    building = building_place(folder)
     try:
         building.mkdir(parents=True)
         root = building / "data.zarr"
@@ -89,6 +87,16 @@ def write_store(
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def building_place(place: Path) -> Path:
+    """Return where a file or folder is made before it takes its place, free of what killed jobs left."""
+    for left_behind in place.parent.glob(f".{place.name}.building-*"):
+        if left_behind.is_dir():
+            shutil.rmtree(left_behind, ignore_errors=True)
+        else:
+            left_behind.unlink(missing_ok=True)
+    return place.with_name(f".{place.name}.building-{os.getpid()}")
 
 
 def check_store(folder: str | Path) -> None:

@@ -226,14 +226,14 @@ class Trainer:
 
     def _resume(self, checkpoint: Checkpoint, progress: Progress) -> None:
         saved = checkpoint.load(progress)
-        before = copy.deepcopy(self._state())
-        try:
-            if saved is not None:
+        if saved is not None:
+            before = copy.deepcopy(self._state())
+            try:
                 self._restore(saved)
-        except Exception:  # PyTorch raises nearly anything on a state of something else
-            self._restore(before)
-            checkpoint.refuse("it is not the state of such a training run", progress)
-            saved = None
+            except Exception:  # PyTorch raises nearly anything on a state of something else
+                self._restore(before)
+                checkpoint.refuse("it is not the state of such a training run", progress)
+                saved = None
         lost = checkpoint.begin_history(self.history)
         if saved is not None:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")

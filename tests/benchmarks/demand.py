@@ -2,8 +2,9 @@
 
     python tests/benchmarks/demand.py trials bins units fits '{"kind": "gpfa", "latents": {"spikes": 6}}'
 
-prints a line a job. Beside the units there are 16 channels of EMG. Each stage is a process of its own, as
-in the workflow; peaks are those of whole processes, libraries included.
+prints a line a job; without arguments, of that model and 200 trials of 50 bins and 100 units. Beside these
+are 16 channels of EMG. Each stage is a process of its own, as in the workflow; peaks are those of whole
+processes, libraries included.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 N_EMG, N_FOLDS = 16, 5
+DEFAULT = ("200", "50", "100", "1", '{"kind": "gpfa", "latents": {"spikes": 6}}')
 
 
 def write_inputs(folder: Path, n_trials: int, n_bins: int, n_units: int) -> None:
@@ -117,7 +119,7 @@ def _measured(send: Any, job: Callable[..., None], *arguments: Any) -> None:
 
 
 if __name__ == "__main__":
-    *size, n_fits, options = sys.argv[1:]
+    *size, n_fits, options = sys.argv[1:] or DEFAULT
     n_trials, n_bins, n_units = map(int, size)
     model = json.loads(options)
     with tempfile.TemporaryDirectory() as name:

@@ -225,6 +225,11 @@ def growing(amount):
     return lambda wildcards, attempt: attempt * amount
 
 
+def page_mb(wildcards):
+    """Return the memory that a page of a session, or an export, asks for at first."""
+    return max(4000, reading_mb(size_of(wildcards)))
+
+
 def needs_gpu(wildcards):
     """Return how many GPUs a fit asks for."""
     return int(

@@ -19,8 +19,7 @@ rule export:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * max(4000, reading_mb(size_of(wildcards))),
+        mem_mb=lambda wildcards, attempt: attempt * page_mb(wildcards),
         runtime=growing(30),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,

@@ -36,8 +36,7 @@ rule model_page:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * max(4000, reading_mb(size_of(wildcards))),
+        mem_mb=lambda wildcards, attempt: attempt * page_mb(wildcards),
         runtime=growing(30),
     params:
         config=config_of_model,
@@ -82,8 +81,7 @@ rule session_page:
     conda:
         "../../envs/colatent.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * max(4000, reading_mb(size_of(wildcards))),
+        mem_mb=lambda wildcards, attempt: attempt * page_mb(wildcards),
         runtime=growing(30),
     params:
         config=CONFIG.model_dump(mode="json"),

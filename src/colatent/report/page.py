@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,7 @@ from colatent.config import Config
 from colatent.provenance import code_fingerprint, git_revision
 from colatent.report import data_card, methods, pairs, words
 from colatent.report.figure import ReportFigure
+from colatent.store import building_place
 
 # the pages' addresses relative to the folder `report`; each page has its figures beside it
 START_PAGE = "index.html"
@@ -79,7 +79,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
     """
     _write_figures(folder, figures)
     output.parent.mkdir(parents=True, exist_ok=True)
-    building = _building(output)
+    building = building_place(output)
     try:
         building.write_text(html, encoding="utf-8")
         building.replace(output)
@@ -89,7 +89,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
 
 
 def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
-    building = _building(folder)
+    building = building_place(folder)
     try:
         building.mkdir(parents=True)
         for figure in figures:
@@ -100,13 +100,3 @@ def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _building(place: Path) -> Path:
-    """Return where a page or a folder is made before it takes its place, free of what killed jobs left."""
-    for left_behind in place.parent.glob(f".{place.name}.building-*"):
-        if left_behind.is_dir():
-            shutil.rmtree(left_behind, ignore_errors=True)
-        else:
-            left_behind.unlink(missing_ok=True)
-    return place.with_name(f".{place.name}.building-{os.getpid()}")
