@@ -3,12 +3,12 @@
 import io
 import re
 import tarfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from colatent.building import building
 from colatent.config import Config
 from colatent.config_file import load_config, parse_config
 from colatent.errors import InputError
@@ -65,21 +65,16 @@ def write_archive(config: str | Path, output: str | Path) -> Archive:
     contents = _project_files(project, table) | {f"archived/{n}": content for n, content in archived.items()}
     warnings += _without_new_code()
     top = output.name.lstrip(".").split(".")[0] or "analysis"
-    partial = output.with_name(f"{output.name}.partial")
     try:
-        with tarfile.open(partial, "w:gz") as tar:
+        with building(output) as made, tarfile.open(made, "w:gz") as tar:
             for name, content in sorted(contents.items()):
                 entry = tarfile.TarInfo(f"{top}/{name}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
-        partial.rename(output)
     except OSError as error:
         raise InputError(
             f"{output}: it cannot be written ({error.strerror}); choose another place"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return Archive(sorted(contents), warnings)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from colatent.building import building
 from colatent.errors import InputError
 
 STATE = "checkpoint.pt"
@@ -52,14 +53,11 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"identity": dict(self.identity), **state}, buffer)
         content = buffer.getbuffer()
-        partial = self.folder / f"{STATE}.partial"
-        with self._writing():
-            with partial.open("wb") as file:
-                file.write(_checksum(content) + b"\n")
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.folder / STATE)
+        with self._writing(), building(self.folder / STATE) as made, made.open("wb") as file:
+            file.write(_checksum(content) + b"\n")
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def load(self, progress: Callable[[str], None]) -> dict[str, Any] | None:
         """Return the state on disk; None, and why, if there is none that this run can go on from.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from colatent.building import building
 from colatent.errors import InputError
 from colatent.store import anew, file_sha256
 
@@ -13,9 +14,8 @@ def write_checksums(folder: str | Path, files: Iterable[Path]) -> None:
     """Leave the checksums of files below a folder in it; those that are there from before go."""
     folder = Path(folder)
     lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in sorted(files)]
-    partial = folder / f".{CHECKSUMS}.partial"
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(folder / CHECKSUMS)
+    with building(folder / CHECKSUMS) as made:
+        made.write_text("".join(lines), encoding="utf-8")
 
 
 def check_files(folder: str | Path, made: Path, expected: Iterable[Path]) -> dict[Path, str]:

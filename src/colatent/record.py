@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from colatent.building import building
 from colatent.checksums import check_files
 from colatent.config import Config
 from colatent.errors import InputError
@@ -100,10 +101,9 @@ def write_record(
             "stores": {name: attrs["volatile"] for name, attrs in stores.items()},
         },
     }
-    partial = Path(f"{output}.partial")
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, sort_keys=True)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(output)
+    with building(output) as made:
+        made.write_text(text + "\n", encoding="utf-8")
 
 
 def read_record(results: str | Path) -> dict[str, Any]:

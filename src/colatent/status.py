@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from colatent.building import building
 from colatent.errors import InputError
 from colatent.failures import KILLED, Cause, likely_cause
 from colatent.progress import CAUSE, DONE, FAILED, is_running
@@ -96,9 +97,8 @@ def write_plan(
     plan = Plan(list(product(sessions, models, folds, seeds)), os.getcwd())
     file = Path(results) / PLAN
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(plan._asdict()))
-    os.replace(partial, file)
+    with building(file) as made:
+        made.write_text(json.dumps(plan._asdict()))
 
 
 def fit_statuses(results: str | Path) -> list[FitStatus]:

@@ -11,8 +11,6 @@ was made again with the same content does not make anything behind it run again.
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import BloscCodec
 
+from colatent.building import building
 from colatent.errors import InputError
 from colatent.tensors import SUFFIX, load_arrays, save_arrays
 
@@ -63,40 +62,35 @@ def write_store(
         tensors: name -> arrays by name, such as the parameters of a model; each becomes one file.
     """
     folder = Path(folder)
-    building = building_place(folder)
     try:
-        building.mkdir(parents=True)
-        root = building / "data.zarr"
-        xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
-        for name, dataset in groups.items():
-            plain = _strings_to_attrs(dataset)
-            plain.to_zarr(
-                root, group=name, mode="a", zarr_format=3, consolidated=False, encoding=_encoding(plain)
-            )
-        for name, arrays in (tensors or {}).items():
-            save_arrays(building / f"{name}{SUFFIX}", arrays)
-        checksums = {name: _checksum(building, name) for name in _files(building)}
-        (building / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with building(folder) as made:
+            _write(made, groups, attrs, tensors or {})
     except OSError as error:
         raise InputError(
             f"{folder}: it cannot be written ({error.strerror or error}); make room or change permissions, "
             "and run again"
         ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
-def building_place(place: Path) -> Path:
-    """Return where a file or folder is made before it takes its place, free of what killed jobs left."""
-    for left_behind in place.parent.glob(f".{place.name}.building-*"):
-        if left_behind.is_dir():
-            shutil.rmtree(left_behind, ignore_errors=True)
-        else:
-            left_behind.unlink(missing_ok=True)
-    return place.with_name(f".{place.name}.building-{os.getpid()}")
+def _write(
+    folder: Path,
+    groups: Mapping[str, xr.Dataset],
+    attrs: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    folder.mkdir()
+    root = folder / "data.zarr"
+    xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
+    for name, dataset in groups.items():
+        plain = _strings_to_attrs(dataset)
+        plain.to_zarr(
+            root, group=name, mode="a", zarr_format=3, consolidated=False, encoding=_encoding(plain)
+        )
+    for name, arrays in tensors.items():
+        save_arrays(folder / f"{name}{SUFFIX}", arrays)
+    checksums = {name: _checksum(folder, name) for name in _files(folder)}
+    (folder / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
 
 
 def check_store(folder: str | Path) -> None:

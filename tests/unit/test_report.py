@@ -35,7 +35,6 @@ from colatent.report.figure_reconstruction import choose_channels
 from colatent.report.figure_recovery import _aligned
 from colatent.report.figure_time_scales import time_scales_figure
 from colatent.report.methods import model_texts, statistics_text
-from colatent.report.page import write_page
 from colatent.report.pairs import Pair, p_value_text, pairs
 from colatent.report.results import read_session
 from colatent.report.style import spread
@@ -423,11 +422,3 @@ def test_how_much_is_predicted_forward_stands_beside_its_numbers(pages: dict[str
     for place in ("index.html", "sessions/sim/index.html", "sessions/sim/models/vae/index.html"):
         assert "the last 20 % of held-out trials (forward prediction)" in text_of(pages[place])
         assert "the last part" not in text_of(pages[place])
-
-
-def test_what_a_killed_job_left_half_written_goes(tmp_path: Path) -> None:
-    (tmp_path / ".figures.building-1/half").mkdir(parents=True)
-    (tmp_path / ".index.html.building-1").write_text("half")
-    write_page(tmp_path / "index.html", tmp_path / "figures", "<html></html>", [])
-    assert {p.name for p in tmp_path.iterdir() if "building" in p.name} == set()
-    assert (tmp_path / "index.html").read_text() == "<html></html>"

@@ -31,6 +31,7 @@ HARMLESS = {
     "provenance.py": "tells where a result comes from",
     "store.py": "how arrays are packed, not what is in them; a store is checked when it is read",
     "tensors.py": "as store.py",
+    "building.py": "where files are while they are made",
     "config": "each job gets the resolved settings as parameters, and a change of them redoes it",
     "location.py": "where a recording lies, not what is in it",
     "session_table.py": "where a recording lies",

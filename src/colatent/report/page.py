@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from colatent.building import building
 from colatent.checksums import write_checksums
 from colatent.config import Config
 from colatent.provenance import code_fingerprint, git_revision
 from colatent.report import data_card, methods, pairs, words
 from colatent.report.figure import ReportFigure
-from colatent.store import building_place
 
 # the pages' addresses relative to the folder `report`; each page has its figures beside it
 START_PAGE = "index.html"
@@ -77,26 +76,13 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
     Raises:
         OSError: something cannot be written; the old page stands then.
     """
-    _write_figures(folder, figures)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = building_place(output)
-    try:
-        building.write_text(html, encoding="utf-8")
-        building.replace(output)
-    finally:
-        building.unlink(missing_ok=True)
-    write_checksums(output.parent, [output, *folder.iterdir()])
-
-
-def _write_figures(folder: Path, figures: list[ReportFigure]) -> None:
-    building = building_place(folder)
-    try:
-        building.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with building(folder) as made:
+        made.mkdir()
         for figure in figures:
-            (building / f"{figure.name}.png").write_bytes(figure.png)
-            (building / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
-            (building / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            (made / f"{figure.name}.png").write_bytes(figure.png)
+            (made / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
+            (made / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
+    with building(output) as made:
+        made.write_text(html, encoding="utf-8")
+    write_checksums(output.parent, [output, *folder.iterdir()])

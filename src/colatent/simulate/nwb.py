@@ -12,6 +12,7 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
+from colatent.building import building
 from colatent.simulate.reach import STEP, ReachSimulation
 
 SIMULATED = "SIMULATED DATA, not a recording of an animal"
@@ -49,13 +50,8 @@ def write_file(nwbfile: NWBFile, path: str | Path) -> Path:
     """Write an NWB file, all of it or nothing, and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.stem}.building.nwb")
-    try:
-        with NWBHDF5IO(building, "w") as io:
-            io.write(nwbfile)
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)
+    with building(path) as made, NWBHDF5IO(made, "w") as io:
+        io.write(nwbfile)
     return path
 
 
