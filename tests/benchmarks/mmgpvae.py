@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {
     "learning_rate": 5e-3,
     "decoder_decay": 0.0,
     "channel_dropout": 0.0,
+    "restarts": 3,  # as in the workflow
     "context": 9,  # single frames say little of the turn: with 1 the latents of seed 2 are mixed up
     "device": "cpu",
 }

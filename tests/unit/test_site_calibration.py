@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from colatent import gp
 from colatent.inference import product
 from colatent.models.mmgpvae import MMGPVAE
-from colatent.models.site_calibration import calibrate_sites, log_normaliser
+from colatent.models.site_calibration import calibrate_sites, log_normaliser, one_of_each_window
 from colatent.posterior import Sites, log_evidence, prior_basis
 from colatent.trials import Trials
 
@@ -46,9 +46,16 @@ def test_evidence_is_that_of_dense_algebra() -> None:
 
 
 class KnownSites:
-    """Stands for a network whose one modality has sites of a noise that is known, and says another."""
+    """Stands for a network whose one modality has sites of a noise that is known, and says another.
 
-    def __init__(self, rng: np.random.Generator, noise: list[float], said: list[float]) -> None:
+    Args:
+        noise, said: variance of the noise, and what the sites say of it, of each latent.
+        width: bins over which the noise is averaged, as that of an encoder which sees so many is.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, noise: list[float], said: list[float], width: int = 1
+    ) -> None:
         n_trials = 40
         latents = np.stack(
             [
@@ -57,7 +64,9 @@ class KnownSites:
             ],
             axis=-1,
         )
-        location = latents + np.sqrt(noise) * rng.standard_normal(latents.shape)
+        white = rng.standard_normal((n_trials, N_BINS + width - 1, 2))
+        average = np.lib.stride_tricks.sliding_window_view(white, width, axis=1).sum(axis=-1) / np.sqrt(width)
+        location = latents + np.sqrt(noise) * average
         precision = np.broadcast_to(1 / np.array(said), latents.shape)
         self.emitted = Sites(torch.from_numpy(precision.copy()), torch.from_numpy(precision * location))
         model = MMGPVAE(latents={"m": 2}, likelihood={"m": "gaussian"}, decoder={"m": "mlp"}, hidden=4)
@@ -73,12 +82,25 @@ class KnownSites:
     calibrated_sites = sites
 
 
-def test_factors_are_those_of_the_true_noise_and_at_most_1() -> None:
-    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
+@pytest.mark.parametrize(("width", "expected"), [(1, [0.1, 1.0]), (5, [0.1 / 5, 2.0 / 5])])
+def test_factors_are_those_of_the_true_noise_and_at_most_1(width: int, expected: list[float]) -> None:
+    """Sites whose windows overlap have one noise: they are worth one together, not one each."""
+    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2], width=width)
     bases = prior_basis(KERNEL, SCALES, N_BINS)
     empty = Sites(torch.zeros_like(network.emitted.precision), torch.zeros_like(network.emitted.linear))
-    calibrate_sites(network, network.data, bases, empty, {})  # type: ignore[arg-type]
-    assert network.modality("m").site_factor.numpy() == pytest.approx([0.1, 1.0], rel=0.15)
+    calibrate_sites(network, network.data, bases, empty, {}, width)  # type: ignore[arg-type]
+    assert network.modality("m").site_factor.numpy() == pytest.approx(expected, rel=0.2)
+
+
+def test_of_each_window_one_site_counts_for_all() -> None:
+    sites = random_sites(np.random.default_rng(2), n_trials=3)
+    thinned = one_of_each_window(sites, 4)
+    for first in range(4):
+        there = np.arange(N_BINS) % 4 == first
+        for part, whole in zip(thinned, sites, strict=True):
+            trials = part[3 * first : 3 * (first + 1)]
+            assert torch.equal(trials[:, there], 4 * whole[:, there])
+            assert not trials[:, ~there].any()
 
 
 def common_noise(n_trials: int, seed: int) -> tuple[Trials, np.ndarray]:

@@ -131,7 +131,9 @@ class MMGPVAE:
         if len(held_out):
             part = trials.select(held_out)
             data = self._observations(part, self.options.modalities)
-            calibrate_sites(self.network, data, *self._inference(part), self.options.weight)
+            calibrate_sites(
+                self.network, data, *self._inference(part), self.options.weight, self.options.context
+            )
 
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""
