@@ -82,7 +82,7 @@ class KnownSites:
     calibrated_sites = sites
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, [0.1, 1.0]), (5, [0.1 / 5, 1.0 / 5])])
+@pytest.mark.parametrize(("width", "expected"), [(1, [0.1, 1.0]), (5, [0.1 / 5, 2.0 / 5])])
 def test_factors_are_those_of_the_true_noise_and_at_most_1(width: int, expected: list[float]) -> None:
     """Sites whose windows overlap have one noise: they are worth one together, not one each."""
     network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2], width=width)
@@ -92,14 +92,14 @@ def test_factors_are_those_of_the_true_noise_and_at_most_1(width: int, expected:
     assert network.modality("m").site_factor.numpy() == pytest.approx(expected, rel=0.2)
 
 
-def test_of_each_window_there_is_one_site() -> None:
+def test_of_each_window_one_site_counts_for_all() -> None:
     sites = random_sites(np.random.default_rng(2), n_trials=3)
     thinned = one_of_each_window(sites, 4)
     for first in range(4):
         there = np.arange(N_BINS) % 4 == first
         for part, whole in zip(thinned, sites, strict=True):
             trials = part[3 * first : 3 * (first + 1)]
-            assert torch.equal(trials[:, there], whole[:, there])
+            assert torch.equal(trials[:, there], 4 * whole[:, there])
             assert not trials[:, ~there].any()
 
 

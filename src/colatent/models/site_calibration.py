@@ -5,11 +5,11 @@ of themselves: the likelihood takes the noise of the channels to be independent,
 pixels is not, and an encoder knows the training trials better than others. A site is a noisy observation of
 its latent, at ``linear / precision`` with a noise of variance ``1 / precision``. Such observations have
 a marginal likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth
-latents that the prior and the other modalities expect. One factor of the precisions per modality and latent,
-at most 1, maximises it in training trials that were held out of the updates.
+latents that the prior and the other modalities expect. One factor of the precisions per modality and latent
+maximises it in training trials that were held out of the updates.
 
 An encoder that sees several bins at once errs alike in bins whose windows overlap, which looks like signal.
-So the evidence has one site only of each window's width of bins, and what factor it finds, all sites share.
+So of the bins of one window's width only one site counts, for all of them: as precise as they are together.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,7 @@ def calibrate_sites(
     weight: Mapping[str, float],
     context: int,
 ) -> None:
-    """Set the factors of the precisions of the encoders' sites, in place.
-
-    They are at most ``1 / context``; where ``data`` has no such sites they are left as they are.
+    """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
 
     Args:
         data: of trials that were held out of the updates.
@@ -70,17 +68,17 @@ def calibrate_sites(
     bounds = [(np.log(SMALLEST_FACTOR), 0.0)] * len(start)
     best = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     for name, part in zip(names, np.split(best, np.cumsum(n_latents)[:-1]), strict=True):
-        network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part) / context))
+        network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part)))
 
 
 def one_of_each_window(sites: Sites, width: int) -> Sites:
-    """Return the sites of every ``width``-th bin, and nothing in the others.
+    """Return the sites of every ``width``-th bin, ``width`` times as precise, and nothing in the others.
 
     The trials come ``width`` times, (width x trial, time, latent), once with each bin that can be the first.
     """
     bin_in_window = torch.arange(sites.precision.shape[1], device=sites.precision.device) % width
     first = torch.arange(width, device=bin_in_window.device)[:, None, None, None]
-    chosen = (bin_in_window[:, None] == first).to(sites.precision)
+    chosen = width * (bin_in_window[:, None] == first).to(sites.precision)
     return Sites(*((chosen * part).flatten(end_dim=1) for part in sites))
 
 
