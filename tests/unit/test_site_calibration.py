@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from colatent import gp
 from colatent.inference import product
 from colatent.models.mmgpvae import MMGPVAE
-from colatent.models.site_calibration import calibrate_sites, log_normaliser, one_of_each_window
+from colatent.models.site_calibration import calibrate_sites, log_normaliser, make_less_sure
 from colatent.posterior import Sites, log_evidence, prior_basis
 from colatent.trials import Trials
 
@@ -46,16 +46,9 @@ def test_evidence_is_that_of_dense_algebra() -> None:
 
 
 class KnownSites:
-    """Stands for a network whose one modality has sites of a noise that is known, and says another.
+    """Stands for a network whose one modality has sites of a noise that is known, and says another."""
 
-    Args:
-        noise, said: variance of the noise, and what the sites say of it, of each latent.
-        width: bins over which the noise is averaged, as that of an encoder which sees so many is.
-    """
-
-    def __init__(
-        self, rng: np.random.Generator, noise: list[float], said: list[float], width: int = 1
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, noise: list[float], said: list[float]) -> None:
         n_trials = 40
         latents = np.stack(
             [
@@ -64,14 +57,13 @@ class KnownSites:
             ],
             axis=-1,
         )
-        white = rng.standard_normal((n_trials, N_BINS + width - 1, 2))
-        average = np.lib.stride_tricks.sliding_window_view(white, width, axis=1).sum(axis=-1) / np.sqrt(width)
-        location = latents + np.sqrt(noise) * average
+        location = latents + np.sqrt(noise) * rng.standard_normal(latents.shape)
         precision = np.broadcast_to(1 / np.array(said), latents.shape)
         self.emitted = Sites(torch.from_numpy(precision.copy()), torch.from_numpy(precision * location))
         model = MMGPVAE(latents={"m": 2}, likelihood={"m": "gaussian"}, decoder={"m": "mlp"}, hidden=4)
         model._build({"m": 3}, 0.02, N_BINS, 0, torch.Generator())
         self.modality = model.network.modality
+        self.names = model.network.names
         self.has_linear_decoder = model.network.has_linear_decoder
         self.on_all_latents = model.network.on_all_latents
         self.data = {"m": None}
@@ -82,25 +74,27 @@ class KnownSites:
     calibrated_sites = sites
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, [0.1, 1.0]), (5, [0.1 / 5, 2.0 / 5])])
-def test_factors_are_those_of_the_true_noise_and_at_most_1(width: int, expected: list[float]) -> None:
-    """Sites whose windows overlap have one noise: they are worth one together, not one each."""
-    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2], width=width)
+def test_factors_are_those_of_the_true_noise_and_at_most_1() -> None:
+    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
     bases = prior_basis(KERNEL, SCALES, N_BINS)
     empty = Sites(torch.zeros_like(network.emitted.precision), torch.zeros_like(network.emitted.linear))
-    calibrate_sites(network, network.data, bases, empty, {}, width)  # type: ignore[arg-type]
-    assert network.modality("m").site_factor.numpy() == pytest.approx(expected, rel=0.2)
+    calibrate_sites(network, network.data, bases, empty, {})  # type: ignore[arg-type]
+    assert network.modality("m").site_factor.numpy() == pytest.approx([0.1, 1.0], rel=0.15)
 
 
-def test_of_each_window_one_site_counts_for_all() -> None:
-    sites = random_sites(np.random.default_rng(2), n_trials=3)
-    thinned = one_of_each_window(sites, 4)
-    for first in range(4):
-        there = np.arange(N_BINS) % 4 == first
-        for part, whole in zip(thinned, sites, strict=True):
-            trials = part[3 * first : 3 * (first + 1)]
-            assert torch.equal(trials[:, there], 4 * whole[:, there])
-            assert not trials[:, ~there].any()
+@pytest.mark.parametrize(("best", "found"), [(0.3, 0.25), (1.0, 1.0), (1e-9, 1 / 128)])
+def test_factors_are_halved_as_long_as_trials_held_out_gain(best: float, found: float) -> None:
+    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
+    factors = network.modality("m").site_factor
+    make_less_sure(network, lambda: -float(((factors - best) ** 2).sum()) * 1e4)  # type: ignore[arg-type]
+    assert factors.tolist() == [found, found]
+
+
+def test_factors_that_leave_no_objective_are_not_taken() -> None:
+    network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
+    factors = network.modality("m").site_factor
+    make_less_sure(network, lambda: 0.0 if (factors == 1).all() else float("nan"))  # type: ignore[arg-type]
+    assert factors.tolist() == [1.0, 1.0]
 
 
 def common_noise(n_trials: int, seed: int) -> tuple[Trials, np.ndarray]:

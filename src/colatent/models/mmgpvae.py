@@ -23,7 +23,7 @@ from colatent.models.linear_refinement import Profile, improve
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.mmgpvae_objective import Objective, make_optimizer
 from colatent.models.mmgpvae_options import Options
-from colatent.models.site_calibration import calibrate_sites
+from colatent.models.site_calibration import calibrate_sites, make_less_sure
 from colatent.models.site_refinement import refine
 from colatent.networks import Observations
 from colatent.posterior import Posterior, Sites, posterior_mean
@@ -131,9 +131,8 @@ class MMGPVAE:
         if len(held_out):
             part = trials.select(held_out)
             data = self._observations(part, self.options.modalities)
-            calibrate_sites(
-                self.network, data, *self._inference(part), self.options.weight, self.options.context
-            )
+            calibrate_sites(self.network, data, *self._inference(part), self.options.weight)
+            make_less_sure(self.network, lambda: self._objective(part))
 
     def _separate_latents(self, trials: Trials) -> None:
         """Free private latents of what they hold of shared ones (`latent_separation`)."""

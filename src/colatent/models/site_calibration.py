@@ -6,13 +6,15 @@ pixels is not, and an encoder knows the training trials better than others. A si
 its latent, at ``linear / precision`` with a noise of variance ``1 / precision``. Such observations have
 a marginal likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth
 latents that the prior and the other modalities expect. One factor of the precisions per modality and latent
-maximises it in training trials that were held out of the updates.
+maximises it in training trials that were held out of the updates. It is at most 1: encoders that see
+several bins at once have errors that resemble each other from bin to bin, which look like signal.
 
-An encoder that sees several bins at once errs alike in bins whose windows overlap, which looks like signal.
-So of the bins of one window's width only one site counts, for all of them: as precise as they are together.
+For the same reason the evidence does not find out an encoder whose errors last. So each factor is then halved
+as long as the held-out trials' objective gains by it: where the other modalities are better described.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -24,38 +26,31 @@ from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.site_refinement import refine
 from colatent.posterior import Sites, log_evidence
 
-SMALLEST_FACTOR = 1e-3
+SMALLEST_FACTOR = 0.01
+ENOUGH = 0.05  # nats a trial held out: halving a factor must gain more
 
 
 def calibrate_sites(
-    network: MultiModalNetwork,
-    data: Data,
-    bases: Tensor,
-    empty: Sites,
-    weight: Mapping[str, float],
-    context: int,
+    network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
 ) -> None:
     """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
 
     Args:
         data: of trials that were held out of the updates.
         bases, empty, weight: see `refine`.
-        context: the bins that the encoders see at once.
     """
     names = [name for name in data if not network.has_linear_decoder(name)]
     if not names:
         return
-    linear = {name: data[name] for name in data if name not in names}
     with torch.no_grad():
-        others = repeated(refine(network, linear, bases, empty, weight).moving, context)
+        others = refine(network, data, bases, empty, weight).moving
         emitted = network.sites(data)
-    thinned = {name: one_of_each_window(emitted[name], context) for name in names}
     n_latents = [len(network.modality(name).latents) for name in names]
 
     def cost(log_factors: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.from_numpy(log_factors).to(others.precision.device).requires_grad_()
         scaled = [
-            thinned[name].times(network.on_all_latents(name, part.exp()))
+            emitted[name].times(network.on_all_latents(name, part.exp()))
             for name, part in zip(names, free.split(n_latents), strict=True)
         ]
         evidence = log_evidence(bases, product([*scaled, others])).sum() + sum(map(log_normaliser, scaled))
@@ -71,19 +66,25 @@ def calibrate_sites(
         network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part)))
 
 
-def one_of_each_window(sites: Sites, width: int) -> Sites:
-    """Return the sites of every ``width``-th bin, ``width`` times as precise, and nothing in the others.
+def make_less_sure(network: MultiModalNetwork, held_out_objective: Callable[[], float]) -> None:
+    """Halve the factors of the encoders' sites, in place, as long as trials held out gain.
 
-    The trials come ``width`` times, (width x trial, time, latent), once with each bin that can be the first.
+    Args:
+        held_out_objective: returns the objective of these trials, nats a trial.
     """
-    bin_in_window = torch.arange(sites.precision.shape[1], device=sites.precision.device) % width
-    first = torch.arange(width, device=bin_in_window.device)[:, None, None, None]
-    chosen = width * (bin_in_window[:, None] == first).to(sites.precision)
-    return Sites(*((chosen * part).flatten(end_dim=1) for part in sites))
-
-
-def repeated(sites: Sites, n_times: int) -> Sites:
-    return Sites(*(part.repeat(n_times, 1, 1) for part in sites))
+    best = held_out_objective()
+    for name in network.names:
+        factors = network.modality(name).site_factor
+        if network.has_linear_decoder(name):
+            continue
+        for i in range(len(factors)):
+            while factors[i] > SMALLEST_FACTOR:
+                factors[i] /= 2
+                new = held_out_objective()
+                if not best + ENOUGH < new < math.inf:
+                    factors[i] *= 2
+                    break
+                best = new
 
 
 def log_normaliser(sites: Sites) -> Tensor:

@@ -24,8 +24,8 @@ METRIC_TEXT = {
 
 CALIBRATED = (
     "encoders of modalities with a non-linear decoder were made less sure, by one factor of at most 1 a "
-    "latent, where training trials that were held out of the updates asked for it (but for cross-modal "
-    "prediction)"
+    "latent, where training trials that were held out of the updates asked for it, by the evidence of what "
+    "the encoders say or by the objective (but for cross-modal prediction)"
 )
 FREED = (
     "latents of modalities with linear decoders and without a term of cross-modal prediction were freed of "
