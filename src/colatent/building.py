@@ -2,20 +2,21 @@
 
 A job that is killed leaves what it was making; the next job for the same place clears it away. Jobs may also
 outlive the workflow that started them, and go on beside the next one's: nobody clears away what one that
-still runs is making.
+still runs is making, which it holds a lock on.
 """
 
 import errno
+import fcntl
 import os
-import platform
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ABANDONED = 24 * 3600.0  # s without a change, for what a job on another machine left: it cannot be asked
+ABANDONED = 24 * 3600.0  # s without a change, where the file system has no locks
 
 
 @contextmanager
@@ -29,51 +30,68 @@ def building(place: str | Path) -> Iterator[Path]:
         OSError: what was made cannot be moved.
     """
     place = Path(place)
-    for left_behind in _left_behind(place):
-        _remove(left_behind)
-    path = place.with_name(f".{place.stem}.building-{platform.node()}-{os.getpid()}{place.suffix}")
+    _clear(place)
+    path = place.with_name(f".{place.stem}.building-{secrets.token_hex(4)}{place.suffix}")
+    lock, old = _beside(path)
+    held = _lock(lock)
     try:
         yield path
         if path.is_dir():
-            _replace_folder(place, path)
+            _replace_folder(place, path, old)
         else:
             path.replace(place)
     finally:
-        _remove(path)
+        for rest in (path, old, lock):
+            _remove(rest)
+        os.close(held)
 
 
-def _left_behind(place: Path) -> Iterator[Path]:
-    """Yield what jobs that run no more were making for a place."""
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the lock of what is made at a path, and where what it replaces lies meanwhile."""
+    return path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.old")
+
+
+def _lock(lock: Path) -> int:
+    """Make a file and lock it for as long as this process holds it open; return its descriptor."""
+    held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(held, fcntl.LOCK_EX)
+    if lock.exists():
+        return held
+    os.close(held)  # another job took it for left behind before it was locked
+    return _lock(lock)
+
+
+def _clear(place: Path) -> None:
+    """Remove what killed jobs were making for a place."""
     stem, suffix = re.escape(place.stem), re.escape(place.suffix)
-    ours = re.compile(rf"\.{stem}\.building-(.*)-(\d+)(?:\.old)?{suffix}")
-    for entry in place.parent.iterdir():
-        if match := ours.fullmatch(entry.name):
-            node, process = match.groups()
-            if not (_runs(int(process)) if node == platform.node() else _changed_lately(entry)):
-                yield entry
+    ours = re.compile(rf"(\.{stem}\.building-[0-9a-f]{{8}}{suffix})(?:\.lock|\.old)?")
+    for name in {match[1] for entry in os.listdir(place.parent) if (match := ours.fullmatch(entry))}:
+        path = place.with_name(name)
+        lock, old = _beside(path)
+        with suppress(OSError):
+            held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+            try:
+                if _is_left_behind(held, path):
+                    for rest in (path, old, lock):
+                        _remove(rest)
+            finally:
+                os.close(held)
 
 
-def _runs(process: int) -> bool:
+def _is_left_behind(lock: int, path: Path) -> bool:
     try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    except PermissionError:  # another user's
-        return True
+    except OSError:  # a file system without locks
+        return path.exists() and time.time() - path.stat().st_mtime > ABANDONED
     return True
 
 
-def _changed_lately(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return time.time() - path.lstat().st_mtime < ABANDONED
-    return False
-
-
-def _replace_folder(place: Path, path: Path) -> None:
-    old = path.with_name(f"{path.name.removesuffix(place.suffix)}.old{place.suffix}")
+def _replace_folder(place: Path, path: Path, old: Path) -> None:
     try:
         while True:
-            _remove(old)
             with suppress(FileNotFoundError):
                 place.rename(old)
             try:
@@ -83,8 +101,11 @@ def _replace_folder(place: Path, path: Path) -> None:
                 # another job has put its own there since
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-    finally:
-        _remove(old)
+            _remove(old)
+    except BaseException:
+        with suppress(OSError):
+            old.rename(place)
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -1,7 +1,8 @@
 """What is made beside its place takes it whole, and what killed jobs left there goes."""
 
+import errno
+import fcntl
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,6 @@ from pathlib import Path
 import pytest
 
 from colatent.building import ABANDONED, building
-
-
-@pytest.fixture
-def dead() -> int:
-    """The number of a process that runs no more."""
-    return int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"]))
 
 
 def make(place: Path, content: str) -> None:
@@ -50,14 +45,30 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, name: str, stop: type[Ba
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("name", ["page.html", "figures", "rat.2"])
-def test_what_a_killed_job_left_goes(tmp_path: Path, dead: int, name: str) -> None:
+def left_by_a_killed_job(place: Path) -> None:
+    """Kill a process while it makes something for a place."""
+    other = (
+        "import os, signal, sys; from pathlib import Path; from colatent.building import building\n"
+        "with building(Path(sys.argv[1])) as made: made.mkdir(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", other, str(place)], check=False)
+
+
+@pytest.mark.parametrize("name", ["page.html", "figures", "rat.2", "with space.csv"])
+def test_what_a_killed_job_left_goes(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
-    for old in ("", ".old"):
-        folder = tmp_path / f".{place.stem}.building-{platform.node()}-{dead}{old}{place.suffix}"
-        (folder / "half").mkdir(parents=True)
+    left_by_a_killed_job(place)
+    assert len(os.listdir(tmp_path)) == 2
     make(place, "whole")
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("part", ["", ".old", ".lock"])
+def test_any_part_of_what_a_killed_job_left_goes(tmp_path: Path, part: str) -> None:
+    left = tmp_path / f".figures.building-0123abcd{part}"
+    left.touch() if part == ".lock" else left.mkdir()
+    make(tmp_path / "figures", "whole")
+    assert os.listdir(tmp_path) == ["figures"]
 
 
 @pytest.mark.parametrize("name", ["page.html", "figures"])
@@ -90,9 +101,13 @@ def test_a_place_that_is_taken_meanwhile_is_taken_again(tmp_path: Path, monkeypa
     assert os.listdir(tmp_path) == ["figures"]
 
 
-def test_what_another_machine_left_goes_once_it_is_old(tmp_path: Path, dead: int) -> None:
-    left = tmp_path / f".figures.building-no-such-machine-{dead}"
+def test_without_locks_what_was_left_goes_once_it_is_old(tmp_path: Path, monkeypatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    left = tmp_path / ".figures.building-0123abcd"
     left.mkdir()
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     make(tmp_path / "figures", "whole")
     assert left.is_dir()
     then = left.stat().st_mtime - 1.1 * ABANDONED
@@ -101,12 +116,27 @@ def test_what_another_machine_left_goes_once_it_is_old(tmp_path: Path, dead: int
     assert os.listdir(tmp_path) == ["figures"]
 
 
-def test_names_of_other_places_are_told_apart(tmp_path: Path, dead: int) -> None:
-    others = [
-        f".rat.building-{platform.node()}-{dead}.2",
-        f".rat.1.building-{platform.node()}-{dead}",
-        ".rat",
-    ]
+@pytest.mark.parametrize("stop", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
+def test_an_error_while_a_folder_takes_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch, stop: BaseException
+) -> None:
+    place, rename = tmp_path / "figures", Path.rename
+    make(place, "old")
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == place and not self.name.endswith(".old"):
+            raise stop
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(type(stop)):
+        make(place, "new")
+    assert content_of(place) == "old"
+    assert os.listdir(tmp_path) == ["figures"]
+
+
+def test_names_of_other_places_are_told_apart(tmp_path: Path) -> None:
+    others = [".rat.building-0123abcd.2", ".rat.1.building-0123abcd", ".rat"]
     for name in others:
         (tmp_path / name).write_text("")
     make(tmp_path / "rat", "whole")

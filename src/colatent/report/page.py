@@ -74,7 +74,7 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
         folder: of the figures, below the folder of the page.
 
     Raises:
-        OSError: something cannot be written; the old page stands then.
+        OSError: something cannot be written; an old page, or the figures' old folder, stands then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as made:
