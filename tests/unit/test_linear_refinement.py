@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_fit_cut_short_gains_on_new_trials(unimproved: MMGPVAE) -> None:
 def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE, worse: float | None) -> None:
     network, profile = unimproved.network, profile_of(unimproved, simulate(40)[0])
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    bounds, kept = iter([0.0, 1.0, worse]), []
+    bounds, kept = chain([0.0, 1.0], repeat(worse)), []
 
     def bound() -> float:
         kept.append({k: v.clone() for k, v in network.state_dict().items()})
@@ -118,6 +119,17 @@ def test_what_trials_held_out_lose_by_is_undone(unimproved: MMGPVAE, worse: floa
     assert all(torch.equal(v, kept[1][k]) for k, v in network.state_dict().items())
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(".decoder.readout." in k or k == "log_time_scale" for k in changed)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [([-1.0, -0.5, 2.0, 1.0, 1.0, 1.0], 3), ([1.0, 0.5, 0.5, 0.5, 2.0], 1), ([0.0, 0.0, 0.0, 1.0], 0)],
+)
+def test_a_loss_may_be_made_good_by_the_rounds_after_it(
+    unimproved: MMGPVAE, told: list[float], kept: int
+) -> None:
+    bounds, profile = iter([0.0, *told]), profile_of(unimproved, simulate(4)[0])
+    assert improve(unimproved.network, profile, lambda: next(bounds), quiet) == kept
 
 
 @pytest.mark.parametrize("at", [0, 3])

@@ -20,10 +20,11 @@ from colatent.models.site_refinement import bound, climb, encoded
 from colatent.posterior import Sites, posterior
 from colatent.training import copy_weights
 
-ROUNDS = 5
+ROUNDS = 10
 ITERATIONS = 10  # a round
+PATIENCE = 3  # rounds without a gain: what the others' decoders lose at first may be made good
 MEMORY = 20  # steps that L-BFGS remembers
-ENOUGH = 0.05  # nats a trial held out: a round that gains less is undone, and the last
+ENOUGH = 0.05  # nats a trial held out: rounds that gain less are undone
 SITE_TOLERANCE = 0.01  # nats a trial: the gradient is the bound's at the sites' optimum
 
 
@@ -76,14 +77,14 @@ def improve(
     held_out_objective: Callable[[], float],
     progress: Callable[[str], None],
 ) -> int:
-    """Maximise a profile in rounds, in place, as long as trials held out gain.
+    """Maximise a profile in rounds, in place, and keep the one that trials held out gain most by.
 
     Args:
         held_out_objective: returns the objective of the other trials, nats a trial.
         progress: gets a line a round.
 
     Returns:
-        How many rounds were kept.
+        How many rounds were kept: up to the best.
     """
     optimizer = torch.optim.LBFGS(
         profile.parameters(), max_iter=ITERATIONS, history_size=MEMORY, line_search_fn="strong_wolfe"
@@ -102,15 +103,17 @@ def improve(
             optimizer.step(cost)
         return held_out_objective()
 
-    best, n_kept = _or_nan(held_out_objective), 0
-    while n_kept < ROUNDS:
-        before = copy_weights(network.state_dict())
-        new = _or_nan(one_round)
-        if not best + ENOUGH < new < math.inf:
-            network.load_state_dict(before)
+    best, n_kept, kept = _or_nan(held_out_objective), 0, copy_weights(network.state_dict())
+    for number in range(1, ROUNDS + 1):
+        value = _or_nan(one_round)
+        if not math.isfinite(value):
             break
-        best, n_kept = new, n_kept + 1
-        progress(f"linear decoders: round {n_kept}, trials held out: {best:.2f} nats a trial")
+        progress(f"linear decoders: round {number}, trials held out: {value:.2f} nats a trial")
+        if value > best + ENOUGH:
+            best, n_kept, kept = value, number, copy_weights(network.state_dict())
+        elif number >= n_kept + PATIENCE:
+            break
+    network.load_state_dict(kept)
     network.zero_grad(set_to_none=True)
     return n_kept
 
