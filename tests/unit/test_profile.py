@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from colatent.errors import InputError
-from colatent.profile import RESOURCES, Known, check_profile
+from colatent.profile import RESOURCES, Known, Source, check_names
 
 ROOT = Path(__file__).parents[2]
 KNOWN = Known(
@@ -21,8 +21,12 @@ KNOWN = Known(
 )
 
 
+def source(text: str, name: str = "my/config.yaml", shared: bool = False) -> Source:
+    return Source(name, yaml.safe_load(text), shared)
+
+
 def check(text: str) -> None:
-    check_profile("my/config.yaml", yaml.safe_load(text), KNOWN)
+    assert check_names([source(text)], KNOWN) == []
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,24 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(InputError) as error:
         check("{set-threads: {fitt: 4}, resources: {gup: 1}}")
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_names_of_a_shared_profile_may_be_another_workflow_s() -> None:
+    text = "{set-threads: {fitt: 4, fit: 4}, resources: {gpus: 1}}"
+    assert check_names([source(text, "site.yaml", shared=True)], KNOWN) == [
+        "site.yaml: set-threads: there is no rule 'fitt'; did you mean fit?",
+        "site.yaml: resources: there is no resource 'gpus'; did you mean gpu?",
+    ]
+
+
+def test_an_option_that_is_none_is_refused_in_a_shared_profile() -> None:
+    with pytest.raises(InputError, match=r"site\.yaml: there is no option 'set-thredas'"):
+        check_names([source("set-thredas: {fit: 2}", "site.yaml", shared=True)], KNOWN)
+
+
+def test_a_group_may_be_joined_in_another_profile() -> None:
+    groups = source("groups: [model_page=pages]", "site.yaml", shared=True)
+    assert check_names([groups, source("group-components: [pages=8]")], KNOWN) == []
 
 
 @pytest.mark.parametrize(
