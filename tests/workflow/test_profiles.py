@@ -144,6 +144,15 @@ def test_resources_of_another_executor_are_let_through(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.parametrize("kind", ["--profile", "--workflow-profile"])
+def test_profiles_are_found_where_snakemake_is_started(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "lab.yaml").write_text("{cores: 1, set-thredas: {fit: 3}}")
+    run = dry_run(tmp_path, kind, "lab.yaml", "--directory", str(tmp_path / "elsewhere"))
+    assert said_by_colatent(run) == [
+        "colatent: lab.yaml: there is no option 'set-thredas'; did you mean set-threads?"
+    ]
+
+
 def test_no_gpu_is_asked_for_on_the_cpu(tmp_path: Path) -> None:
     run = dry_run(tmp_path, "--cores", "1", device="cpu")
     assert run.returncode == 0 and "gpu=1" not in run.stdout + run.stderr

@@ -1,5 +1,7 @@
 """Stop if a profile, or a name in one or in an option, is not there: Snakemake would not say so."""
 
+from contextlib import chdir
+
 from colatent.profile import MAPPINGS, Known, Source, check_names
 
 
@@ -55,14 +57,15 @@ def refuse_mistyped_names(arguments):
     parser = get_argument_parser()
     parsed = parser.parse_known_args(arguments)[0]
     try:
-        profiles = profiles_of(parsed)
+        # where Snakemake was started, and found them, before it went to --directory
+        with chdir(workflow.rundir):
+            sources = [
+                Source(str(file), content_of_profile(file), shared)
+                for file, shared in profiles_of(parsed)
+            ]
         # this file, of a Snakefile that another one uses: names may be that one's
         if len(workflow.included_stack) > 2:
             return
-        sources = [
-            Source(str(file), content_of_profile(file), shared)
-            for file, shared in profiles
-        ]
         sources.append(Source("command line", given_names(parsed)))
         known = Known(
             options={
