@@ -44,6 +44,18 @@ RESOURCES = {
 # `gpus` and `mem_gb` resemble a name; `partition` and `lsf_extra`, of other executors, do not
 ALIKE = 0.76
 
+# what resembles no name, and other executors may have: mistyped where none of them is named
+SYNONYMS = {
+    **dict.fromkeys(("n_gpu", "n_gpus", "ngpus", "num_gpu", "num_gpus", "gpu_count"), "gpu"),
+    **dict.fromkeys(("gpu_type", "gpu_name"), "gpu_model"),
+    **dict.fromkeys(("cpu", "cpus", "n_cpus", "ncpus", "num_cpus"), "cpus_per_task"),
+    **dict.fromkeys(("memory", "ram"), "mem"),
+    **dict.fromkeys(("time", "walltime"), "runtime"),
+    "partition": "slurm_partition",
+    "account": "slurm_account",
+}
+OWN_EXECUTORS = {"local", "slurm"}
+
 
 class Known(NamedTuple):
     """The right names: Snakemake's long options, the workflow's rules and the groups of its jobs."""
@@ -64,7 +76,8 @@ class Source(NamedTuple):
 def check_names(sources: Sequence[Source], known: Known) -> list[str]:
     """Raise InputError, one sentence a name, if what is said to Snakemake names what there is not.
 
-    A resource may be one of another executor: it counts as mistyped only if it resembles a known one.
+    A resource may be one of another executor: it counts as mistyped only if it resembles a known one, or no
+    source names such an executor and it is a synonym.
 
     Returns:
         Such sentences on rules, groups and resources that another workflow may have.
@@ -73,11 +86,13 @@ def check_names(sources: Sequence[Source], known: Known) -> list[str]:
         group for source in sources for entry in _entries(source.options.get("groups")) for group in entry[1:]
     }
     known = known._replace(groups={*known.groups, *joined})
+    executors = {str(said) for source in sources if (said := source.options.get("executor"))}
+    synonyms = SYNONYMS if executors <= OWN_EXECUTORS else {}
     refused: list[str] = []
     doubted: list[str] = []
     for source in sources:
         refused += [f"{source.name}: {problem}" for problem in _wrong_options(source.options, known)]
-        names = [f"{source.name}: {problem}" for problem in _wrong_names(source.options, known)]
+        names = [f"{source.name}: {problem}" for problem in _wrong_names(source.options, known, synonyms)]
         (doubted if source.shared else refused).extend(names)
     if refused:
         raise InputError("\n".join(refused))
@@ -92,12 +107,12 @@ def _wrong_options(options: Mapping[str, Any], known: Known) -> Iterator[str]:
             yield f"{option} takes no `name: value` pairs; Snakemake would pass over it"
 
 
-def _wrong_names(options: Mapping[str, Any], known: Known) -> Iterator[str]:
+def _wrong_names(options: Mapping[str, Any], known: Known, synonyms: Mapping[str, str]) -> Iterator[str]:
     names = {"rule": known.rules, "group": known.groups}
     for option, value in options.items():
         for kind, name in _named(option, value):
             if kind == "resource":
-                if name not in RESOURCES and (near := _alike(name)):
+                if name not in RESOURCES and (near := synonyms.get(name.lower()) or _alike(name.lower())):
                     yield f"{option}: there is no resource {name!r}; did you mean {near}?"
             elif name not in names[kind]:
                 yield f"{option}: there is no {kind} {name!r}; {_suggestion(name, names[kind])}"

@@ -40,9 +40,10 @@ def content_of_profile(file):
 
 
 def given_names(arguments):
-    """Return what parsed arguments say in options that name rules, groups or resources, as a profile would."""
+    """Return what parsed arguments say of the executor, rules, groups and resources, as a profile would."""
     values = {
-        option: getattr(arguments, option.replace("-", "_")) for option in MAPPINGS
+        option: getattr(arguments, option.replace("-", "_"))
+        for option in {"executor", *MAPPINGS}
     }
     if arguments.batch:
         values["batch"] = {arguments.batch.rulename: arguments.batch}
