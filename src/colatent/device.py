@@ -5,8 +5,9 @@ with the process, however that ends. A small fit leaves most of a GPU idle: who 
 variable COLATENT_FITS_PER_GPU has several share each.
 
 Locks lie in one folder for the whole machine and all its users; containers that have a `/tmp` of their own
-do not see them. A device goes by the name that it has in CUDA_VISIBLE_DEVICES: jobs of which some call it by
-its index and others by its UUID do not know that they mean the same one.
+do not see them. A device goes by its UUID where `nvidia-smi` tells it, else by its name in
+CUDA_VISIBLE_DEVICES. Where GPUs are of several kinds, `nvidia-smi` and CUDA number them alike only with
+CUDA_DEVICE_ORDER=PCI_BUS_ID.
 """
 
 import errno
@@ -14,6 +15,7 @@ import fcntl
 import os
 import re
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,17 +25,20 @@ from colatent.errors import InputError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARED = "COLATENT_FITS_PER_GPU"
+JOB = "SLURM_JOB_ID"
 LOCKS = Path("/tmp/colatent-locks")  # not where TMPDIR says: that differs between jobs
 MOST_FITS = 64
 POLL_S = 0.5
+UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
+UUIDS_S = 60  # many GPUs that are asleep take their time
 
 
 @contextmanager
 def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[str]:
     """Reserve a GPU for the body, or say that it runs on the CPU.
 
-    Under SLURM the device is already the job's own. Elsewhere, jobs of all users on this machine wait for
-    one another.
+    Jobs of all users on this machine wait for one another; those inside a job of SLURM, which has its devices
+    for itself, only for one another there: runs side by side in it, or what outlived an earlier one.
 
     Args:
         wanted: "cpu", "cuda" or "auto".
@@ -51,7 +56,7 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
 
     with ExitStack() as stack:
         devices = _visible_devices(torch.cuda.device_count())
-        if devices and "SLURM_JOB_ID" not in os.environ:
+        if devices:
             chosen = stack.enter_context(_locked(devices, progress))
             before = os.environ.get(VISIBLE)
             os.environ[VISIBLE] = chosen
@@ -106,26 +111,59 @@ def _visible_devices(count: int) -> list[str]:
 @contextmanager
 def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str]:
     """Hold a lock of the first of the devices that has one free: as many as fits may share it."""
-    with ExitStack() as stack:
-        places = [(device, place) for place in range(fits_per_gpu()) for device in devices]
-        locks = [stack.enter_context(_opened(_lock_file(*place))) for place in places]
-        said = False
-        while True:
-            for (device, _), lock in zip(places, locks, strict=True):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield device
-                return
-            if not said:
-                progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
-                said = True
-            time.sleep(POLL_S)
+    named = dict(zip(devices, _lock_names(devices), strict=True))
+    places = [(device, _lock_file(named[device], i)) for i in range(fits_per_gpu()) for device in devices]
+    said = False
+    while True:
+        # opened anew each time: one may have been removed, and another be in its place
+        for device, file in places:
+            with _opened(file) as lock:
+                if _is_taken(lock, file):
+                    try:
+                        yield device
+                    finally:
+                        if JOB in os.environ:  # each job has files of its own: they would pile up
+                            with suppress(OSError):
+                                file.unlink()
+                    return
+        if not said:
+            progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
+            said = True
+        time.sleep(POLL_S)
 
 
-def _lock_file(device: str, place: int) -> Path:
-    return LOCKS / f"colatent-gpu-{device.replace('/', '_')}{f'-{place}' if place else ''}.lock"
+def _lock_names(devices: list[str]) -> list[str]:
+    """Return what the devices are locked by; CUDA takes a UUID's beginning for all of it."""
+    uuids = _uuids()
+    return [
+        uuids.get(device) or next((uuid for uuid in uuids.values() if uuid.startswith(device)), device)
+        for device in devices
+    ]
+
+
+def _uuids() -> dict[str, str]:
+    """Return index -> UUID of GPUs as `nvidia-smi` has them; of none where it does not answer."""
+    try:
+        answer = subprocess.run(UUIDS, capture_output=True, text=True, timeout=UUIDS_S).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return dict(re.findall(r"^(\d+), (GPU-\S+)$", answer, re.MULTILINE))
+
+
+def _lock_file(name: str, place: int) -> Path:
+    # with cgroups, device 0 of one job of SLURM is not that of another; and some give a GPU to several jobs
+    if JOB in os.environ:
+        name = f"job-{os.environ[JOB]}-{name}"
+    return LOCKS / f"colatent-gpu-{name.replace('/', '_')}{f'-{place}' if place else ''}.lock"
+
+
+def _is_taken(lock: int, file: Path) -> bool:
+    """Take a lock if it is free, and is still the one that others find."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), file.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 @contextmanager
@@ -134,10 +172,13 @@ def _opened(lock: Path) -> Iterator[int]:
     mask = os.umask(0)  # not chmod: before it, another user's job would find what it may not open
     try:
         lock.parent.mkdir(mode=0o1777, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o666))
-        # a pipe would wait for a writer
-        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = None
+        while handle is None:
+            with suppress(FileExistsError):
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o666))
+            with suppress(FileNotFoundError):  # removed since
+                # a pipe would wait for a writer
+                handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise FileExistsError(errno.EEXIST, "something else is in its place")
@@ -149,6 +190,8 @@ def _opened(lock: Path) -> Iterator[int]:
     finally:
         os.umask(mask)
     try:
+        with suppress(PermissionError):
+            os.utime(handle)  # what is old in /tmp is cleared away, held or not
         yield handle
     finally:
         os.close(handle)

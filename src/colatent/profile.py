@@ -1,7 +1,7 @@
-"""Names in a Snakemake profile: a mistyped one changes nothing there, and nobody would say so."""
+"""Names in profiles and options of Snakemake: a mistyped one changes nothing, and nobody would say so."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from colatent.errors import InputError
@@ -44,6 +44,18 @@ RESOURCES = {
 # `gpus` and `mem_gb` resemble a name; `partition` and `lsf_extra`, of other executors, do not
 ALIKE = 0.76
 
+# what resembles no name, and other executors may have: mistyped where none of them is named
+SYNONYMS = {
+    **dict.fromkeys(("n_gpu", "n_gpus", "ngpus", "num_gpu", "num_gpus", "gpu_count"), "gpu"),
+    **dict.fromkeys(("gpu_type", "gpu_name"), "gpu_model"),
+    **dict.fromkeys(("cpu", "cpus", "n_cpus", "ncpus", "num_cpus"), "cpus_per_task"),
+    **dict.fromkeys(("memory", "ram"), "mem"),
+    **dict.fromkeys(("time", "walltime"), "runtime"),
+    "partition": "slurm_partition",
+    "account": "slurm_account",
+}
+OWN_EXECUTORS = {"local", "slurm"}
+
 
 class Known(NamedTuple):
     """The right names: Snakemake's long options, the workflow's rules and the groups of its jobs."""
@@ -53,26 +65,54 @@ class Known(NamedTuple):
     groups: Collection[str]
 
 
-def check_profile(file: str, content: Mapping[str, Any], known: Known) -> None:
-    """Raise InputError, one sentence a name, if a profile names what there is not.
+class Source(NamedTuple):
+    """What a profile, or the command line, says: option -> value; and whether other workflows share it."""
 
-    A resource may be one of another executor: it counts as mistyped only if it resembles a known one.
+    name: str
+    options: Mapping[str, Any]
+    shared: bool = False
+
+
+def check_names(sources: Sequence[Source], known: Known) -> list[str]:
+    """Raise InputError, one sentence a name, if what is said to Snakemake names what there is not.
+
+    A resource may be one of another executor: it counts as mistyped only if it resembles a known one, or no
+    source names such an executor and it is a synonym.
+
+    Returns:
+        Such sentences on rules, groups and resources that another workflow may have.
     """
-    if problems := list(_problems(content, known)):
-        raise InputError("\n".join(f"{file}: {problem}" for problem in problems))
+    joined = {
+        group for source in sources for entry in _entries(source.options.get("groups")) for group in entry[1:]
+    }
+    known = known._replace(groups={*known.groups, *joined})
+    executors = {str(said) for source in sources if (said := source.options.get("executor"))}
+    synonyms = SYNONYMS if executors <= OWN_EXECUTORS else {}
+    refused: list[str] = []
+    doubted: list[str] = []
+    for source in sources:
+        refused += [f"{source.name}: {problem}" for problem in _wrong_options(source.options, known)]
+        names = [f"{source.name}: {problem}" for problem in _wrong_names(source.options, known, synonyms)]
+        (doubted if source.shared else refused).extend(names)
+    if refused:
+        raise InputError("\n".join(refused))
+    return doubted
 
 
-def _problems(content: Mapping[str, Any], known: Known) -> Iterator[str]:
-    joined = {group for entry in _entries(content.get("groups")) for group in entry[1:]}
-    names = {"rule": known.rules, "group": {*known.groups, *joined}}
-    for option, value in content.items():
+def _wrong_options(options: Mapping[str, Any], known: Known) -> Iterator[str]:
+    for option, value in options.items():
         if option not in known.options:
             yield f"there is no option {option!r}; {_suggestion(option, known.options)}"
         elif isinstance(value, Mapping) and option not in MAPPINGS:
             yield f"{option} takes no `name: value` pairs; Snakemake would pass over it"
+
+
+def _wrong_names(options: Mapping[str, Any], known: Known, synonyms: Mapping[str, str]) -> Iterator[str]:
+    names = {"rule": known.rules, "group": known.groups}
+    for option, value in options.items():
         for kind, name in _named(option, value):
             if kind == "resource":
-                if name not in RESOURCES and (near := _alike(name)):
+                if name not in RESOURCES and (near := synonyms.get(name.lower()) or _alike(name.lower())):
                     yield f"{option}: there is no resource {name!r}; did you mean {near}?"
             elif name not in names[kind]:
                 yield f"{option}: there is no {kind} {name!r}; {_suggestion(name, names[kind])}"

@@ -1,5 +1,6 @@
 """One fit a GPU: locks of devices that CUDA_VISIBLE_DEVICES names, whether or not there are any."""
 
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from colatent.device import SHARED, VISIBLE, fits_per_gpu, reserved_device
+from colatent.device import JOB, SHARED, VISIBLE, fits_per_gpu, reserved_device
 from colatent.errors import InputError
 
 FORK = multiprocessing.get_context("fork")
@@ -18,10 +19,11 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture(autouse=True)
 def pretend_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two devices, locks of this test's own, and a PyTorch that finds no GPU."""
+    """Two devices, locks of this test's own, a PyTorch that finds no GPU, and no `nvidia-smi`."""
     monkeypatch.setattr("colatent.device.LOCKS", tmp_path / "locks")
     monkeypatch.setenv(VISIBLE, "0,1")
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv(JOB, raising=False)
     monkeypatch.delenv(SHARED, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
@@ -153,6 +155,22 @@ def test_a_lock_that_cannot_be_opened_is_one_sentence(
     refused("File exists")
 
 
+def test_a_lock_that_is_removed_while_it_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(tmp_path / "job", 0)
+    lock, real, removed = tmp_path / "locks/colatent-gpu-0.lock", os.open, []
+
+    def removing(file: Path, how: int, *mode: int) -> int:
+        if file == lock and not how & os.O_CREAT and not removed:
+            removed.append(lock.unlink())
+        return real(file, how, *mode)
+
+    monkeypatch.setattr(os, "open", removing)
+    hold(tmp_path / "job", 0)
+    assert removed and lock.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open any file")
 def test_a_lock_of_another_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "locks").mkdir()
@@ -161,14 +179,97 @@ def test_a_lock_of_another_that_may_not_be_read(tmp_path: Path) -> None:
         pass
 
 
-def test_slurm_s_choice_is_taken_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_slurm_only_those_inside_a_job_wait_for_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VISIBLE, "0")
+    monkeypatch.setenv(JOB, "7")
+    outlived = start(tmp_path / "outlived", 60)
+    wait_for(tmp_path / "outlived.held")
+    beside_it = start(tmp_path / "beside_it", 0)
+    monkeypatch.setenv(JOB, "8")  # device 0 of another job may be another, and is its own
+    hold(tmp_path / "other_job", 0)
+    assert not (tmp_path / "beside_it.held").exists()
+    outlived.kill()
+    beside_it.join(5)
+    assert (tmp_path / "beside_it").exists()
+    assert not list((tmp_path / "locks").iterdir())
+
+
+def answer_of_nvidia_smi(tmp_path: Path, *lines: str) -> None:
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["GPU-3c1f-22", "GPU-3c", "1"])
+def test_a_gpu_named_by_index_and_by_uuid_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    answer_of_nvidia_smi(tmp_path, "0, GPU-88aa-11", "1, GPU-3c1f-22")
+    monkeypatch.setenv(VISIBLE, name)
     holder = start(tmp_path / "holder", 60)
     wait_for(tmp_path / "holder.held")
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv(VISIBLE, "1")
+    second = start(tmp_path / "second", 0)
     monkeypatch.setenv(VISIBLE, "0")
-    with reserved_device("auto", lambda _: None):
-        assert os.environ[VISIBLE] == "0"
+    hold(tmp_path / "other", 0)
+    assert not (tmp_path / "second.held").exists()
     holder.kill()
+    second.join(5)
+    assert (tmp_path / "second").read_text().startswith("1 ")
+
+
+def test_a_gpu_goes_by_its_index_where_nvidia_smi_fails(tmp_path: Path) -> None:
+    answer_of_nvidia_smi(tmp_path, "NVIDIA-SMI has failed because it could not communicate with the driver.")
+    hold(tmp_path / "job", 0)
+    assert [file.name for file in (tmp_path / "locks").iterdir()] == ["colatent-gpu-0.lock"]
+
+
+def test_a_lock_in_use_does_not_look_old(tmp_path: Path) -> None:
+    hold(tmp_path / "job", 0)
+    (lock,) = (tmp_path / "locks").iterdir()
+    os.utime(lock, (0, 0))
+    hold(tmp_path / "job", 0)
+    assert min(lock.stat().st_atime, lock.stat().st_mtime) > time.time() - 60
+
+
+def test_who_waits_takes_the_lock_that_others_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "0")
+    holders = [start(tmp_path / "first", 60)]
+    wait_for(tmp_path / "first.held")
+    waiting = start(tmp_path / "waiting", 0)
+    time.sleep(0.2)
+    (tmp_path / "locks/colatent-gpu-0.lock").unlink()  # by what clears /tmp
+    holders.append(start(tmp_path / "second", 60))
+    wait_for(tmp_path / "second.held")
+    holders[0].kill()
+    time.sleep(0.7)
+    assert not (tmp_path / "waiting.held").exists()
+    holders[1].kill()
+    waiting.join(5)
+    assert (tmp_path / "waiting").exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_lock_that_is_removed_when_it_is_taken_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    monkeypatch.setenv(VISIBLE, "0")
+    lock, flock, taken = tmp_path / "locks/colatent-gpu-0.lock", fcntl.flock, []
+
+    def removing(handle: int, how: int) -> None:
+        if not taken:
+            lock.rename(tmp_path / "removed")
+            if replaced:
+                lock.touch()
+        taken.append(os.fstat(handle).st_ino)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", removing)
+    with reserved_device("auto", lambda _: None):
+        assert taken[-1] == lock.stat().st_ino != taken[0]
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

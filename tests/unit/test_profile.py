@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from colatent.errors import InputError
-from colatent.profile import RESOURCES, Known, check_profile
+from colatent.profile import RESOURCES, Known, Source, check_names
 
 ROOT = Path(__file__).parents[2]
 KNOWN = Known(
@@ -21,8 +21,12 @@ KNOWN = Known(
 )
 
 
+def source(text: str, name: str = "my/config.yaml", shared: bool = False) -> Source:
+    return Source(name, yaml.safe_load(text), shared)
+
+
 def check(text: str) -> None:
-    check_profile("my/config.yaml", yaml.safe_load(text), KNOWN)
+    assert check_names([source(text)], KNOWN) == []
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,25 @@ def check(text: str) -> None:
         ("resources: {gup: 2}", "resources", "gup", "gpu"),
         ("resources: {mem_bm: 60000}", "resources", "mem_bm", "mem_mb"),
         ("resources: {mem_gb: 60}", "resources", "mem_gb", "mem_mb"),
+        ("resources: {GPU: 2}", "resources", "GPU", "gpu"),
+        ("{executor: lsf, set-resources: {fit: {Gpu: 2}}}", "set-resources", "Gpu", "gpu"),
+        ("default-resources: {MEM_MB: 2}", "default-resources", "MEM_MB", "mem_mb"),
+        ("default-resources: {Mem_Mbb: 2}", "default-resources", "Mem_Mbb", "mem_mb"),
+        ("resources: {num_gpus: 2}", "resources", "num_gpus", "gpu"),
+        ("resources: {nGPUs: 2}", "resources", "nGPUs", "gpu"),
+        ("set-resources: {fit: {n_gpu: 2}}", "set-resources", "n_gpu", "gpu"),
+        ("set-resources: {fit: {gpu_type: a100}}", "set-resources", "gpu_type", "gpu_model"),
+        ("set-resources: {fit: {cpus: 2}}", "set-resources", "cpus", "cpus_per_task"),
+        ("{executor: local, set-resources: {fit: {memory: 8GB}}}", "set-resources", "memory", "mem"),
+        ("default-resources: {walltime: 60}", "default-resources", "walltime", "runtime"),
+        ("default-resources: {time: 60}", "default-resources", "time", "runtime"),
+        (
+            "{executor: slurm, default-resources: {partition: main}}",
+            "default-resources",
+            "partition",
+            "slurm_partition",
+        ),
+        ("set-resources: {fit: {account: mine}}", "set-resources", "account", "slurm_account"),
         ("set-resource-scopes: {gup: local}", "set-resource-scopes", "gup", "gpu"),
         ("groups: [model_pagee=pages]", "groups", "model_pagee", "model_page"),
         ("{groups: [model_page=pages], group-components: [pagse=8]}", "group-components", "pagse", "pages"),
@@ -80,13 +103,41 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_names_of_a_shared_profile_may_be_another_workflow_s() -> None:
+    text = "{set-threads: {fitt: 4, fit: 4}, resources: {gpus: 1}}"
+    assert check_names([source(text, "site.yaml", shared=True)], KNOWN) == [
+        "site.yaml: set-threads: there is no rule 'fitt'; did you mean fit?",
+        "site.yaml: resources: there is no resource 'gpus'; did you mean gpu?",
+    ]
+
+
+def test_an_option_that_is_none_is_refused_in_a_shared_profile() -> None:
+    with pytest.raises(InputError, match=r"site\.yaml: there is no option 'set-thredas'"):
+        check_names([source("set-thredas: {fit: 2}", "site.yaml", shared=True)], KNOWN)
+
+
+def test_a_group_may_be_joined_in_another_profile() -> None:
+    groups = source("groups: [model_page=pages]", "site.yaml", shared=True)
+    assert check_names([groups, source("group-components: [pages=8]")], KNOWN) == []
+
+
 @pytest.mark.parametrize(
     "name",
     ["partition", "account", "queue", "lsf_extra", "lsf_queue", "time", "walltime", "nvidia_gpu", "ngpus"],
 )
 def test_resources_of_other_executors_are_let_through(name: str) -> None:
+    check(f"{{executor: lsf, default-resources: {{{name}: 1}}}}")
+    check(f"{{executor: lsf, set-resources: {{fit: {{{name}: 1}}}}}}")
+
+
+def test_another_executor_may_be_named_elsewhere_than_its_resources() -> None:
+    profile = source("{executor: local, default-resources: {partition: 1}}")
+    assert check_names([profile, source("executor: cluster-generic", "command line")], KNOWN) == []
+
+
+@pytest.mark.parametrize("name", ["queue", "lsf_extra", "lsf_queue", "nvidia_gpu"])
+def test_resources_that_resemble_none_are_let_through(name: str) -> None:
     check(f"default-resources: {{{name}: 1}}")
-    check(f"set-resources: {{fit: {{{name}: 1}}}}")
 
 
 def test_what_is_right_is_let_through() -> None:
