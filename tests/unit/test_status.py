@@ -227,6 +227,18 @@ def test_names_in_a_plan_are_shown_as_they_are(root: Path) -> None:
     assert "s\\x1b[2J[red]:x:" in shown.output and "\x1b" not in shown.output
 
 
+def test_a_plan_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "logs").touch()
+    with pytest.raises(InputError, match=r"/logs: the list of fits cannot be written \(File exists\); "):
+        write_plan(tmp_path, ["s"], ["m"], [0], [0])
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"logs/fits\.json: .* \(No space left on device\); make room"):
+        write_plan(tmp_path / "out", ["s"], ["m"], [0], [0])
+
+
 def test_no_results_is_one_sentence(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["status", str(tmp_path)])
     assert shown.exit_code == 1 and "no workflow has run there" in shown.output.replace("\n", " ")

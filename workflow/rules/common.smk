@@ -125,12 +125,12 @@ if is_main_run():
     )
 
 
-def hold_or_stop():
-    """Stop if another Snakemake, of another folder, is at work on these results."""
-    if not workflow.execution_settings.lock:  # --nolock
-        return
+def begin_or_stop():
+    """Leave the plan, or stop: another Snakemake, of another folder, is at work, or nothing can be written."""
     try:
-        hold_results(RESULTS)
+        if workflow.execution_settings.lock:  # not --nolock
+            hold_results(RESULTS)
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
     except InputError as error:
         sys.exit(f"colatent: {error}")
 
