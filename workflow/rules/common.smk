@@ -144,6 +144,13 @@ def remembers(output):
     return abs(written.stat().st_mtime - memory.endtime) <= 2
 
 
+def code_of_run(wildcards):
+    """Return the code that stores are to be made with (stage -> fingerprint); nothing where any is kept."""
+    if RerunTrigger.PARAMS not in workflow.rerun_triggers:
+        return {}
+    return {stage: code_fingerprint(stage) for stage in (*STAGES, "export")}
+
+
 @cache
 def forgotten():
     """Return outputs that were made otherwise than now, unknown to Snakemake; and what would redo them."""
