@@ -61,8 +61,7 @@ include: "workflow/rules/profile.smk"
 
 onstart:
     if is_main_run():
-        hold_or_stop()
-        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
+        begin_or_stop()
 
 
 onsuccess:

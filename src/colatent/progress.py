@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from colatent.errors import InputError
+from colatent.escape import escaped
 from colatent.failures import likely_cause
 from colatent.interruption import Interrupted, interruptible
 
@@ -28,15 +29,18 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     traceback in the log as well. The last line names the likely cause, where it shows.
 
     Args:
-        log: the log file. It is locked while the job runs: so it can be told from one that was killed, and
-            a job that an earlier, killed Snakemake left running is waited for, not raced.
+        log: the log file. A file beside it is locked while the job runs: so it can be told from one that was
+            killed, and a job that an earlier, killed Snakemake left running is waited for, not raced.
         label: the rule and what it works on, the rule's name first.
     """
     started = time.monotonic()
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("a+", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
-        _lock(file, label)
-        file.truncate(0)
+    log = Path(log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)  # not emptied: a job that was left running would write on in it
+    with (
+        log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+        _lock_of(log).open("a+", encoding="utf-8", errors="backslashreplace") as lock,
+    ):
 
         def progress(line: str) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
@@ -50,6 +54,7 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
         with warnings.catch_warnings(), interruptible():
             warnings.showwarning = warn
             try:
+                _hold(lock, progress)
                 yield progress
             except InputError as error:
                 progress(f"{FAILED} {error}")
@@ -66,24 +71,41 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
 
 
 def is_running(log: Path) -> bool:
-    """Does a job hold this log?"""
-    with log.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    """Is the job of this log at work?"""
+    try:
+        with _lock_of(log).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
     return False
 
 
-def _lock(file: TextIO, label: str) -> None:
+def _lock_of(log: Path) -> Path:
+    """Return the file that is locked: not the log, which Snakemake deletes before the next job for it."""
+    return log.with_name(f".{log.name}.lock")
+
+
+def _hold(lock: TextIO, progress: Callable[[str], None]) -> None:
+    """Lock a file until it is closed, and leave in it who did; wait for a job that holds it, and say so."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        print(f"[{label}] waiting for another job at work on it: {file.readline()}", file=sys.stderr, end="")
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:
-        pass  # a file system without locks
+        lock.seek(0)
+        holder = escaped(lock.read().strip())
+        progress(
+            f"waiting for this job of an earlier run, at work since {holder}; to end it, `kill` that process "
+            "there, or `scancel` a SLURM job"
+        )
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        warnings.warn(
+            f"no locks here ({error.strerror}): no job of an earlier run is waited for", stacklevel=1
+        )
+    lock.truncate(0)
+    lock.write(f"{_whereabouts()}\n")
+    lock.flush()
 
 
 def _whereabouts() -> str:

@@ -45,17 +45,25 @@ STAGE_CODE = {
     "export": ("export.py", "simulate/nwb.py"),
 }
 
+# as it was when this process started, and imported it: it may be edited while a job runs
+_SOURCE = {
+    file: file.read_bytes()
+    for file in sorted(PACKAGE.rglob("*"))
+    if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
+}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @cache
 def code_fingerprint(stage: str) -> str:
-    """Return a hash of the code that a stage's results depend on, comments and layout left out."""
+    """Return a hash of the code that a stage's results depend on, comments and layout left out.
+
+    The code is that with which this process started.
+    """
     digest = hashlib.sha256()
     for entry in STAGE_CODE[stage]:
-        path = PACKAGE / entry
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".j2", ".css", ".js"):
+        for file in _SOURCE:
+            if file.is_relative_to(PACKAGE / entry):
                 digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
     return digest.hexdigest()[:16]
 
@@ -64,9 +72,9 @@ def code_fingerprint(stage: str) -> str:
 def _meaning(file: Path) -> bytes:
     """What a source file does: of Python its syntax tree without docstrings, of others everything."""
     if file.suffix != ".py":
-        return file.read_bytes()
+        return _SOURCE[file]
     parts: list[str] = []
-    _collect(ast.parse(file.read_bytes()), parts)
+    _collect(ast.parse(_SOURCE[file]), parts)
     return "\0".join(parts).encode()
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,12 @@ class _Record(BaseModel):
 
 
 def write_record(
-    results: str | Path, config: Config, sessions: Iterable[str], config_file: str, output: str | Path
+    results: str | Path,
+    config: Config,
+    sessions: Iterable[str],
+    code: Mapping[str, str],
+    config_file: str,
+    output: str | Path,
 ) -> None:
     """Write what made the results: config, recordings, code, versions, seeds, devices; and checksums.
 
@@ -65,11 +70,12 @@ def write_record(
         results: their folder, complete but for this file.
         config: the config as resolved.
         sessions: names.
+        code: stage -> fingerprint of the code that its stores are to be made with; any, of other stages.
         config_file: where it was read.
         output: the JSON file.
 
     Raises:
-        InputError: a part is damaged, or was made from another than lies beside it.
+        InputError: a part is damaged, or was made from another than lies beside it, or with other code.
     """
     root, sessions = Path(results), list(sessions)
     planned = planned_stores(config, sessions)
@@ -80,6 +86,7 @@ def write_record(
     identities = {name: identity(root / name) for name in planned}
     for name, plan in planned.items():
         _refuse_other(root / name, stores[name], plan, identities)
+        _refuse_other_code(root / name, stores[name], code)
     files = _checked_files(root, config, sessions, stores)
     _refuse_other_scores(root, [name for name, plan in planned.items() if plan.stage == "score"])
     run = json.loads(os.environ.get(RUN_VARIABLE, "{}"))
@@ -200,6 +207,20 @@ def _refuse_other(folder: Path, attrs: Attrs, plan: Planned, identities: dict[st
         expected = [identities[p] for p in parts] if isinstance(parts, list) else identities[parts]
         if attrs["inputs"].get(key) != expected:
             raise InputError(f"{folder}: made from another {key} than lies beside it; {remedy}")
+
+
+def _refuse_other_code(folder: Path, attrs: Attrs, code: Mapping[str, str]) -> None:
+    """Raise InputError unless a store was made with the code that the run started with, if that is told.
+
+    What an older run made is redone by Snakemake, unless told not to look at code. So it was edited
+    meanwhile: Snakemake takes the store for one of the code that it saw first, also in later runs.
+    """
+    stage, made_with = attrs["stage"], attrs.get("code")
+    if made_with != code.get(stage, made_with):
+        raise InputError(
+            f"{folder}: made with other code than the run started with, which was edited meanwhile; run "
+            f"again with --forcerun {stage}, or with --rerun-triggers mtime to keep it"
+        )
 
 
 def _checked_files(

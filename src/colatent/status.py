@@ -93,12 +93,22 @@ def write_plan(
     folds: Iterable[int],
     seeds: Iterable[int],
 ) -> None:
-    """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`."""
+    """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     plan = Plan(list(product(sessions, models, folds, seeds)), os.getcwd())
     file = Path(results) / PLAN
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with building(file) as made:
-        made.write_text(json.dumps(plan._asdict()))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with building(file) as made:
+            made.write_text(json.dumps(plan._asdict()))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or file}: the list of fits cannot be written ({error.strerror or error}); make "
+            "room, change permissions or remove what is in its place, and run again"
+        ) from None
 
 
 def fit_statuses(results: str | Path) -> list[FitStatus]:

@@ -1,5 +1,6 @@
 """What a record says of the code and of the cost of a job."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,6 +44,21 @@ def test_the_commit_of_another_project_is_not_taken(clone, monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGE", clone / "unpacked/src/colatent")
     shutil.copytree(clone / "src/colatent", provenance.PACKAGE)
     assert revision() == "unknown"
+
+
+@pytest.mark.parametrize("stage", provenance.STAGE_CODE)
+def test_the_code_is_that_which_the_process_started_with(tmp_path, stage):
+    """An edit while a job runs is not in its results: the next process says so, this one does not."""
+    package = shutil.copytree(provenance.PACKAGE, tmp_path / "colatent")
+    edited = package / provenance.STAGE_CODE[stage][0]
+    edited = edited / "__init__.py" if edited.is_dir() else edited
+    told = "import sys; from colatent.provenance import PACKAGE, code_fingerprint as code"
+    edit = f"open({str(edited)!r}, 'a').write('\\nedited = True\\n')"
+    said = [
+        subprocess.check_output([sys.executable, "-c", f"{told}; {edit}; print(code({stage!r}))"], env=own)
+        for own in [os.environ | {"PYTHONPATH": str(tmp_path)}] * 2
+    ]
+    assert said[0].decode().strip() == provenance.code_fingerprint(stage) != said[1].decode().strip()
 
 
 def test_time_counts_from_the_start_of_the_process():

@@ -12,7 +12,7 @@ from test_score_tables import scores
 from colatent.checksums import write_checksums
 from colatent.errors import InputError
 from colatent.outputs import latent_models, planned_pages, planned_stores
-from colatent.provenance import code_fingerprint, provenance
+from colatent.provenance import STAGE_CODE, code_fingerprint, provenance
 from colatent.record import other_than_recorded, outdated, read_record, write_record
 from colatent.scoring.tables import join_scores, write_table
 from colatent.store import file_sha256, identity, write_store
@@ -50,9 +50,9 @@ def write_tree(config, sessions):
         (root / folder / "figures/.snakemake_timestamp").touch()
 
 
-def record(config, sessions=("a", "b")):
+def record(config, sessions=("a", "b"), code=()):
     root = Path(config.results)
-    write_record(root, config, sessions, "config.yaml", root / RECORD)
+    write_record(root, config, sessions, dict(code), "config.yaml", root / RECORD)
     return read_record(root)
 
 
@@ -142,6 +142,15 @@ def test_scores_of_other_fits_are_refused(config):
     write_store(root / "a/fit/mean/fold-1_seed-0", {}, provenance("fit", plan.settings, inputs))
     with pytest.raises(InputError, match="a/score/mean: made from another fits than lies beside it"):
         record(config)
+
+
+@pytest.mark.parametrize("stage", ["ingest", "split", "fit", "score", "export"])
+def test_a_store_of_other_code_than_the_run_s_is_refused_unless_any_will_do(config, stage):
+    code = {stage: code_fingerprint(stage) for stage in STAGE_CODE}
+    record(config, code=code)
+    with pytest.raises(InputError, match=rf"made with other code .* --forcerun {stage}, or with --rerun-tr"):
+        record(config, code=code | {stage: "edited"})
+    assert record(config)["stores"]["a/split"]["code"] == code["split"]
 
 
 @pytest.mark.parametrize(

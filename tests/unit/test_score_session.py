@@ -71,6 +71,24 @@ def test_a_fit_of_another_fold_or_session_is_not_scored(scored, tmp_path):
     assert not (tmp_path / "m.csv").exists()
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["another", "gone"])
+def test_a_fit_that_is_replaced_while_it_is_scored_is_refused(scored, tmp_path, gone):
+    """By one of the same fold and seed, whose scores these are not."""
+    root, _, _ = scored
+    fit = tmp_path / "fold-0_seed-0"
+    shutil.copytree(root / "fit/mean/fold-0_seed-0", fit)
+
+    def replaced(_: str) -> None:
+        shutil.rmtree(fit)
+        if not gone:
+            shutil.copytree(root / "fit/fa/fold-0_seed-0", fit)
+
+    files = {"table": tmp_path / "m.csv", "store": tmp_path / "m", "head": {}, "progress": replaced}
+    with pytest.raises(InputError, match=r"fold-0_seed-0: the fit was replaced while it was scored"):
+        score_session(root / "session", root / "split", [fit], {}, None, **files)
+    assert not (tmp_path / "m.csv").exists()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_seed(
     scored, simulated_trials, name

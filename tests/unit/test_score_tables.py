@@ -1,6 +1,8 @@
 """Tables of scores as files: whatever channels are called, a row is a row."""
 
 import csv
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,20 @@ def test_names_and_values_survive(tmp_path):
         rows = list(csv.reader(file))
     assert rows[0] == SCORE_COLUMNS
     assert [row[SCORE_COLUMNS.index("channel")] for row in rows[1:]] == NAMES
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    write_table(scores("m", NAMES), tmp_path / "t.csv")
+    before = (tmp_path / "t.csv").read_bytes()
+
+    def half(self: pd.DataFrame, path: Path, **_: object) -> None:
+        Path(path).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", half)
+    with pytest.raises(OSError, match="No space"):
+        write_table(scores("other", NAMES), tmp_path / "t.csv")
+    assert os.listdir(tmp_path) == ["t.csv"] and (tmp_path / "t.csv").read_bytes() == before
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ HARMLESS = {
     "__init__.py": "names of the package",
     "checksums.py": "of tables and pages that are written",
     "errors.py": "words",
+    "escape.py": "words",
     "failures.py": "words",
     "interruption.py": "stops a job",
     "progress.py": "logs of a job",

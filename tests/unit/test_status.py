@@ -182,19 +182,61 @@ def test_a_sentence_that_says_all_gets_no_cause(root: Path) -> None:
 
 def test_a_job_that_was_left_running_is_waited_for(root: Path) -> None:
     left = start(root, 0, lambda _: time.sleep(1.0))
-    began = time.monotonic()
-    second = start(root, 0, fail(InputError("the second")))
-    assert time.monotonic() - began < 1.0  # the first's line is still there
-    for process in (left, second):
-        process.join()
-    assert left.exitcode == 0 and "the second" in log_of(root, 0).read_text()
-    assert "done in" not in log_of(root, 0).read_text()
+    log_of(root, 0).unlink()  # as Snakemake does before a job
+    with pytest.raises(SystemExit):
+        run_job(root, 0, fail(InputError("the second")))
+    left.join()
+    assert left.exitcode == 0 and (root / "s/fit/m/fold-0_seed-0/complete.json").is_file()
+    lines = log_of(root, 0).read_text().splitlines()
+    assert len(lines) == 4 and "epoch" in lines[2] and "error: the second" in lines[3]
+    assert "waiting for this job of an earlier run" in lines[1] and f"process {left.pid};" in lines[1]
+
+
+def test_a_job_that_waits_shows_as_running_and_heeds_signals(root: Path) -> None:
+    left = start(root, 0, sleep)
+    log_of(root, 0).unlink()
+    waiting = FORK.Process(target=run_job, args=(root, 0))
+    waiting.start()
+    while waiting.is_alive() and (
+        not log_of(root, 0).exists() or "waiting" not in log_of(root, 0).read_text()
+    ):
+        time.sleep(0.01)
+    status = fit_statuses(root)[0]
+    assert status.state == "running" and status.line.startswith("waiting for this job of an earlier run")
+    os.kill(waiting.pid, signal.SIGTERM)
+    waiting.join(10)
+    assert waiting.exitcode == 1 and "stopped by SIGTERM" in log_of(root, 0).read_text()
+    left.kill()
+    left.join()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_file_system_without_locks_is_said_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    run_job(root, 0)
+    said = log_of(root, 0).read_text()
+    assert said.count("no locks here (No locks available)") == 1 and "done in" in said
 
 
 def test_names_in_a_plan_are_shown_as_they_are(root: Path) -> None:
     write_plan(root, ["s\x1b[2J[red]:x:"], ["m"], [0], [0])
     shown = CliRunner().invoke(app, ["status", str(root)])
     assert "s\\x1b[2J[red]:x:" in shown.output and "\x1b" not in shown.output
+
+
+def test_a_plan_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "logs").touch()
+    with pytest.raises(InputError, match=r"/logs: the list of fits cannot be written \(File exists\); "):
+        write_plan(tmp_path, ["s"], ["m"], [0], [0])
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"logs/fits\.json: .* \(No space left on device\); make room"):
+        write_plan(tmp_path / "out", ["s"], ["m"], [0], [0])
 
 
 def test_no_results_is_one_sentence(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def intervals(folder: Path) -> tuple[list[tuple[float, float]], str]:
     """Return when each fit had the device (s), in order, and all their lines."""
     found, said = [], ""
-    for log in (folder / "out/logs/small/fit").iterdir():
+    for log in (folder / "out/logs/small/fit").glob("*.log"):
         text = log.read_text()
         reserved, given_back, done = (
             float(re.search(rf"^ *([\d.]+) s  {line}", text, re.MULTILINE)[1])

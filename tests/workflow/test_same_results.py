@@ -6,6 +6,7 @@ COLATENT_KILLS says at how many random moments (2; 30 takes about half an hour o
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,58 @@ def test_a_recording_read_by_several_processes_is_the_same(undisturbed, tmp_path
     assert identity(folder / store) == identity(undisturbed[0] / store)
     plan = run_snakemake(undisturbed[0], *PROJECT, "2", "--config", several, "--dry-run")
     assert "rule record" in plan.stdout and "rule ingest" not in plan.stdout, plan.stdout[-2000:]
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the workflow as a process that does not take its jobs along when it is killed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *PROJECT, "1", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "said.log").open("w"),
+        start_new_session=True,
+    )
+
+
+def awaited(log: Path, words: str, run: subprocess.Popen[bytes]) -> str:
+    """Return what a log says once it says these words; fail if the run ends before."""
+    while words not in (said := log.read_text() if log.is_file() else ""):
+        assert run.poll() is None, f"ended without {words!r}: {said}"
+        time.sleep(0.05)
+    return said
+
+
+def test_a_job_left_running_is_waited_for_and_its_result_replaced(undisturbed, tmp_path: Path) -> None:
+    """It is of an earlier config, and stands still until the next one waits: so neither can be faster."""
+    fit = "out/small/fit/mmgpvae/fold-0_seed-0"
+    folder = write_config(tmp_path / "run")
+    config, log = folder / "config.yaml", folder / "out/logs/small/fit/mmgpvae_fold-0_seed-0.log"
+    asked = config.read_text()
+    config.write_text(asked.replace("epochs: 25", "epochs: 60"))
+    first = started(folder, f"{fit}/complete.json")
+    said = awaited(log, "epoch 10/60", first)
+    left = int(re.search(r"process (\d+)", said)[1])
+    os.kill(left, signal.SIGSTOP)
+    first.kill()
+    first.wait()
+    config.write_text(asked)
+    try:
+        assert run_snakemake(folder, *PROJECT, "1", "--unlock").returncode == 0
+        second = started(folder, f"{fit}/complete.json", "--rerun-incomplete")
+        said = awaited(log, "waiting for this job of an earlier run", second)
+        assert f"process {left}; to end it, `kill` that process there" in said
+        time.sleep(1)
+        assert log.read_text() == said and not (folder / fit / "complete.json").exists()
+    finally:
+        os.kill(left, signal.SIGCONT)
+    assert second.wait(300) == 0, (folder / "said.log").read_text()[-3000:]
+    assert f"process {left}; to end it" in (folder / "said.log").read_text()
+    assert "epoch 25/25" in log.read_text() and "epoch 60" not in log.read_text()
+    with pytest.raises(ProcessLookupError):
+        os.kill(left, 0)
+    assert identity(folder / fit) == identity(undisturbed[0] / fit)
+    assert not (folder / "out/.checkpoints/small/mmgpvae/fold-0_seed-0").exists()
 
 
 @pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))

@@ -186,6 +186,16 @@ def test_a_wrong_config_is_said_before_any_job(tmp_path, change, sentence):
     assert not (tmp_path / "out").exists()
 
 
+def test_results_that_cannot_be_written_are_said_before_any_job(tmp_path):
+    write_config(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/logs").touch()
+    run = snakemake(tmp_path)
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert "colatent: out/logs: the list of fits cannot be written (File exists); make room" in run.stderr
+    assert not (tmp_path / "sim").exists()
+
+
 def test_a_config_of_ones_own_is_never_filled_up_with_the_demo(tmp_path):
     write_config(tmp_path)
     (tmp_path / "config/config.yaml").write_text("heldout: {folds: 7}\n")

@@ -125,12 +125,12 @@ if is_main_run():
     )
 
 
-def hold_or_stop():
-    """Stop if another Snakemake, of another folder, is at work on these results."""
-    if not workflow.execution_settings.lock:  # --nolock
-        return
+def begin_or_stop():
+    """Leave the plan, or stop: another Snakemake, of another folder, is at work, or nothing can be written."""
     try:
-        hold_results(RESULTS)
+        if workflow.execution_settings.lock:  # not --nolock
+            hold_results(RESULTS)
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
     except InputError as error:
         sys.exit(f"colatent: {error}")
 
@@ -142,6 +142,13 @@ def remembers(output):
         return False
     # the end of a job is the time of its output; some file systems count in seconds
     return abs(written.stat().st_mtime - memory.endtime) <= 2
+
+
+def code_of_run(wildcards):
+    """Return the code that stores are to be made with (stage -> fingerprint); nothing where any is kept."""
+    if RerunTrigger.PARAMS not in workflow.rerun_triggers:
+        return {}
+    return {stage: code_fingerprint(stage) for stage in (*STAGES, "export")}
 
 
 @cache

@@ -23,6 +23,7 @@ rule record:
     params:
         config=CONFIG.model_dump(mode="json"),
         sessions=list(SESSIONS),
+        code=code_of_run,
         config_file=str(CONFIG_FILE),
     script:
         "../scripts/record.py"

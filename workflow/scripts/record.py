@@ -9,5 +9,5 @@ from colatent.record import write_record
 with job(snakemake.log[0], "record") as progress:
     output, params = Path(snakemake.output.record), snakemake.params
     config = Config.model_validate(params.config)
-    write_record(output.parent, config, params.sessions, params.config_file, output)
+    write_record(output.parent, config, params.sessions, params.code, params.config_file, output)
     progress(f"written to {output}")

@@ -57,15 +57,17 @@ def score_session(
         head: the columns ``session`` and ``model``.
 
     Raises:
-        InputError: a fit is damaged, or not that of its place.
+        InputError: a fit is damaged, or not that of its place, or was replaced meanwhile.
     """
     trials, time = read_trials(session)
     time_locked = read_attrs(session)["alignment"] == "trials"
     truth = read_group(session, "truth") if "truth" in group_names(session) else None
     made_from = {"session": identity(session), "split": identity(split)}
+    scored: dict[Path, str] = {}
     tables, groups, recovery = [], {}, []
     for i, path in enumerate(fits):
         check_store(path)
+        scored[path] = identity(path)  # before it is read: at the end it may be another
         attrs = read_attrs(path)
         number, seed = attrs["inputs"]["fold"], attrs["settings"]["seed"]
         key, name = {"fold": number, "seed": seed}, f"fold-{number}_seed-{seed}"
@@ -99,10 +101,21 @@ def score_session(
         groups["recovery"] = xr.Dataset.from_dataframe(
             pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
         ).set_coords(RECOVERY_COLUMNS[:-1])
+    _refuse_replaced(scored)
     write_table(pd.concat(tables)[SCORE_COLUMNS], table)
-    inputs = made_from | {"fits": [identity(fit) for fit in fits]}
+    inputs = made_from | {"fits": list(scored.values())}
     attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
     write_store(store, groups, attrs)
+
+
+def _refuse_replaced(scored: dict[Path, str]) -> None:
+    """Raise InputError unless the fits that lie there are those that were read: fit -> its identity then."""
+    for path, was in scored.items():
+        if not (path / MARKER).is_file() or identity(path) != was:
+            raise InputError(
+                f"{path}: the fit was replaced while it was scored; see that no other job works on it, and "
+                "run again"
+            )
 
 
 def _latents(model: Any, modalities: tuple[str, ...], fold: Fold, time: NDArray[np.float64]) -> xr.Dataset:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from colatent.building import building
 from colatent.checksums import write_checksums
 from colatent.errors import InputError
 from colatent.scoring.paired import paired_differences
@@ -23,7 +24,8 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
     With the fewest quotes a carriage return would have none, and begin a row when read.
     """
-    table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    with building(path) as made:
+        table.to_csv(made, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
