@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+MOST_TRIES = 5  # to lock a file; some file systems number one file differently each time
 ABANDONED = 24 * 3600.0  # s without a change, where the file system has no locks
 
 
@@ -54,12 +55,16 @@ def _beside(path: Path) -> tuple[Path, Path]:
 def _lock(lock: Path) -> int:
     """Make a file and lock it for as long as this process holds it open; return its descriptor."""
     held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(held, fcntl.LOCK_EX)
-    if lock.exists():
-        return held
-    os.close(held)  # another job took it for left behind before it was locked
-    return _lock(lock)
+    for _ in range(MOST_TRIES):
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), lock.stat()):
+                break
+        # another job took it for left behind before it was locked
+        os.close(held)
+        held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+    return held
 
 
 def _clear(place: Path) -> None:
@@ -73,6 +78,9 @@ def _clear(place: Path) -> None:
             held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
             try:
                 if _is_left_behind(held, path):
+                    if not place.exists():  # killed between the old one's going and the new one's coming
+                        with suppress(OSError):
+                            old.rename(place)
                     for rest in (path, old, lock):
                         _remove(rest)
             finally:

@@ -1,7 +1,7 @@
 """Names in profiles and options of Snakemake: a mistyped one changes nothing, and nobody would say so."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from colatent.errors import InputError
@@ -76,8 +76,8 @@ class Source(NamedTuple):
 def check_names(sources: Sequence[Source], known: Known) -> list[str]:
     """Raise InputError, one sentence a name, if what is said to Snakemake names what there is not.
 
-    A resource may be one of another executor: it counts as mistyped only if it resembles a known one, or no
-    source names such an executor and it is a synonym.
+    A resource counts as mistyped if it resembles a known one or is a synonym; where a source names another
+    executor, only if it differs from a known one in case.
 
     Returns:
         Such sentences on rules, groups and resources that another workflow may have.
@@ -87,12 +87,12 @@ def check_names(sources: Sequence[Source], known: Known) -> list[str]:
     }
     known = known._replace(groups={*known.groups, *joined})
     executors = {str(said) for source in sources if (said := source.options.get("executor"))}
-    synonyms = SYNONYMS if executors <= OWN_EXECUTORS else {}
+    meant = _meant if executors <= OWN_EXECUTORS else _spelt_otherwise
     refused: list[str] = []
     doubted: list[str] = []
     for source in sources:
         refused += [f"{source.name}: {problem}" for problem in _wrong_options(source.options, known)]
-        names = [f"{source.name}: {problem}" for problem in _wrong_names(source.options, known, synonyms)]
+        names = [f"{source.name}: {problem}" for problem in _wrong_names(source.options, known, meant)]
         (doubted if source.shared else refused).extend(names)
     if refused:
         raise InputError("\n".join(refused))
@@ -107,12 +107,14 @@ def _wrong_options(options: Mapping[str, Any], known: Known) -> Iterator[str]:
             yield f"{option} takes no `name: value` pairs; Snakemake would pass over it"
 
 
-def _wrong_names(options: Mapping[str, Any], known: Known, synonyms: Mapping[str, str]) -> Iterator[str]:
+def _wrong_names(
+    options: Mapping[str, Any], known: Known, meant: Callable[[str], str | None]
+) -> Iterator[str]:
     names = {"rule": known.rules, "group": known.groups}
     for option, value in options.items():
         for kind, name in _named(option, value):
             if kind == "resource":
-                if name not in RESOURCES and (near := synonyms.get(name.lower()) or _alike(name.lower())):
+                if name not in RESOURCES and (near := meant(name.lower())):
                     yield f"{option}: there is no resource {name!r}; did you mean {near}?"
             elif name not in names[kind]:
                 yield f"{option}: there is no {kind} {name!r}; {_suggestion(name, names[kind])}"
@@ -141,6 +143,16 @@ def _entries(value: Any) -> list[list[str]]:
         return [[str(name), str(of_name)] for name, of_name in value.items()]
     listed = value if isinstance(value, list) else [value]
     return [[part.strip() for part in str(entry).split("=", 1)] for entry in listed]
+
+
+def _meant(name: str) -> str | None:
+    """Return the known resource that a name in lower case stands for, or resembles."""
+    return SYNONYMS.get(name) or _alike(name)
+
+
+def _spelt_otherwise(name: str) -> str | None:
+    """Return the resource from which a name differs in case only; executors have resources of their own."""
+    return name if name in RESOURCES else None
 
 
 def _alike(name: str) -> str | None:

@@ -36,11 +36,7 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     started = time.monotonic()
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)  # not emptied: a job that was left running would write on in it
-    with (
-        log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
-        _lock_of(log).open("a+", encoding="utf-8", errors="backslashreplace") as lock,
-    ):
+    with _lock_of(log).open("a+", encoding="utf-8", errors="backslashreplace") as lock, _anew(log) as file:
 
         def progress(line: str) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
@@ -75,11 +71,17 @@ def is_running(log: Path) -> bool:
     try:
         with _lock_of(log).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # never locked, or a file system without locks
+        return False
     return False
+
+
+def _anew(log: Path) -> TextIO:
+    """Open a new log; the old one is not emptied: a job that was left running would write on in it."""
+    log.unlink(missing_ok=True)
+    return log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def _lock_of(log: Path) -> Path:

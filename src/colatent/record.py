@@ -218,8 +218,8 @@ def _refuse_other_code(folder: Path, attrs: Attrs, code: Mapping[str, str]) -> N
     stage, made_with = attrs["stage"], attrs.get("code")
     if made_with != code.get(stage, made_with):
         raise InputError(
-            f"{folder}: made with other code than the run started with, which was edited meanwhile; run "
-            f"again with --forcerun {stage}, or with --rerun-triggers mtime to keep it"
+            f"{folder}: made with other code than the run started with: edited meanwhile, or the store was "
+            f"kept with --touch; run again with --forcerun {stage}, or with --rerun-triggers mtime to keep it"
         )
 
 

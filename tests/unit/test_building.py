@@ -135,6 +135,15 @@ def test_an_error_while_a_folder_takes_its_place_leaves_the_old_one(
     assert os.listdir(tmp_path) == ["figures"]
 
 
+def test_what_a_job_killed_between_two_renames_had_put_aside_comes_back(tmp_path: Path) -> None:
+    make(tmp_path / "figures", "old")
+    (tmp_path / "figures").rename(tmp_path / ".figures.building-0123abcd.old")
+    with pytest.raises(ValueError), building(tmp_path / "figures"):
+        raise ValueError
+    assert content_of(tmp_path / "figures") == "old"
+    assert os.listdir(tmp_path) == ["figures"]
+
+
 def test_names_of_other_places_are_told_apart(tmp_path: Path) -> None:
     others = [".rat.building-0123abcd.2", ".rat.1.building-0123abcd", ".rat"]
     for name in others:

@@ -130,6 +130,11 @@ def test_resources_of_other_executors_are_let_through(name: str) -> None:
     check(f"{{executor: lsf, set-resources: {{fit: {{{name}: 1}}}}}}")
 
 
+@pytest.mark.parametrize("name", ["mem_gb", "ntasks", "gpus", "disk_gb", "mem_per_cpu", "runtime_min"])
+def test_of_other_executors_a_resource_may_resemble_ours(name: str) -> None:
+    check(f"{{executor: cluster-generic, default-resources: {{{name}: 8}}}}")
+
+
 def test_another_executor_may_be_named_elsewhere_than_its_resources() -> None:
     profile = source("{executor: local, default-resources: {partition: 1}}")
     assert check_names([profile, source("executor: cluster-generic", "command line")], KNOWN) == []

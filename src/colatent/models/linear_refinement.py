@@ -103,9 +103,10 @@ def improve(
             optimizer.step(cost)
         return held_out_objective()
 
-    best, n_kept, kept = _or_nan(held_out_objective), 0, copy_weights(network.state_dict())
+    best, n_kept, kept = or_nan(held_out_objective), 0, copy_weights(network.state_dict())
+    best = -math.inf if math.isnan(best) else best
     for number in range(1, ROUNDS + 1):
-        value = _or_nan(one_round)
+        value = or_nan(one_round)
         if not math.isfinite(value):
             break
         progress(f"linear decoders: round {number}, trials held out: {value:.2f} nats a trial")
@@ -118,7 +119,7 @@ def improve(
     return n_kept
 
 
-def _or_nan(objective: Callable[[], float]) -> float:
+def or_nan(objective: Callable[[], float]) -> float:
     """Return NaN where decoders gone astray leave no posterior."""
     try:
         return objective()

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from colatent.inference import product
+from colatent.models.linear_refinement import or_nan
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
 from colatent.models.site_refinement import refine
 from colatent.posterior import Sites, log_evidence
@@ -72,15 +73,15 @@ def make_less_sure(network: MultiModalNetwork, held_out_objective: Callable[[], 
     Args:
         held_out_objective: returns the objective of these trials, nats a trial.
     """
-    best = held_out_objective()
+    best = or_nan(held_out_objective)
     for name in network.names:
         factors = network.modality(name).site_factor
         if network.has_linear_decoder(name):
             continue
         for i in range(len(factors)):
-            while factors[i] > SMALLEST_FACTOR:
+            while factors[i] / 2 >= SMALLEST_FACTOR:
                 factors[i] /= 2
-                new = held_out_objective()
+                new = or_nan(held_out_objective)
                 if not best + ENOUGH < new < math.inf:
                     factors[i] *= 2
                     break
