@@ -1,4 +1,4 @@
-"""One workflow at a time on a tree of results, wherever it is run from.
+"""Locks that say who holds them; one workflow at a time on a tree of results, wherever it is run from.
 
 Snakemake's own lock lies in the folder it runs in: two folders whose configs name the same results would
 write over one another.
@@ -29,21 +29,38 @@ def hold_results(results: str | Path) -> None:
     """
     handle = _opened(Path(results) / LOCK)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with handle:
-            handle.seek(0)
-            holder = escaped(handle.read().strip())
-            raise InputError(
-                f"{results}: another workflow is at work on these results ({holder}); "
-                "wait for it to end, or give another folder under `results`"
-            ) from None
+        holder = other_holder(handle)
     except OSError:
-        pass
-    handle.truncate(0)
-    handle.write(f"process {os.getpid()} on {platform.node()}, run in {os.getcwd()}\n")
-    handle.flush()
+        holder = None
+    if holder is not None:
+        handle.close()
+        raise InputError(
+            f"{results}: another workflow is at work on these results ({holder}); "
+            "wait for it to end, or give another folder under `results`"
+        )
+    sign(handle, f"process {os.getpid()} on {platform.node()}, run in {os.getcwd()}")
     _held.append(handle)
+
+
+def other_holder(file: TextIO) -> str | None:
+    """Lock a file until it is closed; if another process has it locked, return what that one left in it.
+
+    Raises:
+        OSError: there are no locks here.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        return escaped(file.read().strip())
+    return None
+
+
+def sign(file: TextIO, holder: str) -> None:
+    """Leave in a locked file who holds it."""
+    file.truncate(0)
+    file.write(f"{holder}\n")
+    file.flush()
 
 
 def _opened(file: Path) -> TextIO:

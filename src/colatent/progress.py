@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TextIO
 
 from colatent.errors import InputError
-from colatent.escape import escaped
 from colatent.failures import likely_cause
 from colatent.interruption import Interrupted, interruptible
+from colatent.lock import other_holder, sign
 
 DONE, FAILED, CAUSE = "done in", "error:", "; likely cause:"
 
@@ -92,22 +92,17 @@ def _lock_of(log: Path) -> Path:
 def _hold(lock: TextIO, progress: Callable[[str], None]) -> None:
     """Lock a file until it is closed, and leave in it who did; wait for a job that holds it, and say so."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = escaped(lock.read().strip())
-        progress(
-            f"waiting for this job of an earlier run, at work since {holder}; to end it, `kill` that process "
-            "there, or `scancel` a SLURM job"
-        )
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (holder := other_holder(lock)) is not None:
+            progress(
+                f"waiting for this job of an earlier run, at work since {holder}; to end it, `kill` that "
+                "process there, or `scancel` a SLURM job"
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         warnings.warn(
             f"no locks here ({error.strerror}): no job of an earlier run is waited for", stacklevel=1
         )
-    lock.truncate(0)
-    lock.write(f"{_whereabouts()}\n")
-    lock.flush()
+    sign(lock, _whereabouts())
 
 
 def _whereabouts() -> str:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,19 +46,19 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, name: str, stop: type[Ba
     assert os.listdir(tmp_path) == [name]
 
 
-def left_by_a_killed_job(place: Path) -> None:
-    """Kill a process while it makes something for a place."""
-    other = (
+def by_another_job(place: Path, act: str) -> int:
+    """Make a folder for a place in another process, which does this in the midst; return its exit status."""
+    code = (
         "import os, signal, sys; from pathlib import Path; from colatent.building import building\n"
-        "with building(Path(sys.argv[1])) as made: made.mkdir(); os.kill(os.getpid(), signal.SIGKILL)"
+        f"with building(Path(sys.argv[1])) as made: made.mkdir(); {act}"
     )
-    subprocess.run([sys.executable, "-c", other, str(place)], check=False)
+    return subprocess.run([sys.executable, "-c", code, str(place)], check=False).returncode
 
 
 @pytest.mark.parametrize("name", ["page.html", "figures", "rat.2", "with space.csv"])
 def test_what_a_killed_job_left_goes(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
-    left_by_a_killed_job(place)
+    assert by_another_job(place, "os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 2
     make(place, "whole")
     assert os.listdir(tmp_path) == [name]
@@ -75,11 +76,7 @@ def test_any_part_of_what_a_killed_job_left_goes(tmp_path: Path, part: str) -> N
 def test_what_jobs_that_still_run_are_making_stays(tmp_path: Path, name: str) -> None:
     with building(tmp_path / name) as made:
         made.mkdir()
-        other = (
-            "import sys; from pathlib import Path; from colatent.building import building\n"
-            "with building(Path(sys.argv[1])) as made: made.mkdir(); (made / 'part').write_text('theirs')"
-        )
-        subprocess.run([sys.executable, "-c", other, str(tmp_path / name)], check=True)
+        assert by_another_job(tmp_path / name, "(made / 'part').write_text('theirs')") == 0
         assert (tmp_path / name / "part").read_text() == "theirs"
         (made / "part").write_text("ours")
     assert (tmp_path / name / "part").read_text() == "ours"

@@ -28,6 +28,7 @@ HARMLESS = {
     "escape.py": "words",
     "failures.py": "words",
     "interruption.py": "stops a job",
+    "lock.py": "keeps jobs from one another",
     "progress.py": "logs of a job",
     "provenance.py": "tells where a result comes from",
     "store.py": "how arrays are packed, not what is in them; a store is checked when it is read",

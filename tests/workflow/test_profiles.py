@@ -97,7 +97,7 @@ def test_a_mistyped_name_on_the_command_line_is_an_error(
 
 
 def test_right_names_on_the_command_line_are_let_through(tmp_path: Path) -> None:
-    options = (
+    options = [
         "--set-resources",
         "fit:gpu=2",
         "fit:mem_mb=9",
@@ -105,15 +105,15 @@ def test_right_names_on_the_command_line_are_let_through(tmp_path: Path) -> None
         "fit=3",
         "--resources",
         "gpu=2",
-    )
-    groups = (
+    ]
+    groups = [
         "--groups",
         "export=exports",
         "--group-components",
         "exports=2",
         "--default-resources",
         "mem_mb=2",
-    )
+    ]
     run = dry_run(tmp_path, "--cores", "3", *options, *groups)
     assert run.returncode == 0 and not said_by_colatent(run), run.stderr[-3000:]
 

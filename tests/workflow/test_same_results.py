@@ -44,23 +44,28 @@ def write_config(folder: Path) -> Path:
     return folder
 
 
-def killed_after(folder: Path, delay: float, with_children: bool) -> str:
-    """Run the workflow, kill it after ``delay`` seconds, and return how far it had come."""
-    with (folder / "killed.log").open("w") as log:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *PROJECT, "2"],
+def started(folder: Path, log: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the workflow as a process that does not take its jobs along when it is killed."""
+    with (folder / log).open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *PROJECT, *arguments],
             cwd=folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
             start_new_session=True,
         )
-        time.sleep(delay)
-        if with_children:
-            os.killpg(run.pid, signal.SIGKILL)
-        else:
-            run.kill()
-        run.wait()
+
+
+def killed_after(folder: Path, delay: float, with_children: bool) -> str:
+    """Run the workflow, kill it after ``delay`` seconds, and return how far it had come."""
+    run = started(folder, "killed.log", "2")
+    time.sleep(delay)
+    if with_children:
+        os.killpg(run.pid, signal.SIGKILL)
+    else:
+        run.kill()
+    run.wait()
     said = (folder / "killed.log").read_text().splitlines()
     return next((line for line in reversed(said) if "rule " in line or " done" in line), "before any job")
 
@@ -106,18 +111,6 @@ def test_a_recording_read_by_several_processes_is_the_same(undisturbed, tmp_path
     assert "rule record" in plan.stdout and "rule ingest" not in plan.stdout, plan.stdout[-2000:]
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start the workflow as a process that does not take its jobs along when it is killed."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *PROJECT, "1", *arguments],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "said.log").open("w"),
-        start_new_session=True,
-    )
-
-
 def awaited(log: Path, words: str, run: subprocess.Popen[bytes]) -> str:
     """Return what a log says once it says these words; fail if the run ends before."""
     while words not in (said := log.read_text() if log.is_file() else ""):
@@ -133,7 +126,7 @@ def test_a_job_left_running_is_waited_for_and_its_result_replaced(undisturbed, t
     config, log = folder / "config.yaml", folder / "out/logs/small/fit/mmgpvae_fold-0_seed-0.log"
     asked = config.read_text()
     config.write_text(asked.replace("epochs: 25", "epochs: 60"))
-    first = started(folder, f"{fit}/complete.json")
+    first = started(folder, "said.log", "1", f"{fit}/complete.json")
     said = awaited(log, "epoch 10/60", first)
     left = int(re.search(r"process (\d+)", said)[1])
     os.kill(left, signal.SIGSTOP)
@@ -142,7 +135,7 @@ def test_a_job_left_running_is_waited_for_and_its_result_replaced(undisturbed, t
     config.write_text(asked)
     try:
         assert run_snakemake(folder, *PROJECT, "1", "--unlock").returncode == 0
-        second = started(folder, f"{fit}/complete.json", "--rerun-incomplete")
+        second = started(folder, "said.log", "1", f"{fit}/complete.json", "--rerun-incomplete")
         said = awaited(log, "waiting for this job of an earlier run", second)
         assert f"process {left}; to end it, `kill` that process there" in said
         time.sleep(1)

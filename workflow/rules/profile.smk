@@ -43,7 +43,7 @@ def given_names(arguments):
     """Return what parsed arguments say of the executor, rules, groups and resources, as a profile would."""
     values = {
         option: getattr(arguments, option.replace("-", "_"))
-        for option in {"executor", *MAPPINGS}
+        for option in ("executor", *sorted(MAPPINGS))
     }
     if arguments.batch:
         values["batch"] = {arguments.batch.rulename: arguments.batch}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from colatent.inference import product
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
-from colatent.models.site_refinement import bound, climb, encoded
+from colatent.models.site_refinement import bound, climb, encoded, or_nan
 from colatent.posterior import Sites, posterior
 from colatent.training import copy_weights
 
@@ -117,11 +117,3 @@ def improve(
     network.load_state_dict(kept)
     network.zero_grad(set_to_none=True)
     return n_kept
-
-
-def or_nan(objective: Callable[[], float]) -> float:
-    """Return NaN where decoders gone astray leave no posterior."""
-    try:
-        return objective()
-    except (torch.linalg.LinAlgError, FloatingPointError):
-        return math.nan

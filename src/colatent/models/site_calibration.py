@@ -22,9 +22,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from colatent.inference import product
-from colatent.models.linear_refinement import or_nan
 from colatent.models.mmgpvae_network import Data, MultiModalNetwork
-from colatent.models.site_refinement import refine
+from colatent.models.site_refinement import or_nan, refine
 from colatent.posterior import Sites, log_evidence
 
 SMALLEST_FACTOR = 0.01

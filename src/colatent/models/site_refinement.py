@@ -13,7 +13,8 @@ A few such steps from the encoder's sites reach it, for the means of all latents
 the others keep their encoders' sites (`site_calibration`).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -127,6 +128,14 @@ def bound(network: MultiModalNetwork, start: Start, q: Posterior, weight: Mappin
     """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
     expected = network.elbo(start.observations, q, torch.Generator(), weight)
     return expected + expected_log(start.fixed, q.marginals)
+
+
+def or_nan(objective: Callable[[], float]) -> float:
+    """Return NaN where decoders gone astray leave no posterior."""
+    try:
+        return objective()
+    except (torch.linalg.LinAlgError, FloatingPointError):
+        return math.nan
 
 
 def _optimum(

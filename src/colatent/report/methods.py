@@ -34,8 +34,8 @@ FREED = (
 )
 IMPROVED = (
     "linear decoders and the time scales were brought further up the objective, with the posterior that "
-    "inference uses and a standard normal prior on the loadings, as long as training trials that were held "
-    "out of the updates gained"
+    "inference uses and a standard normal prior on the loadings, up to where training trials that were held "
+    "out of the updates had gained most"
 )
 REFINED = (
     "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, to "
