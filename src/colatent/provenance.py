@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from colatent.errors import InputError
+
 _STARTED = time.monotonic()
 PACKAGE = Path(__file__).parent
 CODE = ("Snakefile", "workflow", "src/colatent")  # what of the project runs
@@ -66,6 +68,24 @@ def code_fingerprint(stage: str) -> str:
             if file.is_relative_to(PACKAGE / entry):
                 digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
     return digest.hexdigest()[:16]
+
+
+@cache  # asked once, of what was imported by then: later edits are not in what this process does
+def require_code_as_started(stage: str) -> None:
+    """Refuse to go on if the code of a stage is no longer that with which this process started.
+
+    For what is imported late: a job may have waited long for a lock, or for a GPU.
+
+    Raises:
+        InputError: a file of it was edited or removed.
+    """
+    for file, source in _SOURCE.items():
+        counts = any(file.is_relative_to(PACKAGE / entry) for entry in STAGE_CODE[stage])
+        if counts and not (file.is_file() and file.read_bytes() == source):
+            raise InputError(
+                f"{file}: this code was edited after this job started, and before it was used; run the same "
+                "command again"
+            )
 
 
 @cache  # stages share files

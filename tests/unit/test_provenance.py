@@ -61,6 +61,31 @@ def test_the_code_is_that_which_the_process_started_with(tmp_path, stage):
     assert said[0].decode().strip() == provenance.code_fingerprint(stage) != said[1].decode().strip()
 
 
+def test_code_that_is_edited_before_it_is_imported_is_not_run(tmp_path):
+    """A fit that waited for a GPU would else be of code that its record does not name."""
+    package = shutil.copytree(provenance.PACKAGE, tmp_path / "colatent")
+    make = "registry.model_class_and_options(ConditionMean(kind='condition-mean'), None, True, 'cpu')"
+    script = f"""
+from pathlib import Path
+from colatent.config import ConditionMean
+from colatent.errors import InputError
+from colatent.models import registry
+Path({str(package / "report/page.py")!r}).write_text("# of another stage")
+edited = Path({str(package / "models/condition_mean.py")!r})
+edited.write_text(edited.read_text() + "# edited")
+try:
+    {make}
+except InputError as error:
+    print(error)
+"""
+    own = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for said in ("condition_mean.py: this code was edited after this job started", ""):
+        run = subprocess.run([sys.executable, "-c", script], env=own, capture_output=True, text=True)
+        assert run.returncode == 0 and said in run.stdout
+        script = script.replace('+ "# edited"', "")
+    assert not run.stdout  # run again, it is as it was when the process started
+
+
 def test_time_counts_from_the_start_of_the_process():
     work = "import time\nwhile time.process_time() < 1: pass"
     script = f"{work}\n{COST}\nassert cost['wall_s'] >= cost['cpu_s'] - 0.02, cost"

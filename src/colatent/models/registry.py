@@ -11,6 +11,7 @@ import numpy as np
 
 from colatent import config as settings
 from colatent.errors import InputError
+from colatent.provenance import require_code_as_started
 from colatent.store import DamagedStoreError
 from colatent.tensors import SUFFIX
 from colatent.trials import Trials
@@ -35,7 +36,18 @@ def model_class_and_options(
         trials: trials of the session, for bin width, modalities and kinds.
         time_locked: False for windows of a continuous recording.
         device: "cpu", "cuda" or "auto".
+
+    Raises:
+        InputError: the code of models was edited since the process started.
     """
+    found = _class_and_options(model, trials, time_locked, device)
+    require_code_as_started("fit")  # a job's record names the code that it started with
+    return found
+
+
+def _class_and_options(
+    model: settings.Model, trials: Trials, time_locked: bool, device: str
+) -> tuple[Any, dict[str, Any]]:
     match model:
         case settings.ConditionMean():
             from colatent.models.condition_mean import ConditionMean
