@@ -81,7 +81,7 @@ class Elephant:
     """elephant's GPFA with its defaults, without its binning of spike trains."""
 
     def __init__(self) -> None:
-        from elephant.gpfa import gpfa_core  # type: ignore[import-untyped]
+        from elephant.gpfa import gpfa_core
 
         self.core = gpfa_core
 

@@ -66,7 +66,7 @@ def spikes() -> None:
     ours = seconds(lambda: count_spikes(ns, UNITS, windows))
     print(f"colatent, dense                 {ours:.3f} s, without compiling")
     # no dense counts can be had in less: every spike read and every count touched, once
-    floor = seconds(lambda: ([train.sum() for train in ns], np.zeros(counts.size, counts.dtype).fill(0)))
+    floor = seconds(lambda: ([train.sum() for train in ns], np.full(counts.size, 0, counts.dtype)))
     print(f"reading spikes, writing zeros   {floor:.3f} s = {floor / ours:.2f} x colatent's")
     for name, work in {
         "colatent, as float64": lambda: count_spikes(ns, UNITS, windows).astype(np.float64),

@@ -143,12 +143,12 @@ def main() -> int:
             f"{error}; co-smoothing {bits} bits/spike; fit {fit_s} CPU-s",
             flush=True,
         )
-    error, bits = (
+    errors, bits_of = (
         {name: float(np.mean([row[name][key] for row in rows])) for name in ("ours", "elephant")}
         for key in ("error", "bits")
     )
     values = dict(
-        zip(GOALS, (error["ours"] / error["elephant"], bits["ours"] - bits["elephant"]), strict=True)
+        zip(GOALS, (errors["ours"] / errors["elephant"], bits_of["ours"] - bits_of["elephant"]), strict=True)
     )
     missed = []
     for goal, (sense, limit) in GOALS.items():

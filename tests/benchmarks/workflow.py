@@ -81,6 +81,7 @@ def in_one_process(config_file: Path) -> None:
     session, split = results / name / "session", results / name / "split"
     nwb = folder / f"{name}.simulated.nwb"
     of = config.simulate
+    assert of is not None and config.truth is not None
     write_reach_nwb(simulate_reach(seed=of.seed, n_trials=of.trials, n_units=of.units), nwb)
     ingested = ingest_session(
         nwb, config.alignment, config.modalities, {}, truth=config.truth.source, progress=quiet
@@ -110,7 +111,7 @@ def in_one_process(config_file: Path) -> None:
         stores.append(results / name / "score" / model)
         head = {"session": name, "model": model}
         score_session(session, split, fits, clip, heldout.time, tables[-1], stores[-1], head, quiet)
-    join_scores(tables, stores, results)
+    join_scores([str(table) for table in tables], stores, results)
     os.chdir(folder)
     report = results / "report"
     page = report / "sessions" / name
@@ -124,7 +125,7 @@ def in_one_process(config_file: Path) -> None:
             write_latents_store(session, store, exported, latents)
     write_session_page(config, name, page / "index.html", page / "figures")
     write_start_page(config, [name], report / "index.html", report / "figures")
-    write_record(results, config, [name], str(config_file), results / "provenance.json")
+    write_record(results, config, [name], {}, str(config_file), results / "provenance.json")
 
 
 def demo() -> None:
