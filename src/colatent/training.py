@@ -64,6 +64,7 @@ class Trainer:
         optimizer: over the module's parameters.
         history: one row an epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
             the parts of the loss.
+        changed: epoch after which the loss was changed (`go_on_with`), 0 before.
     """
 
     module: nn.Module
@@ -74,6 +75,7 @@ class Trainer:
     history: list[dict[str, float]] = field(default_factory=list)
     best_loss: float = math.inf
     best_epoch: int = 0
+    changed: int = 0
 
     def __post_init__(self) -> None:
         self.best_weights = copy_weights(self.module.state_dict())
@@ -111,16 +113,18 @@ class Trainer:
         judges, trained = self._judges(order), order[len(self.held_out(order)) :]
         if checkpoint is not None and not self.history:
             self._resume(checkpoint, progress)
+            if self.changed:  # it was interrupted after these epochs
+                return
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
             stop = False
-            while not (stop or self._finished(epochs, trained)):
+            while not (stop or self._finished(epochs)):
                 self._epoch(trained, judges)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
                 stop = bool(signals)  # asked once: what comes after it waits for the next epoch
                 due = len(self.history) % self.schedule.report_every == 0
-                if due or stop or self._finished(epochs, trained):
+                if due or stop or self._finished(epochs):
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
                         checkpoint.save(self._state())
@@ -128,9 +132,16 @@ class Trainer:
             kept = "the checkpoint is written" if checkpoint else "nothing is kept"
             raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
+    def go_on_with(self, loss: Loss) -> None:
+        """Train with another loss from here on, if there is more to train; so may a resumed run already."""
+        self.loss = loss
+        if not (self.changed or self._diverged() or len(self.history) >= self.schedule.epochs):
+            self.changed = self.best_epoch = len(self.history)
+            self.best_loss = math.inf
+
     def promise(self, epochs: int) -> float:
         """Return the least held-out loss of the first epochs; infinite if the last made no step."""
-        rows = self.history[:epochs]
+        rows = self.history[: self.changed or epochs]
         if math.isnan(rows[-1]["loss"]):
             return math.inf
         return min(
@@ -150,12 +161,15 @@ class Trainer:
         held_out = self.held_out(order)
         return held_out if len(held_out) else order
 
-    def _finished(self, epochs: int, trained: Tensor) -> bool:
+    def _finished(self, epochs: int) -> bool:
         epoch = len(self.history)
         if epoch == 0:
             return False
-        diverged = self.history[-1]["skipped_steps"] * self.schedule.batch_size >= len(trained)
-        return diverged or epoch >= epochs or epoch - self.best_epoch >= self.schedule.patience
+        return self._diverged() or epoch >= epochs or epoch - self.best_epoch >= self.schedule.patience
+
+    def _diverged(self) -> bool:
+        """Did the last epoch make no step?"""
+        return math.isnan(self.history[-1]["loss"])
 
     def _epoch(self, trained: Tensor, judges: Tensor) -> None:
         self.module.train()
@@ -221,6 +235,7 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
             "generator": self.generator.get_state(),  # all that is random is drawn from it
             "best": (self.best_loss, self.best_epoch, self.best_weights),
+            "changed": self.changed,
             "history": self.history,
         }
 
@@ -245,6 +260,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])
         self.best_loss, self.best_epoch, self.best_weights = state["best"]
+        self.changed = state["changed"]
         self.history[:] = state["history"]
 
 

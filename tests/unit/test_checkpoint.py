@@ -312,3 +312,42 @@ def test_told_to_stop_in_the_last_epoch_of_a_part_it_stops(tmp_path: Path) -> No
     with pytest.raises(Interrupted, match="after epoch 7; the checkpoint is written"):
         trainer.train(7, order, quiet, checkpoint)
     assert train(checkpoint) == train(None)
+
+
+@pytest.mark.parametrize("patience", [EPOCHS, 3])
+@pytest.mark.parametrize("epoch", [1, 4, 5, 6, 7, 12])
+def test_killed_before_or_after_the_loss_is_changed(tmp_path: Path, epoch: int, patience: int) -> None:
+    """The epochs before the change are told from those after it, also where patience had ended them."""
+
+    def run(checkpoint: Checkpoint | None, killed_in: int = 0) -> bytes:
+        line = Line()
+
+        def first(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            loss, parts = line.loss(trial, generator)
+            if not line.training and len(trainer.history) >= 2:
+                loss = loss + 100  # no epoch is better than the second
+            return then(trial, generator, loss)[0], parts
+
+        def then(
+            trial: Tensor, generator: torch.Generator, loss: Tensor | None = None
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            if not line.training and len(trainer.history) + 1 == killed_in:
+                raise Killed
+            return (2 * line.loss(trial, generator)[0] if loss is None else loss), {}
+
+        schedule = Schedule(EPOCHS, batch_size=4, patience=patience, report_every=2)
+        optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+        trainer = Trainer(line, first, optimizer, schedule, torch.Generator().manual_seed(0))
+        order = torch.randperm(16, generator=trainer.generator)
+        trainer.train(6, order, quiet, checkpoint)
+        trainer.go_on_with(then)
+        trainer.run(order, quiet, checkpoint)
+        end = trainer.generator.get_state().numpy()
+        return pickle.dumps([line.slope.detach().numpy(), trainer.history, trainer.changed, end])
+
+    checkpoint = Checkpoint(tmp_path, IDENTITY)
+    undisturbed = run(None)
+    if epoch <= len(pickle.loads(undisturbed)[1]):
+        with pytest.raises(Killed):
+            run(checkpoint, epoch)
+    assert run(checkpoint) == undisturbed

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,59 @@ def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
     trainer = train(point, loss, patience=5)
     assert len(trainer.history) == trainer.best_epoch + 5
     assert point.x.item() == pytest.approx(1.0, abs=0.2)
+
+
+def changed(first, then, after: int = 10, **schedule) -> Trainer:
+    """Train with one loss for some epochs, then with the other."""
+    optimizer = torch.optim.Adam(first.__self__.parameters(), lr=0.1)
+    options = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
+    trainer = Trainer(first.__self__, first, optimizer, Schedule(**options), torch.Generator().manual_seed(0))
+    order = torch.arange(16)
+    trainer.train(after, order, lambda _: None)
+    trainer.go_on_with(then)
+    trainer.run(order, lambda _: None)
+    return trainer
+
+
+class Pulled(Point):
+    def to_three(self, trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
+        return (self.x - 3).square(), {"first": self.x}
+
+    def to_one(self, trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
+        return 10 + (self.x - 1).square(), {}
+
+    def broken(self, trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict]:
+        return self.to_three(trial, generator)[0] * (math.nan if self.training else 1.0), {}
+
+
+def test_weights_that_were_best_by_the_loss_before_are_not_kept() -> None:
+    trainer = changed((point := Pulled()).to_three, point.to_one)
+    assert trainer.changed == 10 < trainer.best_epoch
+    assert point.x.item() == pytest.approx(1.0, abs=0.05) and trainer.best_loss >= 10
+    parts = [row["first"] for row in trainer.history]
+    assert np.isfinite(parts[:10]).all() and np.isnan(parts[10:]).all()
+    assert trainer.promise(99) == min(row["held_out_loss"] for row in trainer.history[:10]) < 10
+
+
+def test_patience_counts_anew_from_a_change_of_the_loss() -> None:
+    """Stopped early by the first loss, the run goes on with the second."""
+    point = Pulled()
+    flat = point.to_three
+    point.x.data.fill_(3.0)  # nothing to gain
+    trainer = changed(flat, point.to_one, after=30, patience=4)
+    assert trainer.changed < 10 and point.x.item() == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("change", [{"after": 60}, {"epochs": 1, "after": 1}])
+def test_no_change_of_the_loss_after_the_last_epoch(change: dict[str, int]) -> None:
+    trainer = changed((point := Pulled()).to_three, point.to_one, **change)
+    assert trainer.changed == 0 and trainer.best_loss < 10
+
+
+def test_a_run_that_makes_no_step_is_not_begun_anew() -> None:
+    point = Pulled()
+    trainer = changed(point.broken, point.to_one)
+    assert len(trainer.history) == 1 and trainer.changed == 0 and trainer.best_loss == 9
 
 
 def test_steps_that_are_not_finite_are_skipped() -> None:

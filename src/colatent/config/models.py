@@ -139,7 +139,8 @@ class MMGPVAEModel(Settings):
         "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
     )
     time_scale: Positive | None = Field(
-        None, description="time scale that learning starts from (s); 5 bins if not given"
+        None,
+        description="time scale that learning starts from (s); 5 bins if not given",
     )
     epochs: Count = 200
     restarts: Count = Field(
@@ -157,8 +158,8 @@ class MMGPVAEModel(Settings):
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=_cross_weights,
         description="modality: weight, in the objective, of predicting it from the other modalities; if not "
-        "given, half of its `weight` if it shares latents. With {}, the plain ELBO, private latents may take "
-        "in shared ones",
+        "given, half of its `weight` if it shares latents. With {}, the plain ELBO after the first fifth of "
+        "the epochs, private latents may take in shared ones",
     )
     decoder_decay: float = Field(
         0.3,

@@ -84,14 +84,14 @@ class MMGPVAE:
                 self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
             self.network.to(self.device)
             data = data or self._observations(trials, self.options.modalities)  # in units that all share
-            loss = Objective(self.network, self.options).loss_on(data)
+            objective = Objective(self.network, self.options, self.options.first_cross_weight)
             optimizer = make_optimizer(self.network, self.options)
-            starts.append(Trainer(self.network, loss, optimizer, self.options.schedule, generator))
+            schedule = self.options.schedule
+            starts.append(Trainer(self.network, objective.loss_on(data), optimizer, schedule, generator))
         # starts are compared on the same held-out trials
         order = torch.randperm(trials.n_trials, generator=starts[0].generator)
-        trainer = self._train(starts, order, progress, checkpoint)
-        assert isinstance(trainer.module, MultiModalNetwork)
-        self.network, self.history = trainer.module, trainer.history
+        trainer = self._train(starts, data, order, progress, checkpoint)
+        self.history = trainer.history
         if self.options.posterior == "sites":
             held_out = trainer.held_out(order).numpy()
             self._calibrate_sites(trials, held_out)
@@ -104,16 +104,20 @@ class MMGPVAE:
     def _train(
         self,
         starts: list[Trainer],
+        data: Data,
         order: Tensor,
         progress: Callable[[str], None],
         checkpoint: Checkpoint | None,
     ) -> Trainer:
-        """Train from one start to the end: of several, the one that promises most early on."""
-        if len(starts) == 1:
-            starts[0].run(order, progress, checkpoint)
-            return starts[0]
+        """Train one start to the end, of several the one that promises most early on; the network is its.
+
+        In the first epochs the objective has predictions of modalities from one another in any case, so that
+        latents which they share begin as what tells of the others.
+        """
 
         def own(number: int) -> tuple[Tensor, Callable[[str], None], Checkpoint | None]:
+            if len(starts) == 1:
+                return order, progress, checkpoint
             part = checkpoint.part(f"start-{number}") if checkpoint else None
             return order, lambda line: progress(f"start {number + 1}/{len(starts)}: {line}"), part
 
@@ -122,9 +126,15 @@ class MMGPVAE:
             trainer.train(epochs, *own(number))
         promises = [trainer.promise(epochs) for trainer in starts]
         best = int(np.argmin(promises))
-        progress(f"start {best + 1} goes on: held-out loss {promises[best]:.4f} in {epochs} epochs")
-        starts[best].run(*own(best))
-        return starts[best]
+        if len(starts) > 1:
+            progress(f"start {best + 1} goes on: held-out loss {promises[best]:.4f} in {epochs} epochs")
+        trainer = starts[best]
+        assert isinstance(trainer.module, MultiModalNetwork)
+        self.network = trainer.module
+        objective = Objective(self.network, self.options, self.options.final_cross_weight)
+        trainer.go_on_with(objective.loss_on(data))
+        trainer.run(*own(best))
+        return trainer
 
     def _calibrate_sites(self, trials: Trials, held_out: NDArray[np.intp]) -> None:
         """Find how sure the encoders' sites may be (`site_calibration`), if trials were held out."""
@@ -151,8 +161,7 @@ class MMGPVAE:
         others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
         judges = trials.select(held_out)
         data, empty = self._observations(others, options.modalities), self._inference(others)[1]
-        cross_weight = Objective(network, options).cross_weight
-        profile = Profile(network, data, empty, options.weight, cross_weight)
+        profile = Profile(network, data, empty, options.weight, options.final_cross_weight)
         n_rounds = improve(network, profile, lambda: self._objective(judges), progress)
         progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
@@ -161,7 +170,8 @@ class MMGPVAE:
         data = self._observations(trials, self.options.modalities)
         q = self._posterior(trials, self.options.modalities)
         generator = torch.Generator().manual_seed(self.seed)
-        return Objective(self.network, self.options).value(data, q, generator)
+        objective = Objective(self.network, self.options, self.options.final_cross_weight)
+        return objective.value(data, q, generator)
 
     def _refine_decoders(
         self,

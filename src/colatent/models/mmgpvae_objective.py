@@ -18,15 +18,15 @@ NOISE_RATE = 5.0
 
 @dataclass(frozen=True)
 class Objective:
-    """The ELBO of a network, plus cross-modal predictions, with the weights of its options."""
+    """The ELBO of a network, plus cross-modal predictions.
+
+    Attributes:
+        cross_weight: weight of each modality's prediction from the others.
+    """
 
     network: MultiModalNetwork
     options: Options
-
-    @property
-    def cross_weight(self) -> Mapping[str, float]:
-        """Weight of each modality's prediction from the others, where there are others."""
-        return self.options.cross_weight if len(self.network.names) > 1 else {}
+    cross_weight: Mapping[str, float]
 
     def loss_on(self, data: Data) -> Loss:
         """Return the loss on some of these trials."""

@@ -35,7 +35,7 @@ class Options:
             Noise that is correlated between channels (neighbouring pixels) counts as many times as
             there are channels, and the posterior becomes too sure: less than 1 makes up for it.
         cross_weight: modality -> weight, in the objective, of its log-density decoded from
-            the posterior mean given the other modalities. Empty: the plain ELBO.
+            the posterior mean given the other modalities. Empty: the plain ELBO, but for the first epochs.
         channel_dropout: share of a modality's channels that half of the steps hide from its
             encoder and still reconstruct, so that inference from some of the channels works.
         context: bins that the encoders' convolutions see (odd). With more than 1 the errors of a modality's
@@ -99,6 +99,22 @@ class Options:
     @property
     def schedule(self) -> Schedule:
         return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
+
+    @property
+    def first_cross_weight(self) -> Mapping[str, float]:
+        """Cross weights of the first epochs; for a plain ELBO they are the weights of the ELBO itself.
+
+        Without them a latent that modalities share may begin as what moves one of them alone.
+        """
+        if any(self.cross_weight.values()):
+            return self.final_cross_weight
+        groups = [group.split("+") for group in self.latents]
+        sharing = {name for group in groups if len(group) > 1 for name in group}
+        return {name: self.weight.get(name, 1.0) for name in sorted(sharing)}
+
+    @property
+    def final_cross_weight(self) -> Mapping[str, float]:
+        return self.cross_weight if len(self.modalities) > 1 else {}
 
     @property
     def modalities(self) -> tuple[str, ...]:

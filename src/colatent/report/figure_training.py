@@ -14,13 +14,14 @@ from colatent.report.style import MODEL_COLOURS
 STEPS = ("epoch", "iteration", "step")
 # how the run went, not how well it fits
 BOOKKEEPING = ("learning_rate", "skipped_steps", "evaluations", "seconds", "time")
+CROSS = "cross_log_prob"
 LABELS = {
     "loss": "negative objective\n(nats per bin)",
     "log_likelihood": "log marginal likelihood\n(nats per bin)",
     "elbo": "evidence lower bound\n(nats per bin)",
     "expected_log_likelihood": "expected log likelihood\n(nats per bin)",
     "kl": "KL divergence from the prior\n(nats per bin)",
-    "cross_log_prob": "cross-modal log density,\nweighted (nats per bin)",
+    CROSS: "cross-modal log density,\nweighted (nats per bin)",
 }
 BURN_IN = 0.05
 
@@ -54,7 +55,13 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
             if two
             else ""
         )
-        + ". The first twentieth of the steps may lie outside the axis."
+        + ". The first twentieth of the steps may lie outside the axis"
+        + (
+            ", and so may the objective while cross-modal predictions were part of it"
+            if any(_changed(f.history) for f in fits if f.history is not None)
+            else ""
+        )
+        + "."
     )
     tables = [
         f.history.to_dataframe().assign(fold=f.fold, seed=f.seed) for f in fits if f.history is not None
@@ -88,12 +95,20 @@ def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
                 x, y, color=colour, ls=":" if dotted else "-", lw=0.9 if dotted else 1.3, label=label
             )
             mark(lines, label=f"fold {fit.fold}, {column.replace('_', ' ')}")
-            late.append(y[int(BURN_IN * len(y)) :])
+            first_shown = _changed(fit.history) if column.endswith("loss") else 0
+            late.append(y[max(first_shown, int(BURN_IN * len(y))) :])
     _limit(axes, np.concatenate(late))
     axes.set_xlabel(step)
     name = "loss" if "loss" in columns else columns[0]
     axes.set_ylabel(LABELS.get(name, name.replace("_", " ")))
     readable(axes, step, "")
+
+
+def _changed(history: xr.Dataset) -> int:
+    """Return from which step on the objective was without cross-modal predictions, after steps with them."""
+    if CROSS not in history or np.isfinite(history[CROSS].values[-1]):
+        return 0
+    return int(np.isfinite(history[CROSS].values).sum())
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:

@@ -123,7 +123,8 @@ def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
             "and still reconstructed."
         )
     posterior = POSTERIOR_TEXT[model.posterior]
-    return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model, kinds)
+    course = dropout + _restarts(model) + _last_steps(model, kinds)
+    return objective + _first_epochs(model) + _balance(model) + posterior + course
 
 
 def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
@@ -141,6 +142,16 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     )
     steps = [text for text, is_applied in applied if is_applied]
     return f" At the end, {'; then '.join(steps)}." if steps else ""
+
+
+def _first_epochs(model: MMGPVAEModel) -> str:
+    """What was otherwise in the first epochs (`mmgpvae.SHARE_OF_A_START`)."""
+    if any(model.cross_weight.values()) or not any("+" in group for group in model.latents):
+        return ""
+    return (
+        " In the first fifth of the epochs, cross-modal predictions of the modalities that share latents were "
+        "part of it, weighted as their log-densities in the ELBO."
+    )
 
 
 def _restarts(model: MMGPVAEModel) -> str:
