@@ -131,8 +131,9 @@ class MMGPVAE:
         trainer = starts[best]
         assert isinstance(trainer.module, MultiModalNetwork)
         self.network = trainer.module
-        objective = Objective(self.network, self.options, self.options.final_cross_weight)
-        trainer.go_on_with(objective.loss_on(data))
+        if self.options.final_cross_weight != self.options.first_cross_weight:
+            objective = Objective(self.network, self.options, self.options.final_cross_weight)
+            trainer.go_on_with(objective.loss_on(data))
         trainer.run(*own(best))
         return trainer
 

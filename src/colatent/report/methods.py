@@ -149,8 +149,8 @@ def _first_epochs(model: MMGPVAEModel) -> str:
     if any(model.cross_weight.values()) or not any("+" in group for group in model.latents):
         return ""
     return (
-        " In the first fifth of the epochs, cross-modal predictions of the modalities that share latents were "
-        "part of it, weighted as their log-densities in the ELBO."
+        " In the first fifth of the epochs cross-modal predictions of the modalities that share latents were "
+        "part of it, with the weights of their log-densities in the ELBO."
     )
 
 
