@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,7 +221,7 @@ def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
     assert rebuilt.history == fitted.history
 
 
-def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, seed: int = 0, **change: int) -> list[str]:
+def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, seed: int = 0, **change: Any) -> list[str]:
     """Return what a fit says that goes on after one that stopped at a line; it ends with the same bytes."""
     trials, options = simulate(8)[0], OPTIONS | {"epochs": 24} | change
 
@@ -312,6 +313,41 @@ def test_the_history_has_the_terms_of_the_objective() -> None:
         assert row["elbo"] == pytest.approx(row["expected_log_likelihood"] - row["kl"])
         assert row["loss"] == pytest.approx(-row["elbo"] - row["cross_log_prob"])
         assert row["kl"] > 0
+
+
+def test_a_plain_elbo_begins_with_cross_modal_predictions() -> None:
+    """Of the modalities that share latents, with the weights of the ELBO; for a fifth of the epochs."""
+    plain = OPTIONS | {"epochs": 10, "cross_weight": {}, "weight": {"emg": 0.5}}
+    for zero in ({}, {"emg": 0.0}):
+        options = MMGPVAE(**plain | {"cross_weight": zero}).options
+        assert options.first_cross_weight == {"emg": 0.5, "spikes": 1.0}
+    history = MMGPVAE(**plain).fit(simulate(8)[0], 0, quiet).history
+    for row in history:
+        parts = row["elbo"] + (row["cross_log_prob"] if row["epoch"] <= 2 else 0.0)
+        assert row["loss"] == pytest.approx(-parts)
+        assert np.isfinite(row["cross_log_prob"]) == (row["epoch"] <= 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"latents": {"spikes": 2}},
+        {"latents": {"spikes": 2}, "cross_weight": {"spikes": 1.0}},
+        {"latents": {"spikes": 1, "emg": 1}, "cross_weight": {}},
+    ],
+)
+def test_other_objectives_are_the_same_in_all_epochs(change: dict[str, dict[str, int]]) -> None:
+    options = OPTIONS | change
+    if "emg" not in "".join(options["latents"]):
+        options |= {"cross_weight": change.get("cross_weight", {})}
+    model = MMGPVAE(**options)
+    assert model.options.first_cross_weight == model.options.final_cross_weight
+
+
+@pytest.mark.parametrize("at", ["epoch 5/", "epoch 10/", "epoch 20/"])
+def test_a_plain_elbo_interrupted_ends_with_the_same_bytes(tmp_path: Path, at: str) -> None:
+    lines_of_a_fit_that_was_interrupted(tmp_path, at, cross_weight={})
 
 
 @pytest.mark.parametrize("family", ["negative-binomial", "bernoulli"])
