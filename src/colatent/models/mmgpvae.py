@@ -33,9 +33,10 @@ from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 
-# Of the epochs, the share that each of several starts is trained for: which ones will end in a worse
-# optimum shows by then. Of 72 starts on six simulations of 40 trials one in seven did; the most promising of
-# three was such a one in 1 of 25 draws after a fifth of the epochs, in 1 of 11 after a tenth.
+# Of the epochs, the share that each of several starts is trained for, and in which the objective has
+# predictions of modalities from one another in any case. Which starts will end in a worse optimum shows by
+# then: of 72 on six simulations of 40 trials one in seven did; the most promising of three was such a one in
+# 1 of 25 draws after a fifth of the epochs, in 1 of 11 after a tenth.
 SHARE_OF_A_START = 0.2
 
 
