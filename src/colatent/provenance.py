@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,37 +65,43 @@ def code_fingerprint(stage: str) -> str:
     """
     digest = hashlib.sha256()
     for entry in STAGE_CODE[stage]:
-        for file in _SOURCE:
+        for file, source in _SOURCE.items():
             if file.is_relative_to(PACKAGE / entry):
-                digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file))
+                digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file, source))
     return digest.hexdigest()[:16]
 
 
-@cache  # asked once, of what was imported by then: later edits are not in what this process does
-def require_code_as_started(stage: str) -> None:
+@cache  # asked once, when it was just imported: later edits are not in what this process does
+def require_code_as_started(stage: str, imported: str) -> None:
     """Refuse to go on if the code of a stage is no longer that with which this process started.
 
     For what is imported late: a job may have waited long for a lock, or for a GPU.
 
+    Args:
+        imported: the name of what was.
+
     Raises:
-        InputError: a file of it was edited or removed.
+        InputError: a file of it was edited, in more than comments and layout, or removed.
     """
     for file, source in _SOURCE.items():
-        counts = any(file.is_relative_to(PACKAGE / entry) for entry in STAGE_CODE[stage])
-        if counts and not (file.is_file() and file.read_bytes() == source):
+        if any(file.is_relative_to(PACKAGE / entry) for entry in STAGE_CODE[stage]):
+            with suppress(OSError, SyntaxError):
+                now = file.read_bytes()
+                if now == source or _meaning(file, now) == _meaning(file, source):
+                    continue
             raise InputError(
-                f"{file}: this code was edited after this job started, and before it was used; run the same "
-                "command again"
+                f"{file}: this code was edited after this job started, and before {imported} was loaded; run "
+                "the same command again"
             )
 
 
 @cache  # stages share files
-def _meaning(file: Path) -> bytes:
+def _meaning(file: Path, source: bytes) -> bytes:
     """What a source file does: of Python its syntax tree without docstrings, of others everything."""
     if file.suffix != ".py":
-        return _SOURCE[file]
+        return source
     parts: list[str] = []
-    _collect(ast.parse(_SOURCE[file]), parts)
+    _collect(ast.parse(source), parts)
     return "\0".join(parts).encode()
 
 

@@ -25,7 +25,6 @@ MAX_GRADIENT_NORM = 5.0
 FINAL_LEARNING_RATE = 0.02  # share of the first
 COLUMNS = ("epoch", "loss", "held_out_loss", "learning_rate", "skipped_steps")
 VALIDATION_SEED = 1
-NEVER_FINITE = "the loss was never finite: check the observations, lower the learning rate"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,10 @@ class Trainer:
         """
         self.train(self.schedule.epochs, order, progress, checkpoint)
         if not math.isfinite(self.best_loss):
-            raise FloatingPointError(NEVER_FINITE)
+            when = f", from epoch {self.changed + 1} on" if self.changed else ""
+            raise FloatingPointError(
+                f"the loss was never finite{when}: check the observations, lower the learning rate"
+            )
         self.module.load_state_dict(self.best_weights)
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
 
@@ -219,7 +221,7 @@ class Trainer:
     def _line(self, rate: float) -> str:
         """One line on the last epoch; ``rate`` in epochs a second."""
         row = self.history[-1]
-        parts = [name for name in row if name not in COLUMNS]
+        parts = [name for name in row if name not in COLUMNS and not math.isnan(row[name])]
         losses = f"loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
         terms = "".join(f", {name.replace('_', ' ')} {row[name]:.4f}" for name in parts)
         left = (self.schedule.epochs - row["epoch"]) / rate

@@ -315,39 +315,33 @@ def test_the_history_has_the_terms_of_the_objective() -> None:
         assert row["kl"] > 0
 
 
-def test_a_plain_elbo_begins_with_cross_modal_predictions() -> None:
-    """Of the modalities that share latents, with the weights of the ELBO; for a fifth of the epochs."""
-    plain = OPTIONS | {"epochs": 10, "cross_weight": {}, "weight": {"emg": 0.5}}
-    for zero in ({}, {"emg": 0.0}):
-        options = MMGPVAE(**plain | {"cross_weight": zero}).options
-        assert options.first_cross_weight == {"emg": 0.5, "spikes": 1.0}
-    history = MMGPVAE(**plain).fit(simulate(8)[0], 0, quiet).history
-    for row in history:
+def test_the_first_epochs_may_have_another_objective() -> None:
+    options = OPTIONS | {"epochs": 10, "cross_weight": {}, "first_cross_weight": {"emg": 0.5, "spikes": 1.0}}
+    for row in MMGPVAE(**options).fit(simulate(8)[0], 0, quiet).history:
         parts = row["elbo"] + (row["cross_log_prob"] if row["epoch"] <= 2 else 0.0)
         assert row["loss"] == pytest.approx(-parts)
         assert np.isfinite(row["cross_log_prob"]) == (row["epoch"] <= 2)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "first", "final"),
     [
-        {},
-        {"latents": {"spikes": 2}},
-        {"latents": {"spikes": 2}, "cross_weight": {"spikes": 1.0}},
-        {"latents": {"spikes": 1, "emg": 1}, "cross_weight": {}},
+        ({}, {"emg": 1.0}, {"emg": 1.0}),
+        ({"cross_weight": {}}, {}, {}),
+        ({"cross_weight": {"emg": 0.0}}, {}, {}),
+        ({"cross_weight": {}, "first_cross_weight": {"emg": 0.5, "spikes": 0.0}}, {"emg": 0.5}, {}),
+        ({"first_cross_weight": {}}, {}, {"emg": 1.0}),
+        ({"latents": {"emg": 2}, "first_cross_weight": {"emg": 1.0}}, {}, {}),  # nothing to predict it from
+        ({"latents": {"emg+emg": 2}}, {}, {}),
     ],
 )
-def test_other_objectives_are_the_same_in_all_epochs(change: dict[str, dict[str, int]]) -> None:
-    options = OPTIONS | change
-    if "emg" not in "".join(options["latents"]):
-        options |= {"cross_weight": change.get("cross_weight", {})}
-    model = MMGPVAE(**options)
-    assert model.options.first_cross_weight == model.options.final_cross_weight
+def test_cross_weights_that_count(change: dict, first: dict[str, float], final: dict[str, float]) -> None:
+    assert MMGPVAE(**OPTIONS | change).options.cross_weights == (first, final)
 
 
 @pytest.mark.parametrize("at", ["epoch 5/", "epoch 10/", "epoch 20/"])
-def test_a_plain_elbo_interrupted_ends_with_the_same_bytes(tmp_path: Path, at: str) -> None:
-    lines_of_a_fit_that_was_interrupted(tmp_path, at, cross_weight={})
+def test_interrupted_before_or_after_the_objective_changes(tmp_path: Path, at: str) -> None:
+    lines_of_a_fit_that_was_interrupted(tmp_path, at, first_cross_weight={"spikes": 1.0})
 
 
 @pytest.mark.parametrize("family", ["negative-binomial", "bernoulli"])

@@ -64,26 +64,42 @@ def test_the_code_is_that_which_the_process_started_with(tmp_path, stage):
 def test_code_that_is_edited_before_it_is_imported_is_not_run(tmp_path):
     """A fit that waited for a GPU would else be of code that its record does not name."""
     package = shutil.copytree(provenance.PACKAGE, tmp_path / "colatent")
-    make = "registry.model_class_and_options(ConditionMean(kind='condition-mean'), None, True, 'cpu')"
-    script = f"""
+
+    def said(edits: dict[str, str], kinds: str = "condition-mean") -> str:
+        """Edit files between the start of a process and the models that it loads; return its refusal."""
+        script = f"""
 from pathlib import Path
-from colatent.config import ConditionMean
+from colatent import config
 from colatent.errors import InputError
 from colatent.models import registry
-Path({str(package / "report/page.py")!r}).write_text("# of another stage")
-edited = Path({str(package / "models/condition_mean.py")!r})
-edited.write_text(edited.read_text() + "# edited")
-try:
-    {make}
-except InputError as error:
-    print(error)
+before = {{name: Path({str(package)!r}, name).read_text() for name in {list(edits)!r}}}
+models = {{"condition-mean": config.ConditionMean(kind="condition-mean"),
+           "smoothed-fa": config.SmoothedFA(kind="smoothed-fa", latents={{"spikes": 2}}, smoothing=0.1)}}
+class trials: kinds, bin_width = {{"spikes": "spikes"}}, 0.02
+kinds = {kinds!r}.split()
+for number, kind in enumerate(kinds, 1):
+    try:
+        for name, edit in {edits!r}.items():
+            if number == len(kinds):
+                Path({str(package)!r}, name).write_text(before[name] + edit)
+        registry.model_class_and_options(models[kind], trials, True, "cpu")
+    except InputError as error:
+        print(error)
+for name, text in before.items():
+    Path({str(package)!r}, name).write_text(text)
 """
-    own = os.environ | {"PYTHONPATH": str(tmp_path)}
-    for said in ("condition_mean.py: this code was edited after this job started", ""):
-        run = subprocess.run([sys.executable, "-c", script], env=own, capture_output=True, text=True)
-        assert run.returncode == 0 and said in run.stdout
-        script = script.replace('+ "# edited"', "")
-    assert not run.stdout  # run again, it is as it was when the process started
+        own = os.environ | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=own, capture_output=True, text=True, check=True
+        ).stdout
+
+    edited = said({"models/condition_mean.py": "edited = True\n"})
+    assert "condition_mean.py: this code was edited after this job started, and before ConditionM" in edited
+    assert "gp.py: this code" in said({"gp.py": "not Python\n"})
+    assert not said({"report/page.py": "edited = True\n", "models/condition_mean.py": "# a comment\n"})
+    second = said({"models/smoothed_fa.py": "edited = True\n"}, "condition-mean smoothed-fa")
+    assert "smoothed_fa.py: this code" in second and "before SmoothedFA was loaded" in second
+    assert not said({"gp.py": "edited = True\n"}, "condition-mean condition-mean")  # loaded before the edit
 
 
 def test_time_counts_from_the_start_of_the_process():

@@ -12,6 +12,11 @@ from colatent.config.models import COUNT_LIKELIHOODS, LagRegression, MMGPVAEMode
 from colatent.config.recording import Alignment, Modality, SpikesModality
 from colatent.config.settings import NAME, Count, Positive, Seed, Settings
 
+# of a section under `models`, what is said of modalities
+MODALITY_KEYS = (
+    "latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight",
+)  # fmt: skip
+
 
 class Heldout(Settings):
     """What is kept from the models, and how often."""
@@ -185,8 +190,8 @@ class Config(Settings):
             for modality in group.split("+"):
                 check("truth.groups", modality)
         for model_name, model in self.models.items():
-            for key in ("latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight"):
-                for group in getattr(model, key, {}):
+            for key in MODALITY_KEYS:
+                for group in getattr(model, key, None) or ():
                     for modality in group.split("+"):
                         check(f"models.{model_name}.{key}.{group}", modality)
             for name, likelihood in getattr(model, "likelihood", {}).items():

@@ -158,8 +158,13 @@ class MMGPVAEModel(Settings):
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=_cross_weights,
         description="modality: weight, in the objective, of predicting it from the other modalities; if not "
-        "given, half of its `weight` if it shares latents. With {}, the plain ELBO after the first fifth of "
-        "the epochs, private latents may take in shared ones",
+        "given, half of its `weight` if it shares latents. With {}, the plain ELBO, private latents may take "
+        "in shared ones",
+    )
+    first_cross_weight: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        description="modality: the same in the first fifth of the epochs, where it is to be another; with "
+        "`cross_weight: {}` it keeps shared latents from beginning as what moves one modality alone",
     )
     decoder_decay: float = Field(
         0.3,
@@ -180,8 +185,8 @@ class MMGPVAEModel(Settings):
     def _sections_agree(self) -> Self:
         if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
             raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
-        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight"):
-            if unused := set(getattr(self, key)) - set(self.modalities):
+        for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight"):
+            if unused := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
         for name, decoder in self.decoder.items():
             if decoder == "convolutional" and name not in self.image_shape:

@@ -33,10 +33,10 @@ from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 
-# Of the epochs, the share that each of several starts is trained for, and in which the objective has
-# predictions of modalities from one another in any case. Which starts will end in a worse optimum shows by
-# then: of 72 on six simulations of 40 trials one in seven did; the most promising of three was such a one in
-# 1 of 25 draws after a fifth of the epochs, in 1 of 11 after a tenth.
+# Of the epochs, the share that each of several starts is trained for, and that `first_cross_weight` is for.
+# Which starts will end in a worse optimum shows by then: of 72 on six simulations of 40 trials one in seven
+# did; the most promising of three was such a one in 1 of 25 draws after a fifth of the epochs, in 1 of 11
+# after a tenth.
 SHARE_OF_A_START = 0.2
 
 
@@ -85,7 +85,7 @@ class MMGPVAE:
                 self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
             self.network.to(self.device)
             data = data or self._observations(trials, self.options.modalities)  # in units that all share
-            objective = Objective(self.network, self.options, self.options.first_cross_weight)
+            objective = Objective(self.network, self.options, self.options.cross_weights[0])
             optimizer = make_optimizer(self.network, self.options)
             schedule = self.options.schedule
             starts.append(Trainer(self.network, objective.loss_on(data), optimizer, schedule, generator))
@@ -110,11 +110,7 @@ class MMGPVAE:
         progress: Callable[[str], None],
         checkpoint: Checkpoint | None,
     ) -> Trainer:
-        """Train one start to the end, of several the one that promises most early on; the network is its.
-
-        In the first epochs the objective has predictions of modalities from one another in any case, so that
-        latents which they share begin as what tells of the others.
-        """
+        """Train one start to the end, of several the one that promises most early on; the network is its."""
 
         def own(number: int) -> tuple[Tensor, Callable[[str], None], Checkpoint | None]:
             if len(starts) == 1:
@@ -132,8 +128,9 @@ class MMGPVAE:
         trainer = starts[best]
         assert isinstance(trainer.module, MultiModalNetwork)
         self.network = trainer.module
-        if self.options.final_cross_weight != self.options.first_cross_weight:
-            objective = Objective(self.network, self.options, self.options.final_cross_weight)
+        first, final = self.options.cross_weights
+        if final != first:
+            objective = Objective(self.network, self.options, final)
             trainer.go_on_with(objective.loss_on(data))
         trainer.run(*own(best))
         return trainer
@@ -163,7 +160,7 @@ class MMGPVAE:
         others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
         judges = trials.select(held_out)
         data, empty = self._observations(others, options.modalities), self._inference(others)[1]
-        profile = Profile(network, data, empty, options.weight, options.final_cross_weight)
+        profile = Profile(network, data, empty, options.weight, options.cross_weights[1])
         n_rounds = improve(network, profile, lambda: self._objective(judges), progress)
         progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
@@ -172,7 +169,7 @@ class MMGPVAE:
         data = self._observations(trials, self.options.modalities)
         q = self._posterior(trials, self.options.modalities)
         generator = torch.Generator().manual_seed(self.seed)
-        objective = Objective(self.network, self.options, self.options.final_cross_weight)
+        objective = Objective(self.network, self.options, self.options.cross_weights[1])
         return objective.value(data, q, generator)
 
     def _refine_decoders(

@@ -35,7 +35,9 @@ class Options:
             Noise that is correlated between channels (neighbouring pixels) counts as many times as
             there are channels, and the posterior becomes too sure: less than 1 makes up for it.
         cross_weight: modality -> weight, in the objective, of its log-density decoded from
-            the posterior mean given the other modalities. Empty: the plain ELBO, but for the first epochs.
+            the posterior mean given the other modalities. Empty: the plain ELBO.
+        first_cross_weight: the same in the first epochs, if not as ``cross_weight``. With it a latent that
+            modalities share does not begin as what moves one of them alone.
         channel_dropout: share of a modality's channels that half of the steps hide from its
             encoder and still reconstruct, so that inference from some of the channels works.
         context: bins that the encoders' convolutions see (odd). With more than 1 the errors of a modality's
@@ -65,6 +67,7 @@ class Options:
     image_shape: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     weight: Mapping[str, float] = field(default_factory=dict)
     cross_weight: Mapping[str, float] = field(default_factory=dict)
+    first_cross_weight: Mapping[str, float] | None = None
     channel_dropout: float = 0.25
     context: int = 1
     hidden: int = 64
@@ -91,8 +94,8 @@ class Options:
             raise ValueError(f"restarts must be at least 1, not {self.restarts}")
         if self.context % 2 == 0 or self.samples % 2 == 1:
             raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
-        for key in ("weight", "cross_weight", "image_shape"):
-            if unknown := set(getattr(self, key)) - set(self.modalities):
+        for key in ("weight", "cross_weight", "first_cross_weight", "image_shape"):
+            if unknown := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unknown)[0]!r}, which has no latents")
         _ = self.schedule  # raises what it finds wrong
 
@@ -101,20 +104,12 @@ class Options:
         return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
 
     @property
-    def first_cross_weight(self) -> Mapping[str, float]:
-        """Cross weights of the first epochs; for a plain ELBO they are the weights of the ELBO itself.
-
-        Without them a latent that modalities share may begin as what moves one of them alone.
-        """
-        if any(self.cross_weight.values()):
-            return self.final_cross_weight
-        groups = [group.split("+") for group in self.latents]
-        sharing = {name for group in groups if len(group) > 1 for name in group}
-        return {name: self.weight.get(name, 1.0) for name in sorted(sharing)}
-
-    @property
-    def final_cross_weight(self) -> Mapping[str, float]:
-        return self.cross_weight if len(self.modalities) > 1 else {}
+    def cross_weights(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Return the cross weights that count, of the first epochs and of the others."""
+        first = self.cross_weight if self.first_cross_weight is None else self.first_cross_weight
+        several = len(self.modalities) > 1
+        first, final = ({m: w for m, w in x.items() if w and several} for x in (first, self.cross_weight))
+        return first, final
 
     @property
     def modalities(self) -> tuple[str, ...]:

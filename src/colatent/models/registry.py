@@ -41,7 +41,7 @@ def model_class_and_options(
         InputError: the code of models was edited since the process started.
     """
     found = _class_and_options(model, trials, time_locked, device)
-    require_code_as_started("fit")  # a job's record names the code that it started with
+    require_code_as_started("fit", found[0].__name__)  # a job's record names the code that it started with
     return found
 
 

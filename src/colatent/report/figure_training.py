@@ -94,10 +94,13 @@ def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
             lines = axes.plot(
                 x, y, color=colour, ls=":" if dotted else "-", lw=0.9 if dotted else 1.3, label=label
             )
+            if np.isfinite(y).sum() == 1:
+                lines[0].set_marker(".")
             mark(lines, label=f"fold {fit.fold}, {column.replace('_', ' ')}")
             first_shown = _changed(fit.history) if column.endswith("loss") else 0
             late.append(y[max(first_shown, int(BURN_IN * len(y))) :])
     _limit(axes, np.concatenate(late))
+    axes.set_xlim(0, max(f.history.sizes["step"] for f in fits if f.history is not None))
     axes.set_xlabel(step)
     name = "loss" if "loss" in columns else columns[0]
     axes.set_ylabel(LABELS.get(name, name.replace("_", " ")))
@@ -105,10 +108,11 @@ def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
 
 
 def _changed(history: xr.Dataset) -> int:
-    """Return from which step on the objective was without cross-modal predictions, after steps with them."""
-    if CROSS not in history or np.isfinite(history[CROSS].values[-1]):
+    """Return from which step on the objective was without cross-modal predictions, 0 if it was all along."""
+    if CROSS not in history:
         return 0
-    return int(np.isfinite(history[CROSS].values).sum())
+    without = np.isnan(history[CROSS].values) & np.isfinite(history["elbo"].values)
+    return int(without.argmax())
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:

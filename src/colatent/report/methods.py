@@ -42,6 +42,7 @@ REFINED = (
     "the posterior of the training trials, by the same objective and with the same trials held out of the "
     "updates"
 )
+CROSS_MODAL = "cross-modal prediction of"
 POSTERIOR_TEXT = {  # of MM-GPVAE
     "sites": "",
     "mean-field": " To compare with: the posterior is diagonal over Fourier coefficients.",
@@ -104,16 +105,19 @@ def _latents(latents: dict[str, int]) -> str:
 
 
 def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
-    weights = {m: w for m, w in model.cross_weight.items() if w > 0}
-    if not weights or len(model.modalities) < 2:
-        objective = "Objective: the ELBO."
-    else:
-        terms = " + ".join(f"{w:g} × cross-modal prediction of {m}" for m, w in weights.items())
-        objective = (
-            f"Objective: ELBO + {terms}. Cross-modal prediction is the log density of a modality, decoded "
-            "from the posterior mean given only the others (latents that none of them informs are at their "
-            "prior mean); it makes shared latents predictive, and the sum is no bound on the likelihood. "
-            "These modalities, where not given, are predicted in the same way, with a noise of their own."
+    first, final = (_weighed(model, weights) for weights in (model.first_cross_weight, model.cross_weight))
+    objective = f"Objective: {final}."
+    if model.first_cross_weight is not None and first != final:
+        objective += f" In the first epochs, at most a fifth of them, it was {first}."
+    if CROSS_MODAL in objective:
+        objective += (
+            " Cross-modal prediction is the log density of a modality, decoded from the posterior mean given "
+            "only the others (latents that none of them informs are at their prior mean); it makes shared "
+            "latents predictive, and the sum is no bound on the likelihood."
+        )
+    if CROSS_MODAL in final:
+        objective += (
+            " These modalities, where not given, are predicted in the same way, with a noise of their own."
         )
     dropout = ""
     if model.channel_dropout:
@@ -124,7 +128,13 @@ def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
         )
     posterior = POSTERIOR_TEXT[model.posterior]
     course = dropout + _restarts(model) + _last_steps(model, kinds)
-    return objective + _first_epochs(model) + _balance(model) + posterior + course
+    return objective + _balance(model) + posterior + course
+
+
+def _weighed(model: MMGPVAEModel, cross_weight: dict[str, float] | None) -> str:
+    """Return the objective with these cross weights in words."""
+    weights = {m: w for m, w in (cross_weight or {}).items() if w > 0 and len(model.modalities) > 1}
+    return " + ".join(["the ELBO", *(f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items())])
 
 
 def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
@@ -142,16 +152,6 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     )
     steps = [text for text, is_applied in applied if is_applied]
     return f" At the end, {'; then '.join(steps)}." if steps else ""
-
-
-def _first_epochs(model: MMGPVAEModel) -> str:
-    """What was otherwise in the first epochs (`mmgpvae.SHARE_OF_A_START`)."""
-    if any(model.cross_weight.values()) or not any("+" in group for group in model.latents):
-        return ""
-    return (
-        " In the first fifth of the epochs cross-modal predictions of the modalities that share latents were "
-        "part of it, with the weights of their log-densities in the ELBO."
-    )
 
 
 def _restarts(model: MMGPVAEModel) -> str:
