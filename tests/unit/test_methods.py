@@ -30,7 +30,7 @@ def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, An
     assert bool(text) == bool(steps)
 
 
-ELBO, OF_EMG = "ELBO", "ELBO + 1 × cross-modal prediction of emg"
+ELBO, OF_EMG = "the ELBO", "ELBO + 1 × cross-modal prediction of emg"
 FIRST = " In the first epochs, at most a fifth of them, it was {}."
 
 

@@ -134,7 +134,8 @@ def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
 def _weighed(model: MMGPVAEModel, cross_weight: dict[str, float] | None) -> str:
     """Return the objective with these cross weights in words."""
     weights = {m: w for m, w in (cross_weight or {}).items() if w > 0 and len(model.modalities) > 1}
-    return " + ".join(["ELBO", *(f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items())])
+    terms = [f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items()]
+    return " + ".join(["ELBO", *terms]) if terms else "the ELBO"
 
 
 def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
