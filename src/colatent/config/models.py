@@ -139,8 +139,7 @@ class MMGPVAEModel(Settings):
         "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
     )
     time_scale: Positive | None = Field(
-        None,
-        description="time scale that learning starts from (s); 5 bins if not given",
+        None, description="time scale that learning starts from (s); 5 bins if not given"
     )
     epochs: Count = 200
     restarts: Count = Field(
