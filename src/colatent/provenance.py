@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -64,10 +65,8 @@ def code_fingerprint(stage: str) -> str:
     The code is that with which this process started.
     """
     digest = hashlib.sha256()
-    for entry in STAGE_CODE[stage]:
-        for file, source in _SOURCE.items():
-            if file.is_relative_to(PACKAGE / entry):
-                digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file, source))
+    for file, source in _source_of(stage):
+        digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file, source))
     return digest.hexdigest()[:16]
 
 
@@ -83,16 +82,23 @@ def require_code_as_started(stage: str, imported: str) -> None:
     Raises:
         InputError: a file of it was edited, in more than comments and layout, or removed.
     """
-    for file, source in _SOURCE.items():
-        if any(file.is_relative_to(PACKAGE / entry) for entry in STAGE_CODE[stage]):
-            with suppress(OSError, SyntaxError):
-                now = file.read_bytes()
-                if now == source or _meaning(file, now) == _meaning(file, source):
-                    continue
-            raise InputError(
-                f"{file}: this code was edited after this job started, and before {imported} was loaded; run "
-                "the same command again"
-            )
+    for file, source in _source_of(stage):
+        with suppress(OSError, SyntaxError):
+            now = file.read_bytes()
+            if now == source or _meaning(file, now) == _meaning(file, source):
+                continue
+        raise InputError(
+            f"{file}: this code was edited after this job started, and before {imported} was loaded; run "
+            "the same command again"
+        )
+
+
+def _source_of(stage: str) -> Iterator[tuple[Path, bytes]]:
+    """Yield the files that a stage's results depend on, as they were when this process started."""
+    for entry in STAGE_CODE[stage]:
+        for file, source in _SOURCE.items():
+            if file.is_relative_to(PACKAGE / entry):
+                yield file, source
 
 
 @cache  # stages share files

@@ -16,14 +16,13 @@ import numpy as np
 N_TRIALS, N_TRAINING, N_NEIGHBOURS = 300, 240, 20
 N_UNITS, FEW_UNITS = 100, 10
 BOTH = ("images", "spikes")
-WEIGHT = {"images": 0.025}
 CROSS_WEIGHT = {"spikes": 1.0, "images": 0.025}
 OPTIONS: dict[str, Any] = {
     "latents": {"spikes+images": 1, "spikes": 1, "images": 1},
     "likelihood": {"spikes": "poisson", "images": "gaussian"},
     "decoder": {"spikes": "linear", "images": "convolutional"},
     "image_shape": {"images": (36, 36)},
-    "weight": WEIGHT,
+    "weight": {"images": 0.025},
     "first_cross_weight": CROSS_WEIGHT,  # without it what is shared may begin as what moves images alone
     "time_scale": 0.3,  # the truth is 0.2 s
     "epochs": 75,

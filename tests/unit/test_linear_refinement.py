@@ -28,7 +28,7 @@ def unimproved(monkeypatch: pytest.MonkeyPatch) -> MMGPVAE:
 
 def profile_of(model: MMGPVAE, trials: Trials) -> Profile:
     data, empty = model._observations(trials, model.options.modalities), model._inference(trials)[1]
-    cross_weight = model.options.cross_weights[1]
+    cross_weight = model.options.cross_weights.final
     return Profile(model.network, data, empty, model.options.weight, cross_weight)
 
 
@@ -182,7 +182,7 @@ def test_the_objective_that_judges_is_that_of_training(unimproved: MMGPVAE) -> N
     trials = simulate(12)[0]
     model = MMGPVAE(**options).fit(trials, 0, quiet)
     model.network.eval()
-    objective = Objective(model.network, model.options, model.options.cross_weights[1])
+    objective = Objective(model.network, model.options, model.options.cross_weights.final)
     data = model._observations(trials, BOTH)
     loss, _ = objective.loss(data, torch.Generator().manual_seed(0))
     assert model._objective(trials) == pytest.approx(-float(loss.detach()) * 25, rel=1e-6)

@@ -16,10 +16,14 @@ class Point(nn.Module):
         self.x = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
 
 
-def train(point: Point, loss, **schedule) -> Trainer:
+def trainer_of(point: Point, loss, **schedule) -> Trainer:
     optimizer = torch.optim.Adam(point.parameters(), lr=0.1)
     schedule = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
-    trainer = Trainer(point, loss, optimizer, Schedule(**schedule), torch.Generator().manual_seed(0))
+    return Trainer(point, loss, optimizer, Schedule(**schedule), torch.Generator().manual_seed(0))
+
+
+def train(point: Point, loss, **schedule) -> Trainer:
+    trainer = trainer_of(point, loss, **schedule)
     trainer.run(torch.randperm(16, generator=trainer.generator), lambda _: None)
     return trainer
 
@@ -36,11 +40,9 @@ def test_keeps_the_best_held_out_weights_and_stops_early() -> None:
     assert point.x.item() == pytest.approx(1.0, abs=0.2)
 
 
-def changed(first, then, after: int = 10, **schedule) -> Trainer:
+def changed(point: Point, first, then, after: int = 10, **schedule) -> Trainer:
     """Train with one loss for some epochs, then with the other."""
-    optimizer = torch.optim.Adam(first.__self__.parameters(), lr=0.1)
-    options = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
-    trainer = Trainer(first.__self__, first, optimizer, Schedule(**options), torch.Generator().manual_seed(0))
+    trainer = trainer_of(point, first, **schedule)
     order = torch.arange(16)
     trainer.train(after, order, lambda _: None)
     trainer.go_on_with(then)
@@ -60,7 +62,8 @@ class Pulled(Point):
 
 
 def test_weights_that_were_best_by_the_loss_before_are_not_kept() -> None:
-    trainer = changed((point := Pulled()).to_three, point.to_one)
+    point = Pulled()
+    trainer = changed(point, point.to_three, point.to_one)
     assert trainer.changed == 10 < trainer.best_epoch
     assert point.x.item() == pytest.approx(1.0, abs=0.05) and trainer.best_loss >= 10
     parts = [row["first"] for row in trainer.history]
@@ -71,21 +74,21 @@ def test_weights_that_were_best_by_the_loss_before_are_not_kept() -> None:
 def test_patience_counts_anew_from_a_change_of_the_loss() -> None:
     """Stopped early by the first loss, the run goes on with the second."""
     point = Pulled()
-    flat = point.to_three
     point.x.data.fill_(3.0)  # nothing to gain
-    trainer = changed(flat, point.to_one, after=30, patience=4)
+    trainer = changed(point, point.to_three, point.to_one, after=30, patience=4)
     assert trainer.changed < 10 and point.x.item() == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.parametrize("change", [{"after": 60}, {"epochs": 1, "after": 1}])
 def test_no_change_of_the_loss_after_the_last_epoch(change: dict[str, int]) -> None:
-    trainer = changed((point := Pulled()).to_three, point.to_one, **change)
+    point = Pulled()
+    trainer = changed(point, point.to_three, point.to_one, **change)
     assert trainer.changed == 0 and trainer.best_loss < 10
 
 
 def test_a_run_that_makes_no_step_is_not_begun_anew() -> None:
     point = Pulled()
-    trainer = changed(point.broken, point.to_one)
+    trainer = changed(point, point.broken, point.to_one)
     assert len(trainer.history) == 1 and trainer.changed == 0 and trainer.best_loss == 9
 
 

@@ -85,7 +85,7 @@ class MMGPVAE:
                 self.network.modality(name).calibrate(trials.values[name], trials.observed[name])
             self.network.to(self.device)
             data = data or self._observations(trials, self.options.modalities)  # in units that all share
-            objective = Objective(self.network, self.options, self.options.cross_weights[0])
+            objective = Objective(self.network, self.options, self.options.cross_weights.first)
             optimizer = make_optimizer(self.network, self.options)
             schedule = self.options.schedule
             starts.append(Trainer(self.network, objective.loss_on(data), optimizer, schedule, generator))
@@ -160,7 +160,7 @@ class MMGPVAE:
         others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
         judges = trials.select(held_out)
         data, empty = self._observations(others, options.modalities), self._inference(others)[1]
-        profile = Profile(network, data, empty, options.weight, options.cross_weights[1])
+        profile = Profile(network, data, empty, options.weight, options.cross_weights.final)
         n_rounds = improve(network, profile, lambda: self._objective(judges), progress)
         progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
@@ -169,7 +169,7 @@ class MMGPVAE:
         data = self._observations(trials, self.options.modalities)
         q = self._posterior(trials, self.options.modalities)
         generator = torch.Generator().manual_seed(self.seed)
-        objective = Objective(self.network, self.options, self.options.cross_weights[1])
+        objective = Objective(self.network, self.options, self.options.cross_weights.final)
         return objective.value(data, q, generator)
 
     def _refine_decoders(

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from colatent import gp
 from colatent.decoders import DECODERS
 from colatent.inference import INFERENCES
 from colatent.likelihoods import LIKELIHOODS
 from colatent.training import Schedule
+
+
+class CrossWeights(NamedTuple):
+    """Modality -> weight of its prediction from the others, in the first epochs and in the other ones."""
+
+    first: Mapping[str, float]
+    final: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +112,13 @@ class Options:
         return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
 
     @property
-    def cross_weights(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Return the cross weights that count, of the first epochs and of the others."""
+    def cross_weights(self) -> CrossWeights:
+        """Return the cross weights that count: not zero, and where there are other modalities."""
         first = self.cross_weight if self.first_cross_weight is None else self.first_cross_weight
         several = len(self.modalities) > 1
-        first, final = ({m: w for m, w in x.items() if w and several} for x in (first, self.cross_weight))
-        return first, final
+        return CrossWeights(
+            *({m: w for m, w in x.items() if w and several} for x in (first, self.cross_weight))
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -127,8 +127,7 @@ def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
             "and still reconstructed."
         )
     posterior = POSTERIOR_TEXT[model.posterior]
-    course = dropout + _restarts(model) + _last_steps(model, kinds)
-    return objective + _balance(model) + posterior + course
+    return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model, kinds)
 
 
 def _weighed(model: MMGPVAEModel, cross_weight: dict[str, float] | None) -> str:
