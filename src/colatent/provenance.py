@@ -60,14 +60,15 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @cache
 def code_fingerprint(stage: str) -> str:
-    """Return a hash of the code that a stage's results depend on, comments and layout left out.
+    """Return a hash of the code that a stage's results depend on.
 
-    The code is that with which this process started.
+    Comments, docstrings and layout do not count, nor do the names of files and the lines that import from
+    this package: code that was only moved has the same fingerprint. The code is that with which this
+    process started.
     """
-    digest = hashlib.sha256()
-    for file, source in _source_of(stage):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + _meaning(file, source))
-    return digest.hexdigest()[:16]
+    meanings = (_meaning(file, source) for file, source in _source_of(stage))
+    parts = sorted(hashlib.sha256(meaning).hexdigest() for meaning in meanings if meaning != _NOTHING)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 @cache  # asked once, when it was just imported: later edits are not in what this process does
@@ -119,6 +120,8 @@ def _collect(node: Any, parts: list[str]) -> None:
             value = getattr(node, name, None)
             if name == "body" and value and isinstance(node, _DOCUMENTED) and _is_docstring(value[0]):
                 value = value[1:]
+            if isinstance(value, list):
+                value = [item for item in value if not _is_own_import(item)]
             if value is not None and value != []:
                 parts.append(name)
                 _collect(value, parts)
@@ -129,6 +132,16 @@ def _collect(node: Any, parts: list[str]) -> None:
         parts.append("]")
     else:
         parts.append(repr(node))
+
+
+_NOTHING = b"Module\0)"  # the meaning of a file that holds at most a docstring and own imports
+
+
+def _is_own_import(node: Any) -> bool:
+    """Does a statement import from this package? It says where code lies, not what it does."""
+    if isinstance(node, ast.ImportFrom):
+        return node.level > 0 or (node.module or "").split(".")[0] == PACKAGE.name
+    return isinstance(node, ast.Import) and all(a.name.split(".")[0] == PACKAGE.name for a in node.names)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

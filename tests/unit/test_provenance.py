@@ -116,3 +116,19 @@ def test_memory_is_that_of_this_program_alone():
     start = "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
     before = f"import os, sys; x = b'x' * 400 * 2**20; {start}"
     subprocess.run([sys.executable, "-c", before, mine], check=True)
+
+
+def test_code_that_was_only_moved_has_the_same_fingerprint(monkeypatch):
+    before = provenance.code_fingerprint("fit")
+    moved = {}
+    for file, source in provenance._SOURCE.items():
+        name = file.relative_to(provenance.PACKAGE).as_posix()
+        place = provenance.PACKAGE / ("kernels.py" if name == "gp.py" else name)
+        moved[place] = source.replace(b"from colatent import gp\n", b"from colatent import kernels as gp\n")
+    stages = {"fit": tuple("kernels.py" if e == "gp.py" else e for e in provenance.STAGE_CODE["fit"])}
+    monkeypatch.setattr(provenance, "_SOURCE", moved)
+    monkeypatch.setattr(provenance, "STAGE_CODE", stages)
+    assert provenance.code_fingerprint.__wrapped__("fit") == before
+    moved[provenance.PACKAGE / "kernels.py"] += b"\nedited = True\n"
+    provenance._meaning.cache_clear()
+    assert provenance.code_fingerprint.__wrapped__("fit") != before
