@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with threads of the
 
 import pytest
 
-from colatent.trials import Trials
+from colatent.data.trials import Trials
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +34,7 @@ def simulated_nwb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def simulated_trials(simulated_nwb: Path) -> Trials:
     """Spikes and EMG of the small simulated recording on 20 ms bins."""
-    from colatent.config_file import load_config
+    from colatent.config.file import load_config
     from colatent.ingest.session import ingest_session
 
     config = load_config(ROOT / "config" / "config.yaml")

@@ -10,8 +10,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from colatent.models.gpfa import GPFA
-    from colatent.models.gpfa_counts import CountGPFA
+    from colatent.models.gpfa.counts import CountGPFA
+    from colatent.models.gpfa.gaussian import GPFA
 
 __all__ = ["GPFA", "CountGPFA"]
 
@@ -19,11 +19,11 @@ __all__ = ["GPFA", "CountGPFA"]
 def __getattr__(name: str) -> Any:
     # Not imported above: the workflow reads its config without waiting for torch.
     if name == "GPFA":
-        from colatent.models.gpfa import GPFA
+        from colatent.models.gpfa.gaussian import GPFA
 
         return GPFA
     if name == "CountGPFA":
-        from colatent.models.gpfa_counts import CountGPFA
+        from colatent.models.gpfa.counts import CountGPFA
 
         return CountGPFA
     raise AttributeError(f"module 'colatent' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from colatent.errors import InputError
-from colatent.escape import escaped, escaped_command
+from colatent.jobs.terminal import escaped, escaped_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -19,9 +19,9 @@ def check(
     config: Annotated[Path, typer.Argument(help="config file (YAML), such as config/config.yaml")],
 ) -> None:
     """Validate a config and the files it names, without running anything."""
-    from colatent.check import check_inputs
-    from colatent.config_file import load_config
-    from colatent.session_table import load_sessions
+    from colatent.config.file import load_config
+    from colatent.config.session_table import load_sessions
+    from colatent.ingest.preflight import check_inputs
 
     with _one_sentence():
         settings = load_config(config)
@@ -46,9 +46,9 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 @app.command()
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
     """Find what is damaged or missing in results, and say how to make just that anew."""
-    from colatent.record import read_record
-    from colatent.repair import repair_command, was_edited
-    from colatent.verify import verify as verification_of
+    from colatent.results.manifest import read_record
+    from colatent.results.repair import repair_command, was_edited
+    from colatent.results.verify import verify as verification_of
 
     with _one_sentence():
         damages, looked_at, unknown = verification_of(results)
@@ -94,7 +94,11 @@ def compare(
 
     Exits with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
     """
-    from colatent.compare import Verdict, compare_trees, report_lines
+    from colatent.results.compare import (
+        Verdict,
+        compare_trees,
+        report_lines,
+    )
 
     with _one_sentence(exit_code=2):
         comparison = compare_trees(a, b, tolerance)
@@ -108,7 +112,7 @@ def status(results: Annotated[Path, typer.Argument(help="folder of results, such
     """Show which fits run, wait, are done or have failed, and the likely cause of each failure."""
     from rich.table import Table
 
-    from colatent.status import failures, fit_statuses
+    from colatent.results.status import failures, fit_statuses
 
     colours = {"failed": "red", "running": "green", "waiting": "yellow", "done": "dim"}
     with _one_sentence():
@@ -130,7 +134,7 @@ def archive(
     output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
 ) -> None:
     """Pack code, locked environment, config and record of an analysis, without its data or keys to it."""
-    from colatent.archive import write_archive
+    from colatent.results.archive import write_archive
 
     with _one_sentence():
         names, warnings = write_archive(config, output)
@@ -149,7 +153,7 @@ def reference(
     ),
 ) -> None:
     """Write the JSON schema and the table of keys from the config's models."""
-    from colatent.reference import json_schema, with_reference
+    from colatent.config.reference import json_schema, with_reference
 
     schema.write_text(json_schema(), encoding="utf-8")
     manual.write_text(with_reference(manual.read_text(encoding="utf-8")), encoding="utf-8")

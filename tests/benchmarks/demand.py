@@ -1,4 +1,4 @@
-"""Peak memory and time of a fit and of its scoring, for what `colatent.demand` asks: one process, one size.
+"""Peak memory and time of a fit and of its scoring, for `colatent.jobs.resources`: one process, one size.
 
     python tests/benchmarks/demand.py trials bins units fits '{"kind": "gpfa", "latents": {"spikes": 6}}'
 
@@ -26,11 +26,11 @@ def write_inputs(folder: Path, n_trials: int, n_bins: int, n_units: int) -> None
     """Write the session and its split: counts and EMG that follow six smooth latents."""
     import xarray as xr
 
-    from colatent.provenance import provenance
+    from colatent.data.splits import make_split
+    from colatent.data.trials import Trials
     from colatent.simulate.binned import gaussian_process
-    from colatent.splits import make_split
-    from colatent.store import identity, write_store
-    from colatent.trials import Trials
+    from colatent.store.provenance import provenance
+    from colatent.store.stores import identity, write_store
 
     rng = np.random.default_rng(0)
     latents = gaussian_process(rng, n_trials, n_bins, 5.0, 6)
@@ -64,9 +64,9 @@ def write_inputs(folder: Path, n_trials: int, n_bins: int, n_units: int) -> None
 
 
 def fit(folder: Path, model: dict[str, Any], fold: int) -> None:
-    from colatent.fitting import fit_fold
-    from colatent.session import read_fold, read_trials
-    from colatent.store import identity
+    from colatent.models.fitting import fit_fold
+    from colatent.store.session import read_fold, read_trials
+    from colatent.store.stores import identity
 
     trials, _ = read_trials(folder / "session")
     fit_fold(

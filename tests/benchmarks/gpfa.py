@@ -64,7 +64,7 @@ class Ours:
     def __init__(self) -> None:
         import torch
 
-        from colatent.models.gpfa import GPFA
+        from colatent.models.gpfa.gaussian import GPFA
 
         torch.set_num_threads(1)
         self.model = GPFA(n_latents=len(TIME_SCALES), bin_width=BIN_WIDTH)
@@ -178,8 +178,13 @@ def evaluation_seconds(trials: Any, n_latents: int, tolerance: float = 1e-4) -> 
     """CPU seconds of one evaluation of the log marginal likelihood and its gradient (best of 5)."""
     import torch
 
-    from colatent.models.gpfa_data import as_observations
-    from colatent.models.gpfa_evidence import Parameters, Prior, evaluate, make_blocks
+    from colatent.models.gpfa.evidence import (
+        Parameters,
+        Prior,
+        evaluate,
+        make_blocks,
+    )
+    from colatent.models.gpfa.observations import as_observations
 
     torch.set_num_threads(1)
     data = as_observations(trials)

@@ -22,8 +22,8 @@ GOALS = {
 
 def true_model(n_trials: int, n_bins: int, n_neurons: int):  # type: ignore[no-untyped-def]
     """Return a CountGPFA with the parameters of the simulation."""
-    from colatent.models.count_likelihoods import LIKELIHOODS
-    from colatent.models.gpfa_counts import CountGPFA
+    from colatent.models.gpfa.counts import CountGPFA
+    from colatent.models.gpfa.likelihoods import LIKELIHOODS
 
     rng = np.random.default_rng(0)  # drawn in the order of gpfa.simulate
     q = len(gpfa.TIME_SCALES)
@@ -67,7 +67,7 @@ def run_cell(n_trials: int, n_bins: int, n_neurons: int) -> dict[str, float]:
     """Return co-smoothing of the fit, of the truth and of Gaussian GPFA in one cell."""
     import torch
 
-    from colatent.models.gpfa_counts import CountGPFA
+    from colatent.models.gpfa.counts import CountGPFA
 
     torch.set_num_threads(1)
     n_all = n_trials + n_trials // 5

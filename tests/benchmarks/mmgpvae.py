@@ -58,8 +58,8 @@ def simulate(  # type: ignore[no-untyped-def]
     n_units: int = N_UNITS,
 ):
     """Return the simulation, and its trials of training and of test."""
+    from colatent.data.trials import Trials
     from colatent.simulate.digits import simulate_digits
-    from colatent.trials import Trials
 
     simulation = simulate_digits(seed, n_trials, n_bins, n_units)
     values = dict(simulation.values)
@@ -80,7 +80,7 @@ def r2(truth: np.ndarray, guess: np.ndarray, training_mean: np.ndarray) -> float
 
 def recovery(model, simulation, train, test, given=BOTH) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """R2 of the true latents in the test trials, each from the latents of its own group."""
-    from colatent.scoring.recovery import latent_recovery
+    from colatent.analyses.recovery import latent_recovery
 
     truth = simulation.latents
     inferred = np.concatenate([model.latents(part, given)[0] for part in (train, test)])
@@ -175,7 +175,7 @@ def monotone_r2(model, simulation, train, test) -> float:  # type: ignore[no-unt
 
 
 def fitted(trials, seed: int, **changes: Any):  # type: ignore[no-untyped-def]
-    from colatent.models.mmgpvae import MMGPVAE
+    from colatent.models.mmgpvae.model import MMGPVAE
 
     return MMGPVAE(**OPTIONS | changes).fit(trials, seed, progress)
 
@@ -255,7 +255,7 @@ class StepTimer:
     """
 
     def __init__(self, n_trials: int = 8, n_bins: int = 60, n_latents: int = 1) -> None:
-        from colatent.models.mmgpvae import MMGPVAE
+        from colatent.models.mmgpvae.model import MMGPVAE
 
         _, trials, _ = simulate(0, n_trials + 1, n_trials, n_bins)
         latents = {group: n_latents for group in OPTIONS["latents"]}
@@ -267,7 +267,7 @@ class StepTimer:
     def step(self) -> float:
         import torch
 
-        from colatent.models.mmgpvae_objective import Objective
+        from colatent.models.mmgpvae.objective import Objective
 
         objective = Objective(self.model.network, self.model.options, {})
         self.model.network.train()

@@ -47,7 +47,7 @@ def read_counts() -> np.ndarray:
 
 
 def fit_ours(roots: np.ndarray, strength: float = 0.0) -> Any:
-    from colatent.models.gpfa import GPFA
+    from colatent.models.gpfa.gaussian import GPFA
 
     return GPFA(LATENTS, BIN_WIDTH, automatic_relevance=strength).fit(roots)
 
@@ -66,8 +66,8 @@ def fit_elephant(roots: np.ndarray, max_iterations: int = 500) -> Any:
     """elephant's parameters, in our class."""
     from elephant.gpfa import gpfa_core
 
-    from colatent import gp
-    from colatent.models.gpfa import GPFA
+    from colatent.models import gp
+    from colatent.models.gpfa.gaussian import GPFA
 
     np.random.seed(0)  # noqa: NPY002 (elephant cuts its training pieces with the global generator)
     sequences = benchmark.Elephant.sequences(roots)

@@ -20,10 +20,10 @@ import xarray as xr
 from colatent.config import Config
 from colatent.report import write_start_page
 from colatent.scoring.tables import SCORE_COLUMNS
-from colatent.store import write_store
+from colatent.store.stores import write_store
 
-sys.path.append(str(Path(__file__).parents[1] / "workflow"))
-from browser import CHROMIUM, open_page
+sys.path.append(str(Path(__file__).parents[1]))
+from support import CHROMIUM, open_page
 
 N_SESSIONS, N_FOLDS = 50, 5
 CHANNELS = {"spikes": 100, "emg": 8, "pose": 6}

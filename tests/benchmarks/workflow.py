@@ -60,20 +60,32 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
 
 def in_one_process(config_file: Path) -> None:
     """Call what the jobs of the demo call, one after another."""
-    from colatent.config_file import load_config
-    from colatent.export import write_latents_nwb, write_latents_store
-    from colatent.fitting import fit_fold
+    from colatent.config.file import load_config
+    from colatent.data.splits import make_split
     from colatent.ingest.session import ingest_session
-    from colatent.outputs import clip_percentiles, ingest_settings, split_settings
-    from colatent.provenance import provenance
-    from colatent.record import write_record
-    from colatent.report import write_model_page, write_session_page, write_start_page
+    from colatent.models.fitting import fit_fold
+    from colatent.report import (
+        write_model_page,
+        write_session_page,
+        write_start_page,
+    )
+    from colatent.results.export import write_latents_nwb, write_latents_store
+    from colatent.results.manifest import write_record
     from colatent.scoring.session import score_session
     from colatent.scoring.tables import join_scores
-    from colatent.session import read_fold, read_trials, session_groups
     from colatent.simulate import simulate_reach, write_reach_nwb
-    from colatent.splits import make_split
-    from colatent.store import identity, write_store
+    from colatent.store.layout import (
+        clip_percentiles,
+        ingest_settings,
+        split_settings,
+    )
+    from colatent.store.provenance import provenance
+    from colatent.store.session import (
+        read_fold,
+        read_trials,
+        session_groups,
+    )
+    from colatent.store.stores import identity, write_store
 
     config = load_config(config_file)
     folder, results = config_file.parent, config_file.parent / config.results
@@ -193,7 +205,7 @@ def folds(device: str) -> None:
     import torch
 
     from colatent.config import MMGPVAEModel
-    from colatent.config_file import load_config
+    from colatent.config.file import load_config
     from colatent.ingest.session import ingest_session
     from colatent.models.registry import model_class_and_options
     from colatent.simulate import simulate_reach, write_reach_nwb

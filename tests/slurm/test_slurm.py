@@ -17,10 +17,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from colatent.checkpoint import HISTORY
 from colatent.cli import app
-from colatent.store import identity
-from colatent.training import Schedule
+from colatent.jobs.checkpoint import HISTORY
+from colatent.models.mmgpvae.training import Schedule
+from colatent.store.stores import identity
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = Path(__file__).with_name("cluster.sh")

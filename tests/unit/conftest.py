@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_recording import write_recording
+from support import write_recording
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from running import run_snakemake
+from support import run_snakemake
 
-from colatent.store import read_attrs
+from colatent.store.stores import read_attrs
 
 ROOT = Path(__file__).parents[2]
 FITS = [f"out/small/fit/mmgpvae/fold-{fold}_seed-0/complete.json" for fold in range(2)]

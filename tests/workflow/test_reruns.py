@@ -11,10 +11,10 @@ from pathlib import Path
 import h5py
 import pytest
 import yaml
-from running import run_snakemake
+from support import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
-from colatent.store import MARKER
+from colatent.store.stores import MARKER
 
 ROOT = Path(__file__).parents[2]
 LAST = {"scores", "report", "record"}

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from running import run_snakemake
+from support import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
-from colatent.config_file import load_config
-from colatent.record import checksum
-from colatent.store import check_store
+from colatent.config.file import load_config
+from colatent.results.manifest import checksum
+from colatent.store.stores import check_store
 
 ROOT = Path(__file__).parents[2]
 

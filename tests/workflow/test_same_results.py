@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import run_snakemake
+from support import run_snakemake
 from typer.testing import CliRunner
 
-from colatent.checksums import CHECKSUMS
 from colatent.cli import app
-from colatent.store import identity
+from colatent.store.checksums import CHECKSUMS
+from colatent.store.stores import identity
 
 ROOT = Path(__file__).parents[2]
 N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))

@@ -10,10 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from browser import CHROMIUM, open_page
-from running import run_snakemake
+from support import CHROMIUM, open_page, run_snakemake
 
-from colatent.store import MARKER, check_store, group_names, read_attrs, read_group
+from colatent.store.stores import (
+    MARKER,
+    check_store,
+    group_names,
+    read_attrs,
+    read_group,
+)
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -102,7 +107,7 @@ def test_every_store_is_complete_and_says_where_it_comes_from(finished):
 
 def test_stores_are_read_as_the_readme_says(finished):
     (example,) = re.findall(
-        r"```python\n(from colatent.store.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+        r"```python\n(from colatent.store.stores.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
     names: dict = {}
     exec(example.replace("results/simulated_reach/", f"{finished}/out/small/"), names)

@@ -18,8 +18,8 @@ from colatent.config import (
     RidgeLags,
     SmoothedFA,
 )
-from colatent.config_file import parse_config
-from colatent.demand import (
+from colatent.config.file import parse_config
+from colatent.jobs.resources import (
     fit_and_score_mb,
     fit_mb,
     fit_minutes,
@@ -30,22 +30,22 @@ from colatent.demand import (
     score_minutes,
     session_size,
 )
-from colatent.device import fits_per_gpu
+from colatent.jobs.device import fits_per_gpu
 from colatent.errors import InputError
-from colatent.lock import hold_results
-from colatent.outputs import (
+from colatent.jobs.locks import hold_results
+from colatent.store.layout import (
     clip_percentiles,
     ingest_settings,
     latent_models,
     split_settings,
 )
-from colatent.provenance import code_fingerprint
-from colatent.record import RUN_VARIABLE, other_than_recorded, outdated
-from colatent.recordings import found_before, is_made_from, refuse_older
-from colatent.session_table import is_simulated, load_sessions
-from colatent.status import write_plan
-from colatent.store import MARKER
-from colatent.tree import RECORD
+from colatent.store.provenance import code_fingerprint
+from colatent.results.manifest import RUN_VARIABLE, other_than_recorded, outdated
+from colatent.ingest.source import found_before, is_made_from, refuse_older
+from colatent.config.session_table import is_simulated, load_sessions
+from colatent.results.status import write_plan
+from colatent.store.stores import MARKER
+from colatent.store.tree import RECORD
 
 
 def is_main_run():
@@ -65,7 +65,7 @@ try:
     SESSIONS = load_sessions(CONFIG_FILE.parent / CONFIG.sessions)
     if is_main_run():
         # not in jobs of a cluster, each of which reads this file: it takes a second
-        from colatent.check import check_inputs
+        from colatent.ingest.preflight import check_inputs
 
         check_inputs(
             CONFIG,

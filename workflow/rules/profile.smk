@@ -2,7 +2,7 @@
 
 from contextlib import chdir
 
-from colatent.profile import MAPPINGS, Known, Source, check_names
+from colatent.jobs.profile import MAPPINGS, Known, Source, check_names
 
 
 def file_of_profile(name):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from colatent.export import write_latents_nwb, write_latents_store
-from colatent.progress import job
+from colatent.jobs.progress import job
+from colatent.results.export import write_latents_nwb, write_latents_store
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"export {w.session} {w.model}") as progress:

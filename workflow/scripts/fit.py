@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from colatent.fitting import fit_fold
-from colatent.progress import job
-from colatent.session import read_fold, read_trials
-from colatent.store import identity, read_attrs
+from colatent.jobs.progress import job
+from colatent.models.fitting import fit_fold
+from colatent.store.session import read_fold, read_trials
+from colatent.store.stores import identity, read_attrs
 
 w = snakemake.wildcards
 session, split, fit = (Path(f).parent for f in (*snakemake.input, *snakemake.output))

@@ -4,15 +4,19 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from colatent.config import Alignment, Distributed, Modality
+from colatent.config import (
+    Alignment,
+    Distributed,
+    Modality,
+)
+from colatent.config.session_table import is_simulated
 from colatent.ingest.cluster import Job, reading_processes
 from colatent.ingest.resample import Reading
 from colatent.ingest.session import ingest_session
-from colatent.progress import job
-from colatent.provenance import provenance
-from colatent.session import session_groups
-from colatent.session_table import is_simulated
-from colatent.store import write_store
+from colatent.jobs.progress import job
+from colatent.store.provenance import provenance
+from colatent.store.session import session_groups
+from colatent.store.stores import write_store
 
 
 def main() -> None:

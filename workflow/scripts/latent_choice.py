@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from colatent.progress import job
-from colatent.scoring.latent_choice import choose_latents
+from colatent.analyses.latent_choice import choose_latents
+from colatent.jobs.progress import job
 from colatent.scoring.tables import write_table
 
 w = snakemake.wildcards

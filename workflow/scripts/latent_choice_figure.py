@@ -1,9 +1,9 @@
 """Draw the table of numbers of latents."""
 
-from colatent.building import building
-from colatent.progress import job
-from colatent.report.figure_latent_choice import latent_choice_figure
+from colatent.jobs.progress import job
+from colatent.report.figures.latent_choice import latent_choice_figure
 from colatent.scoring.tables import read_table
+from colatent.store.atomic import building
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"latent_choice_figure {w.session} {w.model}"):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from colatent.progress import job
+from colatent.jobs.progress import job
 from colatent.scoring.learning_curve import learning_curve
 from colatent.scoring.tables import write_table
 

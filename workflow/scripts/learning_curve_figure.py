@@ -1,9 +1,9 @@
 """Draw the table of a learning curve."""
 
-from colatent.building import building
-from colatent.progress import job
-from colatent.report.figure_learning_curve import learning_curve_figure
+from colatent.jobs.progress import job
+from colatent.report.figures.learning_curve import learning_curve_figure
 from colatent.scoring.tables import read_table
+from colatent.store.atomic import building
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"learning_curve_figure {w.session} {w.model}"):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from colatent.config import Config
-from colatent.progress import job
-from colatent.record import write_record
+from colatent.jobs.progress import job
+from colatent.results.manifest import write_record
 
 with job(snakemake.log[0], "record") as progress:
     output, params = Path(snakemake.output.record), snakemake.params

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from colatent.progress import job
+from colatent.jobs.progress import job
 from colatent.scoring.session import score_session
 
 with job(snakemake.log[0], f"score {snakemake.wildcards.session} {snakemake.wildcards.model}") as progress:

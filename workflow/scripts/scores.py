@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from colatent.progress import job
+from colatent.jobs.progress import job
 from colatent.scoring.tables import join_scores
 
 with job(snakemake.log[0], "scores") as progress:

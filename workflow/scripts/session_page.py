@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from colatent.config import Config
-from colatent.progress import job
+from colatent.jobs.progress import job
 from colatent.report import write_session_page
 
 with job(snakemake.log[0], f"session_page {snakemake.wildcards.session}") as progress:

@@ -1,6 +1,6 @@
 """Write a simulated recording as an NWB file."""
 
-from colatent.progress import job
+from colatent.jobs.progress import job
 from colatent.simulate import write_simulation
 
 with job(snakemake.log[0], "simulate") as progress:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from colatent.progress import job
-from colatent.provenance import provenance
-from colatent.session import read_trials
-from colatent.splits import make_split
-from colatent.store import identity, write_store
+from colatent.data.splits import make_split
+from colatent.jobs.progress import job
+from colatent.store.provenance import provenance
+from colatent.store.session import read_trials
+from colatent.store.stores import identity, write_store
 
 settings = snakemake.params.settings
 with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:

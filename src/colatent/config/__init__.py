@@ -3,7 +3,14 @@
 The JSON schema and the reference table in ``config/README.md`` are generated from these models.
 """
 
-from colatent.config.analysis import Config, Distributed, Heldout, LearningCurve, Simulation, Truth
+from colatent.config.analysis import (
+    Config,
+    Distributed,
+    Heldout,
+    LearningCurve,
+    Simulation,
+    Truth,
+)
 from colatent.config.models import (
     COUNT_LIKELIHOODS,
     ConditionMean,

@@ -8,9 +8,24 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from colatent.config.models import COUNT_LIKELIHOODS, LagRegression, MMGPVAEModel, Model
-from colatent.config.recording import Alignment, Modality, SpikesModality
-from colatent.config.settings import NAME, Count, Positive, Seed, Settings
+from colatent.config.models import (
+    COUNT_LIKELIHOODS,
+    LagRegression,
+    MMGPVAEModel,
+    Model,
+)
+from colatent.config.recording import (
+    Alignment,
+    Modality,
+    SpikesModality,
+)
+from colatent.config.settings import (
+    NAME,
+    Count,
+    Positive,
+    Seed,
+    Settings,
+)
 
 # of a section under `models`, what is said of modalities
 MODALITY_KEYS = (

@@ -4,7 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from colatent.config.settings import Count, Odd, Positive, Settings
+from colatent.config.settings import (
+    Count,
+    Odd,
+    Positive,
+    Settings,
+)
 
 COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]

@@ -5,7 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from colatent.config.settings import BinWidth, Positive, Seconds, Settings
+from colatent.config.settings import (
+    BinWidth,
+    Positive,
+    Seconds,
+    Settings,
+)
 
 
 class TrialAlignment(Settings):

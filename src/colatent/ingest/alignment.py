@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from colatent.errors import InputError
 from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, place, wrong
+from colatent.ingest.nwb import (
+    find,
+    place,
+    wrong,
+)
 from colatent.ingest.tables import scalar_columns, select_rows
 
 _ROUNDING_S = 1e-6

@@ -6,14 +6,25 @@ from typing import Any, NamedTuple
 
 import h5py
 
+from colatent.config.location import shown
 from colatent.errors import InputError
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, find_all, open_nwb, readable, same_object
-from colatent.ingest.series import check_names, kept_columns, keypoints, require_series
+from colatent.ingest.nwb import (
+    find,
+    find_all,
+    open_nwb,
+    readable,
+    same_object,
+)
+from colatent.ingest.series import (
+    check_names,
+    kept_columns,
+    keypoints,
+    require_series,
+)
 from colatent.ingest.spikes import require_units
 from colatent.ingest.tables import scalar_columns, select_rows
-from colatent.location import shown
 
 Channel = tuple[h5py.Group, int]  # the group that it lies in, and its column or row there
 

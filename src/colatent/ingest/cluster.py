@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from colatent.config.location import is_url, shown
 from colatent.errors import InputError
-from colatent.location import is_url, shown
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from colatent.errors import InputError
-from colatent.escape import escaped
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.nwb import (
     find,
@@ -27,6 +26,7 @@ from colatent.ingest.series import is_series, open_series
 from colatent.ingest.spikes import require_units
 from colatent.ingest.suggestion import Item, suggest_config
 from colatent.ingest.tables import n_rows, scalar_columns
+from colatent.jobs.terminal import escaped
 
 _SAMPLE_ROWS = 10_000
 

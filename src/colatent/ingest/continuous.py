@@ -12,10 +12,25 @@ from numpy.typing import NDArray
 from colatent.ingest.alignment import Windows
 from colatent.ingest.envelope import envelope
 from colatent.ingest.findings import Findings, check_continuous
-from colatent.ingest.nwb import find, find_all, wrong
+from colatent.ingest.nwb import (
+    find,
+    find_all,
+    wrong,
+)
 from colatent.ingest.observations import Observations
-from colatent.ingest.resample import SMALL_BLOCKS, Reading, method, onto_bins
-from colatent.ingest.series import Series, check_names, keypoints, open_series, require_series
+from colatent.ingest.resample import (
+    SMALL_BLOCKS,
+    Reading,
+    method,
+    onto_bins,
+)
+from colatent.ingest.series import (
+    Series,
+    check_names,
+    keypoints,
+    open_series,
+    require_series,
+)
 
 
 @dataclass

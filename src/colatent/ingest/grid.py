@@ -7,7 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.clocks import NANOSECONDS, IrregularClock, RegularClock
+from colatent.ingest.clocks import (
+    NANOSECONDS,
+    IrregularClock,
+    RegularClock,
+)
 from colatent.ingest.series import Series
 
 _SCAN_ROWS = 2**20

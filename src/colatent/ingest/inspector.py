@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from colatent.config.location import is_url, shown
 from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb import open_nwb
-from colatent.location import is_url, shown
 
 # CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
 _METADATA = "check_subject"

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from colatent.config.location import is_url, shown
 from colatent.errors import InputError
 from colatent.ingest.remote import RemoteFile, open_remote
-from colatent.location import is_url, shown
 
 # HDF5's default of 1 MiB would unpack a large chunk again for every unit or trial that lies in it.
 CHUNK_CACHE_BYTES = 64 * 2**20

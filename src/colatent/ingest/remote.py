@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from colatent.config.location import (
+    PROTOCOLS,
+    protocol,
+    shown,
+)
 from colatent.errors import InputError
-from colatent.location import PROTOCOLS, protocol, shown
 
 BLOCK_BYTES = 2**20  # what is asked of the server at once: NWB's metadata are scattered in small pieces
 N_BLOCKS = 128

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.ingest.clocks import Clock, read_clock
-from colatent.ingest.nwb import dataset, name_of, neurodata_type, number, text, wrong
+from colatent.ingest.nwb import (
+    dataset,
+    name_of,
+    neurodata_type,
+    number,
+    text,
+    wrong,
+)
 
 _AXES = ("x", "y", "z")
 _MOST_CHANNELS = 10**7

@@ -10,22 +10,36 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from colatent.config.location import is_url, shown
+from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
+from colatent.ingest.alignment import (
+    Windows,
+    continuous_windows,
+    trial_windows,
+)
 from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.continuous import open_continuous, open_pose
 from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.inspector import check_best_practice
-from colatent.ingest.nwb import find, nwb_version, open_nwb, readable, text
+from colatent.ingest.nwb import (
+    find,
+    nwb_version,
+    open_nwb,
+    readable,
+    text,
+)
 from colatent.ingest.observations import Observations, Source
 from colatent.ingest.remote import identity as remote_identity
-from colatent.ingest.resample import SMALL_BLOCKS, Reading, onto_bins
+from colatent.ingest.resample import (
+    SMALL_BLOCKS,
+    Reading,
+    onto_bins,
+)
 from colatent.ingest.series import open_series
 from colatent.ingest.spikes import open_spikes
-from colatent.location import is_url, shown
-from colatent.store import file_sha256
-from colatent.trials import Trials
+from colatent.store.stores import file_sha256
 
 _MOST_VALUES = 10**9  # of all modalities, 8 bytes each and a few times that on the way
 

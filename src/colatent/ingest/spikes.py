@@ -12,7 +12,11 @@ from colatent.ingest.alignment import Windows
 from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import find, place, wrong
+from colatent.ingest.nwb import (
+    find,
+    place,
+    wrong,
+)
 from colatent.ingest.observations import Observations
 from colatent.ingest.tables import (
     column,

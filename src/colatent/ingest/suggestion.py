@@ -11,17 +11,22 @@ import h5py
 import numpy as np
 import yaml
 
+from colatent.config.location import is_url
 from colatent.errors import InputError
-from colatent.escape import escaped
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.findings import Findings
 from colatent.ingest.grid import on_regular_grid
-from colatent.ingest.nwb import find, find_all, same_object, wrong
+from colatent.ingest.nwb import (
+    find,
+    find_all,
+    same_object,
+    wrong,
+)
 from colatent.ingest.series import keypoints, open_series
 from colatent.ingest.spikes import open_spikes
 from colatent.ingest.tables import column
-from colatent.location import is_url
+from colatent.jobs.terminal import escaped
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
 MOST_CHANNELS = 1000  # more are a film's pixels, not channels to model

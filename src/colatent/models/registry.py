@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from colatent import config as settings
+from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.provenance import require_code_as_started
-from colatent.store import DamagedStoreError
-from colatent.tensors import SUFFIX
-from colatent.trials import Trials
+from colatent.store.provenance import require_code_as_started
+from colatent.store.stores import DamagedStoreError
+from colatent.store.tensors import SUFFIX
 
 
 def modalities_of(model: settings.Model, trials: Trials) -> tuple[str, ...]:
@@ -50,21 +50,21 @@ def _class_and_options(
 ) -> tuple[Any, dict[str, Any]]:
     match model:
         case settings.ConditionMean():
-            from colatent.models.condition_mean import ConditionMean
+            from colatent.models.baselines.condition_mean import ConditionMean
 
             return ConditionMean, {"time_locked": time_locked}
         case settings.RidgeLags():
-            from colatent.models.ridge_lags import RidgeLags
+            from colatent.models.baselines.ridge_lags import RidgeLags
 
             options = {"modalities": trials.modalities, "lags": model.lags}
             return RidgeLags, options | {"time_locked": time_locked}
         case settings.MLPLags():
-            from colatent.models.mlp_lags import MLPLags
+            from colatent.models.baselines.mlp_lags import MLPLags
 
             options = {"modalities": trials.modalities, **model.model_dump(exclude={"kind"})}
             return MLPLags, options | {"time_locked": time_locked}
         case settings.SmoothedFA():
-            from colatent.models.smoothed_fa import SmoothedFA
+            from colatent.models.baselines.smoothed_fa import SmoothedFA
 
             square_root = trials.kinds[model.modality] == "spikes"
             smoothing = model.smoothing / trials.bin_width
@@ -72,7 +72,7 @@ def _class_and_options(
         case settings.GPFAModel():
             return _gpfa_class_and_options(model, trials)
         case settings.MMGPVAEModel():
-            from colatent.models.mmgpvae import MMGPVAE
+            from colatent.models.mmgpvae.model import MMGPVAE
 
             return MMGPVAE, _mmgpvae_options(model, trials) | {"device": device}
     raise AssertionError(model)
@@ -88,11 +88,11 @@ def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[
     likelihood = gpfa_likelihood(model, trials)
     options: dict[str, Any] = {"bin_width": trials.bin_width, "kernel": model.kernel}
     if likelihood in settings.COUNT_LIKELIHOODS:
-        from colatent.models.gpfa_count_prediction import CountGPFAPrediction
+        from colatent.models.gpfa.count_model import CountGPFAPrediction
 
         latents = {"modality": model.modality, "n_latents": model.latents[model.modality]}
         return CountGPFAPrediction, latents | options | {"likelihood": likelihood}
-    from colatent.models.gpfa_readout import GPFAReadout
+    from colatent.models.gpfa.gaussian_model import GPFAReadout
 
     options["automatic_relevance"] = model.automatic_relevance
     return GPFAReadout, _latent_options(model, square_root=likelihood == "gaussian-sqrt") | options

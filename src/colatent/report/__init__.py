@@ -4,16 +4,20 @@ Figures are functions of results that `read_session` and `read_model` gather fro
 returns a `ReportFigure`, which a notebook shows as it is:
 
     >>> from colatent.report import read_model
-    >>> from colatent.report.figure_latents import latents_figure
+    >>> from colatent.report.figures.latents import latents_figure
     >>> latents_figure(read_model(config, "session_1", "mmgpvae"))
 """
 
-from colatent.report.figure import ReportFigure
-from colatent.report.model_page import latent_figures, reconstruction_figures, write_model_page
+from colatent.report.figures.base import ReportFigure
 from colatent.report.model_results import ModelResults, read_model
-from colatent.report.results import SessionResults, read_session
-from colatent.report.session_page import write_session_page
-from colatent.report.start_page import write_start_page
+from colatent.report.pages.model import (
+    latent_figures,
+    reconstruction_figures,
+    write_model_page,
+)
+from colatent.report.pages.session import write_session_page
+from colatent.report.pages.start import write_start_page
+from colatent.report.session_results import SessionResults, read_session
 
 __all__ = [
     "ModelResults",

@@ -8,8 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.config import Config
-from colatent.report.results import SessionResults, read_session
-from colatent.store import group_names, read_group
+from colatent.report.session_results import SessionResults, read_session
+from colatent.store.stores import group_names, read_group
 
 Array = NDArray[np.float64]
 FitKey = tuple[int, int]  # fold, seed
@@ -26,7 +26,7 @@ class ModelResults:
         session: those that all pages of the session share, read for this model alone.
         model: its name.
         latents: posterior of the latents of all trials, of every fit.
-        summaries: of every fit, the datasets of `colatent.scoring.latent_summary`.
+        summaries: of every fit, the datasets of `colatent.analyses.latent_summary`.
         diagnostics: (heldout, predicted) -> of every fit, the dataset of
             `colatent.scoring.diagnostics`.
         calibration: of every fit, the dataset of `colatent.scoring.calibration`.

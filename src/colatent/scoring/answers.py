@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from colatent.scoring.decoding import DECODING, Decoder
-from colatent.scoring.questions import Answer, Task, Withheld, answer, tasks
-from colatent.trials import Trials
+from colatent.data.trials import Trials
+from colatent.models.readout.decoding import DECODING, Decoder
+from colatent.scoring.questions import (
+    Answer,
+    Task,
+    Withheld,
+    answer,
+    tasks,
+)
 
 
 def all_tasks(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from colatent.predictive import share_below
+from colatent.data.predictive import share_below
 
 N_BINS = 20
 

@@ -4,9 +4,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.data.scaling import Standardizer
+from colatent.data.trials import Trials
 from colatent.scoring.questions import Answer
-from colatent.standardize import Standardizer
-from colatent.trials import Trials
 
 Array = NDArray[np.float64]
 

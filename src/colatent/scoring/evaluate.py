@@ -7,15 +7,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from colatent.predictive import coverage
-from colatent.scoring import calibration, metrics
+from colatent.data import metrics
+from colatent.data.predictive import coverage
+from colatent.data.scaling import standard_deviation
+from colatent.data.trials import Trials
+from colatent.models.readout.decoding import Decoder
+from colatent.scoring import calibration
 from colatent.scoring.answers import all_tasks, answers
-from colatent.scoring.decoding import Decoder
 from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.questions import Answer, Withheld, largest_tasks
-from colatent.scoring.scorable import Array, Mask, scorable
-from colatent.standardize import standard_deviation
-from colatent.trials import Trials
+from colatent.scoring.questions import (
+    Answer,
+    Withheld,
+    largest_tasks,
+)
+from colatent.scoring.scorable import (
+    Array,
+    Mask,
+    scorable,
+)
 
 COLUMNS = ("heldout", "given", "predicted", "channel", "metric", "value", "n")
 

@@ -28,18 +28,32 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from colatent.config import ConditionMean, LatentModel, LearningCurve, Model
-from colatent.fitting import fit_model, fitting_device
+from colatent.config import (
+    ConditionMean,
+    LatentModel,
+    LearningCurve,
+    Model,
+)
+from colatent.data.scaling import standard_deviation
+from colatent.data.splits import TRAINING, clip_to_training
+from colatent.data.subsets import (
+    shares_of_channels,
+    shares_of_trials,
+    shares_of_windows,
+    with_channels,
+)
+from colatent.data.trials import Trials
+from colatent.models.fitting import fit_model, fitting_device
+from colatent.models.readout.decoding import Decoder
 from colatent.models.registry import load_model, modalities_of
-from colatent.scoring.decoding import Decoder
 from colatent.scoring.evaluate import evaluate
 from colatent.scoring.questions import Withheld
-from colatent.scoring.shares import shares_of_channels, shares_of_trials, shares_of_windows, with_channels
-from colatent.session import Fold, read_fold, read_trials
-from colatent.splits import TRAINING, clip_to_training
-from colatent.standardize import standard_deviation
-from colatent.store import read_attrs
-from colatent.trials import Trials
+from colatent.store.session import (
+    Fold,
+    read_fold,
+    read_trials,
+)
+from colatent.store.stores import read_attrs
 
 COLUMNS = [
     "session", "model", "fold", "varied", "share", "n", "heldout", "given", "predicted", "metric", "value",

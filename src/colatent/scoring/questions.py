@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.models.lagged_regression import LagRegression, subsets
-from colatent.predictive import Predictive
-from colatent.trials import Trials
+from colatent.data.predictive import Predictive
+from colatent.data.trials import Trials
+from colatent.models.baselines.lag_regression import LagRegression, subsets
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from colatent.data.trials import Trials
+from colatent.models.readout.decoding import Decoder
 from colatent.scoring.answers import all_tasks, answers
-from colatent.scoring.decoding import Decoder
 from colatent.scoring.questions import Withheld, largest_tasks
-from colatent.trials import Trials
 
 N_DRAWN = 12
 

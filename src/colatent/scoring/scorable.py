@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.data.scaling import standard_deviation
 from colatent.scoring.questions import Answer
-from colatent.standardize import standard_deviation
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

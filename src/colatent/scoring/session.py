@@ -10,20 +10,28 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from colatent.analyses.latent_summary import latent_summary
+from colatent.analyses.recovery import latent_recovery
 from colatent.config import Model
+from colatent.data.splits import TEST, TRAINING
 from colatent.errors import InputError
+from colatent.models.readout.decoding import Decoder
 from colatent.models.registry import load_model, modalities_of
-from colatent.provenance import provenance
-from colatent.scoring.decoding import Decoder
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.latent_summary import latent_summary
 from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
-from colatent.scoring.recovery import latent_recovery
-from colatent.scoring.tables import RECOVERY_COLUMNS, SCORE_COLUMNS, write_table
-from colatent.session import Fold, read_fold, read_trials
-from colatent.splits import TEST, TRAINING
-from colatent.store import (
+from colatent.scoring.tables import (
+    RECOVERY_COLUMNS,
+    SCORE_COLUMNS,
+    write_table,
+)
+from colatent.store.provenance import provenance
+from colatent.store.session import (
+    Fold,
+    read_fold,
+    read_trials,
+)
+from colatent.store.stores import (
     MARKER,
     anew,
     check_store,

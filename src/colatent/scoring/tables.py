@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from colatent.building import building
-from colatent.checksums import write_checksums
 from colatent.errors import InputError
 from colatent.scoring.paired import paired_differences
-from colatent.store import anew, check_store, file_sha256, group_names, read_attrs, read_group
+from colatent.store.atomic import building
+from colatent.store.checksums import write_checksums
+from colatent.store.stores import (
+    anew,
+    check_store,
+    file_sha256,
+    group_names,
+    read_attrs,
+    read_group,
+)
 
 SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",

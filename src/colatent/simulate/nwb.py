@@ -12,8 +12,8 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
-from colatent.building import building
 from colatent.simulate.reach import STEP, ReachSimulation
+from colatent.store.atomic import building
 
 SIMULATED = "SIMULATED DATA, not a recording of an animal"
 SESSION_START = datetime(2026, 1, 1, tzinfo=UTC)  # fixed, so that one seed always gives one file

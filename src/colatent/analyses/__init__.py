@@ -1,0 +1,1 @@
+"""What the latents say, one file for each analysis."""

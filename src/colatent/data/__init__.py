@@ -1,0 +1,1 @@
+"""Trials, their split, scaling and subsets; predictive distributions and their metrics."""

@@ -1,0 +1,137 @@
+"""Which trials and channels are kept from the models.
+
+Everything that looks at the data (clipping, standardising, read-outs, alignment of latents) takes
+its numbers from the training trials that are named here.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.data.trials import Trials
+from colatent.errors import InputError
+
+TRAINING, TEST, GUARD = 0, 1, 2
+INNER_GUARD = 1  # windows
+
+
+def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, seed: int = 0) -> NDArray:
+    """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
+    check_enough(n_trials, folds)
+    role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
+    from sklearn.model_selection import KFold, StratifiedKFold  # most who read splits make none
+
+    splitter: type[KFold | StratifiedKFold] = KFold
+    strata: NDArray = np.zeros(n_trials)
+    if condition is not None:
+        # scikit-learn spreads rare conditions too, but not if all are rarer than the folds
+        if (largest := np.unique(condition, return_counts=True)[1].max()) < folds:
+            raise InputError(
+                f"heldout.stratify: no condition has more than {largest} trials, too few for {folds} folds; "
+                "lower heldout.folds, or leave stratify out"
+            )
+        splitter, strata = StratifiedKFold, condition
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        chosen = list(splitter(folds, shuffle=True, random_state=seed).split(strata, strata))
+    for fold, (_, test) in enumerate(chosen):
+        role[fold, test] = TEST
+    return role
+
+
+def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
+    """Return the role (fold, window): contiguous blocks, with ``guard`` windows left out beside them."""
+    check_enough(n_windows, folds)
+    role = np.full((folds, n_windows), TRAINING, dtype=np.int8)
+    for fold, block in enumerate(np.array_split(np.arange(n_windows), folds)):
+        role[fold, max(block[0] - guard, 0) : block[-1] + 1 + guard] = GUARD
+        role[fold, block] = TEST
+    if not (role == TRAINING).any(axis=1).all():
+        raise InputError(
+            f"heldout: {n_windows} windows in {folds} folds with a guard of {guard} leave none to train on; "
+            "lower heldout.folds, heldout.guard or alignment.window"
+        )
+    return role
+
+
+def inner_folds(
+    n_trials: int, folds: int, time_locked: bool, seed: int = 0
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return (fit, held) indices of each fold within the training trials, as the outer folds are made.
+
+    Trials are shuffled; windows of a continuous recording (``time_locked=False``) stay in blocks
+    with a guard beside them, or what is chosen on them would be chosen on neighbours of its own
+    training data. Fewer folds if there are too few trials; none if not even two can be made.
+    """
+    guard = 0 if time_locked else INNER_GUARD
+    folds = min(folds, n_trials // (1 + guard))
+    if folds < 2:
+        return []
+    role = split_trials(None, n_trials, folds, seed) if time_locked else split_blocks(n_trials, folds, guard)
+    return [(np.flatnonzero(row == TRAINING), np.flatnonzero(row == TEST)) for row in role]
+
+
+def check_enough(n_trials: int, folds: int) -> None:
+    """Raise InputError if there are fewer trials than folds."""
+    if n_trials < folds:
+        raise InputError(
+            f"heldout.folds = {folds}, but there are only {n_trials} trials; lower it, or keep more trials"
+        )
+
+
+def hidden_channels(n_channels: int, share: float, seeds: list[int], folds: int) -> NDArray[np.bool_]:
+    """Draw the channels (seed, fold, channel) that are predicted from the others (co-smoothing)."""
+    n_hidden = min(max(round(share * n_channels), 1), n_channels - 1)
+    hidden = np.zeros((len(seeds), folds, n_channels), dtype=bool)
+    for i, seed in enumerate(seeds):
+        for fold in range(folds):
+            chosen = np.random.default_rng([seed, fold]).permutation(n_channels)[:n_hidden]
+            hidden[i, fold, chosen] = True
+    return hidden
+
+
+def make_split(
+    trials: Trials,
+    continuous: bool,
+    folds: int,
+    stratify: bool,
+    channels: Mapping[str, float],
+    seeds: list[int],
+    guard: int,
+) -> dict[str, xr.Dataset]:
+    """Return the groups of the split store: ``split`` and ``hidden/{modality}``."""
+    if continuous:
+        role = split_blocks(trials.n_trials, folds, guard)
+    else:
+        role = split_trials(trials.condition if stratify else None, trials.n_trials, folds)
+    groups = {"split": xr.Dataset({"role": (("fold", "trial"), role)})}
+    for modality, share in channels.items():
+        n_channels = len(trials.channels[modality])
+        if n_channels < 2:
+            raise InputError(
+                f"heldout.channels.{modality}: the modality has {n_channels} channel; at least 2 are needed"
+            )
+        hidden = hidden_channels(n_channels, share, seeds, folds)
+        groups[f"hidden/{modality}"] = xr.Dataset(
+            {"hidden": (("seed", "fold", "channel"), hidden)},
+            coords={"seed": seeds, "channel": list(trials.channels[modality])},
+        )
+    return groups
+
+
+def clip_to_training(
+    trials: Trials, training: NDArray[np.bool_], percentiles: Mapping[str, tuple[float, float]]
+) -> Trials:
+    """Clip each channel to percentiles of its observed values in the training trials."""
+    values = dict(trials.values)
+    for modality, bounds in percentiles.items():
+        observed = trials.observed[modality]
+        seen = np.where(observed, values[modality], np.nan)[training]
+        seen = np.where(np.isnan(seen).all(axis=(0, 1)), 0.0, seen)  # a channel never seen stays zero
+        low, high = np.nanpercentile(seen, bounds, axis=(0, 1))
+        values[modality] = np.where(observed, values[modality].clip(low, high), 0.0)
+    return replace(trials, values=values)

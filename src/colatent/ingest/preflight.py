@@ -1,0 +1,74 @@
+"""Checks of config and files before anything runs."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from colatent.config import Config, LatentModel
+from colatent.config.location import is_url
+from colatent.config.session_table import Session, is_simulated
+from colatent.data.splits import check_enough
+from colatent.errors import InputError
+from colatent.ingest.check import Found, check_source
+
+
+def check_inputs(
+    config: Config,
+    sessions: Mapping[str, Session],
+    found_before: Callable[[str, Session], Found | None] = lambda name, session: None,
+) -> None:
+    """Raise InputError, one sentence a problem, unless every session's file holds what is asked for.
+
+    Files that the workflow itself simulates need not be there yet.
+
+    Args:
+        found_before: what is known of a session's file already, or None if it must be looked into.
+    """
+    problems = []
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        problems.append(f"results: {config.results} is a file; name a folder")
+    elif not os.access(_nearest_folder(Path(config.results)), os.W_OK):
+        problems.append(f"results: the folder {config.results} cannot be written; choose another")
+    simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
+    if len(simulated) > 1:
+        problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
+    truth = config.truth.source if config.truth else None
+    for name, session in sessions.items():
+        if is_simulated(session.nwb):
+            if config.simulate is None:
+                problems.append(
+                    f"session {name!r}: {session.nwb} is to be simulated, but the config has no section "
+                    "`simulate`; add it, or name a recording"
+                )
+            continue
+        if not is_url(session.nwb) and not Path(session.nwb).is_file():
+            problems.append(
+                f"session {name!r}: there is no file {session.nwb}; correct the column nwb in the table "
+                f"of sessions ({config.sessions})"
+            )
+            continue
+        try:
+            found = found_before(name, session) or check_source(
+                session.nwb, config.alignment, config.modalities, truth, config.checks
+            )
+            if found.n_trials is not None:
+                check_enough(found.n_trials, config.heldout.folds)
+            _check_latents(config, found.n_channels)
+        except InputError as error:
+            problems.append(f"session {name!r}: {error}")
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:
+    for name, model in config.models.items():
+        if isinstance(model, LatentModel) and model.latents[model.modality] > n_channels[model.modality]:
+            raise InputError(
+                f"models.{name}: {model.latents[model.modality]} latents, but {model.modality} has "
+                f"{n_channels[model.modality]} channels; lower it"
+            )

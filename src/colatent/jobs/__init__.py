@@ -1,0 +1,1 @@
+"""How a job behaves: progress, signals, locks, devices, resources, checkpoints."""

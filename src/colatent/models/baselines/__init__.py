@@ -1,0 +1,1 @@
+"""Baselines, tuned inside the training trials."""

@@ -1,0 +1,105 @@
+"""Baseline: a multi-layer perceptron on lags."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from colatent.data.splits import inner_folds
+from colatent.models.baselines.lag_regression import LagRegression
+
+Array = NDArray[np.float64]
+INNER_FOLDS = 10
+
+
+class MLPLags(LagRegression):
+    """A multi-layer perceptron with dropout, on the square roots of counts.
+
+    It stops at the epoch that is best on a tenth of the training trials, which it is not trained on;
+    the residual deviation of continuous targets comes from these as well. Of a single trial, where
+    none can be left out, it keeps what fits best.
+    """
+
+    @staticmethod
+    def count_transform(counts: Array) -> Array:
+        return np.sqrt(counts)
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        lags: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        epochs: int,
+        time_locked: bool = True,
+    ) -> None:
+        super().__init__(modalities, lags, time_locked)
+        self.hidden, self.dropout, self.epochs = tuple(hidden), dropout, epochs
+
+    def _network(self, n_in: int, n_out: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for width in self.hidden:
+            layers += [nn.Linear(n_in, width), nn.ReLU(), nn.Dropout(self.dropout)]
+            n_in = width
+        return nn.Sequential(*layers, nn.Linear(n_in, n_out))
+
+    def _regress(
+        self, x: Array, y: Array, observed: NDArray[np.bool_], counts: bool, seed: int
+    ) -> dict[str, np.ndarray]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self._network(x.shape[-1], y.shape[-1])
+            folds = inner_folds(len(x), INNER_FOLDS, self.time_locked, seed) or [(np.arange(len(x)),) * 2]
+            inner, outer = (
+                [torch.tensor(a[part], dtype=torch.float32).flatten(0, 1) for a in (x, y, observed)]
+                for part in folds[seed % len(folds)]
+            )
+            if counts:  # start at the mean rates
+                rate = (inner[1] * inner[2]).sum(0) / inner[2].sum(0).clamp_min(1)
+                network[-1].bias.data = rate.clamp_min(1e-4).log()
+            self._descend(network, inner, outer, counts)
+        network.eval()
+        with torch.no_grad():
+            error = ((network(outer[0]) - outer[1]) ** 2 * outer[2]).sum(0) / outer[2].sum(0).clamp_min(1)
+        state = {k: v.numpy() for k, v in network.state_dict().items()}
+        return state | {"residual": error.sqrt().double().numpy()}
+
+    def _descend(
+        self, network: nn.Sequential, inner: list[torch.Tensor], outer: list[torch.Tensor], counts: bool
+    ) -> None:
+        loss = nn.PoissonNLLLoss(reduction="none") if counts else nn.MSELoss(reduction="none")
+
+        def mean_loss(x: torch.Tensor, y: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+            return (loss(network(x), y) * seen).sum() / seen.sum().clamp_min(1)
+
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        best, best_weights = float("inf"), network.state_dict()
+        for epoch in range(self.epochs):
+            network.train()
+            for batch in torch.randperm(len(inner[0])).split(256):
+                optimizer.zero_grad()
+                mean_loss(*(t[batch] for t in inner)).backward()
+                optimizer.step()
+            schedule.step()
+            network.eval()
+            with torch.no_grad():
+                validation = float(mean_loss(*outer))
+            self.history.append({"epoch": float(epoch), "validation_loss": validation})
+            if validation < best:
+                best, best_weights = validation, {k: v.clone() for k, v in network.state_dict().items()}
+        network.load_state_dict(best_weights)
+
+    def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):  # weights are not drawn
+            weights = self._network(n_predictors, n_channels).state_dict()
+        return {name: tuple(w.shape) for name, w in weights.items()} | {"residual": (n_channels,)}
+
+    def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
+        network = self._network(x.shape[-1], len(fitted["residual"]))
+        weights = {k: torch.as_tensor(v) for k, v in fitted.items() if k != "residual"}
+        network.load_state_dict(weights)
+        network.eval()
+        with torch.no_grad():
+            output = network(torch.tensor(x, dtype=torch.float32)).double().numpy()
+        return np.exp(output) if counts else output

@@ -1,0 +1,174 @@
+"""What Gaussian and count GPFA share: latents, their orthonormal form, saving and loading."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from os import PathLike
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.models import gp
+from colatent.models.gpfa.observations import (
+    Observations,
+    TrialsLike,
+    as_observations,
+)
+from colatent.store.tensors import load_arrays, save_arrays
+
+Array = NDArray[np.float64]
+
+
+class Posterior(NamedTuple):
+    """Posterior of the latents, finite in every bin of the padded trials.
+
+    Attributes:
+        mean: (trial, time, latent).
+        variance: (trial, time, latent).
+    """
+
+    mean: Array
+    variance: Array
+
+
+class Prediction(NamedTuple):
+    """Predictive moments of each observation.
+
+    Attributes:
+        mean: (trial, time, channel).
+        variance: (trial, time, channel); that of an observation, not only of its mean.
+    """
+
+    mean: Array
+    variance: Array
+
+
+class LatentModel(ABC):
+    """Latents z_k ~ GP(0, kernel with time scale tau_k) that drive channels through C z + d.
+
+    Latents have unit prior variance. They come in the order of their loadings' size, largest
+    first, and with a sign that makes each one's largest loading positive.
+
+    Attributes:
+        loading_: C (channel, latent). offset_: d (channel,). time_scale_: seconds (latent,).
+    """
+
+    loading_: Array
+    offset_: Array
+    time_scale_: Array
+
+    n_latents: int
+    bin_width: float
+    kernel: str
+
+    @abstractmethod
+    def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
+        """Fit the parameters to training trials."""
+
+    @abstractmethod
+    def posterior(self, trials: TrialsLike) -> Posterior:
+        """Return mean and variance of the latents in every bin of the padded trials."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a fit consists of, as plain arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
+        """Rebuild a fitted model from ``state()``."""
+
+    def transform(self, trials: TrialsLike, orthonormal: bool = False) -> Array | list[Array]:
+        """Return the posterior means of the latents, (trial, time, latent).
+
+        NaN past the end of a trial; a list for a list.
+
+        Args:
+            trials: trials, those of the fit or others.
+            orthonormal: return the coordinates along ``orthonormal_loading_`` instead.
+        """
+        data = self._check(trials)
+        mean = self._mean(data)
+        return data.unpad(mean @ self._to_orthonormal().T if orthonormal else mean)
+
+    def fit_transform(
+        self, trials: TrialsLike, progress: Callable[[str], None] | None = None
+    ) -> Array | list[Array]:
+        """Fit, and return the posterior means of the latents."""
+        return self.fit(trials, progress).transform(trials)
+
+    @property
+    def orthonormal_loading_(self) -> Array:
+        """Orthonormal directions (channel, latent) by variance explained (Yu et al. 2009, eq. 13)."""
+        return self._svd()[0]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit as a safetensors file (arrays only, no code)."""
+        if not hasattr(self, "loading_"):
+            raise ValueError("the model is not fitted; call fit first")
+        save_arrays(path, self.state())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
+        """Read a file of ``save``."""
+        return cls.from_state(load_arrays(path), device)
+
+    @abstractmethod
+    def _mean(self, data: Observations) -> Array:
+        """Posterior means of the padded trials (trial, time, latent)."""
+
+    def _svd(self) -> tuple[Array, Array, Array]:
+        left, singular, right = np.linalg.svd(self.loading_, full_matrices=False)
+        sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
+        return left * sign, singular, right * sign[:, None]
+
+    def _to_orthonormal(self) -> Array:
+        _, singular, right = self._svd()
+        return singular[:, None] * right
+
+    def _check(self, trials: TrialsLike) -> Observations:
+        if not hasattr(self, "loading_"):
+            raise ValueError("the model is not fitted; call fit first")
+        data = as_observations(trials)
+        if data.value.shape[2] != len(self.loading_):
+            raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
+        return data
+
+
+def check_options(n_latents: int, bin_width: float, kernel: str) -> None:
+    """Raise ValueError for options that make no sense."""
+    if not isinstance(n_latents, int | np.integer) or n_latents < 1:
+        raise ValueError(f"n_latents must be a whole number, at least 1, not {n_latents!r}")
+    if not 0 < bin_width < np.inf:
+        raise ValueError(f"bin_width must be a positive number of seconds, not {bin_width!r}")
+    if kernel not in gp.KERNELS:
+        raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
+
+
+def check_trainable(data: Observations, n_latents: int) -> None:
+    """Raise ValueError for trials that cannot train a model of ``n_latents``."""
+    n_channels = data.value.shape[2]
+    if n_channels < n_latents:
+        raise ValueError(f"{n_latents} latents need at least as many channels, not {n_channels}")
+    if not data.observed.any():
+        raise ValueError("the trials hold no observation")
+
+
+def time_scale_bounds(
+    bounds: tuple[float, float] | None, bin_width: float, data: Observations
+) -> tuple[float, float]:
+    """Return bounds in seconds as bins; by default one bin and the longest trial."""
+    if bounds is None:
+        return 1.0, max(2.0, float(data.length.max()))
+    shortest, longest = (b / bin_width for b in bounds)
+    if not 0 < shortest < longest:
+        raise ValueError("time_scale_bounds must be positive and increasing")
+    return shortest, longest
+
+
+def canonical_order(loading: Array) -> tuple[NDArray[np.intp], Array]:
+    """Return the order of latents by size of loading, and their signs in that order."""
+    order = np.argsort(-(loading**2).sum(axis=0), kind="stable")
+    largest = np.abs(loading).argmax(axis=0)
+    sign = np.where(loading[largest, np.arange(loading.shape[1])] < 0, -1.0, 1.0)
+    return order, sign[order]

@@ -1,0 +1,351 @@
+"""GPFA of counts: the same prior with Poisson or negative-binomial observations.
+
+    y_t ~ p(y | eta_t),   eta_t = C z_t + d,   z_k ~ GP(0, correlation(. / tau_k))
+
+The posterior is approximated by the Gaussian that maximises the evidence lower bound. It has the
+form of the prior times Gaussian sites, whose parameters are expectations of the likelihood's
+derivatives under the posterior itself and are iterated to that fixed point (conjugate-computation
+variational inference, Khan & Lin 2017). The bound's gradient with respect to the parameters then
+needs no derivative of the sites.
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import gammaln, xlogy
+
+from colatent.models import gp
+from colatent.models.gpfa.base import (
+    LatentModel,
+    Posterior,
+    Prediction,
+    canonical_order,
+    check_options,
+    check_trainable,
+    time_scale_bounds,
+)
+from colatent.models.gpfa.evidence import Prior
+from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.likelihoods import LIKELIHOODS
+from colatent.models.gpfa.observations import (
+    Observations,
+    TrialsLike,
+    as_observations,
+)
+from colatent.models.gpfa.sites import (
+    CoefficientBasis,
+    CountParameters,
+    Counts,
+    SitePosterior,
+    Sites,
+    bound_gradient,
+    initial_sites,
+    iterate_sites,
+)
+
+Array = NDArray[np.float64]
+
+_FIT_TOLERANCE = 1e-4
+# Bins of the pieces into which longer trials are cut for a fit: a piece costs the cube of its length.
+_PIECE = 100
+_SITE_TOLERANCE = 1e-7  # nats per observation
+_INITIAL_DISPERSION = 10.0
+# Box that keeps the parameters of units with hardly a spike from running away.
+_LARGEST_LOADING = 5.0
+_OFFSET_REACH = 8.0
+_LOG_DISPERSION_BOUNDS = (-4.0, 9.0)
+
+
+class CountGPFA(LatentModel):
+    """GPFA with Poisson or negative-binomial counts.
+
+    Example:
+        >>> model = CountGPFA(n_latents=3, bin_width=0.02).fit(counts)
+        >>> rate = model.predict(counts).mean / 0.02         # spikes per second
+
+    Trials come in the forms that ``GPFA`` takes; NaN means missing.
+
+    Args:
+        n_latents: number of latents.
+        bin_width: seconds.
+        kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
+        likelihood: "poisson" (mean exp(eta)), "poisson-softplus" (mean log(1 + exp(eta))) or
+            "negative-binomial" (mean mu = exp(eta), variance mu + mu^2 / r).
+        time_scale_bounds: shortest and longest time scale in seconds.
+        max_iterations: of the optimiser.
+        convergence: relative improvement of the bound at which a fit stops.
+        tolerance: accuracy of the prior's Fourier representation in inference.
+        device: of torch, such as "cpu" or "cuda".
+
+    Attributes:
+        dispersion_: r (channel,) of the negative binomial; unused otherwise.
+        history_: one row per iteration: iteration, elbo (nats per bin).
+        converged_: whether the fit ended before ``max_iterations``.
+    """
+
+    dispersion_: Array
+    history_: list[dict[str, float]]
+    converged_: bool
+
+    def __init__(
+        self,
+        n_latents: int = 8,
+        bin_width: float = 0.02,
+        kernel: str = "squared-exponential",
+        *,
+        likelihood: str = "poisson",
+        time_scale_bounds: tuple[float, float] | None = None,
+        max_iterations: int = 100,
+        convergence: float = 1e-6,
+        tolerance: float = 1e-6,
+        device: str = "cpu",
+    ):
+        check_options(n_latents, bin_width, kernel)
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"unknown likelihood {likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
+        self.n_latents = n_latents
+        self.bin_width = bin_width
+        self.kernel = kernel
+        self.likelihood = likelihood
+        self.time_scale_bounds = time_scale_bounds
+        self.max_iterations = max_iterations
+        self.convergence = convergence
+        self.tolerance = tolerance
+        self.device = torch.device(device)
+
+    def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
+        """Maximise the evidence lower bound.
+
+        Args:
+            trials: training trials of counts. Trials longer than 100 bins are cut into pieces.
+            progress: called with one line of text per iteration.
+
+        Raises:
+            ValueError: trials that are no counts, of a wrong shape, or with too few channels.
+        """
+        whole = as_observations(trials)
+        check_trainable(whole, self.n_latents)
+        _check_counts(whole)
+        bounds = time_scale_bounds(self.time_scale_bounds, self.bin_width, whole)
+        data = cut(whole, _PIECE)
+        objective = _Objective(self, data, min(bounds[1], 1.5 * data.value.shape[1]))
+        self.history_ = []
+
+        def callback(intermediate_result: object) -> None:
+            elbo = -float(intermediate_result.fun)  # type: ignore[attr-defined]
+            self.history_.append({"iteration": len(self.history_) + 1, "elbo": elbo})
+            if progress is not None:
+                progress(f"iteration {len(self.history_)}: bound {elbo:.6g} nats per bin")
+
+        start = self._initial_parameters(whole)
+        result = minimize(
+            objective,
+            objective.pack(start),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=objective.bounds(start, bounds[0]),
+            callback=callback,
+            options={"maxiter": self.max_iterations, "ftol": self.convergence, "gtol": 1e-9, "maxcor": 20},
+        )
+        self.converged_ = bool(result.success)
+        loading, offset, log_dispersion, log_time_scale = (
+            p.cpu().numpy() for p in objective.unpack(result.x)
+        )
+        order, sign = canonical_order(loading)
+        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        self.loading_ = np.ascontiguousarray(loading[:, order] * sign)
+        self.offset_ = offset
+        self.dispersion_ = np.exp(log_dispersion)
+        self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
+        return self
+
+    def posterior(self, trials: TrialsLike) -> Posterior:
+        """Return mean and variance of the latents in every bin of the padded trials."""
+        posterior, _ = self._infer(self._check(trials))
+        return Posterior(posterior.mean.cpu().numpy(), _diagonal(posterior.covariance))
+
+    def predict(self, trials: TrialsLike) -> Prediction:
+        """Return the predictive mean and variance of the counts of every channel, missing ones included.
+
+        Both average over the posterior of the latents. Co-smoothing: set held-out channels to NaN.
+        """
+        mean, variance = self._predictor(trials)
+        log_dispersion = torch.as_tensor(np.log(self.dispersion_), device=self.device)
+        moments = LIKELIHOODS[self.likelihood].moments(mean, variance, log_dispersion)
+        return Prediction(*(m.cpu().numpy() for m in moments))
+
+    def predictor(self, trials: TrialsLike) -> Prediction:
+        """Return the posterior mean and variance of eta = C z + d, each (trial, time, channel)."""
+        return Prediction(*(m.cpu().numpy() for m in self._predictor(trials)))
+
+    def _predictor(self, trials: TrialsLike) -> tuple[torch.Tensor, torch.Tensor]:
+        posterior, _ = self._infer(self._check(trials))
+        loading = torch.as_tensor(self.loading_, device=self.device)
+        mean = posterior.mean @ loading.T + torch.as_tensor(self.offset_, device=self.device)
+        return mean, ((loading @ posterior.covariance) * loading).sum(-1)
+
+    def elbo(self, trials: TrialsLike) -> Array:
+        """Return the evidence lower bound of each trial (nats), shape (trial,)."""
+        return self._infer(self._check(trials))[1]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a fit consists of, as plain arrays."""
+        return {
+            "loading": self.loading_,
+            "offset": self.offset_,
+            "dispersion": self.dispersion_,
+            "time_scale": self.time_scale_,
+            "bin_width": np.array(self.bin_width),
+            "tolerance": np.array(self.tolerance),
+            "kernel": np.array(gp.KERNELS.index(self.kernel)),
+            "likelihood": np.array(list(LIKELIHOODS).index(self.likelihood)),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
+        """Rebuild a fitted model from ``state()``."""
+        loading = np.asarray(state["loading"], dtype=float)
+        model = cls(
+            n_latents=loading.shape[1],
+            bin_width=float(state["bin_width"]),
+            kernel=gp.KERNELS[int(state["kernel"])],
+            likelihood=list(LIKELIHOODS)[int(state["likelihood"])],
+            tolerance=float(state["tolerance"]),
+            device=device,
+        )
+        model.loading_ = loading
+        model.offset_ = np.asarray(state["offset"], dtype=float)
+        model.dispersion_ = np.asarray(state["dispersion"], dtype=float)
+        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
+        model.history_ = []
+        return model
+
+    def _initial_parameters(self, data: Observations) -> CountParameters:
+        """Start from Gaussian GPFA of the square roots.
+
+        Small changes of the log rate move E[sqrt(y)] by Cov(sqrt(y), y) under the Poisson
+        distribution, which turns loadings for square roots into loadings for log rates.
+        """
+        roots = np.where(data.observed, np.sqrt(data.value), np.nan)
+        gaussian = GPFA(self.n_latents, self.bin_width, self.kernel, time_scale_bounds=self.time_scale_bounds)
+        gaussian.fit(roots)
+        mean = _mean_counts(data)
+        k = np.arange(int(20 + 10 * mean.max()))
+        pmf = np.exp(xlogy(k, mean[:, None]) - mean[:, None] - gammaln(k + 1))  # of the Poisson distribution
+        response = (pmf * np.sqrt(k) * (k - mean[:, None])).sum(1)
+        loading = np.clip(gaussian.loading_ / response[:, None], -2.0, 2.0)
+        offset = np.log(mean) - 0.5 * (loading**2).sum(1)
+        if self.likelihood == "poisson-softplus":  # slope and inverse of softplus instead of exp
+            offset = np.log(np.expm1(mean))
+            loading *= (mean * (1 + np.exp(-offset)))[:, None]
+        arrays = (
+            loading,
+            offset,
+            np.full(len(mean), np.log(_INITIAL_DISPERSION)),
+            np.log(gaussian.time_scale_ / self.bin_width),
+        )
+        return CountParameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
+
+    def _mean(self, data: Observations) -> Array:
+        return self._infer(data)[0].mean.cpu().numpy()
+
+    def _infer(self, data: Observations) -> tuple[SitePosterior, Array]:
+        _check_counts(data)
+        arrays = (
+            self.loading_,
+            self.offset_,
+            np.log(self.dispersion_),
+            np.log(self.time_scale_ / self.bin_width),
+        )
+        parameters = CountParameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
+        counts = _to_counts(data, self.device)
+        prior = Prior(self.kernel, self.tolerance)
+        n_bins = data.value.shape[1]
+        n_circle = prior.n_circle(n_bins, float(self.time_scale_.max() / self.bin_width))
+        basis = CoefficientBasis(prior.variances(parameters.log_time_scale, n_circle), n_circle, n_bins)
+        likelihood = LIKELIHOODS[self.likelihood]
+        sites = initial_sites(counts, parameters, likelihood)
+        _, bound = iterate_sites(sites, counts, parameters, basis, likelihood, _SITE_TOLERANCE)
+        return bound.posterior, bound.elbo.cpu().numpy()
+
+
+class _Objective:
+    """Negative bound per bin as a function of one vector; sites are kept from call to call."""
+
+    def __init__(self, model: CountGPFA, data: Observations, longest: float):
+        self.model = model
+        self.counts = _to_counts(data, model.device)
+        self.n_bins = int(data.observed.any(axis=2).sum())
+        self.prior = Prior(model.kernel, max(model.tolerance, _FIT_TOLERANCE))
+        self.longest = longest
+        n_channels, q = data.value.shape[2], model.n_latents
+        self.shapes = [(n_channels, q), (n_channels,), (n_channels,), (q,)]
+        self.sites: Sites | None = None
+
+    def pack(self, parameters: CountParameters) -> Array:
+        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+
+    def unpack(self, x: Array) -> CountParameters:
+        pieces = (
+            torch.from_numpy(x.copy()).to(self.model.device).split([int(np.prod(s)) for s in self.shapes])
+        )
+        return CountParameters(*(piece.view(s) for piece, s in zip(pieces, self.shapes, strict=True)))
+
+    def bounds(self, start: CountParameters, shortest: float) -> list[tuple[float, float]]:
+        offset = start.offset.cpu().numpy()
+        return (
+            [(-_LARGEST_LOADING, _LARGEST_LOADING)] * start.loading.numel()
+            + [(o - _OFFSET_REACH, o + _OFFSET_REACH) for o in offset]
+            + [_LOG_DISPERSION_BOUNDS] * len(offset)
+            + [(np.log(shortest), np.log(self.longest))] * start.log_time_scale.numel()
+        )
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        parameters = self.unpack(x)
+        likelihood = LIKELIHOODS[self.model.likelihood]
+        n_bins = self.counts.value.shape[1]
+        n_circle = self.prior.n_circle(n_bins, float(parameters.log_time_scale.exp().max()))
+        variances, slope = self.prior.variances_and_slope(parameters.log_time_scale, n_circle)
+        basis = CoefficientBasis(variances, n_circle, n_bins)
+        sites = self.sites or initial_sites(self.counts, parameters, likelihood)
+        self.sites, bound = iterate_sites(sites, self.counts, parameters, basis, likelihood, _SITE_TOLERANCE)
+        gradient = bound_gradient(bound, self.counts, parameters, variances, slope)
+        return -float(bound.elbo.sum()) / self.n_bins, -self.pack(gradient) / self.n_bins
+
+
+def cut(data: Observations, n_bins: int) -> Observations:
+    """Cut trials into pieces of at most ``n_bins`` bins, all of about one length."""
+    length = data.value.shape[1]
+    n_pieces = -(-length // n_bins)
+    if n_pieces == 1:
+        return data
+    size = -(-length // n_pieces)
+    pad = ((0, 0), (0, n_pieces * size - length), (0, 0))
+    value = np.pad(data.value, pad).reshape(-1, size, data.value.shape[2])
+    observed = np.pad(data.observed, pad).reshape(value.shape)
+    kept = observed.any(axis=(1, 2))
+    return Observations(value[kept], observed[kept], np.full(int(kept.sum()), size))
+
+
+def _check_counts(data: Observations) -> None:
+    if (data.value < 0).any() or (data.value != np.round(data.value)).any():
+        raise ValueError("counts must be whole numbers, zero or more; use GPFA for continuous values")
+
+
+def _mean_counts(data: Observations) -> Array:
+    """Mean count per bin; a silent channel gets the rate that its observation could just have missed."""
+    n = np.maximum(data.observed.sum((0, 1)), 1)
+    return np.maximum(data.value.sum((0, 1)), 0.5) / n
+
+
+def _to_counts(data: Observations, device: torch.device) -> Counts:
+    arrays = data.value, data.observed.astype(float)
+    return Counts(*(torch.as_tensor(a, device=device) for a in arrays))
+
+
+def _diagonal(covariance: torch.Tensor) -> Array:
+    return covariance.diagonal(dim1=2, dim2=3).cpu().numpy().copy()

@@ -1,0 +1,307 @@
+"""Exact log marginal likelihood of Gaussian GPFA and its gradient.
+
+    y_t = C z_t + d + e_t,   e_t ~ N(0, diag R),   z_k ~ GP(0, correlation(. / tau_k))
+
+(Yu et al. 2009, eqs 1-4). The gradient comes from the posterior moments by Fisher's identity: it is
+the expected gradient of the complete-data log likelihood, so nothing is differentiated through a
+Cholesky factorisation.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colatent.models import gp
+from colatent.models.gpfa.observations import (
+    Observations,
+    Pattern,
+    chain_patterns,
+    channel_masks,
+    find_patterns,
+)
+from colatent.models.gpfa.scattered import ScatteredSolver
+from colatent.models.gpfa.solvers import (
+    CirculantSolver,
+    DenseSolver,
+    Solver,
+    operations,
+    to_bins,
+    to_coefficients,
+    to_leading_coefficients,
+)
+
+_LARGEST_FFT_FACTOR = 31
+_CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
+
+
+class Parameters(NamedTuple):
+    """Parameters of GPFA in the form in which they are fitted.
+
+    Attributes:
+        loading: C in units of the channels' noise standard deviation (channel, latent).
+        log_noise: log R (channel,).
+        offset: d (channel,).
+        log_time_scale: log of the time scales in bins (latent,).
+    """
+
+    loading: Tensor
+    log_noise: Tensor
+    offset: Tensor
+    log_time_scale: Tensor
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Kernel, and how exactly it is represented.
+
+    Attributes:
+        kernel: one of ``gp.KERNELS``.
+        tolerance: coefficients with less than this share of the largest variance are dropped, and
+            the circle is long enough for the wrapped correlation to stay below it.
+    """
+
+    kernel: str
+    tolerance: float
+
+    def extension(self, longest_time_scale: float) -> int:
+        """Return the bins after which latents are uncorrelated, up to the tolerance."""
+        return math.ceil(gp.reach(self.kernel, self.tolerance) * longest_time_scale)
+
+    def n_circle(self, n_bins: int, longest_time_scale: float) -> int:
+        """Return the bins of a circle for trials of ``n_bins``: odd, and without large prime factors.
+
+        Powers of the smallest primes would make faster FFTs, but they are far apart among odd
+        numbers, and every bin added to the circle is one more to be taken out again.
+        """
+        n_circle = n_bins + self.extension(longest_time_scale)
+        n_circle += 1 - n_circle % 2
+        while _largest_prime_factor(n_circle) > _LARGEST_FFT_FACTOR:
+            n_circle += 2
+        return n_circle
+
+    def variances(self, log_time_scale: Tensor, n_circle: int) -> Tensor:
+        """Return the coefficients' prior variances (latent, F), zero where dropped."""
+        full = gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle)
+        kept = full > self.tolerance * full.amax(dim=1, keepdim=True)
+        n_coef = _odd_count(kept)
+        return torch.where(kept, full, 0.0)[:, :n_coef]
+
+    def variances_and_slope(self, log_time_scale: Tensor, n_circle: int) -> tuple[Tensor, Tensor]:
+        """Return the variances and their derivatives by the log time scales, both (latent, F).
+
+        A central difference, exact to eight digits: on small problems a graph for this one step
+        would cost as much as the rest of an evaluation.
+        """
+        h = 1e-4
+        scales = torch.cat([log_time_scale, log_time_scale + h, log_time_scale - h])
+        at, above, below = gp.coefficient_variances(self.kernel, scales.exp(), n_circle).chunk(3)
+        kept = at > self.tolerance * at.amax(dim=1, keepdim=True)
+        n_coef = _odd_count(kept)
+        s = torch.where(kept, at, 0.0)[:, :n_coef]
+        return s, (above - below)[:, :n_coef] / (2 * h)
+
+    def counts(self, time_scale: np.ndarray, n_circle: int) -> list[int]:
+        """Return how many coefficients each latent keeps."""
+        kept = self.variances(torch.as_tensor(np.log(time_scale)), n_circle) > 0
+        return [int(n) for n in kept.sum(1)]
+
+
+def _largest_prime_factor(n: int) -> int:
+    factor = 2
+    while factor * factor <= n:
+        if n % factor:
+            factor += 1
+        else:
+            n //= factor
+    return n
+
+
+def _odd_count(kept: Tensor) -> int:
+    """Number of leading coefficients that any latent keeps: the constant and whole pairs."""
+    n_coef = int(kept.any(dim=0).nonzero()[-1]) + 1
+    return n_coef + 1 - n_coef % 2
+
+
+class Block:
+    """The trials of one chain of patterns, projected onto the Fourier basis of their circle.
+
+    The projection is kept: evaluations do not touch time.
+
+    Attributes:
+        trial: indices of the trials, in the order of the block.
+        n_bins: bins up to which the circle represents the latents.
+        n_circle: bins in the circle.
+        solver: of the posterior, whichever needs the fewest operations.
+    """
+
+    def __init__(
+        self,
+        data: Observations,
+        patterns: Sequence[Pattern],
+        prior: Prior,
+        time_scale: np.ndarray,
+        longest: float,
+        n_wanted: int,
+        device: torch.device,
+    ):
+        self.prior = prior
+        self.trial = np.concatenate([p.trial for p in patterns])
+        # past the reach of the last observation the posterior is the prior
+        n_reached = patterns[0].n_bins + prior.extension(longest)
+        self.n_bins = max(1, patterns[0].n_bins, min(n_wanted, n_reached))
+        self.n_circle = prior.n_circle(self.n_bins, longest)
+        self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
+
+        n_bins = patterns[0].n_bins
+        self._value, self._device = data.value, device
+        n_channels = data.value.shape[2]
+        self._observation = torch.empty((0, n_channels, len(self.trial)), dtype=torch.float64, device=device)
+        self.total = torch.zeros(n_channels, dtype=torch.float64, device=device)
+        self.square = torch.zeros_like(self.total)
+        for _, values in self._chunks(n_bins):
+            self.total += values.sum((0, 1))
+            self.square += torch.einsum("ntc,ntc->c", values, values)
+
+        first = np.array([p.trial[0] for p in patterns])
+        observed = data.observed[first, :n_bins].transpose(1, 2, 0).astype(float)
+        self.observed = torch.as_tensor(observed, device=device)  # (T, p, pattern)
+        self.mask = to_coefficients(self.observed, self.n_circle)
+        sizes = torch.tensor([len(p.trial) for p in patterns], device=device)
+        self.pattern = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
+        self.count = self.observed.sum(0) @ sizes.to(torch.float64)
+        self.channels = torch.as_tensor(channel_masks(patterns)[0].astype(float), device=device)
+
+    def _chunks(self, n_bins: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield some positions in the block, and the values (trial, time, channel) of their trials."""
+        step = 1 + _CHUNK // (self.n_circle * self._value.shape[2])
+        for i in range(0, len(self.trial), step):
+            values = self._value[self.trial[i : i + step], :n_bins]
+            yield slice(i, i + step), torch.as_tensor(values, device=self._device)
+
+    def observation(self, n_coef: int) -> Tensor:
+        """Return the leading coefficients of the observations (F, p, N)."""
+        if n_coef > len(self._observation):
+            n_projected = min(self.n_circle, n_coef + n_coef // 4)  # time scales may become shorter
+            shape = (n_projected, *self._observation.shape[1:])
+            self._observation = torch.empty(shape, dtype=torch.float64, device=self._device)
+            for position, values in self._chunks(len(self.observed)):
+                projected = to_leading_coefficients(values, self.n_circle, n_projected)
+                self._observation[:, :, position] = projected.permute(1, 2, 0)
+        return self._observation[:n_coef]
+
+    def precision(self, parameters: Parameters) -> Tensor:
+        """Return M of every channel mask (J, q, q)."""
+        loading = parameters.loading
+        square = loading[:, :, None] * loading[:, None, :]
+        return (self.channels @ square.flatten(1)).unflatten(1, square.shape[1:])
+
+    def natural(self, parameters: Parameters, n_coef: int) -> Tensor:
+        """Return h (F, q, N)."""
+        sigma = (0.5 * parameters.log_noise).exp()[:, None]
+        weight = (parameters.loading / sigma).T
+        constant = (weight * parameters.offset) @ self.mask[:n_coef]
+        return weight @ self.observation(n_coef) - constant[:, :, self.pattern]
+
+    def posterior_mean(self, parameters: Parameters) -> Tensor:
+        """Return the posterior mean of the coefficients (F, q, N), trials in the block's order."""
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        h = self.natural(parameters, variances.shape[1])
+        return self.solver.mean(h, self.precision(parameters), variances)
+
+    def bin_covariance(self, parameters: Parameters, n_bins: int) -> Tensor:
+        """Return the latents' posterior covariance in the first bins (N, n_bins, q, q)."""
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        bins = torch.arange(n_bins, device=variances.device)
+        return self.solver.bin_covariance(self.precision(parameters), variances, bins)[self.pattern]
+
+    def sample(self, parameters: Parameters, generator: torch.Generator) -> Tensor:
+        """Return one sample of the coefficients' posterior (F, q, N), by Matheron's rule."""
+        loading = parameters.loading
+        variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        n_coef = variances.shape[1]
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(*size, generator=generator, dtype=loading.dtype, device=loading.device)
+
+        prior = normal(n_coef, loading.shape[1], len(self.trial)) * variances.T.sqrt()[:, :, None]
+        simulated = loading @ to_bins(prior, self.n_circle)[: len(self.observed)]
+        simulated += normal(*simulated.shape)
+        simulated *= self.observed[:, :, self.pattern]
+        h = self.natural(parameters, n_coef)
+        h -= loading.T @ to_coefficients(simulated, self.n_circle)[:n_coef]
+        return prior + self.solver.mean(h, self.precision(parameters), variances)
+
+    def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
+        """Return the negative log marginal likelihood (nats) and its gradient."""
+        loading, log_noise, offset, log_time_scale = parameters
+        s, s_slope = self.prior.variances_and_slope(log_time_scale, self.n_circle)
+        h = self.natural(parameters, s.shape[1])
+        mean, log_det, scatter, relevance = self.solver.moments(h, self.precision(parameters), s)
+
+        sigma = (0.5 * log_noise).exp()
+        residual = (self.square - 2 * offset * self.total + offset**2 * self.count) / sigma**2
+        value = residual + self.count * (log_noise + math.log(2 * math.pi))
+        value = 0.5 * (value.sum() + log_det - (h * mean).sum())
+
+        n_coef, q, n_trials = mean.shape
+        of_pattern = mean.new_zeros(n_coef, q, self.mask.shape[2]).index_add_(2, self.pattern, mean)
+        y_mean = (self.observation(n_coef) @ mean.transpose(1, 2)).sum(0)
+        mask_mean = (self.mask[:n_coef] @ of_pattern.transpose(1, 2)).sum(0)
+        cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
+        of_channel = (self.channels.T @ scatter.flatten(1)).unflatten(1, scatter.shape[1:])
+        second = (of_channel @ loading[:, :, None]).squeeze(2)
+        shrink = torch.where(s > 0, 0.5 * (n_trials - relevance) / s.clamp_min(1e-300), 0.0)
+        gradient = Parameters(
+            loading=second - cross,
+            log_noise=0.5 * (self.count - residual + (loading * cross).sum(1)),
+            offset=(loading * mask_mean).sum(1) / sigma - (self.total - offset * self.count) / sigma**2,
+            log_time_scale=(shrink * s_slope).sum(1),
+        )
+        return value, gradient
+
+
+def choose_solver(
+    patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int], device: torch.device
+) -> Solver:
+    """Return the solver that needs the fewest operations."""
+    if any(p.is_scattered for p in patterns):
+        return ScatteredSolver(patterns, n_circle, device)
+    dense, circulant = operations(patterns, n_circle, counts)
+    if dense <= circulant:
+        return DenseSolver(patterns, n_circle, device)
+    return CirculantSolver(patterns, n_circle, device)
+
+
+def make_blocks(
+    data: Observations,
+    prior: Prior,
+    time_scale: np.ndarray,
+    longest: float,
+    device: torch.device,
+    n_wanted: np.ndarray | None = None,
+) -> list[Block]:
+    """Return the blocks of all trials, for latents with time scales (bins) up to ``longest``.
+
+    Lengths within a chain spread by no more than the circle's extension, because the circulant
+    solver's cost grows with the cube of both together. ``n_wanted`` is the number of bins of each
+    trial in which the posterior is wanted, by default those with observations.
+    """
+    wanted = np.zeros(len(data.value), dtype=int) if n_wanted is None else n_wanted
+    chains = chain_patterns(find_patterns(data.observed), prior.extension(longest))
+    blocks = []
+    for chain in chains:
+        n_bins = int(max(wanted[p.trial].max() for p in chain))
+        blocks.append(Block(data, chain, prior, time_scale, longest, n_bins, device))
+    return blocks
+
+
+def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Parameters]:
+    """Return the negative log marginal likelihood of all blocks (nats), and its gradient."""
+    values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
+    gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))
+    return float(sum(values)), gradient

@@ -1,0 +1,231 @@
+"""Maximum-likelihood fit of Gaussian GPFA: a start from factor analysis, then L-BFGS-B."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from colatent.models import gp
+from colatent.models.gpfa.evidence import (
+    Block,
+    Parameters,
+    Prior,
+    evaluate,
+    make_blocks,
+)
+from colatent.models.gpfa.observations import Observations
+
+Array = NDArray[np.float64]
+
+# Squared norm, in units of the noise, below which a column of C explains nothing.
+NEGLIGIBLE_COLUMN = 1e-3
+
+_FA_ITERATIONS = 10
+_START_LAGS = 10
+# Longest time scale that the circle of a fit has room for, in units of the longest at its start.
+_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Limits of a fit.
+
+    Attributes:
+        noise_floor: smallest noise variance of a channel as a share of its variance.
+        time_scale_bounds: smallest and largest time scale, in bins.
+        max_iterations: of the optimiser.
+        convergence: relative improvement of the log likelihood at which the fit stops.
+        automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
+    """
+
+    noise_floor: float
+    time_scale_bounds: tuple[float, float]
+    max_iterations: int
+    convergence: float
+    automatic_relevance: float = 0.0
+
+
+def standardize(data: Observations) -> tuple[Observations, Array, Array]:
+    """Return the data with zero mean and unit variance per channel, the means and the scales.
+
+    A channel that never varies gets the median scale of the others, so that it stays at zero.
+    """
+    count = np.maximum(data.observed.sum(axis=(0, 1)), 1)
+    mean = data.value.sum(axis=(0, 1)) / count
+    value = data.value - mean
+    if not data.observed.all():
+        value *= data.observed
+    variance = np.einsum("ntc,ntc->c", value, value) / count
+    varies = variance > 1e-20 * (1 + mean**2)
+    typical = np.median(variance[varies]) if varies.any() else 1.0
+    scale = np.sqrt(np.where(varies, variance, typical))
+    value *= np.where(varies, 1 / scale, 0.0)
+    return Observations(value, data.observed, data.length), mean, scale
+
+
+def initial_parameters(data: Observations, n_latents: int, kernel: str, options: FitOptions) -> Parameters:
+    """Start from factor analysis, rotated so that the latents differ in their time scales.
+
+    The noise is white, so the covariance of the factor scores at lags > 0 is the latents' own. Its
+    eigenvectors are the rotation in which the latents are uncorrelated at those lags too (Tong et
+    al. 1991, AMUSE), its eigenvalues their autocorrelations, from which the time scales follow.
+    """
+    loading, noise = _factor_analysis(data, n_latents, options.noise_floor)
+    weight = loading / noise[:, None]
+    score = data.value @ (weight @ np.linalg.inv(loading.T @ weight))
+    bins = np.asarray(data.observed.any(axis=2))
+    n_lags = min(_START_LAGS, score.shape[1] - 1)
+    lagged = np.zeros((n_latents, n_latents))
+    for lag in range(1, n_lags + 1):
+        pairs = max(1, int((bins[:, lag:] & bins[:, :-lag]).sum()))
+        lagged += np.einsum("ntk,ntl->kl", score[:, lag:], score[:, :-lag], optimize=True) / pairs
+    correlation, rotation = np.linalg.eigh((lagged + lagged.T) / (2 * max(n_lags, 1)))
+    time_scale = _time_scales(correlation, n_lags, kernel, options.time_scale_bounds)
+    arrays = (loading / np.sqrt(noise)[:, None]) @ rotation, np.log(noise), np.zeros(len(noise))
+    return Parameters(*(torch.from_numpy(a) for a in (*arrays, np.log(time_scale))))
+
+
+def _factor_analysis(data: Observations, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
+    """Loadings and noise variances of standardised data (iterated principal factors)."""
+    flat = data.value.reshape(-1, data.value.shape[2])
+    covariance = flat.T @ flat
+    if data.observed.all():
+        covariance /= len(flat)
+    else:
+        mask = data.observed.reshape(flat.shape).astype(float)
+        covariance /= np.maximum(mask.T @ mask, 1.0)
+    n_channels = len(covariance)
+    noise = np.full(n_channels, 0.5)
+    for _ in range(_FA_ITERATIONS):
+        sigma = np.sqrt(noise)
+        eigenvalue, vector = scipy.linalg.eigh(
+            covariance / np.outer(sigma, sigma), subset_by_index=[n_channels - n_latents, n_channels - 1]
+        )
+        # a column of zeros would be a stationary point of the likelihood
+        loading = sigma[:, None] * vector * np.sqrt(np.maximum(eigenvalue - 1, 1e-2))
+        noise = np.maximum(covariance.diagonal() - (loading**2).sum(1), max(noise_floor, 1e-2))
+    return loading, noise
+
+
+def _time_scales(correlation: Array, n_lags: int, kernel: str, bounds: tuple[float, float]) -> Array:
+    """Time scales (bins) whose mean autocorrelation over lags 1 .. n_lags is the given one."""
+    if n_lags == 0:
+        return np.full(len(correlation), bounds[0])
+    grid = torch.logspace(math.log10(bounds[0]), math.log10(bounds[1]), 200, dtype=torch.float64)
+    lags = torch.arange(1, n_lags + 1, dtype=torch.float64)
+    expected = gp.correlation(kernel, lags[:, None], grid).mean(0).numpy()
+    nearest = np.searchsorted(expected, np.clip(correlation, expected[0], 0.98))
+    return grid.numpy()[np.minimum(nearest, len(grid) - 1)]
+
+
+def maximize(
+    data: Observations,
+    start: Parameters,
+    prior: Prior,
+    options: FitOptions,
+    device: torch.device,
+    report: Callable[[int, float], None],
+) -> tuple[Parameters, bool]:
+    """Return the parameters of the largest marginal likelihood, and whether the fit converged.
+
+    The circle has room for time scales up to a cap. If one reaches it, the fit goes on from there
+    with a longer circle.
+
+    Args:
+        report: called after each iteration with its number and the log likelihood per bin.
+    """
+    n_bins = int(data.observed.any(axis=2).sum())
+    lower, upper = options.time_scale_bounds
+    iterations, converged = 0, False
+    parameters = Parameters(*(p.to(device) for p in start))
+
+    while True:
+        time_scale = parameters.log_time_scale.exp().cpu().numpy()
+        cap = min(upper, _HEADROOM * time_scale.max())
+        blocks = make_blocks(data, prior, time_scale, cap, device)
+        objective = _Objective(blocks, parameters, n_bins, options.automatic_relevance)
+
+        def callback(intermediate_result: object) -> None:
+            nonlocal iterations
+            iterations += 1
+            report(iterations, -float(intermediate_result.fun))  # type: ignore[attr-defined]
+
+        result = minimize(
+            objective,
+            objective.pack(parameters),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=objective.bounds(math.log(options.noise_floor), math.log(lower), math.log(cap)),
+            callback=callback,
+            options={
+                "maxiter": options.max_iterations - iterations,
+                "ftol": options.convergence,
+                "gtol": 1e-9,
+                "maxcor": 20,
+            },
+        )
+        parameters = objective.unpack(result.x)
+        converged = bool(result.success)
+        at_cap = float(parameters.log_time_scale.max()) > math.log(cap) - 1e-3
+        if not (at_cap and cap < upper) or iterations >= options.max_iterations:
+            return Parameters(*(p.cpu() for p in parameters)), converged
+
+
+def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Return the automatic-relevance penalty on the columns of C (nats), and its gradient.
+
+    Column k has the prior N(0, I / alpha_k) with unknown precision alpha_k (Bishop 1999, Bayesian
+    PCA). With alpha_k at its optimum gamma / |c_k|^2, gamma the number of loadings that the data
+    determine (MacKay 1992), that is (gamma / 2) log |c_k|^2, here levelled off below a negligible
+    column. It draws a column to zero unless the data pay for its loadings.
+
+    Args:
+        strength: gamma as a share of the number of channels.
+    """
+    square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
+    determined = strength * len(loading)
+    return 0.5 * determined * square.log().sum(), determined * loading / square
+
+
+class _Objective:
+    """Negative log marginal likelihood per bin, with the penalty if any, as a function of one vector."""
+
+    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int, automatic_relevance: float):
+        self.blocks = blocks
+        self.automatic_relevance = automatic_relevance
+        self.n_bins = max(n_bins, 1)
+        self.shapes = [p.shape for p in parameters]
+        self.sizes = [p.numel() for p in parameters]
+        self.device = parameters.loading.device
+
+    def pack(self, parameters: Parameters) -> Array:
+        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+
+    def unpack(self, x: Array) -> Parameters:
+        pieces: tuple[Tensor, ...] = torch.from_numpy(x.copy()).to(self.device).split(self.sizes)
+        return Parameters(*(piece.view(s) for piece, s in zip(pieces, self.shapes, strict=True)))
+
+    def bounds(self, log_floor: float, log_shortest: float, log_longest: float) -> list[tuple]:
+        free = (None, None)
+        n_loading, n_noise, n_offset, n_latents = self.sizes
+        return (
+            [free] * n_loading
+            + [(log_floor, None)] * n_noise
+            + [free] * n_offset
+            + [(log_shortest, log_longest)] * n_latents
+        )
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        parameters = self.unpack(x)
+        value, gradient = evaluate(self.blocks, parameters)
+        if self.automatic_relevance:
+            penalty, by_loading = relevance_penalty(parameters.loading, self.automatic_relevance)
+            value += float(penalty)
+            gradient = gradient._replace(loading=gradient.loading + by_loading)
+        return value / self.n_bins, self.pack(gradient) / self.n_bins

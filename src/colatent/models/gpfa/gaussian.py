@@ -1,0 +1,344 @@
+"""Gaussian-process factor analysis with Gaussian observations, fitted exactly.
+
+Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-635,
+doi 10.1152/jn.90941.2008.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from colatent.models import gp
+from colatent.models.gpfa.base import (
+    LatentModel,
+    Posterior,
+    Prediction,
+    canonical_order,
+    check_options,
+    check_trainable,
+    time_scale_bounds,
+)
+from colatent.models.gpfa.evidence import (
+    Block,
+    Parameters,
+    Prior,
+    evaluate,
+    make_blocks,
+)
+from colatent.models.gpfa.fit import (
+    NEGLIGIBLE_COLUMN,
+    FitOptions,
+    initial_parameters,
+    maximize,
+    standardize,
+)
+from colatent.models.gpfa.observations import (
+    Observations,
+    TrialsLike,
+    as_observations,
+)
+from colatent.models.gpfa.solvers import to_bins
+from colatent.models.gpfa.time_scale_interval import (
+    PROFILE_TOLERANCE,
+    TimeScaleInterval,
+    interval_drop,
+    profile_intervals,
+)
+
+Array = NDArray[np.float64]
+
+# What is lost against 1e-8 is far below the standard error of the log likelihood's maximum.
+_FIT_TOLERANCE = 1e-4
+
+
+class GPFA(LatentModel):
+    """y_t = C z_t + d + e_t,  e_t ~ N(0, diag R),  z_k ~ GP(0, kernel with time scale tau_k).
+
+    Example:
+        >>> model = GPFA(n_latents=3, bin_width=0.02).fit(np.sqrt(counts))
+        >>> latents = model.transform(np.sqrt(counts))       # (trial, time, latent)
+
+    Trials are an array (trial, time, channel), a list of arrays (time, channel) of any lengths, or
+    a DataArray with the dims trial, time and channel. NaN means missing: whole bins or single
+    channels, in any pattern. Missing values are marginalised exactly.
+
+    Args:
+        n_latents: number of latents.
+        bin_width: seconds.
+        kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
+        time_scale_bounds: shortest and longest time scale in seconds; by default one bin and the
+            longest trial.
+        noise_floor: smallest noise variance of a channel, as a share of the channel's variance.
+        max_iterations: of the optimiser.
+        convergence: relative improvement of the log likelihood at which a fit stops.
+        automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
+            likelihood) to 1, which draws those that the data do not need to zero, so that
+            ``n_relevant_`` counts those they do. About 0.5 predicts best when trials are few.
+        tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
+            variance are dropped, correlations below it neglected.
+        device: of torch, such as "cpu" or "cuda".
+
+    Attributes:
+        loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
+        time_scale_: seconds (latent,).
+        history_: one row per iteration: iteration, log_likelihood (nats per bin).
+        converged_: whether the fit ended before ``max_iterations``.
+    """
+
+    noise_variance_: Array
+    history_: list[dict[str, float]]
+    converged_: bool
+
+    def __init__(
+        self,
+        n_latents: int = 8,
+        bin_width: float = 0.02,
+        kernel: str = "squared-exponential",
+        *,
+        time_scale_bounds: tuple[float, float] | None = None,
+        noise_floor: float = 1e-3,
+        max_iterations: int = 200,
+        convergence: float = 1e-6,
+        automatic_relevance: float = 0.0,
+        tolerance: float = 1e-8,
+        device: str = "cpu",
+    ):
+        check_options(n_latents, bin_width, kernel)
+        if not 0 <= automatic_relevance <= 1:
+            raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
+        self.n_latents = n_latents
+        self.bin_width = bin_width
+        self.kernel = kernel
+        self.time_scale_bounds = time_scale_bounds
+        self.noise_floor = noise_floor
+        self.max_iterations = max_iterations
+        self.convergence = convergence
+        self.automatic_relevance = automatic_relevance
+        self.tolerance = tolerance
+        self.device = torch.device(device)
+
+    def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
+        """Maximise the exact log marginal likelihood.
+
+        Args:
+            trials: training trials.
+            progress: called with one line of text per iteration.
+
+        Raises:
+            ValueError: trials of a wrong shape, nothing observed, or fewer channels than latents.
+        """
+        data = as_observations(trials)
+        check_trainable(data, self.n_latents)
+        options = self._options(data)
+        data, mean, scale = standardize(data)
+        self.history_ = []
+        log_volume = np.log(scale) @ data.observed.sum((0, 1)) / data.observed.any(axis=2).sum()
+
+        def report(iteration: int, log_likelihood: float) -> None:
+            log_likelihood = float(log_likelihood - log_volume)
+            self.history_.append({"iteration": iteration, "log_likelihood": log_likelihood})
+            if progress is not None:
+                progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
+
+        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE))
+        start = initial_parameters(data, self.n_latents, self.kernel, options)
+        with torch.inference_mode():  # gradients are computed, not recorded
+            fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
+        loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
+
+        order, sign = canonical_order(loading)
+        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        scaled = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
+        self.loading_ = np.ascontiguousarray(scaled)
+        self.noise_variance_ = np.exp(log_noise) * scale**2
+        self.offset_ = mean + scale * offset
+        self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
+        return self
+
+    def posterior(self, trials: TrialsLike) -> Posterior:
+        """Return mean and variance of the latents in every bin of the padded trials."""
+        mean, covariance = self._mean_and_covariance(self._check(trials))
+        return Posterior(mean, covariance.diagonal(axis1=2, axis2=3).copy())
+
+    def predict(self, trials: TrialsLike) -> Prediction:
+        """Return the predictive mean and variance of every channel, missing ones included.
+
+        Co-smoothing: set the held-out channels to NaN, and read their prediction.
+        """
+        mean, covariance = self._mean_and_covariance(self._check(trials))
+        variance = ((self.loading_ @ covariance) * self.loading_).sum(-1)
+        return Prediction(mean @ self.loading_.T + self.offset_, variance + self.noise_variance_)
+
+    def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
+        """Return samples of the latents' joint posterior, (sample, trial, time, latent).
+
+        By Matheron's rule: a sample of the prior, plus the posterior mean given the difference
+        between the data and data simulated from that sample.
+        """
+        data = self._check(trials)
+        rng = torch.Generator(device=self.device).manual_seed(seed)
+        blocks, parameters = self._blocks(data)
+        shape = (n_samples, len(data.value), data.value.shape[1], self.n_latents)
+        samples = np.random.default_rng(seed).standard_normal(shape)  # beyond the reach of data
+        for block in blocks:
+            n_bins = min(block.n_bins, shape[2])
+            for sample in samples:
+                coefficients = block.sample(parameters, rng)
+                z = to_bins(coefficients, block.n_circle)[:n_bins].permute(2, 0, 1)
+                sample[block.trial, :n_bins] = z.cpu().numpy()
+        return samples
+
+    def log_marginal_likelihood(self, trials: TrialsLike) -> float:
+        """Return log p(observed values) over all trials (nats)."""
+        blocks, parameters = self._blocks(self._check(trials))
+        return -evaluate(blocks, parameters)[0]
+
+    def time_scale_interval(self, trials: TrialsLike, level: float = 0.95) -> TimeScaleInterval:
+        """Return the profile-likelihood intervals of the time scales.
+
+        An interval holds the time scales at which the log marginal likelihood, maximised over all other
+        parameters, is at most chi2(1, level) / 2 nats (1.92 for 95 %) below its maximum (Venzon &
+        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` it is that of the penalised
+        likelihood. The maximum is searched more closely than in the fit.
+
+        Args:
+            trials: the training trials of the fit.
+            level: of confidence, between 0 and 1.
+
+        Returns:
+            Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile stays above
+            that down to the shortest or up to the longest time scale of the fit, and for latents without
+            loadings; NaN where it was not found. Latents with like time scales can change places
+            along a profile, so that the interval of each reaches over the others.
+        """
+        data = self._check(trials)
+        options = self._options(data)
+        data, mean, scale = standardize(data)
+        sigma = np.sqrt(self.noise_variance_)
+        arrays = (
+            self.loading_ / sigma[:, None],
+            2 * np.log(sigma / scale),
+            (self.offset_ - mean) / scale,
+            np.log(self.time_scale_ / self.bin_width),
+        )
+        fitted = Parameters(*map(torch.as_tensor, arrays))
+        prior = Prior(self.kernel, max(self.tolerance, PROFILE_TOLERANCE))
+        with torch.inference_mode():
+            ends = profile_intervals(data, fitted, prior, options, self.device, interval_drop(level))
+        return TimeScaleInterval(*(end * self.bin_width for end in ends))
+
+    @property
+    def n_relevant_(self) -> int:
+        """Number of latents whose loadings are not negligible against the noise."""
+        size = (self.loading_**2 / self.noise_variance_[:, None]).sum(axis=0)
+        return int((size > 10 * NEGLIGIBLE_COLUMN).sum())
+
+    @property
+    def variance_explained_(self) -> Array:
+        """Share of each channel's variance that each orthonormal latent explains (channel, latent)."""
+        left, singular, _ = self._svd()
+        signal = (left * singular) ** 2
+        return signal / (signal.sum(1) + self.noise_variance_)[:, None]
+
+    def _options(self, data: Observations) -> FitOptions:
+        return FitOptions(
+            self.noise_floor,
+            time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
+            self.max_iterations,
+            self.convergence,
+            self.automatic_relevance,
+        )
+
+    def _blocks(self, data: Observations) -> tuple[list[Block], Parameters]:
+        """Blocks of the data less their offset, and the parameters that go with them."""
+        value = data.value - self.offset_
+        if not data.observed.all():
+            value *= data.observed
+        time_scale = self.time_scale_ / self.bin_width
+        wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
+        blocks = make_blocks(
+            Observations(value, data.observed, data.length),
+            Prior(self.kernel, self.tolerance),
+            time_scale,
+            float(time_scale.max()),
+            self.device,
+            wanted,
+        )
+        sigma = np.sqrt(self.noise_variance_)
+        arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), np.zeros_like(sigma), np.log(time_scale)
+        return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
+
+    def _mean(self, data: Observations) -> Array:
+        blocks, parameters = self._blocks(data)
+        mean = np.zeros((*data.value.shape[:2], self.n_latents))
+        for block in blocks:
+            _put_mean(mean, block, parameters)
+        return mean
+
+    def _mean_and_covariance(self, data: Observations) -> tuple[Array, Array]:
+        """Posterior means, and covariances between the latents in each bin (trial, time, q, q)."""
+        blocks, parameters = self._blocks(data)
+        n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
+        mean = np.zeros((n_trials, n_bins, q))
+        covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
+        for block in blocks:
+            _put_mean(mean, block, parameters)
+            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins))
+            covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
+        return mean, covariance
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a fit consists of, as plain arrays."""
+        state = {
+            "loading": self.loading_,
+            "offset": self.offset_,
+            "noise_variance": self.noise_variance_,
+            "time_scale": self.time_scale_,
+            "bin_width": np.array(self.bin_width),
+            "tolerance": np.array(self.tolerance),
+            "kernel": np.array(gp.KERNELS.index(self.kernel)),
+            "noise_floor": np.array(self.noise_floor),
+            "automatic_relevance": np.array(self.automatic_relevance),
+        }
+        if self.time_scale_bounds is not None:
+            state["time_scale_bounds"] = np.array(self.time_scale_bounds)
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
+        """Rebuild a fitted model from ``state()``."""
+        loading = np.asarray(state["loading"], dtype=float)
+        model = cls(
+            n_latents=loading.shape[1],
+            bin_width=float(state["bin_width"]),
+            kernel=gp.KERNELS[int(state["kernel"])],
+            tolerance=float(state["tolerance"]),
+            device=device,
+            **_fit_options(state),
+        )
+        model.loading_ = loading
+        model.offset_ = np.asarray(state["offset"], dtype=float)
+        model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
+        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
+        model.history_ = []
+        return model
+
+
+def _fit_options(state: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Options that only a fit and its intervals need; parameters put together by hand have none."""
+    options: dict[str, Any] = {
+        name: float(state[name]) for name in ("noise_floor", "automatic_relevance") if name in state
+    }
+    if "time_scale_bounds" in state:
+        shortest, longest = state["time_scale_bounds"]
+        options["time_scale_bounds"] = (float(shortest), float(longest))
+    return options
+
+
+def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:
+    n_bins = min(block.n_bins, mean.shape[1])
+    z = to_bins(block.posterior_mean(parameters), block.n_circle)[:n_bins]
+    mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

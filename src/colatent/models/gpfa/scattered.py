@@ -1,0 +1,125 @@
+"""Posterior over the latents' Fourier coefficients where channels are missing here and there.
+
+The posterior precision (see `gpfa_solvers`) is then a sum over bins, each with an M_t of its own:
+
+    A = I + sum_t x_t x_t' o M_t,   x_t = D b_t,   ``o`` by the latents of row and column
+
+One batch of matrix products and Cholesky factorisations for all patterns, however many there are.
+
+Shapes: G patterns, K kept coefficients of all latents, N trials, T bins, q latents, J channel masks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from colatent.models.gp import fourier_basis
+from colatent.models.gpfa.observations import Pattern, channel_masks
+from colatent.models.gpfa.solvers import Moments, kept_coefficients
+
+_CHUNK = 2**23  # numbers in the largest array of a batch: bounds the memory
+
+
+class ScatteredSolver:
+    """Cholesky of the whole precision, for all patterns at once."""
+
+    def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
+        self.n_circle = n_circle
+        self.device = device
+        self.mask_of_bin = torch.as_tensor(channel_masks(patterns)[1], device=device)  # (G, T)
+        self.size = torch.tensor([len(p.trial) for p in patterns], device=device)
+        # positions of each pattern's trials, N (a column of zeros) where it has fewer than others
+        n_trials, most = int(self.size.sum()), int(self.size.max())
+        place = torch.arange(most, device=device)
+        start = self.size.cumsum(0) - self.size
+        self.column = torch.where(place < self.size[:, None], start[:, None] + place, n_trials)
+
+    def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
+        latent, coef, root = kept_coefficients(variances)
+        bins = torch.arange(self.mask_of_bin.shape[1], device=self.device)
+        x = self._scaled_basis(variances, bins)
+        natural = self._natural(h, variances)
+        whitened = torch.zeros_like(natural)
+        at_bins = h.new_zeros(len(precision) + 1, *precision.shape[1:])  # the last: nothing observed
+        relevance = torch.zeros_like(root)
+        log_det = h.new_zeros(())
+        for group in self._groups(x):
+            factor = self._factor(group, x, precision, latent)
+            column, size = self.column[group], self.size[group]
+            u = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)  # (G, K, N of each)
+            whitened[:, column] = u.transpose(0, 1)
+            second = torch.cholesky_inverse(factor).mul_(size[:, None, None]).baddbmm_(u, u.mT)
+            relevance += second.diagonal(dim1=1, dim2=2).sum(0)
+            blocks = _blocks_at(second, x, latent, precision.shape[1])
+            at_bins.index_add_(0, self.mask_of_bin[group].flatten() % len(at_bins), blocks.flatten(0, 1))
+            log_det += 2 * (size * factor.diagonal(dim1=1, dim2=2).log().sum(1)).sum()
+        mean = torch.zeros_like(h)
+        mean[coef, latent] = root[:, None] * whitened[:, :-1]
+        full = h.new_full(variances.shape, h.shape[2])
+        full[latent, coef] = relevance
+        return Moments(mean, log_det, at_bins[:-1], full)
+
+    def mean(self, h: Tensor, precision: Tensor, variances: Tensor) -> Tensor:
+        latent, coef, root = kept_coefficients(variances)
+        bins = torch.arange(self.mask_of_bin.shape[1], device=self.device)
+        x = self._scaled_basis(variances, bins)
+        natural = self._natural(h, variances)
+        for group in self._groups(x):
+            column, factor = self.column[group], self._factor(group, x, precision, latent)
+            u = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)
+            natural[:, column] = u.transpose(0, 1)
+        mean = torch.zeros_like(h)
+        mean[coef, latent] = root[:, None] * natural[:, :-1]
+        return mean
+
+    def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
+        latent = kept_coefficients(variances)[0]
+        observed = torch.arange(self.mask_of_bin.shape[1], device=self.device)
+        x, wanted = (self._scaled_basis(variances, b) for b in (observed, bins))
+        n_patterns, q = len(self.size), precision.shape[1]
+        out = precision.new_empty(n_patterns, len(bins), q, q)
+        for group in self._groups(x):
+            inverse = torch.cholesky_inverse(self._factor(group, x, precision, latent))
+            out[group] = _blocks_at(inverse, wanted, latent, q)
+        return out
+
+    def _scaled_basis(self, variances: Tensor, bins: Tensor) -> Tensor:
+        """Rows x_t = D b_t (T, K)."""
+        _, coef, root = kept_coefficients(variances)
+        basis = fourier_basis(self.n_circle, bins.cpu().numpy(), variances.shape[1])
+        return (root[:, None] * torch.as_tensor(basis, device=self.device)[coef]).T.contiguous()
+
+    def _natural(self, h: Tensor, variances: Tensor) -> Tensor:
+        """D h of the kept coefficients (K, N + 1), the last column zero."""
+        latent, coef, root = kept_coefficients(variances)
+        return torch.nn.functional.pad(root[:, None] * h[coef, latent], (0, 1))
+
+    def _groups(self, x: Tensor) -> Iterator[slice]:
+        """Yield as many patterns at a time as the memory is to hold."""
+        n_bins, n_coef = x.shape
+        step = max(1, _CHUNK // (n_coef * max(n_bins, n_coef)))
+        for start in range(0, len(self.size), step):
+            yield slice(start, min(start + step, len(self.size)))
+
+    def _factor(self, group: slice, x: Tensor, precision: Tensor, latent: Tensor) -> Tensor:
+        """Cholesky factors of A (G, K, K)."""
+        nothing = torch.zeros_like(precision[:1])
+        of_bin = torch.cat([precision, nothing])[self.mask_of_bin[group]]  # (G, T, q, q)
+        rows = []
+        for k in range(precision.shape[1]):  # row by row of the latents: blocks of matrix products
+            weight = of_bin[:, :, k][:, :, latent]
+            rows.append(x[:, latent == k].T @ (weight.mul_(x)))
+        a = torch.cat(rows, dim=1)
+        a.diagonal(dim1=1, dim2=2).add_(1.0)
+        return torch.linalg.cholesky(a)
+
+
+def _blocks_at(matrices: Tensor, x: Tensor, latent: Tensor, n_latents: int) -> Tensor:
+    """Return x_t' (matrix) x_t by pairs of latents (G, T, q, q), for matrices (G, K, K)."""
+    member = torch.nn.functional.one_hot(latent, n_latents).to(x.dtype)
+    rows = [
+        ((x[:, latent == k] @ matrices[:, latent == k]).mul_(x)) @ member  # (G, T, q)
+        for k in range(n_latents)
+    ]
+    return torch.stack(rows, dim=2)

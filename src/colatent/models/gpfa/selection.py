@@ -1,0 +1,129 @@
+"""How many latents? Cross-validated co-smoothing over a grid, with the one-standard-error rule.
+
+For every number of latents and every fold the model is fitted on the other folds. In the trials of
+the fold, each group of channels is predicted from all the other channels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.data.splits import inner_folds
+from colatent.models.gpfa.base import Prediction
+from colatent.models.gpfa.observations import TrialsLike, as_observations
+
+Array = NDArray[np.float64]
+
+
+class Estimator(Protocol):
+    """GPFA or CountGPFA."""
+
+    def fit(self, trials: TrialsLike) -> Self: ...
+
+    def predict(self, trials: TrialsLike) -> Prediction: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Co-smoothing of every number of latents.
+
+    Attributes:
+        n_latents: the grid (candidate,).
+        r2: share of the held-out variance that is explained, per candidate and fold (candidate, fold).
+        best: the candidate with the largest mean.
+        chosen: the smallest candidate within one standard error of ``best``.
+    """
+
+    n_latents: tuple[int, ...]
+    r2: Array
+    best: int
+    chosen: int
+
+    @property
+    def mean(self) -> Array:
+        """Mean over folds (candidate,)."""
+        return self.r2.mean(axis=1)
+
+    @property
+    def standard_error(self) -> Array:
+        """Standard error of the mean over folds (candidate,)."""
+        return self.r2.std(axis=1, ddof=1) / np.sqrt(self.r2.shape[1])
+
+
+def select_n_latents(
+    estimator: type[Any],
+    trials: TrialsLike,
+    n_latents: Sequence[int],
+    n_folds: int = 5,
+    n_channel_groups: int = 4,
+    seed: int = 0,
+    time_locked: bool = True,
+    **options: Any,
+) -> Selection:
+    """Choose the number of latents by cross-validated co-smoothing.
+
+    The one-standard-error rule (Hastie, Tibshirani & Friedman 2009, section 7.10) takes the smallest
+    model whose mean is within one standard error, that of the best, of the best mean.
+
+    Args:
+        estimator: ``GPFA`` or ``CountGPFA``.
+        trials: array (trial, time, channel), list or DataArray as ``estimator.fit`` takes them.
+        n_latents: numbers to compare.
+        n_folds: folds of the trials.
+        n_channel_groups: parts of the channels; each is predicted from the others.
+        time_locked: False for windows of a continuous recording: their folds are guarded blocks.
+        seed: of the random assignment of trials and channels.
+        options: of the estimator.
+
+    Raises:
+        ValueError: fewer trials than folds, or fewer than two folds or candidates' worth of either.
+    """
+    data = as_observations(trials)
+    values = np.where(data.observed, data.value, np.nan)
+    n_trials, _, n_channels = values.shape
+    if not 2 <= n_folds <= n_trials or not 2 <= n_channel_groups <= n_channels or not n_latents:
+        raise ValueError("need at least two folds and channel groups, and a trial and a channel for each")
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(n_channels) % n_channel_groups
+    candidates = tuple(sorted(n_latents))
+    folds = inner_folds(n_trials, n_folds, time_locked, seed)
+    if len(folds) < 2:
+        raise ValueError(f"{n_trials} windows are too few to leave some out and a guard beside them")
+    r2 = np.empty((len(candidates), len(folds)))
+    for i, q in enumerate(candidates):
+        for f, (fit, held) in enumerate(folds):
+            model = estimator(n_latents=q, **options).fit(values[fit])
+            scale = np.nanstd(values[fit], axis=(0, 1))
+            r2[i, f] = co_smoothing_r2(model, values[held], group, scale)
+    best = int(r2.mean(axis=1).argmax())
+    error = r2[best].std(ddof=1) / np.sqrt(len(folds))
+    within = r2.mean(axis=1) >= r2[best].mean() - error
+    return Selection(candidates, r2, candidates[best], candidates[int(within.argmax())])
+
+
+def co_smoothing_r2(
+    model: Estimator, trials: Array, group: NDArray[np.intp], scale: Array | None = None
+) -> float:
+    """Return the variance explained of channels predicted from those of the other groups.
+
+    Channels that do not vary in ``trials``, or have no ``scale``, do not count.
+
+    Args:
+        model: a fit.
+        trials: (trial, time, channel), NaN where missing.
+        group: group of each channel (channel,).
+        scale: unit that each channel's errors are measured in (channel,): its s.d. in training trials.
+    """
+    squared = np.zeros(trials.shape[2])
+    for g in np.unique(group):
+        seen = np.where(group == g, np.nan, trials)
+        error = trials - model.predict(seen).mean
+        squared[group == g] = np.nansum(error**2, axis=(0, 1))[group == g]
+    total = np.nansum((trials - np.nanmean(trials, axis=(0, 1))) ** 2, axis=(0, 1))
+    scale = np.ones_like(total) if scale is None else scale
+    varies = (total > 0) & (scale > 0)
+    weight = 1 / scale[varies] ** 2
+    return float(1 - (squared[varies] * weight).sum() / (total[varies] * weight).sum())

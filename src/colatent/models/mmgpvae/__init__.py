@@ -1,0 +1,1 @@
+"""The multi-modal Gaussian-process variational autoencoder."""

@@ -1,0 +1,101 @@
+"""How the posterior is made from the modalities' sites: this project's way, and others to compare with.
+
+An `Inference` is three choices: the basis that the prior is written in, the posterior that its
+coefficients get, and how modalities that see the same latent are put together. `INFERENCES` names
+the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` are what Gondur et al. (2024)
+do (a diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
+``time-domain`` is the GP-VAE with a Gaussian that is diagonal over bins (Casale et al. 2018, Pearce
+2020); ``independent`` is the plain VAE, without a prior over time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from colatent.models import gp
+from colatent.models.mmgpvae.posterior import (
+    LatentBlock,
+    Posterior,
+    Sites,
+    by_latent,
+    coefficient_mean,
+    posterior,
+    prior_basis,
+)
+
+# Without it the covariance of a slow latent over the bins has no Cholesky factor.
+JITTER = 1e-4
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What is fitted to the sites.
+
+    Attributes:
+        basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
+        posterior: (bases, sites) -> posterior.
+        combine: the modalities' sites -> those of the posterior.
+    """
+
+    basis: Callable[[str, Tensor, int], Tensor]
+    posterior: Callable[[Tensor, Sites], Posterior]
+    combine: Callable[[list[Sites]], Sites]
+
+
+def product(sites: list[Sites]) -> Sites:
+    """Return the product of the sites: natural parameters add up."""
+    return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))
+
+
+def average(sites: list[Sites]) -> Sites:
+    """Return the mean of the sites over the modalities that have one on the bin and latent."""
+    n = torch.stack([s.precision > 0 for s in sites]).sum(dim=0).clamp_min(1)
+    return Sites(*(x / n for x in product(sites)))
+
+
+def cholesky_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
+    """Return the transposed Cholesky factor of each latent's covariance over the bins."""
+    lag = torch.arange(n_bins, dtype=time_scale.dtype, device=time_scale.device)
+    jitter = JITTER * torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device)
+    covariance = gp.correlation(kernel, lag[:, None] - lag, time_scale[:, None, None])
+    return torch.linalg.cholesky(covariance + jitter).mT
+
+
+def white_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
+    """Return the prior without correlation over time, whatever the kernel."""
+    identity = torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device)
+    return identity.expand(len(time_scale), -1, -1)
+
+
+def diagonal_over_coefficients(bases: Tensor, sites: Sites) -> Posterior:
+    """Return the best posterior (least KL to the exact one) with independent coefficients.
+
+    It has the exact mean and the inverse of the diagonal of the exact precision.
+    """
+    precision = 1 + by_latent(sites.precision) @ bases.square().mT
+    return _in_one_block(bases, sites, torch.diag_embed(precision.rsqrt()))
+
+
+def diagonal_over_bins(bases: Tensor, sites: Sites) -> Posterior:
+    """Return the best posterior with independent bins; the bases must be square (`cholesky_basis`)."""
+    identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
+    inverse = torch.linalg.solve_triangular(bases, identity, upper=True)  # z = G' u, K = G' G
+    precision = inverse.square().sum(dim=2)[:, None] + by_latent(sites.precision)  # K^-1 = G^-1 G'^-1
+    whitener = precision.rsqrt()[..., None] * inverse[:, None]
+    return _in_one_block(bases, sites, whitener)
+
+
+def _in_one_block(bases: Tensor, sites: Sites, whitener: Tensor) -> Posterior:
+    every = torch.arange(len(bases), device=bases.device)
+    return Posterior((LatentBlock(every, bases, coefficient_mean(bases, sites), whitener),))
+
+
+INFERENCES = {
+    "sites": Inference(prior_basis, posterior, product),
+    "mean-field": Inference(prior_basis, diagonal_over_coefficients, product),
+    "averaged": Inference(prior_basis, diagonal_over_coefficients, average),
+    "time-domain": Inference(cholesky_basis, diagonal_over_bins, product),
+    "independent": Inference(white_basis, posterior, product),
+}

@@ -1,0 +1,187 @@
+"""The networks of all modalities round one prior: the objective of the MM-GPVAE."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from colatent.models.mmgpvae.decoders import LinearDecoder
+from colatent.models.mmgpvae.inference import INFERENCES
+from colatent.models.mmgpvae.modality import ModalityNetwork, Observations
+from colatent.models.mmgpvae.posterior import (
+    Posterior,
+    Sites,
+    posterior_mean,
+)
+
+Array = NDArray[np.float64]
+Data = Mapping[str, Observations]
+
+SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
+LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
+
+
+class MultiModalNetwork(nn.Module):
+    """Prior, encoders and decoders of all modalities.
+
+    Args:
+        n_channels: modality -> number of channels.
+        groups: of each latent, the modalities that it drives.
+        likelihood, decoder: modality -> name.
+        kernel: one of ``gp.KERNELS``.
+        time_scale: initial time scales, bins, shape (latent,).
+        inference: one of `INFERENCES`.
+        n_bins: of the training trials, which bounds the time scales.
+        context, hidden, dropout: see `ModalityNetwork`.
+        image_shape: modality -> rows and columns, for convolutional decoders.
+    """
+
+    bounds: Tensor
+
+    def __init__(
+        self,
+        n_channels: Mapping[str, int],
+        groups: list[frozenset[str]],
+        likelihood: Mapping[str, str],
+        decoder: Mapping[str, str],
+        kernel: str,
+        time_scale: Array,
+        inference: str,
+        n_bins: int,
+        context: int,
+        hidden: int,
+        dropout: float,
+        image_shape: Mapping[str, tuple[int, int]],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.inference = INFERENCES[inference]
+        self.n_latents = len(groups)
+        self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
+        # Decoders take long to learn the scale of their latents; a free prior variance, which they
+        # could absorb, finds it at once. Latents are reported in units of it.
+        self.log_prior_sd = nn.Parameter(torch.zeros(self.n_latents, dtype=torch.float64))
+        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
+        self.register_buffer("bounds", torch.from_numpy(bounds))
+        self.names = tuple(sorted(n_channels))
+        # A list, because a ModuleDict refuses names such as "type".
+        self.modalities = nn.ModuleList(
+            ModalityNetwork(
+                n_channels[name],
+                [k for k, group in enumerate(groups) if name in group],
+                likelihood[name],
+                decoder[name],
+                context,
+                hidden,
+                dropout,
+                image_shape.get(name),
+                generator,
+            )
+            for name in self.names
+        )
+
+    def modality(self, name: str) -> ModalityNetwork:
+        network = self.modalities[self.names.index(name)]
+        assert isinstance(network, ModalityNetwork)
+        return network
+
+    def has_linear_decoder(self, name: str) -> bool:
+        return isinstance(self.modality(name).decoder, LinearDecoder)
+
+    def time_scale(self) -> Tensor:
+        """Time scale of each latent, bins."""
+        return self.log_time_scale.clamp(*self.bounds).exp()
+
+    def prior_sd(self) -> Tensor:
+        """Standard deviation of each latent's prior in the decoders' units."""
+        return self.log_prior_sd.exp()
+
+    def bases(self, n_bins: int) -> Tensor:
+        """Return the scaled basis of each latent's prior, (latent, coefficient, time)."""
+        return self.prior_sd()[:, None, None] * self.inference.basis(self.kernel, self.time_scale(), n_bins)
+
+    def sites(self, data: Data) -> dict[str, Sites]:
+        """Return each modality's sites on all latents: zero on those that it has no part in."""
+        return {name: self._sites(name, data[name]) for name in data}
+
+    def _sites(self, name: str, data: Observations) -> Sites:
+        network = self.modality(name)
+        own = network.encoder(data.features, data.observed)
+        shape = (*own.precision.shape[:2], self.n_latents)
+        return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
+
+    def calibrated_sites(self, data: Data) -> dict[str, Sites]:
+        """Return `sites`, as sure as they may be (`site_calibration`)."""
+        factors = {name: self.modality(name).site_factor for name in data}
+        return {
+            name: s.times(self.on_all_latents(name, factors[name])) for name, s in self.sites(data).items()
+        }
+
+    def on_all_latents(self, name: str, factor: Tensor) -> Tensor:
+        """Return a modality's factors of its own latents, and 1 for those that it has no part in."""
+        return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
+
+    def elbo(
+        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,); see `elbo_terms`."""
+        expected, kl = self.elbo_terms(data, q, generator, weight)
+        return expected - kl
+
+    def elbo_terms(
+        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return E_q[log p(data | z)] and KL(q || prior) in nats, each (trial,).
+
+        Args:
+            data: what was observed.
+            q: posterior.
+            generator: of the samples that non-linear decoders take.
+            weight: modality -> factor of its expected log-density, 1 where not named.
+        """
+        latents, weight = q.marginals, weight or {}
+        expected = [
+            weight.get(name, 1.0)
+            * self.modality(name).expected_log_prob(
+                data[name], latents.select(self.modality(name).latents), generator
+            )
+            for name in data
+        ]
+        return torch.stack(expected).sum(dim=0), q.kl()
+
+    def effects(self, latents: Tensor) -> tuple[Array, Array]:
+        """Return how each latent, in units of its prior s.d., moves the decoders' outputs, each (latent,).
+
+        Sums over the channels of all modalities of the mean squared and the mean derivative, at
+        ``latents`` (trial, time, latent).
+        """
+        power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
+        for network in (self.modality(name) for name in self.names):
+            for k, derivative in network.decoder_slopes(latents):
+                power[k] += float(derivative.square().mean(dim=(0, 1)).sum())
+                slope[k] += float(derivative.mean(dim=(0, 1)).sum())
+        sd = self.prior_sd().detach().cpu().numpy()
+        return sd**2 * power, sd * slope
+
+    def cross_log_prob(
+        self, data: Data, sites: Mapping[str, Sites], bases: Tensor, weight: Mapping[str, float]
+    ) -> Tensor:
+        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
+
+        Decoded from the posterior mean given the other modalities' sites; the latents that none of
+        them informs stay at their prior mean.
+        """
+        terms = [
+            weight[name] * self.modality(name).cross_log_prob(data[name], self.cross_mean(name, sites, bases))
+            for name in weight
+        ]
+        return torch.stack(terms).sum(dim=0)
+
+    def cross_mean(self, name: str, sites: Mapping[str, Sites], bases: Tensor) -> Tensor:
+        """Return the posterior mean of a modality's latents given the others, (trial, time, latent)."""
+        latents = self.modality(name).latents
+        others = [sites[other].select(latents) for other in sites if other != name]
+        return posterior_mean(bases[latents], self.inference.combine(others))

@@ -1,0 +1,95 @@
+"""What an MM-GPVAE is trained to maximise, and the optimiser that it is trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from colatent.models.mmgpvae.network import Data, MultiModalNetwork
+from colatent.models.mmgpvae.options import Options
+from colatent.models.mmgpvae.posterior import Posterior, Sites
+from colatent.models.mmgpvae.training import Loss
+
+# Learning rate of the noise parameters against that of the weights: they move on a log scale, and
+# must come down as fast as the fit improves, or predictive intervals stay too wide.
+NOISE_RATE = 5.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The ELBO of a network, plus cross-modal predictions.
+
+    Attributes:
+        cross_weight: weight of each modality's prediction from the others.
+    """
+
+    network: MultiModalNetwork
+    options: Options
+    cross_weight: Mapping[str, float]
+
+    def loss_on(self, data: Data) -> Loss:
+        """Return the loss on some of these trials."""
+        return lambda trial, rng: self.loss({m: x.select(trial) for m, x in data.items()}, rng)
+
+    def loss(self, data: Data, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative objective per bin (nats), and its terms."""
+        network = self.network
+        visible = self._drop_channels(data, generator) if network.training else data
+        n_trials, n_bins, _ = next(iter(data.values())).target.shape
+        bases = network.bases(n_bins)
+        sites = network.sites(visible)
+        q = network.inference.posterior(bases, network.inference.combine(list(sites.values())))
+        terms = self._terms(data, q, sites, bases, generator)
+        n = n_trials * n_bins
+        return -_total(terms).sum() / n, {name: term.detach().sum() / n for name, term in terms.items()}
+
+    @torch.no_grad()
+    def value(self, data: Data, q: Posterior, generator: torch.Generator) -> float:
+        """Return the objective with another posterior of the latents, nats a trial."""
+        bases = self.network.bases(next(iter(data.values())).target.shape[1])
+        return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).mean())
+
+    def _terms(
+        self, data: Data, q: Posterior, sites: Mapping[str, Sites], bases: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return what the objective is made of, each (trial,)."""
+        expected, kl = self.network.elbo_terms(data, q, generator, self.options.weight)
+        terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
+        if self.cross_weight:
+            terms["cross_log_prob"] = self.network.cross_log_prob(data, sites, bases, self.cross_weight)
+        return terms
+
+    def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
+        """Hide random channels of one random modality from the encoder, in half of the calls."""
+        chance, choice = torch.rand(2, generator=generator).tolist()
+        if self.options.channel_dropout == 0 or chance < 0.5:
+            return data
+        name = list(data)[int(choice * len(data))]
+        n_trials, _, n_channels = data[name].target.shape
+        hidden = torch.rand((n_trials, 1, n_channels), generator=generator) < self.options.channel_dropout
+        return {**data, name: data[name].hide(hidden.to(data[name].target.device))}
+
+
+def _total(terms: Mapping[str, Tensor]) -> Tensor:
+    """Return the objective of each trial, (trial,)."""
+    return terms["elbo"] + terms["cross_log_prob"] if "cross_log_prob" in terms else terms["elbo"]
+
+
+def make_optimizer(network: MultiModalNetwork, options: Options) -> torch.optim.Optimizer:
+    """Return the optimiser of a network's parameters, with a rate and a decay for each kind of them."""
+    rate = options.learning_rate
+    noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
+    apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
+    others = [p for p in network.parameters() if id(p) not in apart]
+    # Biases carry the data's units: they are not pulled to zero.
+    encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
+    weights = [p for p in others if p.ndim > 1]
+    groups = (
+        ([p for p in weights if id(p) in encoders], rate, options.weight_decay),
+        ([p for p in weights if id(p) not in encoders], rate, options.decoder_decay),
+        ([p for p in others if p.ndim == 1], rate, 0.0),
+        (noise, NOISE_RATE * rate, 0.0),
+        ([network.log_time_scale, network.log_prior_sd], options.time_scale_rate, 0.0),
+    )
+    return torch.optim.AdamW([{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p])

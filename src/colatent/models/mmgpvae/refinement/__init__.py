@@ -1,0 +1,1 @@
+"""What follows the training by gradients, and the refinement of sites in inference."""

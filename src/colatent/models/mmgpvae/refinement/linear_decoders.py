@@ -1,0 +1,124 @@
+"""Linear decoders and time scales at their optimum for the posterior of inference: near the end of training.
+
+Trained by small steps together with the encoders they end short of it. In inference the sites of modalities
+with a linear decoder are refined to their optimum for that decoder (`site_refinement`), so that the objective
+is a function of the decoders and of the time scales alone. Its gradient needs no derivative of the sites,
+which are where the bound is greatest, and L-BFGS follows it: EM, which holds the posterior fixed while it
+fits the decoders, stopped short of it. The other modalities' sites stay as they are and count as
+observations of their latents. A standard normal prior on the loadings keeps those of silent units finite.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from colatent.models.mmgpvae.inference import product
+from colatent.models.mmgpvae.network import Data, MultiModalNetwork
+from colatent.models.mmgpvae.posterior import Sites, posterior
+from colatent.models.mmgpvae.refinement.sites import (
+    bound,
+    climb,
+    encoded,
+    or_nan,
+)
+from colatent.models.mmgpvae.training import copy_weights
+
+ROUNDS = 10
+ITERATIONS = 10  # a round
+PATIENCE = 3  # rounds without a gain: what the others' decoders lose at first may be made good
+MEMORY = 20  # steps that L-BFGS remembers
+ENOUGH = 0.05  # nats a trial held out: rounds that gain less are undone
+SITE_TOLERANCE = 0.01  # nats a trial: the gradient is the bound's at the sites' optimum
+
+
+class Profile:
+    """The objective at the sites' optimum, as a function of the linear decoders and the time scales.
+
+    Args:
+        data: of the trials that they are fitted to.
+        empty: sites that say nothing, (trial, time, latent).
+        weight, cross_weight: modality -> factor in the objective.
+    """
+
+    def __init__(
+        self,
+        network: MultiModalNetwork,
+        data: Data,
+        empty: Sites,
+        weight: Mapping[str, float],
+        cross_weight: Mapping[str, float],
+    ) -> None:
+        self.network, self.data, self.weight, self.cross_weight = network, data, weight, cross_weight
+        with torch.no_grad():
+            self.start = encoded(network, data, empty)
+            self.encoded = network.sites(data)
+        self.decoders = [network.modality(name).decoder for name in self.start.observations]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what it is a function of."""
+        return [*(p for decoder in self.decoders for p in decoder.parameters()), self.network.log_time_scale]
+
+    def __call__(self) -> Tensor:
+        """Return the objective in nats per bin."""
+        n_trials, n_bins = self.start.fixed.precision.shape[:2]
+        bases = self.network.bases(n_bins)
+        with torch.no_grad():
+            moving = climb(self.network, self.start, bases.detach(), self.weight, SITE_TOLERANCE).moving
+        self.start = self.start._replace(moving=moving)  # near those of the next call
+        q = posterior(bases, product([self.start.fixed, moving]))
+        value = bound(self.network, self.start, q, self.weight)
+        if self.cross_weight:
+            value = value + self.network.cross_log_prob(self.data, self.encoded, bases, self.cross_weight)
+        loadings = [decoder.readout.weight for decoder in self.decoders]
+        prior = -0.5 * torch.stack([loading.square().sum() for loading in loadings]).sum()
+        return (value.sum() + prior) / (n_trials * n_bins)
+
+
+def improve(
+    network: MultiModalNetwork,
+    profile: Profile,
+    held_out_objective: Callable[[], float],
+    progress: Callable[[str], None],
+) -> int:
+    """Maximise a profile in rounds, in place, and keep the one that trials held out gain most by.
+
+    Args:
+        held_out_objective: returns the objective of the other trials, nats a trial.
+        progress: gets a line a round.
+
+    Returns:
+        How many rounds were kept: up to the best.
+    """
+    optimizer = torch.optim.LBFGS(
+        profile.parameters(), max_iter=ITERATIONS, history_size=MEMORY, line_search_fn="strong_wolfe"
+    )
+
+    def cost() -> Tensor:
+        network.zero_grad(set_to_none=True)
+        loss = -profile()
+        if not loss.isfinite():
+            raise FloatingPointError("the objective is not finite")
+        loss.backward()
+        return loss
+
+    def one_round() -> float:
+        with torch.enable_grad():
+            optimizer.step(cost)
+        return held_out_objective()
+
+    best, n_kept, kept = or_nan(held_out_objective), 0, copy_weights(network.state_dict())
+    best = -math.inf if math.isnan(best) else best
+    for number in range(1, ROUNDS + 1):
+        value = or_nan(one_round)
+        if not math.isfinite(value):
+            break
+        progress(f"linear decoders: round {number}, trials held out: {value:.2f} nats a trial")
+        if value > best + ENOUGH:
+            best, n_kept, kept = value, number, copy_weights(network.state_dict())
+        elif number >= n_kept + PATIENCE:
+            break
+    network.load_state_dict(kept)
+    network.zero_grad(set_to_none=True)
+    return n_kept

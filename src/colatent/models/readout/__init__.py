@@ -1,0 +1,1 @@
+"""Regressions from latents, or from other predictors, to observations."""

@@ -1,0 +1,87 @@
+"""Ridge regression whose penalty is chosen inside the training trials."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.data.splits import inner_folds
+
+Array = NDArray[np.float64]
+PENALTIES = np.logspace(0, 5, 6)  # in units of the predictors' mean variance
+INNER_FOLDS = 3
+
+
+class RidgeFit(NamedTuple):
+    """y = x ``weight`` + ``intercept``.
+
+    Attributes:
+        weight: (predictor, channel). intercept: (channel,).
+        residual: (channel,), r.m.s. error in trials that the regression was not fitted to.
+    """
+
+    weight: Array
+    intercept: Array
+    residual: Array
+
+
+def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool) -> RidgeFit:
+    """Regress every bin of y on the same bin of x; the penalty is chosen by cross-validation over trials.
+
+    Penalties are relative to the predictors' variance in these trials, so that the unit of x does not
+    matter; that of one predictor beside another does.
+
+    Args:
+        x: (trial, time, predictor) of the training trials.
+        y: (trial, time, channel). ``observed``: of the same shape; other bins are not looked at.
+        time_locked: False for windows of a continuous recording, which are left out in blocks.
+    """
+    from sklearn.linear_model import Ridge  # takes two seconds, and not all who score need it
+
+    n_channels = y.shape[-1]
+    weight, intercept = np.zeros((x.shape[-1], n_channels)), np.zeros(n_channels)
+    residual = np.ones(n_channels)
+    trial = np.repeat(np.arange(len(y)), y.shape[1])
+    rows, target = x.reshape(len(trial), -1), y.reshape(len(trial), -1)
+    # channels observed in the same bins share one regression
+    patterns, which = np.unique(observed.reshape(len(trial), -1), axis=1, return_inverse=True)
+    for i, seen in enumerate(patterns.T):
+        channel = which == i
+        if not seen.any():
+            continue
+        own = target[np.ix_(seen, channel)]
+        penalties = PENALTIES * _mean_variance(rows[seen])
+        chosen, residual[channel] = _choose_penalty(rows[seen], own, trial[seen], time_locked, penalties)
+        model = Ridge(chosen).fit(rows[seen], own)
+        weight[:, channel] = np.reshape(model.coef_, (-1, rows.shape[1])).T
+        intercept[channel] = model.intercept_
+    return RidgeFit(weight, intercept, residual)
+
+
+def _mean_variance(x: Array) -> float:
+    """Return the variance of x (row, predictor), mean over predictors; 1 if that is but rounding."""
+    variance = float(x.var(axis=0).mean())
+    return variance if variance > 1e-24 * float((x**2).mean()) else 1.0
+
+
+def _choose_penalty(
+    x: Array, y: Array, trial: NDArray[np.int_], time_locked: bool, penalties: Array
+) -> tuple[float, Array]:
+    """Return the penalty with the least held-out error, and each channel's r.m.s. error at it."""
+    seen, position = np.unique(trial, return_inverse=True)
+    folds = inner_folds(len(seen), INNER_FOLDS, time_locked)
+    if not folds:
+        return float(penalties[-1]), y.std(axis=0)
+    error = np.zeros((len(penalties), y.shape[1]))
+    for train, test in ((np.isin(position, part) for part in fold) for fold in folds):
+        # all penalties from one decomposition of the predictors' covariance
+        mean_x, mean_y = x[train].mean(axis=0), y[train].mean(axis=0)
+        centred = x[train] - mean_x
+        value, vector = np.linalg.eigh(centred.T @ centred)
+        projected = vector.T @ (centred.T @ (y[train] - mean_y))
+        test_x = (x[test] - mean_x) @ vector
+        for i, penalty in enumerate(penalties):
+            prediction = test_x @ (projected / (value.clip(0)[:, None] + penalty)) + mean_y
+            error[i] += ((y[test] - prediction) ** 2).sum(axis=0)
+    best = int(error.sum(axis=1).argmin())
+    return float(penalties[best]), np.sqrt(error[best] / len(y))

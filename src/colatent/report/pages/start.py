@@ -1,0 +1,90 @@
+"""The start page: all sessions and models, from the joined table of scores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from colatent.config import Config
+from colatent.report.figures.overview import overview_figure
+from colatent.report.pages.page import render, write_page
+from colatent.report.pages.score_tables import (
+    HELDOUT_ORDER,
+    Summary,
+    summarise,
+)
+from colatent.report.session_results import LATENT_KINDS
+from colatent.report.text.labels import METRICS
+from colatent.scoring.tables import read_scores
+from colatent.store.stores import read_attrs
+
+MAIN_METRICS = ("bits_per_spike", "r2")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What all sessions' models were asked: scores by (session, model), of the most modalities given."""
+
+    heldout: str
+    predicted: str
+    metric: str
+    scores: dict[tuple[str, str], Summary]
+
+    @property
+    def metric_name(self) -> str:
+        return METRICS[self.metric]
+
+
+def write_start_page(config: Config, sessions: list[str], output: Path, figures: Path) -> None:
+    """Write the overview of all sessions and models, with links to their pages.
+
+    Reads the joined scores and the attributes of the sessions' stores, nothing else.
+
+    Args:
+        config: results are read below ``config.results``.
+        sessions: names, in the order of the page.
+        output: the page, one file that needs no other.
+        figures: folder for the figure as SVG, PNG and CSV.
+
+    Raises:
+        InputError: the table of scores is missing.
+    """
+    asked = questions(read_scores(Path(config.results) / "scores.csv"), config)
+    attrs = {name: read_attrs(Path(config.results) / name / "session") for name in sessions}
+    overview = overview_figure(asked, list(config.models), len(sessions))
+    html = render(
+        "start.html.j2",
+        config,
+        sessions=sessions,
+        attrs=attrs,
+        models={name: model.kind in LATENT_KINDS for name, model in config.models.items()},
+        questions=asked,
+        overview=overview,
+        folds=config.heldout.folds,
+    )
+    write_page(output, figures, html, [overview] if overview else [])
+
+
+def questions(scores: pd.DataFrame, config: Config) -> list[Question]:
+    """Return the pooled main scores of every session and model, question by question."""
+    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(MAIN_METRICS)]
+    found = []
+    for heldout in HELDOUT_ORDER:
+        for predicted in config.modalities:
+            own = pooled[(pooled["heldout"] == heldout) & (pooled["predicted"] == predicted)]
+            if own.empty:
+                continue
+            by_model = {
+                (str(session), str(model)): _summary(rows, config.heldout.folds)
+                for (session, model), rows in own.groupby(["session", "model"], sort=False)
+            }
+            found.append(Question(heldout, predicted, str(own["metric"].iloc[0]), by_model))
+    return found
+
+
+def _summary(rows: pd.DataFrame, folds: int) -> Summary:
+    """Mean and s.e.m. over folds of the largest set of given modalities."""
+    given = max(sorted(rows["given"].unique()), key=lambda g: 0 if g == "none" else g.count("+") + 1)
+    value = rows[rows["given"] == given].groupby("fold")["value"].mean()
+    return summarise(value.reindex(range(folds)).to_numpy(dtype=np.float64))

@@ -1,0 +1,241 @@
+"""What the pages of a session read: its stores and tables, for the models that a config names."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.config import Config
+from colatent.data.trials import running
+from colatent.report.text.labels import end_of_trial
+from colatent.scoring.tables import (
+    check_table,
+    read_recovery,
+    read_scores,
+)
+from colatent.store.stores import (
+    check_store,
+    group_names,
+    read_attrs,
+    read_group,
+)
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# kinds of models, as in the config; all others are baselines
+LATENT_KINDS = ("mm-gpvae", "gpfa")
+
+
+@dataclass(frozen=True)
+class Modality:
+    """Observations of one modality: ``value`` and ``observed`` are (trial, time, channel)."""
+
+    name: str
+    kind: str
+    unit: str
+    channels: tuple[str, ...]
+    value: Array
+    observed: Mask
+    attrs: dict[str, Any]
+
+    @property
+    def main_metric(self) -> str:
+        return "bits_per_spike" if self.kind == "spikes" else "r2"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: its place in the design, its attributes and its history (step), if it has one."""
+
+    model: str
+    fold: int
+    seed: int
+    attrs: dict[str, Any]
+    history: xr.Dataset | None
+
+
+@dataclass(frozen=True)
+class SessionResults:
+    """All results of one session.
+
+    Attributes:
+        time: bin centres (s), shape (time,).
+        trials: table with ``start``, ``stop`` (s) and maybe ``condition``, dim trial.
+        role: (fold, trial): 0 training, 1 test, 2 guard.
+        hidden: modality -> (seed, fold, channel), channels held out for co-smoothing.
+        scores: rows of the models' tables of scores.
+        recovery: R² of the true latents; empty for real recordings.
+        latents: model -> latents of the fold and seed shown.
+        reconstructions: (model, heldout, predicted) -> prediction and bands, of that fold and seed.
+    """
+
+    name: str
+    config: Config
+    attrs: dict[str, Any]
+    time: Array
+    modalities: dict[str, Modality]
+    trials: xr.Dataset
+    truth: xr.Dataset | None
+    role: NDArray[np.int8]
+    hidden: dict[str, Mask]
+    fits: list[Fit]
+    scores: pd.DataFrame
+    recovery: pd.DataFrame
+    latents: dict[str, xr.Dataset] = field(default_factory=dict)
+    reconstructions: dict[tuple[str, str, str], xr.Dataset] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    shown_fold = 0
+
+    @property
+    def shown_seed(self) -> int:
+        return self.config.heldout.seeds[0]
+
+    @property
+    def condition(self) -> NDArray[np.str_] | None:
+        return self.trials["condition"].values if "condition" in self.trials.coords else None
+
+    @property
+    def continuous(self) -> bool:
+        return self.attrs.get("alignment") == "continuous"
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.attrs.get("simulated"))
+
+    @property
+    def trial_word(self) -> str:
+        """What a stretch of data is called: trials, or windows of a continuous recording."""
+        return "window" if self.continuous else "trial"
+
+    @property
+    def end(self) -> str:
+        """What of a trial is predicted forward."""
+        return end_of_trial(self.config.heldout.time)
+
+    @property
+    def nothing(self) -> str:
+        """What a model saw of a test trial that is given no modality: the condition mean."""
+        told = self.condition is not None and not self.continuous
+        return "nothing but the trial’s condition" if told else "nothing"
+
+    @property
+    def main_model(self) -> str:
+        """The first model of the richest kind: the one whose scores head the page."""
+        kinds = {name: model.kind for name, model in self.config.models.items()}
+        ranked = [name for kind in LATENT_KINDS for name, k in kinds.items() if k == kind]
+        return (ranked or list(kinds))[0]
+
+    @property
+    def latent_models(self) -> list[str]:
+        return [name for name, model in self.config.models.items() if model.kind in LATENT_KINDS]
+
+    def is_baseline(self, model: str) -> bool:
+        return self.config.models[model].kind not in LATENT_KINDS
+
+    def reached(self) -> Mask:
+        """Return where (trial, time) a trial still runs: up to its last bin with any observation."""
+        return running(m.observed for m in self.modalities.values())
+
+    def test_trials(self) -> NDArray[np.int_]:
+        return np.flatnonzero(self.role[self.shown_fold] == 1)
+
+
+def read_session(config: Config, session: str) -> SessionResults:
+    """Gather the results of one session, of the models that the config names, from its checked stores.
+
+    Raises:
+        InputError: a store or table is missing or not as it was written.
+    """
+    folder = Path(config.results) / session
+    for store in ("session", "split"):
+        check_store(folder / store)
+    attrs = read_attrs(folder / "session")
+    time, modalities = _read_modalities(folder / "session", attrs)
+    groups = group_names(folder / "session")
+    fits = _read_fits(config, folder)
+    scores = [_read_checked_scores(folder / "score" / model) for model in config.models]
+    latents, reconstructions, score_attrs = _read_score_stores(config, folder)
+    stages = {"ingest": attrs, "split": read_attrs(folder / "split")}
+    return SessionResults(
+        name=session,
+        config=config,
+        attrs=attrs,
+        time=time,
+        modalities=modalities,
+        trials=read_group(folder / "session", "trials"),
+        truth=read_group(folder / "session", "truth") if "truth" in groups else None,
+        role=read_group(folder / "split", "split")["role"].values,
+        hidden=_read_hidden(folder / "split"),
+        fits=fits,
+        scores=pd.concat(scores, ignore_index=True),
+        recovery=read_recovery([folder / "score" / model for model in config.models]),
+        latents=latents,
+        reconstructions=reconstructions,
+        stages=stages | ({"fit": fits[0].attrs} if fits else {}) | score_attrs,
+    )
+
+
+def _read_modalities(store: Path, attrs: dict[str, Any]) -> tuple[Array, dict[str, Modality]]:
+    names = [g.removeprefix("modality/") for g in group_names(store) if g.startswith("modality/")]
+    order = [n for n in attrs.get("modalities", []) if n in names]
+    modalities, time = {}, np.empty(0)
+    for name in order + [n for n in names if n not in order]:
+        data = read_group(store, f"modality/{name}")
+        time = data["time"].values
+        modalities[name] = Modality(
+            name=name,
+            kind=data.attrs["kind"],
+            unit=data.attrs.get("unit", ""),
+            channels=tuple(map(str, data["channel"].values)),
+            value=data["value"].values,
+            observed=data["observed"].values.astype(bool),
+            attrs={k: v for k, v in data.attrs.items() if k not in ("kind", "unit")},
+        )
+    return time, modalities
+
+
+def _read_hidden(store: Path) -> dict[str, Mask]:
+    names = [g for g in group_names(store) if g.startswith("hidden/")]
+    return {n.removeprefix("hidden/"): read_group(store, n)["hidden"].values.astype(bool) for n in names}
+
+
+def _read_fits(config: Config, folder: Path) -> list[Fit]:
+    fits = []
+    for model in config.models:
+        for fold in range(config.heldout.folds):
+            for seed in config.heldout.seeds:
+                store = folder / "fit" / model / f"fold-{fold}_seed-{seed}"
+                check_store(store)
+                history = read_group(store, "history") if "history" in group_names(store) else None
+                fits.append(Fit(model, fold, seed, read_attrs(store), history))
+    return fits
+
+
+def _read_score_stores(
+    config: Config, folder: Path
+) -> tuple[dict[str, xr.Dataset], dict[tuple[str, str, str], xr.Dataset], dict[str, dict[str, Any]]]:
+    shown = f"fold-{SessionResults.shown_fold}_seed-{config.heldout.seeds[0]}"
+    latents, reconstructions, attrs = {}, {}, {}
+    for model in config.models:
+        store = folder / "score" / model
+        attrs["score"] = read_attrs(store)
+        names = group_names(store)
+        if f"latents/{shown}" in names:
+            latents[model] = read_group(store, f"latents/{shown}")
+        for name in names:
+            if name.startswith(f"reconstruction/{shown}/"):
+                heldout, predicted = name.split("/")[2:]
+                reconstructions[model, heldout, predicted] = read_group(store, name)
+    return latents, reconstructions, attrs
+
+
+def _read_checked_scores(store: Path) -> pd.DataFrame:
+    table = store.with_name(f"{store.name}.csv")
+    check_table(table, store)
+    return read_scores(table)

@@ -1,0 +1,1 @@
+"""Prose and labels of the report."""

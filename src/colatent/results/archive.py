@@ -1,0 +1,170 @@
+"""Pack what made a result, without the data: code, environment, config, and the record of the results."""
+
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from colatent.store.atomic import building
+from colatent.config import Config
+from colatent.config.file import load_config, parse_config
+from colatent.errors import InputError
+from colatent.config.location import shown
+from colatent.store.provenance import (
+    CODE,
+    PACKAGE,
+    STAGE_CODE,
+    code_fingerprint,
+    git_files,
+)
+from colatent.results.manifest import read_record
+from colatent.results.repair import option_values
+from colatent.config.session_table import load_sessions
+from colatent.store.tree import RECORD
+
+PARTS = (
+    *("Snakefile", "workflow", "envs", "config", "src", "tests"),
+    *("README.md", "pyproject.toml", "Makefile", "LICENSE"),
+)
+_NOT_PACKED = ("__pycache__", ".simulated.", ".nwb")
+
+
+class Archive(NamedTuple):
+    """What was packed.
+
+    Attributes:
+        names: paths inside the archive.
+        warnings: a sentence on each part that is not as it was when the results were made.
+    """
+
+    names: list[str]
+    warnings: list[str]
+
+
+def write_archive(config: str | Path, output: str | Path) -> Archive:
+    """Write a tar file (gzip) from which results can be made again where the recordings are.
+
+    Everything lies in one folder: the project, and in ``archived/`` the config, its table of sessions
+    and, where the workflow has run to its end, the record of the results, which has the checksums of
+    the recordings and of all outputs. Recordings stay out, and keys in their URLs.
+
+    Args:
+        config: the config file of the analysis; what its results were made with by ``--config`` is added.
+        output: the tar file, such as ``analysis.tar.gz``; one that is there is not overwritten.
+
+    Raises:
+        InputError: no sound config, no project around the package, a record of another config, or a file
+            at ``output``.
+    """
+    config, output, project = Path(config), Path(output), PACKAGE.parents[1]
+    settings = load_config(config)
+    if not (project / "Snakefile").is_file():
+        raise InputError(
+            f"{project}: there is no Snakefile; install colatent from a clone, with `make setup`"
+        )
+    if output.exists():
+        raise InputError(f"{output}: there is such a file already; choose another name")
+    table, archived, warnings = _analysis(config, settings, project)
+    contents = _project_files(project, table) | {f"archived/{n}": content for n, content in archived.items()}
+    warnings += _without_new_code()
+    top = output.name.lstrip(".").split(".")[0] or "analysis"
+    try:
+        with building(output) as made, tarfile.open(made, "w:gz") as tar:
+            for name, content in sorted(contents.items()):
+                entry = tarfile.TarInfo(f"{top}/{name}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    except OSError as error:
+        raise InputError(
+            f"{output}: it cannot be written ({error.strerror}); choose another place"
+        ) from error
+    return Archive(sorted(contents), warnings)
+
+
+def _analysis(config: Path, settings: Config, project: Path) -> tuple[Path, dict[str, bytes], list[str]]:
+    """Return where the table of sessions lies, what belongs into ``archived/``, and warnings."""
+    own, archived, warnings = config.read_bytes(), {}, []
+    # results are relative to where Snakemake ran: here, or at the root of the project
+    folders = (Path(settings.results), project / settings.results)
+    if folder := next((f for f in folders if (f / RECORD).is_file()), None):
+        record, archived[RECORD] = read_record(folder), (folder / RECORD).read_bytes()
+        warnings += _other_code(record)
+        if record["config"] != settings.model_dump(mode="json"):
+            _refuse_another(folder / RECORD, record, config, settings)
+            settings, own = parse_config(record["config"], str(folder / RECORD)), _yaml(record["config"])
+            warnings.append(
+                "archived/config.yaml is the config as it was run, with --config and all config files in it"
+            )
+    else:
+        warnings.append(f"without a record: {settings.results} has none, the workflow has not ended there")
+    table = config.parent / settings.sessions
+    load_sessions(table)
+    if settings.sessions != "sessions.tsv":  # the table lies beside the config in the archive
+        own = _yaml(yaml.safe_load(own) | {"sessions": "sessions.tsv"})
+    return table, archived | {"config.yaml": own, "sessions.tsv": _without_keys(table)}, warnings
+
+
+def _project_files(project: Path, table: Path) -> dict[str, bytes]:
+    """Return the project's files without recordings: those that git tracks, or all that are not hidden."""
+    recordings = {file.resolve() for session in load_sessions(table).values() for file in session.files}
+    names = git_files("--", *PARTS)
+    if names is None:
+        files = (file for part in PARTS for file in (project / part, *(project / part).rglob("*")))
+        names = [file.relative_to(project).as_posix() for file in files]
+        names = [name for name in names if not re.search(r"(^|/)\.", name)]
+    contents = {}
+    for name in names:
+        file = project / name
+        is_code = file.is_file() and not any(part in name.lower() for part in _NOT_PACKED)
+        if is_code and file.resolve() not in recordings:
+            is_table = file.suffix == ".tsv" or file.samefile(table)
+            contents[name] = _without_keys(file) if is_table else file.read_bytes()
+    return contents
+
+
+def _without_keys(table: Path) -> bytes:
+    """Return a table of sessions whose URLs, also those in comments, are as records show them."""
+    text = table.read_bytes().decode(errors="surrogateescape")
+    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\t\r\n]*", lambda url: shown(url[0]), text)
+    return text.encode(errors="surrogateescape")
+
+
+def _yaml(settings: dict[str, Any]) -> bytes:
+    return yaml.safe_dump(settings, sort_keys=False).encode()
+
+
+def _without_new_code() -> list[str]:
+    """Return a sentence if there is code that git does not track."""
+    new = git_files("--others", "--exclude-standard", "--", *CODE)
+    if not new:
+        return []
+    return [f"not packed, as git does not track it: {', '.join(new)}; `git add` it, and pack again"]
+
+
+def _other_code(record: dict[str, Any]) -> list[str]:
+    """Return a sentence if there is a stage whose results other code made than this."""
+    made = [(store.get("stage"), store.get("code")) for store in record["stores"].values()]
+    other = [s for s in STAGE_CODE if any(stage == s and code != code_fingerprint(s) for stage, code in made)]
+    if not other:
+        return []
+    return [
+        f"the results were made by other code than is packed (stages: {', '.join(other)}; their commit: "
+        f"{record['volatile'].get('git', 'unknown')}); pack from that commit, or run the workflow again"
+    ]
+
+
+def _refuse_another(file: Path, record: dict[str, Any], config: Path, settings: Config) -> None:
+    """Raise InputError unless the options of the run explain what its config has other than this file."""
+    was, now = record["config"], settings.model_dump(mode="json")
+    options = record["volatile"].get("options") or []
+    keys = {value.partition("=")[0] for value in option_values("--config", options)}
+    files = [Path(value).name for value in option_values("--configfile", options)]
+    explained = {key for key in was | now if was.get(key) != now.get(key)} <= keys
+    if not explained and not (len(files) > 1 and config.name in files):
+        raise InputError(
+            f"{file}: the record of another config than is to be packed; "
+            "run the workflow with this config first"
+        )

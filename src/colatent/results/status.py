@@ -1,0 +1,208 @@
+"""What the fits of a tree of results are doing: running, done, failed, waiting; and why some failed.
+
+Told from the plan that the workflow leaves when it starts, the jobs' logs, and the stores.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from colatent.store.atomic import building
+from colatent.errors import InputError
+from colatent.jobs.causes import (
+    KILLED,
+    Cause,
+    likely_cause,
+)
+from colatent.jobs.progress import (
+    CAUSE,
+    DONE,
+    FAILED,
+    is_running,
+)
+from colatent.store.stores import MARKER
+from colatent.store.tree import PLAN
+
+SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
+WILDCARDS = ("session", "model", "fold", "seed")
+# log below `logs/` -> rule and wildcards
+LOGS = (
+    r"(?P<session>[^/]+)/(?P<rule>fit)/(?P<model>\w+)_fold-(?P<fold>\d+)_seed-(?P<seed>\d+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>score|export|model_page)/(?P<model>\w+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>(?:latent_choice|learning_curve)(?:_figure)?)/(?P<model>\w+)\.log",
+    r"(?P<session>[^/]+)/(?P<rule>ingest|split|session_page)\.log",
+    r"(?P<rule>scores|report|record)\.log",
+)
+
+
+class Plan(NamedTuple):
+    """What the workflow was started to do.
+
+    Attributes:
+        fits: session, model, fold and seed of each.
+        folder: in which Snakemake ran.
+    """
+
+    fits: list[tuple[str, str, int, int]]
+    folder: str
+
+    def has(self, wildcards: dict[str, str]) -> bool:
+        """Does a job belong to it, or was it of an earlier config?"""
+        fits = (dict(zip(WILDCARDS, map(str, fit), strict=True)) for fit in self.fits)
+        return not wildcards or any(wildcards.items() <= fit.items() for fit in fits)
+
+
+class FitStatus(NamedTuple):
+    """One fit.
+
+    Attributes:
+        wildcards: session, model, fold, seed.
+        state: failed, running, waiting or done.
+        line: the last of its log.
+    """
+
+    wildcards: tuple[str, str, int, int]
+    state: str
+    line: str
+
+
+class Failure(NamedTuple):
+    """One failed job.
+
+    Attributes:
+        rule: of the workflow. wildcards: name -> value.
+        log: of the job. line: its last.
+        cause: the likely one, or None.
+    """
+
+    rule: str
+    wildcards: dict[str, str]
+    log: Path
+    line: str
+    cause: Cause | None
+
+    def sentences(self) -> list[str]:
+        of = ", ".join(f"{name}={value}" for name, value in self.wildcards.items())
+        said = self.line.partition(CAUSE)[0]
+        lines = [f"rule {self.rule}" + (f" ({of})" if of else "") + f", log {self.log}", f"  {said}"]
+        if self.cause is not None:
+            lines.append(f"  likely cause: {self.cause.name}")
+            lines.append(f"  to change: {self.cause.remedy.format(rule=self.rule)}")
+        return lines
+
+
+def write_plan(
+    results: str | Path,
+    sessions: Iterable[str],
+    models: Iterable[str],
+    folds: Iterable[int],
+    seeds: Iterable[int],
+) -> None:
+    """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    plan = Plan(list(product(sessions, models, folds, seeds)), os.getcwd())
+    file = Path(results) / PLAN
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with building(file) as made:
+            made.write_text(json.dumps(plan._asdict()))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or file}: the list of fits cannot be written ({error.strerror or error}); make "
+            "room, change permissions or remove what is in its place, and run again"
+        ) from None
+
+
+def fit_statuses(results: str | Path) -> list[FitStatus]:
+    """Return what each planned fit is doing.
+
+    Raises:
+        InputError: the workflow has not run there, or its plan is damaged.
+    """
+    return [_status(Path(results), *fit) for fit in _read_plan(Path(results)).fits]
+
+
+def _read_plan(root: Path) -> Plan:
+    try:
+        said = json.loads((root / PLAN).read_text(encoding="utf-8"))
+        if isinstance(said, list):  # as it was before it named the folder: fits of then are worth being shown
+            said = {"fits": said, "folder": "."}
+        fits = [(str(s), str(m), int(fold), int(seed)) for s, m, fold, seed in said["fits"]]
+        return Plan(fits, os.fspath(Path(said["folder"])))
+    except OSError:
+        raise InputError(
+            f"{root}: no workflow has run there ({PLAN} is missing); give the folder that the config names "
+            "under `results`"
+        ) from None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise InputError(
+            f"{root / PLAN}: the list of fits is damaged; run the workflow again, which writes it anew"
+        ) from None
+
+
+def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
+    name = f"fold-{fold}_seed-{seed}"
+    log = root / "logs" / session / "fit" / f"{model}_{name}.log"
+    done = (root / session / "fit" / model / name / MARKER).is_file()
+    state, line = _state(log)
+    if state != "running":
+        # a store outlives its log, and a log its store
+        state = "done" if done else "waiting" if state == "done" else state
+    return FitStatus((session, model, fold, seed), state, "" if state == "waiting" else line)
+
+
+def _state(log: Path) -> tuple[str, str]:
+    """Return what the log says of its job, and its last line."""
+    if not log.is_file():
+        return "waiting", ""
+    running = is_running(log)
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    last = re.sub(r"^ *\d+\.\d s  ", "", lines[-1]) if lines else ""
+    if running:
+        return "running", last
+    return ("done" if last.startswith(DONE) else "failed"), last
+
+
+def failures(results: str | Path) -> Iterator[Failure]:
+    """Yield the jobs, of any rule, whose last run failed, and that the workflow still has.
+
+    Raises:
+        InputError: as `fit_statuses`.
+    """
+    plan, root = _read_plan(Path(results)), Path(results) / "logs"
+    # where Snakemake ran, unless all was moved since
+    folders = dict.fromkeys([Path(plan.folder), Path.cwd(), *Path(results).resolve().parents])
+    for log in sorted(root.rglob("*.log")):
+        name = log.relative_to(root).as_posix()
+        matches = [found for pattern in LOGS if (found := re.fullmatch(pattern, name))]
+        if not matches:
+            continue
+        wildcards = matches[0].groupdict()
+        rule = wildcards.pop("rule")
+        state, line = _state(log)
+        if state == "failed" and plan.has(wildcards):
+            yield Failure(rule, wildcards, log, line, _cause(log, line, folders))
+
+
+def _cause(log: Path, line: str, folders: Iterable[Path]) -> Cause | None:
+    """Return the likely cause of a failure; the folders are those in which Snakemake may have run."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    slurm = re.search(r"SLURM job (\d+)", text)
+    # SLURM knows of limits that the job does not
+    names = f"{SLURM_LOGS}/**/{slurm[1]}.log" if slurm else ""
+    slurm_logs = [path for folder in folders for path in (folder.glob(names) if names else ())]
+    said = [path.read_text(encoding="utf-8", errors="replace") for path in slurm_logs]
+    told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
+    if cause := likely_cause(told):
+        return cause
+    # a job names its cause itself, unless its sentence says all, or it was killed
+    if CAUSE in line:
+        return likely_cause(line)
+    return None if line.startswith(FAILED) else KILLED

@@ -1,0 +1,155 @@
+"""The config: what is right is read, what is wrong is said in a sentence."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from colatent.config import MMGPVAEModel
+from colatent.config.file import load_config, parse_config
+from colatent.config.reference import json_schema, with_reference
+from colatent.config.session_table import load_sessions
+from colatent.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").rglob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_of_the_project_is_valid(path):
+    config = load_config(path)
+    assert config.modalities
+    assert parse_config(config.model_dump(mode="json"), "again") == config
+
+
+def test_the_schema_and_the_table_of_keys_are_up_to_date():
+    hint = "run `make reference`"
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), hint
+    manual = (ROOT / "config/README.md").read_text()
+    assert manual == with_reference(manual), hint
+
+
+DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"modalitys": {}}, "unknown key 'modalitys'; did you mean 'modalities'?"),
+        ({"alignment": {"window": 1e9, "gap": 1.0, "bin_width": 0.1}}, "alignment.window = 1000000000.0"),
+        ({"device": "tpu"}, "device = 'tpu': input should be 'cpu', 'cuda' or 'auto'"),
+        ({"alignment": {"window": 10.0, "bin_width": 0.1}}, "the key 'alignment.gap' is missing"),
+        ({"alignment": {"bin_widht": 0.1, "intervals": "t", "bin_width": 0.1}}, "did you mean 'bin_width'"),
+        ({"modalities": {"my spikes": {"kind": "spikes"}}}, "must be letters, digits and underscores"),
+        ({"modalities": {"spikes": {"kind": "spiks"}}}, "modalities.spikes"),
+        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes+legs": 2}}}},
+         "models.m.latents.spikes+legs names the unknown modality 'legs'; known: spikes, emg, pose"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 0}}}}, "models.m.latents.spikes = 0"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"spikes": 2, "emg": 2}}}}, "must name one modality"),
+        ({"models": {"m": {"kind": "gpfa", "latents": {"emg": 2}, "likelihood": {"emg": "poisson"}}}},
+         "models.m.likelihood.emg is poisson, which describes counts, but the modality is continuous"),
+        ({"models": {"m": {"kind": "ridge-lags", "lags": 10}}}, "models.m.lags: 10 must be odd"),
+        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "context": 2}}}, "2 must be odd"),
+        ({"heldout": {"channels": {"legs": 0.2}}}, "heldout.channels names the unknown modality 'legs'"),
+        ({"heldout": {"folds": 1}}, "heldout.folds = 1"),
+        ({"learning_curve": {"trials": [0.5, 0.25]}}, "[0.5, 0.25] must increase, as in [0.25, 0.5, 1.0]"),
+        ({"learning_curve": {"trials": [0.5, 1.5]}}, "learning_curve.trials.1 = 1.5: "),
+        ({"learning_curve": {"channels": {"legs": [0.5]}}}, "channels names the unknown modality 'legs'"),
+        ({"learning_curve": {"folds": 4}}, "learning_curve.folds is 4, but heldout.folds only 3"),
+        ({"learning_curve": {"trails": [0.5]}}, "unknown key 'learning_curve.trails'; did you mean 'trials'"),
+        ({"learning_curve": {"channels": {"spikes": [0.5]}}, "heldout": {}, "truth": None,
+          "models": {"m": {"kind": "condition-mean"}}, "modalities": {"spikes": {"kind": "spikes"}}},
+         "give heldout.channels.spikes"),
+        ({"heldout": {"seeds": []}}, "heldout.seeds"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_named_in_one_line(change, sentence):
+    with pytest.raises(InputError) as error:
+        parse_config(DEMO | change, "my.yaml")
+    lines = str(error.value).splitlines()
+    assert any(sentence in line for line in lines), lines
+    assert all(line.startswith("my.yaml: ") for line in lines)
+
+
+def test_files_that_are_no_config(tmp_path):
+    with pytest.raises(InputError, match="there is no such config file"):
+        load_config(tmp_path / "none.yaml")
+    for content in ("a: [", "just text", ""):
+        (tmp_path / "c.yaml").write_text(content)
+        with pytest.raises(InputError, match=r"c\.yaml"):
+            load_config(tmp_path / "c.yaml")
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "sessions.tsv"
+    path.write_text(text)
+    return path
+
+
+def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_DATA", str(tmp_path / "data"))
+    rows = "session\tnwb\tanimal\na\tx.nwb\tA1\nb\t../y.nwb\t\nc\t${SOME_DATA}/z.nwb\t\n"
+    sessions = load_sessions(table(tmp_path, rows))
+    assert sessions["a"].nwb == tmp_path / "x.nwb"
+    assert sessions["a"].metadata == {"animal": "A1"}
+    assert sessions["b"].nwb == tmp_path.parent / "y.nwb"
+    assert sessions["c"].nwb == tmp_path / "data/z.nwb"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_DATA", "here")
+    assert load_sessions(tmp_path / "sessions.tsv")["c"].nwb == Path("here/z.nwb")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("session\tpath\na\tb\n", "the column 'nwb' is missing"),
+        ("session\tnwb\n", "holds no session"),
+        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' stands there twice"),
+        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' stands there twice"),
+        ("session\tnwb\nprovenance.json\tx\n", "none of .*provenance.json"),
+        ("session\tnwb\nReport\tx\n", "none of .*report"),
+        ("session\tnwb\nscores.log\tx\n", "none of .*scores.log"),
+        ("session\tnwb\nlatent_recovery.csv\tx\n", "none of .*latent_recovery.csv"),
+        ("session\tnwb\n../a\tx\n", "must be letters, digits"),
+        ("session\tnwb\na\t$NOT_SET_ANYWHERE/x\n", "environment variable NOT_SET_ANYWHERE"),
+    ],
+)
+def test_a_wrong_table_of_sessions_is_named(tmp_path, rows, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_sessions(table(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"simulate": {"kind": "moth", "missing_frames": 0.1}}, "option of the kind digits, not moth"),
+        ({"decoder": {"emg": "convolutional"}}, "give image_shape.emg"),
+        ({"weight": {"pose": 0.1}}, "weight names 'pose', which has no latents"),
+    ],
+)
+def test_wrong_options_of_images_and_simulations(section, message):
+    raw = load_config(ROOT / "config/config.yaml").model_dump(mode="json")
+    if "simulate" in section:
+        raw |= section
+    else:
+        raw["models"] = {"m": {"kind": "mm-gpvae", "latents": {"spikes+emg": 1}} | section}
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_config(raw, "x.yaml")
+
+
+def test_every_modality_is_predicted_from_the_others_unless_the_config_says_otherwise() -> None:
+    def weights(**options: Any) -> dict[str, float]:
+        return MMGPVAEModel(kind="mm-gpvae", **options).cross_weight
+
+    assert weights(latents={"a+b": 1, "c": 1, "a": 1}, weight={"b": 0.1}) == {"a": 0.5, "b": 0.05}
+    assert weights(latents={"a+b": 1}, cross_weight={"a": 2.0}) == {"a": 2.0}
+    assert weights(latents={"a+b": 1}, cross_weight={}) == weights(latents={"a": 1, "b": 1}) == {}
+
+
+def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> None:
+    models = {"m": {"kind": "mm-gpvae", "latents": {"spikes": 0}}}
+    with pytest.raises(InputError) as error:
+        parse_config(DEMO | {"models": models}, "config.yaml")
+    assert str(error.value).count("\n") == 0 and "models.m.latents.spikes = 0" in str(error.value)

@@ -1,0 +1,248 @@
+"""GPFA of counts against sampling, numerical integration and Gaussian GPFA."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from scipy.special import logsumexp
+
+from colatent.models.gpfa import counts as gpfa_counts
+from colatent.models.gpfa.counts import (
+    CountGPFA,
+    _Objective,
+    cut,
+)
+from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.likelihoods import LIKELIHOODS
+from colatent.models.gpfa.observations import as_observations
+
+BIN_WIDTH = 0.02
+TIME_SCALE = np.array([0.06, 0.16])
+
+
+def simulate(n_trials: int, n_bins: int, n_channels: int, seed: int = 0) -> tuple:
+    """Latents, rates per bin and Poisson counts."""
+    rng = np.random.default_rng(seed)
+    lag = np.subtract.outer(np.arange(n_bins), np.arange(n_bins)) * BIN_WIDTH
+    roots = [np.linalg.cholesky(np.exp(-0.5 * (lag / s) ** 2) + 1e-7 * np.eye(n_bins)) for s in TIME_SCALE]
+    z = np.stack([rng.standard_normal((n_trials, n_bins)) @ r.T for r in roots], axis=-1)
+    loading = 0.6 * rng.standard_normal((n_channels, 2))
+    rate = np.exp(z @ loading.T + np.log(0.4))
+    return loading, rate, rng.poisson(rate).astype(float)
+
+
+LOADING, RATE, COUNTS = simulate(40, 40, 20)
+TRAIN, TEST = COUNTS[:30], COUNTS[30:]
+
+
+@pytest.fixture(scope="module")
+def fit() -> CountGPFA:
+    return CountGPFA(2, BIN_WIDTH).fit(TRAIN)
+
+
+def true_model(likelihood: str = "poisson") -> CountGPFA:
+    return CountGPFA.from_state(
+        {
+            "loading": LOADING,
+            "offset": np.full(20, np.log(0.4)),
+            "dispersion": np.full(20, 4.0),
+            "time_scale": TIME_SCALE,
+            "bin_width": np.array(BIN_WIDTH),
+            "tolerance": np.array(1e-6),
+            "kernel": np.array(0),
+            "likelihood": np.array(list(LIKELIHOODS).index(likelihood)),
+        }
+    )
+
+
+def bits_per_spike(rate: np.ndarray, counts: np.ndarray) -> float:
+    null = counts.mean(axis=(0, 1))
+    gain = counts * np.log(rate / null) - rate + null
+    return float(gain.sum() / (counts.sum() * np.log(2)))
+
+
+def log_pmf(likelihood: str, y: np.ndarray, eta: np.ndarray, r: float) -> np.ndarray:
+    if likelihood == "negative-binomial":
+        return stats.nbinom.logpmf(y, r, r / (r + np.exp(eta)))
+    return stats.poisson.logpmf(y, np.exp(eta) if likelihood == "poisson" else np.logaddexp(0, eta))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("y", "mean", "variance"), [(0, -1.5, 0.3), (3, 0.4, 0.6), (7, 1.2, 0.05)])
+def test_expectations_agree_with_numerical_integration(
+    likelihood: str, y: int, mean: float, variance: float
+) -> None:
+    r, h = 3.0, 1e-4
+
+    def average(function: object) -> float:
+        weight = stats.norm(mean, np.sqrt(variance)).pdf
+        value, _ = integrate.quad(lambda eta: weight(eta) * function(eta), mean - 9, mean + 9, limit=200)  # type: ignore[operator]
+        return value
+
+    e = LIKELIHOODS[likelihood].expectation(
+        *(torch.tensor([v], dtype=torch.float64) for v in (y, mean, variance, np.log(r)))
+    )
+
+    def p(eta: float, r: float = r) -> float:
+        return float(log_pmf(likelihood, np.array(y), np.array(eta), r))
+
+    assert float(e.log_density) == pytest.approx(average(p), abs=1e-6)
+    slope = average(lambda eta: (p(eta + h) - p(eta - h)) / (2 * h))
+    assert float(e.slope) == pytest.approx(slope, abs=1e-5)
+    bend = average(lambda eta: -(p(eta + h) - 2 * p(eta) + p(eta - h)) / h**2)
+    assert float(e.curvature) == pytest.approx(bend, abs=1e-4)
+    by_r = average(lambda eta: (p(eta, r * np.exp(h)) - p(eta, r * np.exp(-h))) / (2 * h))
+    assert float(e.dispersion_slope) == pytest.approx(by_r, abs=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_predictive_moments_agree_with_sampling(likelihood: str) -> None:
+    rng = np.random.default_rng(0)
+    mean, variance, r = 0.3, 0.4, 4.0
+    eta = rng.normal(mean, np.sqrt(variance), 400_000)
+    if likelihood == "negative-binomial":
+        y = rng.negative_binomial(r, r / (r + np.exp(eta)))
+    else:
+        y = rng.poisson(np.exp(eta) if likelihood == "poisson" else np.logaddexp(0, eta))
+    moments = LIKELIHOODS[likelihood].moments(
+        *(torch.tensor(v, dtype=torch.float64) for v in (mean, variance, np.log(r)))
+    )
+    assert float(moments[0]) == pytest.approx(y.mean(), rel=0.01)
+    assert float(moments[1]) == pytest.approx(y.var(), rel=0.03)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradient_agrees_with_finite_differences(likelihood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpfa_counts, "_SITE_TOLERANCE", 1e-13)
+    y = COUNTS[:4, :25].copy()
+    y[0, 20:] = np.nan
+    y[1, :, 3] = np.nan
+    model = CountGPFA(2, BIN_WIDTH, likelihood=likelihood)
+    objective = _Objective(model, as_observations(y), 30.0)
+    x = objective.pack(model._initial_parameters(as_observations(y)))
+    _, gradient = objective(x)
+    rng = np.random.default_rng(1)
+    edges = np.cumsum([0, 40, 20, 20, 2])
+    for start, stop in pairwise(edges):
+        direction = np.zeros_like(x)
+        direction[start:stop] = rng.standard_normal(stop - start)
+        ends = [objective(x + sign * 1e-4 * direction)[0] for sign in (1, -1)]
+        expected = (ends[0] - ends[1]) / 2e-4
+        assert gradient @ direction == pytest.approx(expected, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_bound_is_below_the_importance_sampled_log_likelihood_and_close(likelihood: str) -> None:
+    """Importance sampling from the prior; few bins and units, so that it works."""
+    y = COUNTS[:1, :6, :3]
+    model = true_model(likelihood)
+    for name in ("loading_", "offset_", "dispersion_"):
+        setattr(model, name, getattr(model, name)[:3])
+    rng = np.random.default_rng(0)
+    lag = np.subtract.outer(np.arange(6), np.arange(6)) * BIN_WIDTH
+    roots = [np.linalg.cholesky(np.exp(-0.5 * (lag / s) ** 2) + 1e-10 * np.eye(6)) for s in TIME_SCALE]
+    z = np.stack([rng.standard_normal((200_000, 6)) @ root.T for root in roots], axis=-1)
+    log_p = log_pmf(likelihood, y, z @ model.loading_.T + model.offset_, 4.0).sum((1, 2))
+    log_marginal = logsumexp(log_p) - np.log(len(z))
+    weight = np.exp(log_p - log_p.max())
+    error = weight.std() / weight.mean() / np.sqrt(len(z))
+    elbo = float(model.elbo(y)[0])
+    assert elbo < log_marginal + 3 * error
+    assert elbo > log_marginal - 0.1
+
+
+def test_no_other_gaussian_has_a_larger_bound() -> None:
+    """The bound at the fixed point does not rise when the sites are perturbed."""
+    from colatent.models.gpfa import sites as sites_module
+    from colatent.models.gpfa.evidence import Prior
+
+    model = true_model()
+    counts = gpfa_counts._to_counts(as_observations(COUNTS[:2]), torch.device("cpu"))
+    parameters = sites_module.CountParameters(
+        *(
+            torch.as_tensor(a)
+            for a in (LOADING, np.full(20, np.log(0.4)), np.zeros(20), np.log(TIME_SCALE / BIN_WIDTH))
+        )
+    )
+    prior = Prior("squared-exponential", 1e-6)
+    basis = sites_module.CoefficientBasis(prior.variances(parameters.log_time_scale, 99), 99, 40)
+    likelihood = LIKELIHOODS["poisson"]
+    start = sites_module.initial_sites(counts, parameters, likelihood)
+    best, bound = sites_module.iterate_sites(start, counts, parameters, basis, likelihood, 1e-12)
+    rng = np.random.default_rng(0)
+    for scale in (0.05, 0.3):
+        noise = [torch.as_tensor(rng.normal(size=s.shape)) for s in best]
+        other = sites_module.Sites(best.slope + scale * noise[0], best.precision * (scale * noise[1]).exp())
+        perturbed = sites_module.evaluate_bound(other, counts, parameters, basis, likelihood)
+        assert (perturbed.elbo < bound.elbo + 1e-9).all()
+    np.testing.assert_allclose(bound.elbo, model.elbo(COUNTS[:2]), rtol=1e-4)
+
+
+def test_recovers_the_truth_and_comes_close_to_it_in_co_smoothing(fit: CountGPFA) -> None:
+    np.testing.assert_allclose(np.sort(fit.time_scale_), TIME_SCALE, rtol=0.2)
+    held_out = np.arange(20) % 4 == 0
+    seen = TEST.copy()
+    seen[:, :, held_out] = np.nan
+    ours, truth = (
+        bits_per_spike(m.predict(seen).mean[..., held_out], TEST[..., held_out]) for m in (fit, true_model())
+    )
+    roots = GPFA(2, BIN_WIDTH).fit(np.sqrt(TRAIN)).predict(np.sqrt(seen))
+    second_moment = np.maximum(roots.mean**2 + roots.variance, 1e-3)
+    gaussian = bits_per_spike(second_moment[..., held_out], TEST[..., held_out])
+    assert ours > 0.97 * truth
+    assert ours > gaussian
+
+
+def test_missing_and_ragged_counts(fit: CountGPFA) -> None:
+    ragged = [TEST[0], TEST[1, :22]]
+    latents = fit.transform(ragged)
+    assert latents[1].shape == (22, 2)
+    np.testing.assert_allclose(latents[1], np.asarray(fit.transform(TEST[1:2, :22]))[0], atol=1e-4)
+    nothing = np.full((1, 30, 20), np.nan)
+    posterior = fit.posterior(nothing)
+    np.testing.assert_allclose(posterior.mean, 0.0, atol=1e-9)
+    np.testing.assert_allclose(posterior.variance, 1.0, rtol=1e-4)
+
+
+def test_overdispersed_counts_are_recognised() -> None:
+    rng = np.random.default_rng(3)
+    r = 2.0
+    y = rng.negative_binomial(r, r / (r + 4 * RATE[:20, :, :10])).astype(float)
+    fits = [CountGPFA(2, BIN_WIDTH, likelihood=k).fit(y) for k in ("poisson", "negative-binomial")]
+    assert fits[1].elbo(y).sum() > fits[0].elbo(y).sum() + 100
+    assert np.median(fits[1].dispersion_) == pytest.approx(r, rel=0.3)
+
+
+def test_silent_units_stay_finite_and_fits_repeat() -> None:
+    y = TRAIN[:6].copy()
+    y[..., 5] = 0
+    fits = [CountGPFA(2, BIN_WIDTH).fit(y) for _ in range(2)]
+    prediction = fits[0].predict(y)
+    assert all(np.isfinite(a).all() for a in (*prediction, *fits[0].state().values()))
+    assert prediction.mean[..., 5].max() < 0.05
+    for name, value in fits[0].state().items():
+        np.testing.assert_array_equal(value, fits[1].state()[name])
+
+
+def test_long_trials_are_cut_without_losing_bins() -> None:
+    data = as_observations(np.arange(2 * 250 * 3, dtype=float).reshape(2, 250, 3))
+    pieces = cut(data, 100)
+    assert pieces.value.shape == (6, 84, 3)
+    np.testing.assert_array_equal(np.sort(pieces.value[pieces.observed]), np.sort(data.value.ravel()))
+
+
+def test_save_and_load(fit: CountGPFA, tmp_path: Path) -> None:
+    fit.save(tmp_path / "fit.safetensors")
+    np.testing.assert_array_equal(
+        CountGPFA.load(tmp_path / "fit.safetensors").transform(TEST), fit.transform(TEST)
+    )
+
+
+def test_wrong_use_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole numbers"):
+        CountGPFA(2).fit(TRAIN + 0.5)
+    with pytest.raises(ValueError, match="binomial"):
+        CountGPFA(2, likelihood="gamma")

@@ -1,0 +1,74 @@
+"""The methods text says of each model what was done, and nothing that was not."""
+
+from typing import Any
+
+import pytest
+
+from colatent.config import MMGPVAEModel
+from colatent.report.text.methods import (
+    CALIBRATED,
+    FREED,
+    IMPROVED,
+    REFINED,
+    _last_steps,
+    _objective,
+)
+
+KINDS = {"spikes": "spikes", "emg": "continuous"}
+BOTH = {"spikes+emg": 1, "spikes": 1}
+CASES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"latents": {"spikes": 2}}, [IMPROVED]),
+    ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
+    ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
+    ({"latents": BOTH}, [CALIBRATED, IMPROVED]),  # both modalities are predicted from the other
+    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [IMPROVED, FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, IMPROVED, FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED, IMPROVED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "posterior": "averaged"}, [REFINED]),
+]
+
+
+@pytest.mark.parametrize(("options", "steps"), CASES)
+def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
+    text = _last_steps(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
+    assert [step for step in (CALIBRATED, IMPROVED, FREED, REFINED) if step in text] == steps
+    assert bool(text) == bool(steps)
+
+
+ELBO, OF_EMG = "the ELBO", "ELBO + 1 × cross-modal prediction of emg"
+FIRST = " In the first epochs, at most a fifth of them, it was {}."
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "defined"),
+    [
+        ({"latents": BOTH, "cross_weight": {}}, f"{ELBO}.", False),
+        ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, f"{ELBO}.", False),
+        ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, f"{OF_EMG}.", True),
+        ({"latents": {"spikes": 2}, "cross_weight": {"spikes": 1.0}}, f"{ELBO}.", False),
+        (
+            {"latents": BOTH, "cross_weight": {}, "first_cross_weight": {"emg": 1.0}},
+            f"{ELBO}.{FIRST.format(OF_EMG)}",
+            True,
+        ),
+        (
+            {"latents": BOTH, "cross_weight": {"emg": 1.0}, "first_cross_weight": {}},
+            f"{OF_EMG}.{FIRST.format(ELBO)}",
+            True,
+        ),
+        (
+            {"latents": BOTH, "cross_weight": {"emg": 1.0}, "first_cross_weight": {"emg": 1.0}},
+            f"{OF_EMG}.",
+            True,
+        ),
+    ],
+)
+def test_the_objective_is_the_one_that_was_maximised(
+    options: dict[str, Any], said: str, defined: bool
+) -> None:
+    text = _objective(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
+    assert text.startswith(f"Objective: {said}") and ("In the first epochs" in text) == ("first" in said)
+    assert ("Cross-modal prediction is" in text) == defined
+    assert ("no bound" in text) == defined
