@@ -9,7 +9,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -160,7 +160,7 @@ def write_recording(path: Path) -> Path:
     return path
 
 
-def quietly(path, alignment, modalities, checks=None, **more):
+def quietly(path: Any, alignment: Any, modalities: Any, checks: Any = None, **more: Any) -> Any:
     return ingest_session(path, alignment, modalities, checks or {}, progress=lambda _: None, **more)
 
 

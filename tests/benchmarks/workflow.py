@@ -204,7 +204,7 @@ def folds(device: str) -> None:
     import numpy as np
     import torch
 
-    from colatent.config import MMGPVAEModel
+    from colatent.config import MMGPVAESettings
     from colatent.config.file import load_config
     from colatent.ingest.session import ingest_session
     from colatent.models.registry import model_class_and_options
@@ -217,7 +217,7 @@ def folds(device: str) -> None:
         write_reach_nwb(simulate_reach(seed=1, n_trials=53, n_units=60), nwb)  # one fold's training trials
         trials = ingest_session(nwb, config.alignment, config.modalities, {}, progress=lambda _: None).trials
     settings = config.models["mmgpvae"]
-    assert isinstance(settings, MMGPVAEModel)
+    assert isinstance(settings, MMGPVAESettings)
 
     def seconds_an_epoch(times: int) -> float:
         change = {"batch_size": times * settings.batch_size, "patience": 1000}

@@ -12,11 +12,11 @@ from snakemake.io import IOFile
 from snakemake.settings.types import RerunTrigger
 
 from colatent.config import (
-    ConditionMean,
-    GPFAModel,
-    MMGPVAEModel,
-    RidgeLags,
-    SmoothedFA,
+    ConditionMeanSettings,
+    GPFASettings,
+    MMGPVAESettings,
+    RidgeLagsSettings,
+    SmoothedFASettings,
 )
 from colatent.config.file import parse_config
 from colatent.jobs.resources import (
@@ -241,7 +241,7 @@ def needs_gpu(wildcards):
     """Return how many GPUs a fit asks for."""
     return int(
         CONFIG.device != "cpu"
-        and isinstance(CONFIG.models[wildcards.model], MMGPVAEModel)
+        and isinstance(CONFIG.models[wildcards.model], MMGPVAESettings)
     )
 
 
@@ -251,7 +251,7 @@ QUICK_FITS = "baselines"  # a group of jobs
 def group_of_fit(wildcards):
     """Return the group of fits that take less time than a job of a cluster to start."""
     quick = isinstance(
-        CONFIG.models[wildcards.model], (ConditionMean, SmoothedFA, RidgeLags)
+        CONFIG.models[wildcards.model], (ConditionMeanSettings, SmoothedFASettings, RidgeLagsSettings)
     )
     # a dry run would show groups that a run on one machine does not make
     return QUICK_FITS if quick and not workflow.dryrun else None

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 
-from colatent.config import COUNT_LIKELIHOODS, GPFAModel
+from colatent.config import COUNT_LIKELIHOODS, GPFASettings
 from colatent.data.splits import inner_folds
 from colatent.data.trials import Trials
 from colatent.errors import InputError
@@ -23,7 +23,7 @@ N_INNER_FOLDS = 4
 COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
 
 
-def compare_numbers_of_latents(trials: Trials, model: GPFAModel, time_locked: bool) -> pd.DataFrame:
+def compare_numbers_of_latents(trials: Trials, model: GPFASettings, time_locked: bool) -> pd.DataFrame:
     """Return cross-validated co-smoothing of each candidate on the given (training) trials.
 
     Args:
@@ -87,7 +87,7 @@ def choose_latents(
     """Return the comparison in the training trials of every fold, with the columns ``COLUMNS``."""
     trials, _ = read_trials(session)
     time_locked = read_attrs(session)["alignment"] == "trials"
-    settings = TypeAdapter(GPFAModel).validate_python(model)
+    settings = TypeAdapter(GPFASettings).validate_python(model)
     tables = []
     for fold in range(n_folds):
         training = read_fold(trials, split, fold, None, clip).training

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from colatent.config.models import (
     COUNT_LIKELIHOODS,
-    LagRegression,
-    MMGPVAEModel,
+    LagRegressionSettings,
+    MMGPVAESettings,
     Model,
 )
 from colatent.config.recording import (
@@ -89,7 +89,7 @@ class LearningCurve(Settings):
         return dict.fromkeys(hidden, QUARTER_HALF_ALL) if self.channels is None else self.channels
 
 
-class Truth(Settings):
+class TruthSettings(Settings):
     """The true latents that a simulated NWB file carries along."""
 
     source: str = Field(description="path of the time series in the NWB file")
@@ -151,7 +151,7 @@ class Config(Settings):
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
     )
-    truth: Truth | None = Field(None, description="the known latents of a simulation")
+    truth: TruthSettings | None = Field(None, description="the known latents of a simulation")
     alignment: Alignment
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
@@ -212,7 +212,11 @@ class Config(Settings):
             for name, likelihood in getattr(model, "likelihood", {}).items():
                 counts = likelihood in (*COUNT_LIKELIHOODS, "gaussian-sqrt")
                 of_counts = isinstance(self.modalities[name], SpikesModality)
-                if of_counts and isinstance(model, MMGPVAEModel) and likelihood in ("gaussian", "bernoulli"):
+                if (
+                    of_counts
+                    and isinstance(model, MMGPVAESettings)
+                    and likelihood in ("gaussian", "bernoulli")
+                ):
                     raise ValueError(
                         f"models.{model_name}.likelihood.{name} is {likelihood}, which does not describe "
                         "counts; use poisson or negative-binomial"
@@ -222,7 +226,7 @@ class Config(Settings):
                         f"models.{model_name}.likelihood.{name} is {likelihood}, which describes counts, "
                         "but the modality is continuous; use gaussian"
                     )
-            if isinstance(model, LagRegression) and len(self.modalities) < 2:
+            if isinstance(model, LagRegressionSettings) and len(self.modalities) < 2:
                 raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
         if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")

@@ -9,20 +9,20 @@ import yaml
 from pydantic import ValidationError
 
 from colatent.config import (
-    ConditionMean,
+    ConditionMeanSettings,
     Config,
     ContinuousAlignment,
     ContinuousModality,
     EnvelopeSettings,
-    GPFAModel,
+    GPFASettings,
     Heldout,
     LearningCurve,
-    MLPLags,
-    MMGPVAEModel,
+    MLPLagsSettings,
+    MMGPVAESettings,
     PoseModality,
-    RidgeLags,
+    RidgeLagsSettings,
     Simulation,
-    SmoothedFA,
+    SmoothedFASettings,
     SpikesModality,
     TrialAlignment,
 )
@@ -85,8 +85,8 @@ def _section_model(loc: tuple[Any, ...]) -> list[str]:
     model: Any = Config
     by_tag = {
         "trials": TrialAlignment, "spikes": SpikesModality, "pose": PoseModality,
-        "condition-mean": ConditionMean, "smoothed-fa": SmoothedFA, "gpfa": GPFAModel,
-        "ridge-lags": RidgeLags, "mlp-lags": MLPLags, "mm-gpvae": MMGPVAEModel,
+        "condition-mean": ConditionMeanSettings, "smoothed-fa": SmoothedFASettings, "gpfa": GPFASettings,
+        "ridge-lags": RidgeLagsSettings, "mlp-lags": MLPLagsSettings, "mm-gpvae": MMGPVAESettings,
         "heldout": Heldout, "learning_curve": LearningCurve,
         "simulate": Simulation, "envelope": EnvelopeSettings,
     }  # fmt: skip

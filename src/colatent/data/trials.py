@@ -2,9 +2,36 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Layout(NamedTuple):
+    """What all trials of a session have in common, and any part of them: no observation.
+
+    Attributes:
+        channels: modality -> names of its channels.
+        kinds: modality -> "spikes" (counts) or "continuous".
+        bin_width: seconds.
+        n_bins: of a trial.
+        time_locked: False for windows of a continuous recording, which share no time course.
+    """
+
+    channels: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, str]
+    bin_width: float
+    n_bins: int
+    time_locked: bool = True
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.channels)
+
+    def n_channels(self, modality: str) -> int:
+        """Return how many channels a modality has."""
+        return len(self.channels[modality])
 
 
 @dataclass(frozen=True)
@@ -19,6 +46,7 @@ class Trials:
         kinds: modality -> "spikes" (counts) or "continuous".
         bin_width: seconds.
         condition: label of each trial, shape (trial,), or None.
+        time_locked: False for windows of a continuous recording, which share no time course.
         hidden: modality -> (channel,), True for the channels that `hide` took away, in every trial.
         hidden_end: the share of each trial that `hide_end` took away.
     """
@@ -29,6 +57,7 @@ class Trials:
     kinds: Mapping[str, str]
     bin_width: float
     condition: NDArray[np.str_] | None = None
+    time_locked: bool = True
     hidden: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     hidden_end: float = 0.0
 
@@ -47,6 +76,11 @@ class Trials:
     def with_nan(self, modality: str) -> NDArray[np.float64]:
         """Return the values of a modality, NaN where nothing was observed."""
         return np.where(self.observed[modality], self.values[modality], np.nan)
+
+    @property
+    def layout(self) -> Layout:
+        """What these trials share with all of the session."""
+        return Layout(self.channels, self.kinds, self.bin_width, self.n_bins, self.time_locked)
 
     @property
     def modalities(self) -> tuple[str, ...]:

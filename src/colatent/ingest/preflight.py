@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from colatent.config import Config, LatentModel
+from colatent.config import Config, OneModalitySettings
 from colatent.config.location import is_url
 from colatent.config.session_table import Session, is_simulated
 from colatent.data.splits import check_enough
@@ -67,7 +67,10 @@ def _nearest_folder(path: Path) -> Path:
 
 def _check_latents(config: Config, n_channels: Mapping[str, int]) -> None:
     for name, model in config.models.items():
-        if isinstance(model, LatentModel) and model.latents[model.modality] > n_channels[model.modality]:
+        if (
+            isinstance(model, OneModalitySettings)
+            and model.latents[model.modality] > n_channels[model.modality]
+        ):
             raise InputError(
                 f"models.{name}: {model.latents[model.modality]} latents, but {model.modality} has "
                 f"{n_channels[model.modality]} channels; lower it"

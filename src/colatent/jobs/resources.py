@@ -15,11 +15,11 @@ import numpy as np
 from colatent.config import (
     COUNT_LIKELIHOODS,
     Distributed,
-    GPFAModel,
-    LagRegression,
-    MMGPVAEModel,
+    GPFASettings,
+    LagRegressionSettings,
+    MMGPVAESettings,
     Model,
-    RidgeLags,
+    RidgeLagsSettings,
 )
 from colatent.store.stores import MARKER
 
@@ -75,7 +75,7 @@ def reading_mb(size: Size) -> int:
 
 def fit_mb(size: Size, model: Model) -> int:
     """Memory of a fit (MB)."""
-    lags = model.lags if isinstance(model, LagRegression) else 1  # every lag is a copy of its own
+    lags = model.lags if isinstance(model, LagRegressionSettings) else 1  # every lag is a copy of its own
     return math.ceil(BASE_MB + (8 * lags + 4) * size.mb + _posterior_mb(size, model))
 
 
@@ -92,16 +92,16 @@ def fit_and_score_mb(size: Size, model: Model) -> int:
 def _posterior_mb(size: Size, model: Model) -> float:
     """Return what the posterior of latents asks for (MB): so much a bin, however long the trials."""
     match model:
-        case GPFAModel() if _counts(model):  # every count has a Gaussian site of its own
+        case GPFASettings() if _counts(model):  # every count has a Gaussian site of its own
             return 0.06 * size.bins + 40 * size.mb
-        case GPFAModel():
+        case GPFASettings():
             return 0.03 * size.bins
-        case MMGPVAEModel():
+        case MMGPVAESettings():
             return 0.06 * size.bins
     return 0.0
 
 
-def _counts(model: GPFAModel) -> bool:
+def _counts(model: GPFASettings) -> bool:
     return not set(COUNT_LIKELIHOODS).isdisjoint(model.likelihood.values())
 
 
@@ -117,15 +117,15 @@ def score_minutes(size: Size, n_fits: int) -> int:
 
 def _fit_seconds(size: Size, model: Model) -> float:
     match model:
-        case RidgeLags():  # the predictors' covariance
+        case RidgeLagsSettings():  # the predictors' covariance
             return 1e-4 * size.mb * size.channels * model.lags**2
-        case LagRegression():
+        case LagRegressionSettings():
             return 0.03 * size.mb * model.lags * model.epochs
-        case GPFAModel() if _counts(model):
+        case GPFASettings() if _counts(model):
             return 4e-3 * size.bins + 5 * size.mb
-        case GPFAModel():
+        case GPFASettings():
             return 3 * size.mb
-        case MMGPVAEModel():  # a latent's part does not depend on the channels
+        case MMGPVAESettings():  # a latent's part does not depend on the channels
             epochs = model.epochs * (1 + (model.restarts - 1) / 5)  # a start takes a fifth of them
             return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb  # the last: what ends it
     return size.mb

@@ -19,9 +19,9 @@ from colatent.store.tensors import SUFFIX
 
 def modalities_of(model: settings.Model, trials: Trials) -> tuple[str, ...]:
     """Return the modalities that a model describes, in the order of the session."""
-    if isinstance(model, settings.LatentModel):
+    if isinstance(model, settings.OneModalitySettings):
         return (model.modality,)
-    if isinstance(model, settings.MMGPVAEModel):
+    if isinstance(model, settings.MMGPVAESettings):
         return tuple(m for m in trials.modalities if m in model.modalities)
     return trials.modalities
 
@@ -49,42 +49,42 @@ def _class_and_options(
     model: settings.Model, trials: Trials, time_locked: bool, device: str
 ) -> tuple[Any, dict[str, Any]]:
     match model:
-        case settings.ConditionMean():
+        case settings.ConditionMeanSettings():
             from colatent.models.baselines.condition_mean import ConditionMean
 
             return ConditionMean, {"time_locked": time_locked}
-        case settings.RidgeLags():
+        case settings.RidgeLagsSettings():
             from colatent.models.baselines.ridge_lags import RidgeLags
 
             options = {"modalities": trials.modalities, "lags": model.lags}
             return RidgeLags, options | {"time_locked": time_locked}
-        case settings.MLPLags():
+        case settings.MLPLagsSettings():
             from colatent.models.baselines.mlp_lags import MLPLags
 
             options = {"modalities": trials.modalities, **model.model_dump(exclude={"kind"})}
             return MLPLags, options | {"time_locked": time_locked}
-        case settings.SmoothedFA():
+        case settings.SmoothedFASettings():
             from colatent.models.baselines.smoothed_fa import SmoothedFA
 
             square_root = trials.kinds[model.modality] == "spikes"
             smoothing = model.smoothing / trials.bin_width
             return SmoothedFA, _latent_options(model, square_root) | {"smoothing": smoothing}
-        case settings.GPFAModel():
+        case settings.GPFASettings():
             return _gpfa_class_and_options(model, trials)
-        case settings.MMGPVAEModel():
+        case settings.MMGPVAESettings():
             from colatent.models.mmgpvae.model import MMGPVAE
 
             return MMGPVAE, _mmgpvae_options(model, trials) | {"device": device}
     raise AssertionError(model)
 
 
-def gpfa_likelihood(model: settings.GPFAModel, trials: Trials) -> str:
+def gpfa_likelihood(model: settings.GPFASettings, trials: Trials) -> str:
     """Return the likelihood that a GPFA has for the session at hand."""
     default = "gaussian-sqrt" if trials.kinds[model.modality] == "spikes" else "gaussian"
     return model.likelihood.get(model.modality, default)
 
 
-def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[Any, dict[str, Any]]:
+def _gpfa_class_and_options(model: settings.GPFASettings, trials: Trials) -> tuple[Any, dict[str, Any]]:
     likelihood = gpfa_likelihood(model, trials)
     options: dict[str, Any] = {"bin_width": trials.bin_width, "kernel": model.kernel}
     if likelihood in settings.COUNT_LIKELIHOODS:
@@ -98,12 +98,12 @@ def _gpfa_class_and_options(model: settings.GPFAModel, trials: Trials) -> tuple[
     return GPFAReadout, _latent_options(model, square_root=likelihood == "gaussian-sqrt") | options
 
 
-def _latent_options(model: settings.LatentModel, square_root: bool) -> dict[str, Any]:
+def _latent_options(model: settings.OneModalitySettings, square_root: bool) -> dict[str, Any]:
     n_latents = model.latents[model.modality]
     return {"modality": model.modality, "n_latents": n_latents, "square_root": square_root}
 
 
-def _mmgpvae_options(model: settings.MMGPVAEModel, trials: Trials) -> dict[str, Any]:
+def _mmgpvae_options(model: settings.MMGPVAESettings, trials: Trials) -> dict[str, Any]:
     spikes = {m: trials.kinds[m] == "spikes" for m in modalities_of(model, trials)}
     likelihood = {m: "poisson" if s else "gaussian" for m, s in spikes.items()} | model.likelihood
     decoder = {m: model.decoder_of(m, trials.kinds[m]) for m in spikes}
@@ -135,7 +135,7 @@ def load_model(
     cls, options = model_class_and_options(model, training, time_locked, device)
     try:
         _check_arrays(state, cls.state_shapes(options, training))
-        if isinstance(model, settings.MMGPVAEModel):  # it needs no training trials: no read-out
+        if isinstance(model, settings.MMGPVAESettings):  # it needs no training trials: no read-out
             return cls.from_state(options, state)
         return cls.from_state(options, state, training)
     except (IndexError, TypeError, ValueError) as error:  # the latter ones: of the right shape, but absurd

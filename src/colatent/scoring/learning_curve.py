@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from colatent.config import (
-    ConditionMean,
-    LatentModel,
+    ConditionMeanSettings,
     LearningCurve,
     Model,
+    OneModalitySettings,
 )
 from colatent.data.scaling import standard_deviation
 from colatent.data.splits import TRAINING, clip_to_training
@@ -181,8 +181,8 @@ def curve_of_fold(
         if point.key not in scored:
             own = score_point(trials, fold, point, settings, recipe, progress).assign(model="")
             scored[point.key] = own
-            if not isinstance(settings, ConditionMean):
-                mean = ConditionMean(kind="condition-mean")
+            if not isinstance(settings, ConditionMeanSettings):
+                mean = ConditionMeanSettings(kind="condition-mean")
                 baseline = score_point(trials, fold, point, mean, recipe, lambda _: None)
                 baseline = baseline[baseline["predicted"].isin(own["predicted"])]
                 scored[point.key] = pd.concat([own, baseline.assign(model=BASELINE)])
@@ -230,7 +230,7 @@ def points(
         always = fold.hidden.get(modality, np.zeros(len(trials.channels[modality]), dtype=bool))
         draws = shares_of_channels(always, shares, (recipe.seed, number, DRAW_CHANNELS))
         for share, mask in zip(shares, draws, strict=True):
-            if isinstance(settings, LatentModel) and mask.sum() < settings.latents[modality]:
+            if isinstance(settings, OneModalitySettings) and mask.sum() < settings.latents[modality]:
                 progress(f"{share:g} of the {modality} are left out: fewer channels than latents")
                 continue
             channel = everything | {modality: mask}
@@ -240,7 +240,7 @@ def points(
 def _not_compared(modality: str, settings: Model, trials: Trials, fold: Fold) -> str:
     """Return why the number of a modality's channels is not varied, or nothing if it is."""
     known = modalities_of(settings, trials)
-    if modality not in known or isinstance(settings, ConditionMean):
+    if modality not in known or isinstance(settings, ConditionMeanSettings):
         return "the model is not given it"
     if modality in getattr(settings, "image_shape", {}):
         return "the model reads it as an image"

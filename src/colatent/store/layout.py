@@ -3,11 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from colatent.config import (
-    Config,
-    LatentModel,
-    MMGPVAEModel,
-)
+from colatent.config import Config
 
 _INGEST_SECTIONS = {"alignment", "modalities", "checks", "truth", "read_mb"}
 
@@ -53,7 +49,7 @@ def split_settings(config: Config) -> dict[str, Any]:
 
 def latent_models(config: Config) -> list[str]:
     """Return the names of the models that have latents, which are exported."""
-    return [name for name, model in config.models.items() if isinstance(model, LatentModel | MMGPVAEModel)]
+    return [name for name, model in config.models.items() if model.record.has_latents]
 
 
 def clip_percentiles(config: Config) -> dict[str, Any]:

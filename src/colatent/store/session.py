@@ -95,6 +95,7 @@ def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:
         kinds={m: d.attrs["kind"] for m, d in data.items()},
         bin_width=float(attrs["bin_width"]),
         condition=table["condition"].values if "condition" in table.coords else None,
+        time_locked=attrs["alignment"] == "trials",
     )
     return trials, next(iter(data.values()))["time"].values
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from colatent.analyses.latent_choice import compare_numbers_of_latents
-from colatent.config import GPFAModel
+from colatent.config import GPFASettings
 from colatent.data.trials import Trials
 from colatent.errors import InputError
 from colatent.models.gpfa.selection import select_n_latents
@@ -54,6 +54,6 @@ def test_too_few_windows_are_refused_in_a_sentence():
         {"c": "continuous"},
         0.1,
     )
-    model = GPFAModel(kind="gpfa", latents={"c": 1}, candidates=[1])
+    model = GPFASettings(kind="gpfa", latents={"c": 1}, candidates=[1])
     with pytest.raises(InputError, match="3 training trials or windows are too few"):
         compare_numbers_of_latents(trials, model, time_locked=False)

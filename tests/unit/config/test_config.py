@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from colatent.config import MMGPVAEModel
+from colatent.config import MMGPVAESettings
 from colatent.config.file import load_config, parse_config
 from colatent.config.reference import json_schema, with_reference
 from colatent.config.session_table import load_sessions
@@ -141,7 +141,7 @@ def test_wrong_options_of_images_and_simulations(section, message):
 
 def test_every_modality_is_predicted_from_the_others_unless_the_config_says_otherwise() -> None:
     def weights(**options: Any) -> dict[str, float]:
-        return MMGPVAEModel(kind="mm-gpvae", **options).cross_weight
+        return MMGPVAESettings(kind="mm-gpvae", **options).cross_weight
 
     assert weights(latents={"a+b": 1, "c": 1, "a": 1}, weight={"b": 0.1}) == {"a": 0.5, "b": 0.05}
     assert weights(latents={"a+b": 1}, cross_weight={"a": 2.0}) == {"a": 2.0}

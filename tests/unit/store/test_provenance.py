@@ -73,8 +73,8 @@ from colatent import config
 from colatent.errors import InputError
 from colatent.models import registry
 before = {{name: Path({str(package)!r}, name).read_text() for name in {list(edits)!r}}}
-models = {{"condition-mean": config.ConditionMean(kind="condition-mean"),
-           "smoothed-fa": config.SmoothedFA(kind="smoothed-fa", latents={{"spikes": 2}}, smoothing=0.1)}}
+models = {{"condition-mean": config.ConditionMeanSettings(kind="condition-mean"),
+           "smoothed-fa": config.SmoothedFASettings(kind="smoothed-fa", latents={{"spikes": 2}})}}
 class trials: kinds, bin_width = {{"spikes": "spikes"}}, 0.02
 kinds = {kinds!r}.split()
 for number, kind in enumerate(kinds, 1):

@@ -2,10 +2,10 @@
 
 from colatent.config import (
     COUNT_LIKELIHOODS,
-    GPFAModel,
-    LagRegression,
-    MMGPVAEModel,
-    SmoothedFA,
+    GPFASettings,
+    LagRegressionSettings,
+    MMGPVAESettings,
+    SmoothedFASettings,
 )
 from colatent.report.session_results import SessionResults
 from colatent.report.text.labels import (
@@ -73,10 +73,10 @@ def _describe(results: SessionResults, name: str) -> str:
     model = results.config.models[name]
     head = KINDS.get(model.kind, model.kind)
     head = head[0].upper() + head[1:]
-    if isinstance(model, MMGPVAEModel):
+    if isinstance(model, MMGPVAESettings):
         kinds = {m: results.modalities[m].kind for m in model.modalities}
         return f"{head} ({_latents(model.latents)}; {model.kernel} prior). {_objective(model, kinds)}"
-    if isinstance(model, GPFAModel):
+    if isinstance(model, GPFASettings):
         default = "gaussian-sqrt" if results.modalities[model.modality].kind == "spikes" else "gaussian"
         likelihood = model.likelihood.get(model.modality, default)
         if likelihood in COUNT_LIKELIHOODS:
@@ -90,12 +90,12 @@ def _describe(results: SessionResults, name: str) -> str:
             f"{head} ({_latents(model.latents)}; {model.kernel} prior), Gaussian on {what}. Objective: the "
             f"exact log marginal likelihood. {_readout(results, model.modality)}"
         )
-    if isinstance(model, SmoothedFA):
+    if isinstance(model, SmoothedFASettings):
         return (
             f"{head} ({_latents(model.latents)}), observations smoothed by a Gaussian of s.d. "
             f"{model.smoothing:g} s. {_readout(results, model.modality)}"
         )
-    if isinstance(model, LagRegression):
+    if isinstance(model, LagRegressionSettings):
         return (
             f"{head}: every modality from every set of the others at {model.lags} lags of one bin, centred. "
             "Hyper-parameters were chosen inside the training trials."
@@ -114,7 +114,7 @@ def _latents(latents: dict[str, int]) -> str:
     return ", ".join(f"{count(n, 'latent')} of {group}" for group, n in latents.items())
 
 
-def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
+def _objective(model: MMGPVAESettings, kinds: dict[str, str]) -> str:
     first, final = (_weighed(model, weights) for weights in (model.first_cross_weight, model.cross_weight))
     objective = f"Objective: {final}."
     if model.first_cross_weight is not None and first != final:
@@ -140,14 +140,14 @@ def _objective(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     return objective + _balance(model) + posterior + dropout + _restarts(model) + _last_steps(model, kinds)
 
 
-def _weighed(model: MMGPVAEModel, cross_weight: dict[str, float] | None) -> str:
+def _weighed(model: MMGPVAESettings, cross_weight: dict[str, float] | None) -> str:
     """Return the objective with these cross weights in words."""
     weights = {m: w for m, w in (cross_weight or {}).items() if w > 0 and len(model.modalities) > 1}
     terms = [f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items()]
     return " + ".join(["ELBO", *terms]) if terms else "the ELBO"
 
 
-def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
+def _last_steps(model: MMGPVAESettings, kinds: dict[str, str]) -> str:
     """What follows the training by gradients, of what there is to do for modalities of these kinds."""
     exact = model.posterior == "sites"
     crossed = {m for m, w in model.cross_weight.items() if w > 0}
@@ -164,7 +164,7 @@ def _last_steps(model: MMGPVAEModel, kinds: dict[str, str]) -> str:
     return f" At the end, {'; then '.join(steps)}." if steps else ""
 
 
-def _restarts(model: MMGPVAEModel) -> str:
+def _restarts(model: MMGPVAESettings) -> str:
     if model.restarts == 1:
         return ""
     return (
@@ -173,7 +173,7 @@ def _restarts(model: MMGPVAEModel) -> str:
     )
 
 
-def _balance(model: MMGPVAEModel) -> str:
+def _balance(model: MMGPVAESettings) -> str:
     if not model.weight:
         return ""
     factors = ", ".join(f"that of {m} by {w:g}" for m, w in model.weight.items())

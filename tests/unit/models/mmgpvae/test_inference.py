@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from support import BOTH, OPTIONS, quiet, simulate
 
-from colatent.config import MMGPVAEModel
+from colatent.config import MMGPVAESettings
 from colatent.models import gp
 from colatent.models.mmgpvae.inference import (
     INFERENCES,
@@ -114,5 +114,5 @@ def test_every_variant_trains_and_predicts_from_any_subset(name: str) -> None:
 
 
 def test_config_and_report_know_every_variant() -> None:
-    assert get_args(MMGPVAEModel.model_fields["posterior"].annotation) == tuple(INFERENCES)
+    assert get_args(MMGPVAESettings.model_fields["posterior"].annotation) == tuple(INFERENCES)
     assert set(POSTERIOR_TEXT) == set(INFERENCES)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from colatent.config import MMGPVAEModel
+from colatent.config import MMGPVAESettings
 from colatent.report.text.methods import (
     CALIBRATED,
     FREED,
@@ -32,7 +32,7 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("options", "steps"), CASES)
 def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
-    text = _last_steps(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
+    text = _last_steps(MMGPVAESettings(kind="mm-gpvae", **options), KINDS)
     assert [step for step in (CALIBRATED, IMPROVED, FREED, REFINED) if step in text] == steps
     assert bool(text) == bool(steps)
 
@@ -68,7 +68,7 @@ FIRST = " In the first epochs, at most a fifth of them, it was {}."
 def test_the_objective_is_the_one_that_was_maximised(
     options: dict[str, Any], said: str, defined: bool
 ) -> None:
-    text = _objective(MMGPVAEModel(kind="mm-gpvae", **options), KINDS)
+    text = _objective(MMGPVAESettings(kind="mm-gpvae", **options), KINDS)
     assert text.startswith(f"Objective: {said}") and ("In the first epochs" in text) == ("first" in said)
     assert ("Cross-modal prediction is" in text) == defined
     assert ("no bound" in text) == defined

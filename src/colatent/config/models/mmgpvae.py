@@ -1,110 +1,14 @@
-"""Sections on the models, one class a kind."""
+"""The section on the MM-GPVAE."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from colatent.config.settings import (
-    Count,
-    Odd,
-    Positive,
-    Settings,
-)
+from colatent.config.models.base import Kernel, ModelKind, ModelSettings
+from colatent.config.settings import Count, Odd, Positive
 
-COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
 Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
-Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
-
-
-class ConditionMean(Settings):
-    """Baseline: the mean over the training trials of the same condition (PSTH)."""
-
-    kind: Literal["condition-mean"]
-
-
-class LatentModel(Settings):
-    """What models of one modality's latents have in common."""
-
-    latents: dict[str, Count] = Field(description="modality: number of latents")
-
-    @property
-    def modality(self) -> str:
-        return next(iter(self.latents))
-
-    @field_validator("latents")
-    @classmethod
-    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
-        if len(value) != 1 or "+" in next(iter(value)):
-            raise ValueError(
-                f"{value} must name one modality, such as {{spikes: 6}}; use mm-gpvae for several"
-            )
-        return value
-
-
-class SmoothedFA(LatentModel):
-    """Baseline: factor analysis of smoothed (square-rooted) observations."""
-
-    kind: Literal["smoothed-fa"]
-    smoothing: Positive = Field(0.05, description="s.d. of the Gaussian smoothing window (s)")
-
-
-class GPFAModel(LatentModel):
-    """Gaussian-process factor analysis (Yu et al. 2009), exact if Gaussian."""
-
-    kind: Literal["gpfa"]
-    likelihood: dict[str, Literal["gaussian-sqrt", "gaussian", "poisson", "negative-binomial"]] = Field(
-        default_factory=dict,
-        description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
-        "negative-binomial",
-    )
-    candidates: list[Count] = Field(
-        default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
-        description="numbers of latents that `snakemake choose_latents` compares",
-    )
-    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
-    automatic_relevance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
-        "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
-    )
-
-    @field_validator("likelihood")
-    @classmethod
-    def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if unused := set(value) - set(info.data.get("latents", value)):
-            raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
-        return value
-
-    @field_validator("automatic_relevance")
-    @classmethod
-    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
-        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
-            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
-        return value
-
-
-class LagRegression(Settings):
-    """Baseline: regression of a modality on the others at several lags."""
-
-    lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
-
-
-class RidgeLags(LagRegression):
-    """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
-
-    kind: Literal["ridge-lags"]
-
-
-class MLPLags(LagRegression):
-    """Baseline: a multi-layer perceptron on lags."""
-
-    kind: Literal["mlp-lags"]
-    hidden: list[Count] = Field([128, 64], description="units of the hidden layers")
-    dropout: float = Field(0.3, ge=0, lt=1)
-    epochs: Count = 60
-
 
 # Enough to tell shared latents from private ones. On the demo and a monkey's recording twice as much
 # predicted no better from other modalities, and held-out neurons and muscles a little worse.
@@ -118,10 +22,18 @@ def _cross_weights(model: dict[str, Any]) -> dict[str, float]:
     return {m: CROSS_SHARE * model.get("weight", {}).get(m, 1.0) for m in names}
 
 
-class MMGPVAEModel(Settings):
+class MMGPVAESettings(ModelSettings):
     """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
 
     kind: Literal["mm-gpvae"]
+    record: ClassVar = ModelKind(
+        title="multi-modal GP-VAE",
+        code="colatent.models.mmgpvae.model:MMGPVAE",
+        methods="colatent.models.mmgpvae.methods:mmgpvae",
+        has_latents=True,
+        needs_torch=True,
+        uses_gpu=True,
+    )
     latents: dict[str, Count] = Field(
         min_length=1, description="latent group (modalities joined by +): number of latents"
     )
@@ -197,6 +109,9 @@ class MMGPVAEModel(Settings):
                 raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
         return self
 
+    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in self.modalities)
+
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""
         return self.decoder.get(modality, "linear" if kind == "spikes" else "mlp")
@@ -204,9 +119,3 @@ class MMGPVAEModel(Settings):
     @property
     def modalities(self) -> list[str]:
         return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))
-
-
-Model = Annotated[
-    ConditionMean | SmoothedFA | GPFAModel | RidgeLags | MLPLags | MMGPVAEModel,
-    Field(discriminator="kind"),
-]

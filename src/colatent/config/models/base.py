@@ -1,0 +1,73 @@
+"""What all sections under ``models`` have in common, and what else a kind of model is: its record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+from colatent.config.settings import Settings
+
+COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
+Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
+
+
+class LatentGroup(NamedTuple):
+    """The modalities that some latents drive together.
+
+    Attributes:
+        name: as the config writes it, such as ``spikes+emg``: in files and tables only.
+        modalities: the set itself; a group of several is shared, of one private.
+    """
+
+    name: str
+    modalities: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str) -> "LatentGroup":
+        """Return the group that a config names."""
+        return cls(name, frozenset(name.split("+")))
+
+    @property
+    def shared(self) -> bool:
+        return len(self.modalities) > 1
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """The record of a kind of model: all that is to be known of it besides its settings.
+
+    Attributes:
+        title: how reports call it.
+        code: ``module:Class`` of the model (`colatent.models.base.Model`), imported when it is first needed.
+        methods: ``module:function`` that describes a model in a report's methods, or its one sentence.
+        baseline: whether models of other kinds are compared with it.
+        has_latents: whether its latents are summarised and exported.
+        needs_torch: whether its fits run PyTorch, which then gets the job's threads.
+        uses_gpu: whether its fits run on the config's device.
+        is_quick: whether a fit takes less time than a job of a cluster takes to start.
+    """
+
+    title: str
+    code: str
+    methods: str
+    baseline: bool = False
+    has_latents: bool = False
+    needs_torch: bool = False
+    uses_gpu: bool = False
+    is_quick: bool = False
+
+
+class ModelSettings(Settings):
+    """A section under ``models``; each kind is one subclass with one record."""
+
+    kind: str
+    record: ClassVar[ModelKind]
+
+    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the modalities of a session that the model describes, in the session's order: all."""
+        return tuple(names)
+
+    @property
+    def latent_groups(self) -> tuple[LatentGroup, ...]:
+        """The group of each latent, none of a model without latents."""
+        latents: dict[str, int] = getattr(self, "latents", {})
+        return tuple(LatentGroup.of(name) for name, n in latents.items() for _ in range(n))

@@ -1,0 +1,71 @@
+"""Sections on the baselines."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from colatent.config.models.base import ModelKind, ModelSettings
+from colatent.config.models.gpfa import OneModalitySettings
+from colatent.config.settings import Count, Odd, Positive
+
+
+class ConditionMeanSettings(ModelSettings):
+    """Baseline: the mean over the training trials of the same condition (PSTH)."""
+
+    kind: Literal["condition-mean"]
+    record: ClassVar = ModelKind(
+        title="baseline: condition mean (PSTH)",
+        code="colatent.models.baselines.condition_mean:ConditionMean",
+        methods="colatent.models.baselines.methods:condition_mean",
+        baseline=True,
+        is_quick=True,
+    )
+
+
+class SmoothedFASettings(OneModalitySettings):
+    """Baseline: factor analysis of smoothed (square-rooted) observations."""
+
+    kind: Literal["smoothed-fa"]
+    smoothing: Positive = Field(0.05, description="s.d. of the Gaussian smoothing window (s)")
+    record: ClassVar = ModelKind(
+        title="baseline: smoothed factor analysis",
+        code="colatent.models.baselines.smoothed_fa:SmoothedFA",
+        methods="colatent.models.baselines.methods:smoothed_fa",
+        baseline=True,
+        is_quick=True,
+    )
+
+
+class LagRegressionSettings(ModelSettings):
+    """Baseline: regression of a modality on the others at several lags."""
+
+    lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
+
+
+class RidgeLagsSettings(LagRegressionSettings):
+    """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
+
+    kind: Literal["ridge-lags"]
+    record: ClassVar = ModelKind(
+        title="baseline: ridge regression on lags",
+        code="colatent.models.baselines.ridge_lags:RidgeLags",
+        methods="colatent.models.baselines.methods:lag_regression",
+        baseline=True,
+        is_quick=True,
+    )
+
+
+class MLPLagsSettings(LagRegressionSettings):
+    """Baseline: a multi-layer perceptron on lags."""
+
+    kind: Literal["mlp-lags"]
+    hidden: list[Count] = Field([128, 64], description="units of the hidden layers")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    epochs: Count = 60
+    record: ClassVar = ModelKind(
+        title="baseline: multi-layer perceptron on lags",
+        code="colatent.models.baselines.mlp_lags:MLPLags",
+        methods="colatent.models.baselines.methods:lag_regression",
+        baseline=True,
+        needs_torch=True,
+    )

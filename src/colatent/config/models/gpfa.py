@@ -1,0 +1,75 @@
+"""The section on GPFA, and what other models of one modality's latents share with it."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from colatent.config.models.base import COUNT_LIKELIHOODS, Kernel, ModelKind, ModelSettings
+from colatent.config.settings import Count
+
+
+class OneModalitySettings(ModelSettings):
+    """What models of one modality's latents have in common."""
+
+    latents: dict[str, Count] = Field(description="modality: number of latents")
+
+    @property
+    def modality(self) -> str:
+        return next(iter(self.latents))
+
+    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        return (self.modality,)
+
+    @field_validator("latents")
+    @classmethod
+    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
+        if len(value) != 1 or "+" in next(iter(value)):
+            raise ValueError(
+                f"{value} must name one modality, such as {{spikes: 6}}; use mm-gpvae for several"
+            )
+        return value
+
+
+class GPFASettings(OneModalitySettings):
+    """Gaussian-process factor analysis (Yu et al. 2009), exact if Gaussian."""
+
+    kind: Literal["gpfa"]
+    record: ClassVar = ModelKind(
+        title="Gaussian-process factor analysis",
+        code="colatent.models.gpfa.model:GPFAModel",
+        methods="colatent.models.gpfa.methods:gpfa",
+        has_latents=True,
+        needs_torch=True,
+    )
+    likelihood: dict[str, Literal["gaussian-sqrt", "gaussian", "poisson", "negative-binomial"]] = Field(
+        default_factory=dict,
+        description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
+        "negative-binomial",
+    )
+    candidates: list[Count] = Field(
+        default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
+        description="numbers of latents that `snakemake choose_latents` compares",
+    )
+    kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    automatic_relevance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
+        "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
+    )
+
+    @field_validator("likelihood")
+    @classmethod
+    def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if unused := set(value) - set(info.data.get("latents", value)):
+            raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
+        return value
+
+    @field_validator("automatic_relevance")
+    @classmethod
+    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
+            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
+        return value
