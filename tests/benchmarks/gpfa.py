@@ -184,10 +184,10 @@ def evaluation_seconds(trials: Any, n_latents: int, tolerance: float = 1e-4) -> 
         evaluate,
         make_blocks,
     )
-    from colatent.models.gpfa.observations import as_observations
+    from colatent.models.gpfa.padded_trials import as_padded_trials
 
     torch.set_num_threads(1)
-    data = as_observations(trials)
+    data = as_padded_trials(trials)
     n_channels = data.value.shape[2]
     rng = np.random.default_rng(0)
     time_scale = np.geomspace(3.0, 12.0, n_latents)
@@ -198,7 +198,7 @@ def evaluation_seconds(trials: Any, n_latents: int, tolerance: float = 1e-4) -> 
     )
     parameters = Parameters(*(torch.as_tensor(a) for a in arrays))
     prior = Prior("squared-exponential", tolerance)
-    blocks = make_blocks(data, prior, time_scale, 12.0, torch.device("cpu"))
+    blocks = make_blocks(data, prior, time_scale, 12.0)
     evaluate(blocks, parameters)
     return best_of(lambda: evaluate(blocks, parameters))
 

@@ -22,8 +22,7 @@ GOALS = {
 
 def true_model(n_trials: int, n_bins: int, n_neurons: int):  # type: ignore[no-untyped-def]
     """Return a CountGPFA with the parameters of the simulation."""
-    from colatent.models.gpfa.counts import CountGPFA
-    from colatent.models.gpfa.likelihoods import LIKELIHOODS
+    from colatent.models.gpfa.counts import LIKELIHOODS, CountGPFA
 
     rng = np.random.default_rng(0)  # drawn in the order of gpfa.simulate
     q = len(gpfa.TIME_SCALES)

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy.special import logsumexp
+
+from colatent.data.likelihoods import LIKELIHOODS, Likelihood
 
 Array = NDArray[np.float64]
-FAMILIES = ("gaussian", "poisson", "negative-binomial", "bernoulli")
 COUNT_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
 class Predictive:
-    """Mixture of ``family`` distributions.
+    """Mixture of distributions of one family.
 
     Attributes:
-        family: one of ``FAMILIES``.
+        family: name of a likelihood.
         component_mean: (sample, trial, time, channel): expected value given one latent sample.
-        scale: what broadcasts with ``component_mean``: standard deviation (gaussian), number of
-            failures r with variance mean + mean^2 / r (negative binomial), unused otherwise.
+        scale: the likelihood's second parameter, which broadcasts with ``component_mean``: standard
+            deviation (gaussian), r with variance mean + mean^2 / r (negative binomial).
     """
 
     family: str
@@ -30,12 +31,17 @@ class Predictive:
     scale: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"unknown family {self.family!r}; choose one of {', '.join(FAMILIES)}")
+        if self.family not in LIKELIHOODS:
+            raise ValueError(f"unknown family {self.family!r}; choose one of {', '.join(LIKELIHOODS)}")
         if self.component_mean.ndim != 4:
             raise ValueError("component_mean must be (sample, trial, time, channel)")
-        if self.scale is None and self.family in ("gaussian", "negative-binomial"):
+        if self.scale is None and self.likelihood.initial_scale is not None:
             raise ValueError(f"the family {self.family} needs a scale")
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The record of the family."""
+        return LIKELIHOODS[self.family]
 
     @property
     def mean(self) -> Array:
@@ -44,35 +50,12 @@ class Predictive:
 
     def log_density(self, observation: Array) -> Array:
         """Log predictive density (nats) of each bin and channel, shape (trial, time, channel)."""
-        log_p = self._component_log_density(observation)
-        return special.logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
-
-    def _component_log_density(self, y: Array) -> Array:
-        mean, scale = self.component_mean, self.scale
-        if self.family == "poisson":
-            return special.xlogy(y, mean) - mean - special.gammaln(y + 1)
-        if self.family == "bernoulli":
-            return special.xlogy(y, mean) + special.xlog1py(1 - y, -mean)
-        assert scale is not None
-        if self.family == "gaussian":
-            return -0.5 * ((y - mean) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
-        counted = special.gammaln(y + scale) - special.gammaln(scale) - special.gammaln(y + 1)
-        return counted + special.xlogy(y, mean) - y * np.log(scale + mean) - scale * np.log1p(mean / scale)
+        log_p = self.likelihood.log_density(observation, self.component_mean, self.scale)
+        return logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
 
     def cdf(self, observation: Array) -> Array:
         """Predictive distribution function, shape (trial, time, channel)."""
-        return self._component_cdf(observation).mean(axis=0)
-
-    def _component_cdf(self, y: Array) -> Array:
-        mean, scale = self.component_mean, self.scale
-        if self.family == "poisson":
-            return np.where(y < 0, 0.0, special.pdtr(np.maximum(y, 0), mean))
-        if self.family == "bernoulli":
-            return np.where(y < 0, 0.0, np.where(y < 1, 1 - mean, 1.0))
-        assert scale is not None
-        if self.family == "gaussian":
-            return special.ndtr((y - mean) / scale)
-        return np.where(y < 0, 0.0, special.betainc(scale, np.maximum(y, 0) + 1, scale / (scale + mean)))
+        return self.likelihood.cdf(observation, self.component_mean, self.scale).mean(axis=0)
 
     def pit(self, observation: Array) -> tuple[Array, Array]:
         """Return the ends of each observation's probability integral transform, (trial, time, channel).
@@ -81,17 +64,18 @@ class Predictive:
         uniform between the function below the count and at it (randomised PIT).
         """
         upper = self.cdf(observation)
-        if self.family == "gaussian":
+        if not self.likelihood.discrete:
             return upper, upper
         return np.maximum(upper - np.exp(self.log_density(observation)), 0.0), upper
 
     def quantile(self, probability: float) -> Array:
         """Quantile of the predictive distribution, shape (trial, time, channel)."""
-        return self._quantile(probability) if self.family == "gaussian" else self._count_quantile(probability)
+        discrete = self.likelihood.discrete
+        return self._discrete_quantile(probability) if discrete else self._continuous_quantile(probability)
 
-    def _quantile(self, probability: float) -> Array:
-        """Bisect between the least and the greatest quantile of the components."""
-        components = self.component_mean + np.asarray(self.scale) * special.ndtri(probability)
+    def _continuous_quantile(self, probability: float) -> Array:
+        """Bisect between the smallest and the largest quantile of the components."""
+        components = self.likelihood.quantile(probability, self.component_mean, self.scale)
         low, high = components.min(axis=0), components.max(axis=0)
         for _ in range(30):
             middle = (low + high) / 2
@@ -99,8 +83,8 @@ class Predictive:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return high
 
-    def _count_quantile(self, probability: float) -> Array:
-        """Count up, where that is not yet so, until the distribution function reaches the probability."""
+    def _discrete_quantile(self, probability: float) -> Array:
+        """Count up from zero until the distribution function reaches the probability."""
         quantile = np.zeros(self.component_mean.shape[1:])
         below = np.ones(quantile.shape, dtype=bool)
         for _ in range(COUNT_LIMIT):
@@ -111,7 +95,7 @@ class Predictive:
         return quantile
 
     def _only(self, mask: NDArray[np.bool_]) -> "Predictive":
-        """Return the bins and channels of a mask (trial, time, channel), all as channels of one bin."""
+        """Return the masked bins and channels (trial, time, channel) as the channels of a single bin."""
         mean, scale = self.component_mean, self.scale
         chosen = None if scale is None else np.broadcast_to(scale, mean.shape)[:, None, None, mask]
         return Predictive(self.family, mean[:, None, None, mask], chosen)

@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from colatent.data.predictive import (
-    FAMILIES,
-    Predictive,
-    coverage,
-)
+from colatent.data.predictive import Predictive, coverage
 from colatent.scoring.calibration import pit_histogram
 
 SHAPE = (5, 4, 6, 3)
+FAMILIES = ("gaussian", "poisson", "negative-binomial", "bernoulli")
 
 
 def make(family: str, rng: np.random.Generator) -> tuple[Predictive, list]:

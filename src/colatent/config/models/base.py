@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from colatent.config.settings import Settings
+from colatent.data.likelihoods import LIKELIHOODS, likelihoods_of
 
-COUNT_LIKELIHOODS = ("poisson", "negative-binomial")
+COUNT_LIKELIHOODS = tuple(
+    name for name in likelihoods_of("mm-gpvae") if LIKELIHOODS[name].describes == "counts"
+)
 Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
 
 

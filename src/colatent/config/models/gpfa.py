@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from colatent.config.models.base import COUNT_LIKELIHOODS, Kernel, ModelKind, ModelSettings
 from colatent.config.settings import Count
+from colatent.data.likelihoods import likelihoods_of
 
 
 class OneModalitySettings(ModelSettings):
@@ -42,7 +43,7 @@ class GPFASettings(OneModalitySettings):
         has_latents=True,
         needs_torch=True,
     )
-    likelihood: dict[str, Literal["gaussian-sqrt", "gaussian", "poisson", "negative-binomial"]] = Field(
+    likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
         description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
         "negative-binomial",

@@ -7,8 +7,7 @@ from pydantic import Field, model_validator
 
 from colatent.config.models.base import Kernel, ModelKind, ModelSettings
 from colatent.config.settings import Count, Odd, Positive
-
-Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
+from colatent.data.likelihoods import likelihoods_of
 
 # Enough to tell shared latents from private ones. On the demo and a monkey's recording twice as much
 # predicted no better from other modalities, and held-out neurons and muscles a little worse.
@@ -37,7 +36,7 @@ class MMGPVAESettings(ModelSettings):
     latents: dict[str, Count] = Field(
         min_length=1, description="latent group (modalities joined by +): number of latents"
     )
-    likelihood: dict[str, Likelihood] = Field(
+    likelihood: dict[str, Literal[likelihoods_of("mm-gpvae")]] = Field(  # type: ignore[valid-type]
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
     decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(

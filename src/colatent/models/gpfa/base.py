@@ -3,24 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from os import PathLike
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colatent.models import gp
-from colatent.models.gpfa.observations import (
-    Observations,
-    TrialsLike,
-    as_observations,
-)
+from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.store.tensors import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
 
 
-class Posterior(NamedTuple):
-    """Posterior of the latents, finite in every bin of the padded trials.
+class LatentMoments(NamedTuple):
+    """Posterior moments of the latents, finite in every bin of the padded trials.
 
     Attributes:
         mean: (trial, time, latent).
@@ -36,47 +34,99 @@ class Prediction(NamedTuple):
 
     Attributes:
         mean: (trial, time, channel).
-        variance: (trial, time, channel); that of an observation, not only of its mean.
+        variance: (trial, time, channel); of the observation, not only of its mean.
     """
 
     mean: Array
     variance: Array
 
 
-class LatentModel(ABC):
+class GPFAEstimator(ABC):
     """Latents z_k ~ GP(0, kernel with time scale tau_k) that drive channels through C z + d.
 
-    Latents have unit prior variance. They come in the order of their loadings' size, largest
-    first, and with a sign that makes each one's largest loading positive.
+    Latents have unit prior variance. They are sorted by the size of their loadings, largest first, and
+    signed so that the largest loading of each is positive.
 
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). time_scale_: seconds (latent,).
+        history_: one row per iteration of the fit.
+        converged_: whether the fit ended before its ``max_iterations``.
     """
 
     loading_: Array
     offset_: Array
     time_scale_: Array
+    history_: list[dict[str, float]]
+    converged_: bool
 
-    n_latents: int
-    bin_width: float
-    kernel: str
+    def __init__(
+        self,
+        n_latents: int,
+        bin_width: float,
+        kernel: str,
+        fitting: FitOptions,
+        tolerance: float,
+        device: str,
+    ):
+        if not isinstance(n_latents, int | np.integer) or n_latents < 1:
+            raise ValueError(f"n_latents must be a whole number, at least 1, not {n_latents!r}")
+        if not 0 < bin_width < np.inf:
+            raise ValueError(f"bin_width must be a positive number of seconds, not {bin_width!r}")
+        if kernel not in gp.KERNELS:
+            raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
+        self.n_latents = n_latents
+        self.bin_width = bin_width
+        self.kernel = kernel
+        self.fitting = fitting
+        self.tolerance = tolerance
+        self.device = torch.device(device)
 
     @abstractmethod
     def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
         """Fit the parameters to training trials."""
 
     @abstractmethod
-    def posterior(self, trials: TrialsLike) -> Posterior:
+    def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
+
+    @abstractmethod
+    def predict(self, trials: TrialsLike) -> Prediction:
+        """Return the predictive mean and variance of every channel, missing ones included."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Return what a fit consists of, as plain arrays."""
+        return {
+            "loading": self.loading_,
+            "offset": self.offset_,
+            "time_scale": self.time_scale_,
+            "bin_width": np.array(self.bin_width),
+            "tolerance": np.array(self.tolerance),
+            "kernel": np.array(gp.KERNELS.index(self.kernel)),
+        }
 
     @classmethod
     @abstractmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from ``state()``."""
+
+    @classmethod
+    def _from_shared_state(cls, state: dict[str, np.ndarray], device: str, **options: Any) -> Self:
+        """Rebuild what all kinds of GPFA have, given the other options of the constructor."""
+        loading = np.asarray(state["loading"], dtype=float)
+        model = cls(
+            n_latents=loading.shape[1],
+            bin_width=float(state["bin_width"]),
+            kernel=gp.KERNELS[int(state["kernel"])],
+            tolerance=float(state["tolerance"]),
+            device=device,
+            **options,
+        )
+        model.loading_ = loading
+        model.offset_ = np.asarray(state["offset"], dtype=float)
+        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
+        model.history_ = []
+        return model
 
     def transform(self, trials: TrialsLike, orthonormal: bool = False) -> Array | list[Array]:
         """Return the posterior means of the latents, (trial, time, latent).
@@ -84,7 +134,7 @@ class LatentModel(ABC):
         NaN past the end of a trial; a list for a list.
 
         Args:
-            trials: trials, those of the fit or others.
+            trials: the training trials or others.
             orthonormal: return the coordinates along ``orthonormal_loading_`` instead.
         """
         data = self._check(trials)
@@ -110,11 +160,11 @@ class LatentModel(ABC):
 
     @classmethod
     def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
-        """Read a file of ``save``."""
+        """Read a file that ``save`` wrote."""
         return cls.from_state(load_arrays(path), device)
 
     @abstractmethod
-    def _mean(self, data: Observations) -> Array:
+    def _mean(self, data: PaddedTrials) -> Array:
         """Posterior means of the padded trials (trial, time, latent)."""
 
     def _svd(self) -> tuple[Array, Array, Array]:
@@ -126,26 +176,16 @@ class LatentModel(ABC):
         _, singular, right = self._svd()
         return singular[:, None] * right
 
-    def _check(self, trials: TrialsLike) -> Observations:
+    def _check(self, trials: TrialsLike) -> PaddedTrials:
         if not hasattr(self, "loading_"):
             raise ValueError("the model is not fitted; call fit first")
-        data = as_observations(trials)
+        data = as_padded_trials(trials)
         if data.value.shape[2] != len(self.loading_):
             raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
         return data
 
 
-def check_options(n_latents: int, bin_width: float, kernel: str) -> None:
-    """Raise ValueError for options that make no sense."""
-    if not isinstance(n_latents, int | np.integer) or n_latents < 1:
-        raise ValueError(f"n_latents must be a whole number, at least 1, not {n_latents!r}")
-    if not 0 < bin_width < np.inf:
-        raise ValueError(f"bin_width must be a positive number of seconds, not {bin_width!r}")
-    if kernel not in gp.KERNELS:
-        raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(gp.KERNELS)}")
-
-
-def check_trainable(data: Observations, n_latents: int) -> None:
+def check_trainable(data: PaddedTrials, n_latents: int) -> None:
     """Raise ValueError for trials that cannot train a model of ``n_latents``."""
     n_channels = data.value.shape[2]
     if n_channels < n_latents:
@@ -154,20 +194,8 @@ def check_trainable(data: Observations, n_latents: int) -> None:
         raise ValueError("the trials hold no observation")
 
 
-def time_scale_bounds(
-    bounds: tuple[float, float] | None, bin_width: float, data: Observations
-) -> tuple[float, float]:
-    """Return bounds in seconds as bins; by default one bin and the longest trial."""
-    if bounds is None:
-        return 1.0, max(2.0, float(data.length.max()))
-    shortest, longest = (b / bin_width for b in bounds)
-    if not 0 < shortest < longest:
-        raise ValueError("time_scale_bounds must be positive and increasing")
-    return shortest, longest
-
-
 def canonical_order(loading: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the order of latents by size of loading, and their signs in that order."""
+    """Return the order of the latents by the size of their loadings, and their signs in that order."""
     order = np.argsort(-(loading**2).sum(axis=0), kind="stable")
     largest = np.abs(loading).argmax(axis=0)
     sign = np.where(loading[largest, np.arange(loading.shape[1])] < 0, -1.0, 1.0)

@@ -18,30 +18,25 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import gammaln, xlogy
 
-from colatent.models import gp
+from colatent.data import likelihoods
+from colatent.data.likelihoods import CountLikelihood
 from colatent.models.gpfa.base import (
-    LatentModel,
-    Posterior,
+    GPFAEstimator,
+    LatentMoments,
     Prediction,
     canonical_order,
-    check_options,
     check_trainable,
-    time_scale_bounds,
 )
 from colatent.models.gpfa.evidence import Prior
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.likelihoods import LIKELIHOODS
-from colatent.models.gpfa.observations import (
-    Observations,
-    TrialsLike,
-    as_observations,
-)
+from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.sites import (
     CoefficientBasis,
     CountParameters,
     Counts,
+    CountSites,
     SitePosterior,
-    Sites,
     bound_gradient,
     initial_sites,
     iterate_sites,
@@ -49,10 +44,15 @@ from colatent.models.gpfa.sites import (
 
 Array = NDArray[np.float64]
 
+LIKELIHOODS = {
+    name: record for name, record in likelihoods.LIKELIHOODS.items() if isinstance(record, CountLikelihood)
+}
+
 _FIT_TOLERANCE = 1e-4
 # Bins of the pieces into which longer trials are cut for a fit: a piece costs the cube of its length.
 _PIECE = 100
 _SITE_TOLERANCE = 1e-7  # nats per observation
+_FITTING = FitOptions(max_iterations=100)
 _INITIAL_DISPERSION = 10.0
 # Box that keeps the parameters of units with hardly a spike from running away.
 _LARGEST_LOADING = 5.0
@@ -60,7 +60,7 @@ _OFFSET_REACH = 8.0
 _LOG_DISPERSION_BOUNDS = (-4.0, 9.0)
 
 
-class CountGPFA(LatentModel):
+class CountGPFA(GPFAEstimator):
     """GPFA with Poisson or negative-binomial counts.
 
     Example:
@@ -75,21 +75,16 @@ class CountGPFA(LatentModel):
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
         likelihood: "poisson" (mean exp(eta)), "poisson-softplus" (mean log(1 + exp(eta))) or
             "negative-binomial" (mean mu = exp(eta), variance mu + mu^2 / r).
-        time_scale_bounds: shortest and longest time scale in seconds.
-        max_iterations: of the optimiser.
-        convergence: relative improvement of the bound at which a fit stops.
+        fitting: limits of the fit.
         tolerance: accuracy of the prior's Fourier representation in inference.
         device: of torch, such as "cpu" or "cuda".
 
     Attributes:
         dispersion_: r (channel,) of the negative binomial; unused otherwise.
         history_: one row per iteration: iteration, elbo (nats per bin).
-        converged_: whether the fit ended before ``max_iterations``.
     """
 
     dispersion_: Array
-    history_: list[dict[str, float]]
-    converged_: bool
 
     def __init__(
         self,
@@ -98,24 +93,14 @@ class CountGPFA(LatentModel):
         kernel: str = "squared-exponential",
         *,
         likelihood: str = "poisson",
-        time_scale_bounds: tuple[float, float] | None = None,
-        max_iterations: int = 100,
-        convergence: float = 1e-6,
+        fitting: FitOptions = _FITTING,
         tolerance: float = 1e-6,
         device: str = "cpu",
     ):
-        check_options(n_latents, bin_width, kernel)
+        super().__init__(n_latents, bin_width, kernel, fitting, tolerance, device)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"unknown likelihood {likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
-        self.n_latents = n_latents
-        self.bin_width = bin_width
-        self.kernel = kernel
         self.likelihood = likelihood
-        self.time_scale_bounds = time_scale_bounds
-        self.max_iterations = max_iterations
-        self.convergence = convergence
-        self.tolerance = tolerance
-        self.device = torch.device(device)
 
     def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
         """Maximise the evidence lower bound.
@@ -125,14 +110,14 @@ class CountGPFA(LatentModel):
             progress: called with one line of text per iteration.
 
         Raises:
-            ValueError: trials that are no counts, of a wrong shape, or with too few channels.
+            ValueError: trials that are not counts, have a wrong shape, or too few channels.
         """
-        whole = as_observations(trials)
+        whole = as_padded_trials(trials)
         check_trainable(whole, self.n_latents)
         _check_counts(whole)
-        bounds = time_scale_bounds(self.time_scale_bounds, self.bin_width, whole)
+        bounds = self.fitting.bounds_in_bins(self.bin_width, whole)
         data = cut(whole, _PIECE)
-        objective = _Objective(self, data, min(bounds[1], 1.5 * data.value.shape[1]))
+        objective = _NegativeBound(self, data, min(bounds[1], 1.5 * data.value.shape[1]))
         self.history_ = []
 
         def callback(intermediate_result: object) -> None:
@@ -149,24 +134,29 @@ class CountGPFA(LatentModel):
             method="L-BFGS-B",
             bounds=objective.bounds(start, bounds[0]),
             callback=callback,
-            options={"maxiter": self.max_iterations, "ftol": self.convergence, "gtol": 1e-9, "maxcor": 20},
+            options={
+                "maxiter": self.fitting.max_iterations,
+                "ftol": self.fitting.convergence,
+                "gtol": 1e-9,
+                "maxcor": 20,
+            },
         )
         self.converged_ = bool(result.success)
         loading, offset, log_dispersion, log_time_scale = (
             p.cpu().numpy() for p in objective.unpack(result.x)
         )
         order, sign = canonical_order(loading)
-        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        # laid out in memory as in a file, so that a saved fit computes the same last bits
         self.loading_ = np.ascontiguousarray(loading[:, order] * sign)
         self.offset_ = offset
         self.dispersion_ = np.exp(log_dispersion)
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
         return self
 
-    def posterior(self, trials: TrialsLike) -> Posterior:
+    def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
         posterior, _ = self._infer(self._check(trials))
-        return Posterior(posterior.mean.cpu().numpy(), _diagonal(posterior.covariance))
+        return LatentMoments(posterior.mean.cpu().numpy(), _diagonal(posterior.covariance))
 
     def predict(self, trials: TrialsLike) -> Prediction:
         """Return the predictive mean and variance of the counts of every channel, missing ones included.
@@ -194,66 +184,42 @@ class CountGPFA(LatentModel):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what a fit consists of, as plain arrays."""
-        return {
-            "loading": self.loading_,
-            "offset": self.offset_,
-            "dispersion": self.dispersion_,
-            "time_scale": self.time_scale_,
-            "bin_width": np.array(self.bin_width),
-            "tolerance": np.array(self.tolerance),
-            "kernel": np.array(gp.KERNELS.index(self.kernel)),
-            "likelihood": np.array(list(LIKELIHOODS).index(self.likelihood)),
-        }
+        likelihood = np.array(list(LIKELIHOODS).index(self.likelihood))
+        return super().state() | {"dispersion": self.dispersion_, "likelihood": likelihood}
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from ``state()``."""
-        loading = np.asarray(state["loading"], dtype=float)
-        model = cls(
-            n_latents=loading.shape[1],
-            bin_width=float(state["bin_width"]),
-            kernel=gp.KERNELS[int(state["kernel"])],
-            likelihood=list(LIKELIHOODS)[int(state["likelihood"])],
-            tolerance=float(state["tolerance"]),
-            device=device,
-        )
-        model.loading_ = loading
-        model.offset_ = np.asarray(state["offset"], dtype=float)
+        likelihood = list(LIKELIHOODS)[int(state["likelihood"])]
+        model = cls._from_shared_state(state, device, likelihood=likelihood)
         model.dispersion_ = np.asarray(state["dispersion"], dtype=float)
-        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
-        model.history_ = []
         return model
 
-    def _initial_parameters(self, data: Observations) -> CountParameters:
+    def _initial_parameters(self, data: PaddedTrials) -> CountParameters:
         """Start from Gaussian GPFA of the square roots.
 
         Small changes of the log rate move E[sqrt(y)] by Cov(sqrt(y), y) under the Poisson
         distribution, which turns loadings for square roots into loadings for log rates.
         """
         roots = np.where(data.observed, np.sqrt(data.value), np.nan)
-        gaussian = GPFA(self.n_latents, self.bin_width, self.kernel, time_scale_bounds=self.time_scale_bounds)
-        gaussian.fit(roots)
+        fitting = FitOptions(self.fitting.time_scale_bounds)
+        gaussian = GPFA(self.n_latents, self.bin_width, self.kernel, fitting=fitting).fit(roots)
         mean = _mean_counts(data)
         k = np.arange(int(20 + 10 * mean.max()))
         pmf = np.exp(xlogy(k, mean[:, None]) - mean[:, None] - gammaln(k + 1))  # of the Poisson distribution
         response = (pmf * np.sqrt(k) * (k - mean[:, None])).sum(1)
         loading = np.clip(gaussian.loading_ / response[:, None], -2.0, 2.0)
-        offset = np.log(mean) - 0.5 * (loading**2).sum(1)
-        if self.likelihood == "poisson-softplus":  # slope and inverse of softplus instead of exp
-            offset = np.log(np.expm1(mean))
-            loading *= (mean * (1 + np.exp(-offset)))[:, None]
         arrays = (
-            loading,
-            offset,
+            *LIKELIHOODS[self.likelihood].initial_loading_and_offset(loading, mean),
             np.full(len(mean), np.log(_INITIAL_DISPERSION)),
             np.log(gaussian.time_scale_ / self.bin_width),
         )
         return CountParameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
-    def _mean(self, data: Observations) -> Array:
+    def _mean(self, data: PaddedTrials) -> Array:
         return self._infer(data)[0].mean.cpu().numpy()
 
-    def _infer(self, data: Observations) -> tuple[SitePosterior, Array]:
+    def _infer(self, data: PaddedTrials) -> tuple[SitePosterior, Array]:
         _check_counts(data)
         arrays = (
             self.loading_,
@@ -273,10 +239,10 @@ class CountGPFA(LatentModel):
         return bound.posterior, bound.elbo.cpu().numpy()
 
 
-class _Objective:
+class _NegativeBound:
     """Negative bound per bin as a function of one vector; sites are kept from call to call."""
 
-    def __init__(self, model: CountGPFA, data: Observations, longest: float):
+    def __init__(self, model: CountGPFA, data: PaddedTrials, longest: float):
         self.model = model
         self.counts = _to_counts(data, model.device)
         self.n_bins = int(data.observed.any(axis=2).sum())
@@ -284,7 +250,7 @@ class _Objective:
         self.longest = longest
         n_channels, q = data.value.shape[2], model.n_latents
         self.shapes = [(n_channels, q), (n_channels,), (n_channels,), (q,)]
-        self.sites: Sites | None = None
+        self.sites: CountSites | None = None
 
     def pack(self, parameters: CountParameters) -> Array:
         return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
@@ -317,7 +283,7 @@ class _Objective:
         return -float(bound.elbo.sum()) / self.n_bins, -self.pack(gradient) / self.n_bins
 
 
-def cut(data: Observations, n_bins: int) -> Observations:
+def cut(data: PaddedTrials, n_bins: int) -> PaddedTrials:
     """Cut trials into pieces of at most ``n_bins`` bins, all of about one length."""
     length = data.value.shape[1]
     n_pieces = -(-length // n_bins)
@@ -328,21 +294,21 @@ def cut(data: Observations, n_bins: int) -> Observations:
     value = np.pad(data.value, pad).reshape(-1, size, data.value.shape[2])
     observed = np.pad(data.observed, pad).reshape(value.shape)
     kept = observed.any(axis=(1, 2))
-    return Observations(value[kept], observed[kept], np.full(int(kept.sum()), size))
+    return PaddedTrials(value[kept], observed[kept], np.full(int(kept.sum()), size))
 
 
-def _check_counts(data: Observations) -> None:
+def _check_counts(data: PaddedTrials) -> None:
     if (data.value < 0).any() or (data.value != np.round(data.value)).any():
         raise ValueError("counts must be whole numbers, zero or more; use GPFA for continuous values")
 
 
-def _mean_counts(data: Observations) -> Array:
+def _mean_counts(data: PaddedTrials) -> Array:
     """Mean count per bin; a silent channel gets the rate that its observation could just have missed."""
     n = np.maximum(data.observed.sum((0, 1)), 1)
     return np.maximum(data.value.sum((0, 1)), 0.5) / n
 
 
-def _to_counts(data: Observations, device: torch.device) -> Counts:
+def _to_counts(data: PaddedTrials, device: torch.device) -> Counts:
     arrays = data.value, data.observed.astype(float)
     return Counts(*(torch.as_tensor(a, device=device) for a in arrays))
 

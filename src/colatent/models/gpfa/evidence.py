@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from colatent.models import gp
-from colatent.models.gpfa.observations import (
-    Observations,
+from colatent.models.gpfa.padded_trials import (
+    PaddedTrials,
     Pattern,
     chain_patterns,
     channel_masks,
@@ -36,6 +36,7 @@ from colatent.models.gpfa.solvers import (
 )
 
 _LARGEST_FFT_FACTOR = 31
+_CPU = torch.device("cpu")
 _CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
 
 
@@ -57,16 +58,18 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Prior:
-    """Kernel, and how exactly it is represented.
+    """Kernel, and how exactly and where it is represented.
 
     Attributes:
         kernel: one of ``gp.KERNELS``.
         tolerance: coefficients with less than this share of the largest variance are dropped, and
             the circle is long enough for the wrapped correlation to stay below it.
+        device: where posteriors are computed.
     """
 
     kernel: str
     tolerance: float
+    device: torch.device = _CPU
 
     def extension(self, longest_time_scale: float) -> int:
         """Return the bins after which latents are uncorrelated, up to the tolerance."""
@@ -76,7 +79,7 @@ class Prior:
         """Return the bins of a circle for trials of ``n_bins``: odd, and without large prime factors.
 
         Powers of the smallest primes would make faster FFTs, but they are far apart among odd
-        numbers, and every bin added to the circle is one more to be taken out again.
+        numbers, and every bin added to the circle must be taken out again.
         """
         n_circle = n_bins + self.extension(longest_time_scale)
         n_circle += 1 - n_circle % 2
@@ -127,7 +130,7 @@ def _odd_count(kept: Tensor) -> int:
     return n_coef + 1 - n_coef % 2
 
 
-class Block:
+class TrialBlock:
     """The trials of one chain of patterns, projected onto the Fourier basis of their circle.
 
     The projection is kept: evaluations do not touch time.
@@ -141,24 +144,23 @@ class Block:
 
     def __init__(
         self,
-        data: Observations,
+        data: PaddedTrials,
         patterns: Sequence[Pattern],
         prior: Prior,
         time_scale: np.ndarray,
         longest: float,
         n_wanted: int,
-        device: torch.device,
     ):
-        self.prior = prior
+        self.prior, device = prior, prior.device
         self.trial = np.concatenate([p.trial for p in patterns])
-        # past the reach of the last observation the posterior is the prior
+        # beyond the reach of the last observation the posterior is the prior
         n_reached = patterns[0].n_bins + prior.extension(longest)
         self.n_bins = max(1, patterns[0].n_bins, min(n_wanted, n_reached))
         self.n_circle = prior.n_circle(self.n_bins, longest)
         self.solver = choose_solver(patterns, self.n_circle, prior.counts(time_scale, self.n_circle), device)
 
         n_bins = patterns[0].n_bins
-        self._value, self._device = data.value, device
+        self._value = data.value
         n_channels = data.value.shape[2]
         self._observation = torch.empty((0, n_channels, len(self.trial)), dtype=torch.float64, device=device)
         self.total = torch.zeros(n_channels, dtype=torch.float64, device=device)
@@ -181,14 +183,14 @@ class Block:
         step = 1 + _CHUNK // (self.n_circle * self._value.shape[2])
         for i in range(0, len(self.trial), step):
             values = self._value[self.trial[i : i + step], :n_bins]
-            yield slice(i, i + step), torch.as_tensor(values, device=self._device)
+            yield slice(i, i + step), torch.as_tensor(values, device=self.prior.device)
 
     def observation(self, n_coef: int) -> Tensor:
         """Return the leading coefficients of the observations (F, p, N)."""
         if n_coef > len(self._observation):
             n_projected = min(self.n_circle, n_coef + n_coef // 4)  # time scales may become shorter
             shape = (n_projected, *self._observation.shape[1:])
-            self._observation = torch.empty(shape, dtype=torch.float64, device=self._device)
+            self._observation = torch.empty(shape, dtype=torch.float64, device=self.prior.device)
             for position, values in self._chunks(len(self.observed)):
                 projected = to_leading_coefficients(values, self.n_circle, n_projected)
                 self._observation[:, :, position] = projected.permute(1, 2, 0)
@@ -278,29 +280,28 @@ def choose_solver(
 
 
 def make_blocks(
-    data: Observations,
+    data: PaddedTrials,
     prior: Prior,
     time_scale: np.ndarray,
     longest: float,
-    device: torch.device,
     n_wanted: np.ndarray | None = None,
-) -> list[Block]:
+) -> list[TrialBlock]:
     """Return the blocks of all trials, for latents with time scales (bins) up to ``longest``.
 
-    Lengths within a chain spread by no more than the circle's extension, because the circulant
-    solver's cost grows with the cube of both together. ``n_wanted`` is the number of bins of each
-    trial in which the posterior is wanted, by default those with observations.
+    Lengths within a chain differ by at most the circle's extension, because the circulant solver's
+    cost grows with the cube of both together. ``n_wanted`` is the number of bins of each trial in
+    which the posterior is wanted, by default the bins with observations.
     """
     wanted = np.zeros(len(data.value), dtype=int) if n_wanted is None else n_wanted
     chains = chain_patterns(find_patterns(data.observed), prior.extension(longest))
     blocks = []
     for chain in chains:
         n_bins = int(max(wanted[p.trial].max() for p in chain))
-        blocks.append(Block(data, chain, prior, time_scale, longest, n_bins, device))
+        blocks.append(TrialBlock(data, chain, prior, time_scale, longest, n_bins))
     return blocks
 
 
-def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Parameters]:
+def evaluate(blocks: Sequence[TrialBlock], parameters: Parameters) -> tuple[float, Parameters]:
     """Return the negative log marginal likelihood of all blocks (nats), and its gradient."""
     values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
     gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))

@@ -12,14 +12,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from colatent.models import gp
-from colatent.models.gpfa.evidence import (
-    Block,
-    Parameters,
-    Prior,
-    evaluate,
-    make_blocks,
-)
-from colatent.models.gpfa.observations import Observations
+from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
+from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.padded_trials import PaddedTrials
 
 Array = NDArray[np.float64]
 
@@ -33,25 +28,21 @@ _HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
-class FitOptions:
-    """Limits of a fit.
+class FitProblem:
+    """What a fit to some trials maximises, and within which limits.
 
     Attributes:
-        noise_floor: smallest noise variance of a channel as a share of its variance.
-        time_scale_bounds: smallest and largest time scale, in bins.
-        max_iterations: of the optimiser.
-        convergence: relative improvement of the log likelihood at which the fit stops.
+        limits: of the fit, whatever its trials.
+        time_scale_bounds: shortest and longest time scale, in bins.
         automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
     """
 
-    noise_floor: float
+    limits: FitOptions
     time_scale_bounds: tuple[float, float]
-    max_iterations: int
-    convergence: float
-    automatic_relevance: float = 0.0
+    automatic_relevance: float
 
 
-def standardize(data: Observations) -> tuple[Observations, Array, Array]:
+def standardize(data: PaddedTrials) -> tuple[PaddedTrials, Array, Array]:
     """Return the data with zero mean and unit variance per channel, the means and the scales.
 
     A channel that never varies gets the median scale of the others, so that it stays at zero.
@@ -66,17 +57,17 @@ def standardize(data: Observations) -> tuple[Observations, Array, Array]:
     typical = np.median(variance[varies]) if varies.any() else 1.0
     scale = np.sqrt(np.where(varies, variance, typical))
     value *= np.where(varies, 1 / scale, 0.0)
-    return Observations(value, data.observed, data.length), mean, scale
+    return PaddedTrials(value, data.observed, data.length), mean, scale
 
 
-def initial_parameters(data: Observations, n_latents: int, kernel: str, options: FitOptions) -> Parameters:
+def initial_parameters(data: PaddedTrials, n_latents: int, kernel: str, problem: FitProblem) -> Parameters:
     """Start from factor analysis, rotated so that the latents differ in their time scales.
 
     The noise is white, so the covariance of the factor scores at lags > 0 is the latents' own. Its
     eigenvectors are the rotation in which the latents are uncorrelated at those lags too (Tong et
     al. 1991, AMUSE), its eigenvalues their autocorrelations, from which the time scales follow.
     """
-    loading, noise = _factor_analysis(data, n_latents, options.noise_floor)
+    loading, noise = _factor_analysis(data, n_latents, problem.limits.noise_floor)
     weight = loading / noise[:, None]
     score = data.value @ (weight @ np.linalg.inv(loading.T @ weight))
     bins = np.asarray(data.observed.any(axis=2))
@@ -86,12 +77,12 @@ def initial_parameters(data: Observations, n_latents: int, kernel: str, options:
         pairs = max(1, int((bins[:, lag:] & bins[:, :-lag]).sum()))
         lagged += np.einsum("ntk,ntl->kl", score[:, lag:], score[:, :-lag], optimize=True) / pairs
     correlation, rotation = np.linalg.eigh((lagged + lagged.T) / (2 * max(n_lags, 1)))
-    time_scale = _time_scales(correlation, n_lags, kernel, options.time_scale_bounds)
+    time_scale = _time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
     arrays = (loading / np.sqrt(noise)[:, None]) @ rotation, np.log(noise), np.zeros(len(noise))
     return Parameters(*(torch.from_numpy(a) for a in (*arrays, np.log(time_scale))))
 
 
-def _factor_analysis(data: Observations, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
+def _factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
     """Loadings and noise variances of standardised data (iterated principal factors)."""
     flat = data.value.reshape(-1, data.value.shape[2])
     covariance = flat.T @ flat
@@ -125,11 +116,10 @@ def _time_scales(correlation: Array, n_lags: int, kernel: str, bounds: tuple[flo
 
 
 def maximize(
-    data: Observations,
+    data: PaddedTrials,
     start: Parameters,
     prior: Prior,
-    options: FitOptions,
-    device: torch.device,
+    problem: FitProblem,
     report: Callable[[int, float], None],
 ) -> tuple[Parameters, bool]:
     """Return the parameters of the largest marginal likelihood, and whether the fit converged.
@@ -141,15 +131,16 @@ def maximize(
         report: called after each iteration with its number and the log likelihood per bin.
     """
     n_bins = int(data.observed.any(axis=2).sum())
-    lower, upper = options.time_scale_bounds
+    limits = problem.limits
+    lower, upper = problem.time_scale_bounds
     iterations, converged = 0, False
-    parameters = Parameters(*(p.to(device) for p in start))
+    parameters = Parameters(*(p.to(prior.device) for p in start))
 
     while True:
         time_scale = parameters.log_time_scale.exp().cpu().numpy()
         cap = min(upper, _HEADROOM * time_scale.max())
-        blocks = make_blocks(data, prior, time_scale, cap, device)
-        objective = _Objective(blocks, parameters, n_bins, options.automatic_relevance)
+        blocks = make_blocks(data, prior, time_scale, cap)
+        objective = _NegativeEvidence(blocks, parameters, n_bins, problem.automatic_relevance)
 
         def callback(intermediate_result: object) -> None:
             nonlocal iterations
@@ -161,11 +152,11 @@ def maximize(
             objective.pack(parameters),
             jac=True,
             method="L-BFGS-B",
-            bounds=objective.bounds(math.log(options.noise_floor), math.log(lower), math.log(cap)),
+            bounds=objective.bounds(math.log(problem.limits.noise_floor), math.log(lower), math.log(cap)),
             callback=callback,
             options={
-                "maxiter": options.max_iterations - iterations,
-                "ftol": options.convergence,
+                "maxiter": limits.max_iterations - iterations,
+                "ftol": limits.convergence,
                 "gtol": 1e-9,
                 "maxcor": 20,
             },
@@ -173,7 +164,7 @@ def maximize(
         parameters = objective.unpack(result.x)
         converged = bool(result.success)
         at_cap = float(parameters.log_time_scale.max()) > math.log(cap) - 1e-3
-        if not (at_cap and cap < upper) or iterations >= options.max_iterations:
+        if not (at_cap and cap < upper) or iterations >= limits.max_iterations:
             return Parameters(*(p.cpu() for p in parameters)), converged
 
 
@@ -193,10 +184,12 @@ def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]
     return 0.5 * determined * square.log().sum(), determined * loading / square
 
 
-class _Objective:
+class _NegativeEvidence:
     """Negative log marginal likelihood per bin, with the penalty if any, as a function of one vector."""
 
-    def __init__(self, blocks: list[Block], parameters: Parameters, n_bins: int, automatic_relevance: float):
+    def __init__(
+        self, blocks: list[TrialBlock], parameters: Parameters, n_bins: int, automatic_relevance: float
+    ):
         self.blocks = blocks
         self.automatic_relevance = automatic_relevance
         self.n_bins = max(n_bins, 1)

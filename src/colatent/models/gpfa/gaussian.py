@@ -11,35 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colatent.models import gp
 from colatent.models.gpfa.base import (
-    LatentModel,
-    Posterior,
+    GPFAEstimator,
+    LatentMoments,
     Prediction,
     canonical_order,
-    check_options,
     check_trainable,
-    time_scale_bounds,
 )
-from colatent.models.gpfa.evidence import (
-    Block,
-    Parameters,
-    Prior,
-    evaluate,
-    make_blocks,
-)
+from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
 from colatent.models.gpfa.fit import (
     NEGLIGIBLE_COLUMN,
-    FitOptions,
+    FitProblem,
     initial_parameters,
     maximize,
     standardize,
 )
-from colatent.models.gpfa.observations import (
-    Observations,
-    TrialsLike,
-    as_observations,
-)
+from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.solvers import to_bins
 from colatent.models.gpfa.time_scale_interval import (
     PROFILE_TOLERANCE,
@@ -52,9 +40,10 @@ Array = NDArray[np.float64]
 
 # What is lost against 1e-8 is far below the standard error of the log likelihood's maximum.
 _FIT_TOLERANCE = 1e-4
+_FITTING = FitOptions()
 
 
-class GPFA(LatentModel):
+class GPFA(GPFAEstimator):
     """y_t = C z_t + d + e_t,  e_t ~ N(0, diag R),  z_k ~ GP(0, kernel with time scale tau_k).
 
     Example:
@@ -69,14 +58,10 @@ class GPFA(LatentModel):
         n_latents: number of latents.
         bin_width: seconds.
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
-        time_scale_bounds: shortest and longest time scale in seconds; by default one bin and the
-            longest trial.
-        noise_floor: smallest noise variance of a channel, as a share of the channel's variance.
-        max_iterations: of the optimiser.
-        convergence: relative improvement of the log likelihood at which a fit stops.
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
-            likelihood) to 1, which draws those that the data do not need to zero, so that
-            ``n_relevant_`` counts those they do. About 0.5 predicts best when trials are few.
+            likelihood) to 1, which draws latents that the data do not need to zero, so that
+            ``n_relevant_`` counts the others. About 0.5 predicts best when trials are few.
+        fitting: limits of the fit.
         tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
             variance are dropped, correlations below it neglected.
         device: of torch, such as "cpu" or "cuda".
@@ -85,12 +70,9 @@ class GPFA(LatentModel):
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
         time_scale_: seconds (latent,).
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
-        converged_: whether the fit ended before ``max_iterations``.
     """
 
     noise_variance_: Array
-    history_: list[dict[str, float]]
-    converged_: bool
 
     def __init__(
         self,
@@ -98,27 +80,15 @@ class GPFA(LatentModel):
         bin_width: float = 0.02,
         kernel: str = "squared-exponential",
         *,
-        time_scale_bounds: tuple[float, float] | None = None,
-        noise_floor: float = 1e-3,
-        max_iterations: int = 200,
-        convergence: float = 1e-6,
         automatic_relevance: float = 0.0,
+        fitting: FitOptions = _FITTING,
         tolerance: float = 1e-8,
         device: str = "cpu",
     ):
-        check_options(n_latents, bin_width, kernel)
+        super().__init__(n_latents, bin_width, kernel, fitting, tolerance, device)
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
-        self.n_latents = n_latents
-        self.bin_width = bin_width
-        self.kernel = kernel
-        self.time_scale_bounds = time_scale_bounds
-        self.noise_floor = noise_floor
-        self.max_iterations = max_iterations
-        self.convergence = convergence
         self.automatic_relevance = automatic_relevance
-        self.tolerance = tolerance
-        self.device = torch.device(device)
 
     def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
         """Maximise the exact log marginal likelihood.
@@ -130,9 +100,9 @@ class GPFA(LatentModel):
         Raises:
             ValueError: trials of a wrong shape, nothing observed, or fewer channels than latents.
         """
-        data = as_observations(trials)
+        data = as_padded_trials(trials)
         check_trainable(data, self.n_latents)
-        options = self._options(data)
+        problem = self._problem(data)
         data, mean, scale = standardize(data)
         self.history_ = []
         log_volume = np.log(scale) @ data.observed.sum((0, 1)) / data.observed.any(axis=2).sum()
@@ -143,14 +113,14 @@ class GPFA(LatentModel):
             if progress is not None:
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
 
-        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE))
-        start = initial_parameters(data, self.n_latents, self.kernel, options)
+        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
+        start = initial_parameters(data, self.n_latents, self.kernel, problem)
         with torch.inference_mode():  # gradients are computed, not recorded
-            fitted, self.converged_ = maximize(data, start, prior, options, self.device, report)
+            fitted, self.converged_ = maximize(data, start, prior, problem, report)
         loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
 
         order, sign = canonical_order(loading)
-        # laid in memory as a file gives it back: a fit that was saved then computes the same last bits
+        # laid out in memory as in a file, so that a saved fit computes the same last bits
         scaled = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
         self.loading_ = np.ascontiguousarray(scaled)
         self.noise_variance_ = np.exp(log_noise) * scale**2
@@ -158,10 +128,10 @@ class GPFA(LatentModel):
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
         return self
 
-    def posterior(self, trials: TrialsLike) -> Posterior:
+    def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
         mean, covariance = self._mean_and_covariance(self._check(trials))
-        return Posterior(mean, covariance.diagonal(axis1=2, axis2=3).copy())
+        return LatentMoments(mean, covariance.diagonal(axis1=2, axis2=3).copy())
 
     def predict(self, trials: TrialsLike) -> Prediction:
         """Return the predictive mean and variance of every channel, missing ones included.
@@ -201,8 +171,8 @@ class GPFA(LatentModel):
 
         An interval holds the time scales at which the log marginal likelihood, maximised over all other
         parameters, is at most chi2(1, level) / 2 nats (1.92 for 95 %) below its maximum (Venzon &
-        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` it is that of the penalised
-        likelihood. The maximum is searched more closely than in the fit.
+        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` the likelihood is the penalised
+        one. The maximum is searched for more closely than in the fit.
 
         Args:
             trials: the training trials of the fit.
@@ -210,12 +180,12 @@ class GPFA(LatentModel):
 
         Returns:
             Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile stays above
-            that down to the shortest or up to the longest time scale of the fit, and for latents without
-            loadings; NaN where it was not found. Latents with like time scales can change places
-            along a profile, so that the interval of each reaches over the others.
+            this level down to the shortest or up to the longest time scale of the fit, and for latents
+            without loadings; NaN where it was not found. Latents with similar time scales can change places
+            along a profile, so that the interval of each covers the others.
         """
         data = self._check(trials)
-        options = self._options(data)
+        problem = self._problem(data)
         data, mean, scale = standardize(data)
         sigma = np.sqrt(self.noise_variance_)
         arrays = (
@@ -225,9 +195,9 @@ class GPFA(LatentModel):
             np.log(self.time_scale_ / self.bin_width),
         )
         fitted = Parameters(*map(torch.as_tensor, arrays))
-        prior = Prior(self.kernel, max(self.tolerance, PROFILE_TOLERANCE))
+        prior = Prior(self.kernel, max(self.tolerance, PROFILE_TOLERANCE), self.device)
         with torch.inference_mode():
-            ends = profile_intervals(data, fitted, prior, options, self.device, interval_drop(level))
+            ends = profile_intervals(data, fitted, prior, problem, interval_drop(level))
         return TimeScaleInterval(*(end * self.bin_width for end in ends))
 
     @property
@@ -243,42 +213,36 @@ class GPFA(LatentModel):
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
 
-    def _options(self, data: Observations) -> FitOptions:
-        return FitOptions(
-            self.noise_floor,
-            time_scale_bounds(self.time_scale_bounds, self.bin_width, data),
-            self.max_iterations,
-            self.convergence,
-            self.automatic_relevance,
-        )
+    def _problem(self, data: PaddedTrials) -> FitProblem:
+        bounds = self.fitting.bounds_in_bins(self.bin_width, data)
+        return FitProblem(self.fitting, bounds, self.automatic_relevance)
 
-    def _blocks(self, data: Observations) -> tuple[list[Block], Parameters]:
-        """Blocks of the data less their offset, and the parameters that go with them."""
+    def _blocks(self, data: PaddedTrials) -> tuple[list[TrialBlock], Parameters]:
+        """Blocks of the data without their offset, and the parameters that go with them."""
         value = data.value - self.offset_
         if not data.observed.all():
             value *= data.observed
         time_scale = self.time_scale_ / self.bin_width
         wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
         blocks = make_blocks(
-            Observations(value, data.observed, data.length),
-            Prior(self.kernel, self.tolerance),
+            PaddedTrials(value, data.observed, data.length),
+            Prior(self.kernel, self.tolerance, self.device),
             time_scale,
             float(time_scale.max()),
-            self.device,
             wanted,
         )
         sigma = np.sqrt(self.noise_variance_)
         arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), np.zeros_like(sigma), np.log(time_scale)
         return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
-    def _mean(self, data: Observations) -> Array:
+    def _mean(self, data: PaddedTrials) -> Array:
         blocks, parameters = self._blocks(data)
         mean = np.zeros((*data.value.shape[:2], self.n_latents))
         for block in blocks:
             _put_mean(mean, block, parameters)
         return mean
 
-    def _mean_and_covariance(self, data: Observations) -> tuple[Array, Array]:
+    def _mean_and_covariance(self, data: PaddedTrials) -> tuple[Array, Array]:
         """Posterior means, and covariances between the latents in each bin (trial, time, q, q)."""
         blocks, parameters = self._blocks(data)
         n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
@@ -292,53 +256,32 @@ class GPFA(LatentModel):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what a fit consists of, as plain arrays."""
-        state = {
-            "loading": self.loading_,
-            "offset": self.offset_,
+        state = super().state() | {
             "noise_variance": self.noise_variance_,
-            "time_scale": self.time_scale_,
-            "bin_width": np.array(self.bin_width),
-            "tolerance": np.array(self.tolerance),
-            "kernel": np.array(gp.KERNELS.index(self.kernel)),
-            "noise_floor": np.array(self.noise_floor),
+            "noise_floor": np.array(self.fitting.noise_floor),
             "automatic_relevance": np.array(self.automatic_relevance),
         }
-        if self.time_scale_bounds is not None:
-            state["time_scale_bounds"] = np.array(self.time_scale_bounds)
+        if self.fitting.time_scale_bounds is not None:
+            state["time_scale_bounds"] = np.array(self.fitting.time_scale_bounds)
         return state
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
-        """Rebuild a fitted model from ``state()``."""
-        loading = np.asarray(state["loading"], dtype=float)
-        model = cls(
-            n_latents=loading.shape[1],
-            bin_width=float(state["bin_width"]),
-            kernel=gp.KERNELS[int(state["kernel"])],
-            tolerance=float(state["tolerance"]),
-            device=device,
-            **_fit_options(state),
+        """Rebuild a fitted model from ``state()``; what only fits need may be missing."""
+        limits: dict[str, Any] = {}
+        if "noise_floor" in state:
+            limits["noise_floor"] = float(state["noise_floor"])
+        if "time_scale_bounds" in state:
+            limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
+        relevance = float(state.get("automatic_relevance", 0.0))
+        model = cls._from_shared_state(
+            state, device, automatic_relevance=relevance, fitting=FitOptions(**limits)
         )
-        model.loading_ = loading
-        model.offset_ = np.asarray(state["offset"], dtype=float)
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
-        model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
-        model.history_ = []
         return model
 
 
-def _fit_options(state: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Options that only a fit and its intervals need; parameters put together by hand have none."""
-    options: dict[str, Any] = {
-        name: float(state[name]) for name in ("noise_floor", "automatic_relevance") if name in state
-    }
-    if "time_scale_bounds" in state:
-        shortest, longest = state["time_scale_bounds"]
-        options["time_scale_bounds"] = (float(shortest), float(longest))
-    return options
-
-
-def _put_mean(mean: Array, block: Block, parameters: Parameters) -> None:
+def _put_mean(mean: Array, block: TrialBlock, parameters: Parameters) -> None:
     n_bins = min(block.n_bins, mean.shape[1])
     z = to_bins(block.posterior_mean(parameters), block.n_circle)[:n_bins]
     mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

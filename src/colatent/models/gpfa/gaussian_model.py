@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from colatent.data.trials import Trials
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.time_scale_interval import TimeScaleInterval
 from colatent.models.readout.latents import LatentReadoutModel
 
 Array = NDArray[np.float64]
 # Stopped as early as by default, time scales may lie outside the intervals that the report gives them.
-CONVERGENCE, MAX_ITERATIONS = 1e-8, 500
+FITTING = FitOptions(max_iterations=500, convergence=1e-8)
 
 
 class GPFAReadout(LatentReadoutModel):
@@ -40,9 +41,8 @@ class GPFAReadout(LatentReadoutModel):
             n_latents,
             bin_width,
             kernel,
-            max_iterations=MAX_ITERATIONS,
-            convergence=CONVERGENCE,
             automatic_relevance=automatic_relevance,
+            fitting=FITTING,
         )
 
     def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:

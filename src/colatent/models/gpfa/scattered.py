@@ -1,6 +1,6 @@
 """Posterior over the latents' Fourier coefficients where channels are missing here and there.
 
-The posterior precision (see `gpfa_solvers`) is then a sum over bins, each with an M_t of its own:
+The posterior precision (see `solvers`) is then a sum over bins, each with its own M_t:
 
     A = I + sum_t x_t x_t' o M_t,   x_t = D b_t,   ``o`` by the latents of row and column
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from colatent.models.gp import fourier_basis
-from colatent.models.gpfa.observations import Pattern, channel_masks
+from colatent.models.gpfa.padded_trials import Pattern, channel_masks
 from colatent.models.gpfa.solvers import Moments, kept_coefficients
 
 _CHUNK = 2**23  # numbers in the largest array of a batch: bounds the memory
@@ -29,7 +29,7 @@ class ScatteredSolver:
         self.device = device
         self.mask_of_bin = torch.as_tensor(channel_masks(patterns)[1], device=device)  # (G, T)
         self.size = torch.tensor([len(p.trial) for p in patterns], device=device)
-        # positions of each pattern's trials, N (a column of zeros) where it has fewer than others
+        # positions of each pattern's trials, padded with N (a column of zeros)
         n_trials, most = int(self.size.sum()), int(self.size.max())
         place = torch.arange(most, device=device)
         start = self.size.cumsum(0) - self.size
@@ -96,7 +96,7 @@ class ScatteredSolver:
         return torch.nn.functional.pad(root[:, None] * h[coef, latent], (0, 1))
 
     def _groups(self, x: Tensor) -> Iterator[slice]:
-        """Yield as many patterns at a time as the memory is to hold."""
+        """Yield groups of patterns that fit in memory together."""
         n_bins, n_coef = x.shape
         step = max(1, _CHUNK // (n_coef * max(n_bins, n_coef)))
         for start in range(0, len(self.size), step):

@@ -6,24 +6,18 @@ the fold, each group of channels is predicted from all the other channels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colatent.data.splits import inner_folds
-from colatent.models.gpfa.base import Prediction
-from colatent.models.gpfa.observations import TrialsLike, as_observations
+from colatent.models.gpfa.base import GPFAEstimator
+from colatent.models.gpfa.padded_trials import TrialsLike, as_padded_trials
 
 Array = NDArray[np.float64]
 
-
-class Estimator(Protocol):
-    """GPFA or CountGPFA."""
-
-    def fit(self, trials: TrialsLike) -> Self: ...
-
-    def predict(self, trials: TrialsLike) -> Prediction: ...
+_CHANNEL_GROUPS = 4  # parts of the channels; each is predicted from the others
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,6 @@ def select_n_latents(
     trials: TrialsLike,
     n_latents: Sequence[int],
     n_folds: int = 5,
-    n_channel_groups: int = 4,
     seed: int = 0,
     time_locked: bool = True,
     **options: Any,
@@ -66,28 +59,29 @@ def select_n_latents(
     """Choose the number of latents by cross-validated co-smoothing.
 
     The one-standard-error rule (Hastie, Tibshirani & Friedman 2009, section 7.10) takes the smallest
-    model whose mean is within one standard error, that of the best, of the best mean.
+    model whose mean is within one standard error of the best mean (the standard error of the best).
 
     Args:
         estimator: ``GPFA`` or ``CountGPFA``.
         trials: array (trial, time, channel), list or DataArray as ``estimator.fit`` takes them.
         n_latents: numbers to compare.
         n_folds: folds of the trials.
-        n_channel_groups: parts of the channels; each is predicted from the others.
         time_locked: False for windows of a continuous recording: their folds are guarded blocks.
         seed: of the random assignment of trials and channels.
         options: of the estimator.
 
     Raises:
-        ValueError: fewer trials than folds, or fewer than two folds or candidates' worth of either.
+        ValueError: fewer trials than folds, fewer than two folds, no candidates, or too few channels.
     """
-    data = as_observations(trials)
+    data = as_padded_trials(trials)
     values = np.where(data.observed, data.value, np.nan)
     n_trials, _, n_channels = values.shape
-    if not 2 <= n_folds <= n_trials or not 2 <= n_channel_groups <= n_channels or not n_latents:
-        raise ValueError("need at least two folds and channel groups, and a trial and a channel for each")
+    if not 2 <= n_folds <= n_trials or n_channels < _CHANNEL_GROUPS or not n_latents:
+        raise ValueError(
+            f"need a candidate, at least two folds, a trial for each and {_CHANNEL_GROUPS} channels"
+        )
     rng = np.random.default_rng(seed)
-    group = rng.permutation(n_channels) % n_channel_groups
+    group = rng.permutation(n_channels) % _CHANNEL_GROUPS
     candidates = tuple(sorted(n_latents))
     folds = inner_folds(n_trials, n_folds, time_locked, seed)
     if len(folds) < 2:
@@ -105,7 +99,7 @@ def select_n_latents(
 
 
 def co_smoothing_r2(
-    model: Estimator, trials: Array, group: NDArray[np.intp], scale: Array | None = None
+    model: GPFAEstimator, trials: Array, group: NDArray[np.intp], scale: Array | None = None
 ) -> float:
     """Return the variance explained of channels predicted from those of the other groups.
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from colatent.data.likelihoods import CountLikelihood, Expectation
 from colatent.models.gp import fourier_basis
-from colatent.models.gpfa.likelihoods import CountLikelihood, Expectation
 
 _MAX_SITE_ITERATIONS = 50
 
@@ -24,8 +24,8 @@ class CountParameters(NamedTuple):
     log_time_scale: Tensor
 
 
-class Sites(NamedTuple):
-    """exp(slope * eta - precision * eta^2 / 2) for each observation, eta less its offset (N, T, p)."""
+class CountSites(NamedTuple):
+    """exp(slope * eta - precision * eta^2 / 2) for each count, eta without its offset (N, T, p)."""
 
     slope: Tensor
     precision: Tensor
@@ -55,7 +55,7 @@ class CoefficientBasis:
         self.counts = [int(n) for n in (variances > 0).sum(1)]
         self.rows = [s[:n].sqrt()[:, None] * basis[:n] for s, n in zip(variances, self.counts, strict=True)]
 
-    def posterior(self, sites: Sites, loading: Tensor) -> SitePosterior:
+    def posterior(self, sites: CountSites, loading: Tensor) -> SitePosterior:
         """Return the posterior; cost per trial: a Cholesky of n x n and n^2 T."""
         n_trials, n_bins, n_channels = sites.slope.shape
         q = loading.shape[1]
@@ -113,7 +113,7 @@ class Bound(NamedTuple):
 
 
 def evaluate_bound(
-    sites: Sites,
+    sites: CountSites,
     counts: Counts,
     parameters: CountParameters,
     basis: CoefficientBasis,
@@ -129,13 +129,13 @@ def evaluate_bound(
     return Bound(elbo, posterior, expectation, mean)
 
 
-def next_sites(bound: Bound, counts: Counts) -> Sites:
+def next_sites(bound: Bound, counts: Counts) -> CountSites:
     """Return the sites that would leave the posterior as it is at the optimum."""
     precision = counts.observed * bound.expectation.curvature
-    return Sites(counts.observed * bound.expectation.slope + precision * bound.mean, precision)
+    return CountSites(counts.observed * bound.expectation.slope + precision * bound.mean, precision)
 
 
-def initial_sites(counts: Counts, parameters: CountParameters, likelihood: CountLikelihood) -> Sites:
+def initial_sites(counts: Counts, parameters: CountParameters, likelihood: CountLikelihood) -> CountSites:
     """Return sites for a predictor that is the offset everywhere.
 
     Their precision is raised so that no site asks for a step of more than 1: from a low rate, a
@@ -143,17 +143,17 @@ def initial_sites(counts: Counts, parameters: CountParameters, likelihood: Count
     """
     zero = torch.zeros_like(counts.value)
     e = likelihood.expectation(counts.value, zero + parameters.offset, zero, parameters.log_dispersion)
-    return Sites(counts.observed * e.slope, counts.observed * (e.curvature + e.slope.abs()))
+    return CountSites(counts.observed * e.slope, counts.observed * (e.curvature + e.slope.abs()))
 
 
 def iterate_sites(
-    sites: Sites,
+    sites: CountSites,
     counts: Counts,
     parameters: CountParameters,
     basis: CoefficientBasis,
     likelihood: CountLikelihood,
     tolerance: float,
-) -> tuple[Sites, Bound]:
+) -> tuple[CountSites, Bound]:
     """Iterate the sites to the optimum; a trial whose bound would fall takes half the step.
 
     Stops when no trial's bound gains more than ``tolerance`` nats per observation.
@@ -167,7 +167,7 @@ def iterate_sites(
     for _ in range(_MAX_SITE_ITERATIONS):
         target = next_sites(bound, counts)
         share = step[:, None, None]
-        proposed = Sites(*(old + share * (new - old) for old, new in zip(sites, target, strict=True)))
+        proposed = CountSites(*(old + share * (new - old) for old, new in zip(sites, target, strict=True)))
         candidate = evaluate_bound(proposed, counts, parameters, basis, likelihood)
         gain = candidate.elbo - bound.elbo
         fell = ~(gain >= -enough)  # true for NaN as well
@@ -179,7 +179,7 @@ def iterate_sites(
             continue
         step = torch.where(fell, step / 2, step)
         kept = fell[:, None, None]
-        sites = Sites(*(torch.where(kept, old, new) for old, new in zip(sites, proposed, strict=True)))
+        sites = CountSites(*(torch.where(kept, old, new) for old, new in zip(sites, proposed, strict=True)))
         bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
         if float(step.min()) < 1e-6:
             break
@@ -207,6 +207,6 @@ def bound_gradient(
     return CountParameters(
         loading=slope.reshape(-1, n_channels).T @ bound.posterior.mean.reshape(-1, q) - spread,
         offset=slope.sum((0, 1)),
-        log_dispersion=(counts.observed * bound.expectation.dispersion_slope).sum((0, 1)),
+        log_dispersion=(counts.observed * bound.expectation.scale_slope).sum((0, 1)),
         log_time_scale=(weight * variance_slope).sum(1),
     )

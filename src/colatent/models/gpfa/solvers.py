@@ -7,8 +7,8 @@ D = S^(1/2), A = I + D (sum_t b_t b_t' (x) M_t) D:
 
     mean = D A^-1 D h,   covariance = D A^-1 D,   log p(y) = (h' mean - log|A|) / 2 + ...
 
-Two exact ways where M_t is the same M in every observed bin (`gpfa_scattered` has the one for
-channels that are missing here and there). ``DenseSolver`` factorises A for each observation
+Two exact ways where M_t is the same M in every observed bin (`scattered` is for channels that
+are missing here and there). ``DenseSolver`` factorises A for each observation
 pattern. ``CirculantSolver`` starts from the circle on which every bin is observed, where A is
 block-diagonal, and takes the unobserved bins back out: linear in the length of a trial.
 
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from colatent.models.gp import fourier_basis
-from colatent.models.gpfa.observations import Pattern
+from colatent.models.gpfa.padded_trials import Pattern
 
-# Operations of a matrix product that take as long as one of an FFT over a strided dimension (measured).
+# Operations of a matrix product that take as long as one operation of a strided FFT (measured).
 _FFT_PAYS = 20
 
 
@@ -155,7 +155,7 @@ class DenseSolver:
 class _GramCache:
     """sum_t b_t b_t' (F, F) over the observed bins of each pattern.
 
-    Kept while they fit in ``BYTES``; computed anew at each use otherwise.
+    Kept while they fit in ``BYTES``, otherwise computed again at each use.
     """
 
     BYTES = 2**28

@@ -20,18 +20,9 @@ from numpy.typing import NDArray
 from scipy.optimize import LbfgsInvHessProduct
 from scipy.special import chdtri  # that of scipy.stats takes a second to import
 
-from colatent.models.gpfa.evidence import (
-    Parameters,
-    Prior,
-    evaluate,
-    make_blocks,
-)
-from colatent.models.gpfa.fit import (
-    NEGLIGIBLE_COLUMN,
-    FitOptions,
-    relevance_penalty,
-)
-from colatent.models.gpfa.observations import Observations
+from colatent.models.gpfa.evidence import Parameters, Prior, evaluate, make_blocks
+from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, relevance_penalty
+from colatent.models.gpfa.padded_trials import PaddedTrials
 
 Array = NDArray[np.float64]
 
@@ -74,11 +65,10 @@ def interval_drop(level: float) -> float:
 
 
 def profile_intervals(
-    data: Observations,
+    data: PaddedTrials,
     fitted: Parameters,
     prior: Prior,
-    options: FitOptions,
-    device: torch.device,
+    problem: FitProblem,
     drop: float,
 ) -> TimeScaleInterval:
     """Return the intervals of all time scales, in bins.
@@ -92,7 +82,7 @@ def profile_intervals(
     """
     relevant = np.flatnonzero((fitted.loading**2).sum(0).numpy() > 10 * NEGLIGIBLE_COLUMN)
     log_low, log_high = np.full((2, fitted.loading.shape[1]), np.inf) * [[-1], [1]]
-    search = _Search(_Objective(data, fitted, prior, options, device), relevant)
+    search = _Search(_ScaledNegativeEvidence(data, fitted, prior, problem), relevant)
     for _ in range(_ROUNDS):
         n_maxima = search.n_maxima
         for k in relevant:
@@ -128,7 +118,7 @@ def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float
             search.climb_to_maximum()
             return _end(search, k, side, drop, limit)
         value, there = search.profile(at, log_tau, x)
-        if not math.isfinite(value):  # too far: `_Objective`
+        if not math.isfinite(value):  # too far: `_ScaledNegativeEvidence`
             log_tau = (known + log_tau) / 2
             continue
         x = there
@@ -156,7 +146,7 @@ class _Search:
         n_maxima: how often a higher maximum of the likelihood was found on a profile.
     """
 
-    def __init__(self, objective: "_Objective", relevant: NDArray[np.intp]):
+    def __init__(self, objective: "_ScaledNegativeEvidence", relevant: NDArray[np.intp]):
         self.objective = objective
         self.best, self.n_maxima = objective.start, 0
         self._first = objective.first_differences(relevant)
@@ -228,24 +218,22 @@ class _Search:
             self._later.append((step, change))
 
 
-class _Objective:
+class _ScaledNegativeEvidence:
     """Negative log likelihood (nats), with the penalty if any, of one vector of scaled variables.
 
     They are C, log R, d and log tau. Unlike the fit's C / sqrt(R), C is all but independent of R. The
     first three are scaled so that their second derivatives are about 1, were the latents known.
     """
 
-    def __init__(
-        self, data: Observations, fitted: Parameters, prior: Prior, options: FitOptions, device: torch.device
-    ):
-        self._data, self._prior, self._options, self._device = data, prior, options, device
+    def __init__(self, data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem):
+        self._data, self._prior, self._problem = data, prior, problem
         loading, log_noise, offset, log_tau = (p.numpy() for p in fitted)
         self._shape = loading.shape
         count = np.maximum(data.observed.sum((0, 1)), 1.0)[:, None]
         curvature = np.broadcast_to(count, loading.shape)
-        if options.automatic_relevance:
+        if problem.automatic_relevance:
             square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
-            curvature = curvature + options.automatic_relevance * len(loading) / square
+            curvature = curvature + problem.automatic_relevance * len(loading) / square
         sigma = np.exp(log_noise / 2)[:, None]
         root = np.sqrt([curvature, *np.broadcast_to([count / 2, count], (2, *loading.shape))])
         self._scale = np.concatenate(
@@ -255,7 +243,7 @@ class _Objective:
         self.start = np.concatenate(arrays) * self._scale
         self._lower, self._upper = np.full((2, len(self.start)), np.inf) * [[-1], [1]]
         noise = slice(loading.size, loading.size + len(loading))
-        self._lower[noise] = math.log(options.noise_floor) * self._scale[noise]
+        self._lower[noise] = math.log(problem.limits.noise_floor) * self._scale[noise]
         self._time_scales = slice(len(self.start) - len(log_tau), None)
         self._lower[self._time_scales] = self.bound(-1)
         self._cap = -math.inf
@@ -268,7 +256,7 @@ class _Objective:
 
     def bound(self, side: int) -> float:
         """Return the log of the shortest (-1) or longest (1) time scale of the fit (bins)."""
-        return math.log(self._options.time_scale_bounds[side > 0])
+        return math.log(self._problem.time_scale_bounds[side > 0])
 
     def log_time_scales(self, x: Array) -> Array:
         """Return log tau (bins), (latent,)."""
@@ -285,7 +273,7 @@ class _Objective:
         self._cap = min(log_tau + math.log(_ROOM), self.bound(1))
         time_scale = np.exp(self.start[self._time_scales])
         cap = math.exp(self._cap)
-        self._blocks = make_blocks(self._data, self._prior, time_scale, cap, self._device)
+        self._blocks = make_blocks(self._data, self._prior, time_scale, cap)
         self._upper[self._time_scales] = self._cap
         return True
 
@@ -304,14 +292,14 @@ class _Objective:
         loading, log_noise, offset, log_tau = np.split(x / self._scale, [p * q, p * q + p, p * q + 2 * p])
         sigma = np.exp(log_noise / 2)[:, None]
         arrays = loading.reshape(p, q) / sigma, log_noise, offset, log_tau
-        parameters = Parameters(*(torch.as_tensor(a, device=self._device) for a in arrays))
+        parameters = Parameters(*(torch.as_tensor(a, device=self._prior.device) for a in arrays))
         try:
             value, gradient = evaluate(self._blocks, parameters)
         except torch.linalg.LinAlgError:
             return math.inf, np.full(len(x), math.nan)
         by_loading = gradient.loading
-        if self._options.automatic_relevance:
-            penalty, slope = relevance_penalty(parameters.loading, self._options.automatic_relevance)
+        if self._problem.automatic_relevance:
+            penalty, slope = relevance_penalty(parameters.loading, self._problem.automatic_relevance)
             value, by_loading = value + float(penalty), by_loading + slope
         by_noise = gradient.log_noise - 0.5 * (by_loading * parameters.loading).sum(1)
         parts = by_loading.cpu().numpy() / sigma, by_noise, gradient.offset, gradient.log_time_scale

@@ -13,7 +13,7 @@ from colatent.models.mmgpvae.layers import (
     dense,
     n_patches,
 )
-from colatent.models.mmgpvae.likelihoods import Likelihood
+from colatent.models.mmgpvae.likelihoods import ChannelLikelihood
 from colatent.models.mmgpvae.posterior import Marginals
 
 DECODERS = ("linear", "mlp", "convolutional")
@@ -35,7 +35,7 @@ class LinearDecoder(nn.Module):
         return self.readout(latents.to(DTYPE))
 
     def expected_log_prob(
-        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
+        self, likelihood: ChannelLikelihood, target: Tensor, latents: Marginals, generator: torch.Generator
     ) -> Tensor:
         """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
         return likelihood.expected_log_prob(target, *self.moments(latents))
@@ -49,7 +49,7 @@ class NonlinearDecoder(nn.Module):
     """Base of the decoders whose expected log-density has to be estimated from samples."""
 
     def expected_log_prob(
-        self, likelihood: Likelihood, target: Tensor, latents: Marginals, generator: torch.Generator
+        self, likelihood: ChannelLikelihood, target: Tensor, latents: Marginals, generator: torch.Generator
     ) -> Tensor:
         """Estimate E[log p(target | z)] per bin and channel from one antithetic pair of samples.
 

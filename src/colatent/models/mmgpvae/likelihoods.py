@@ -1,19 +1,16 @@
-"""Observation models: how likely a modality's observations are given its decoder's output.
+"""Likelihoods with a learned scale: how likely a modality's observations are given its decoder's output.
 
-The decoder's output ``eta`` (..., channel) is the mean (Gaussian), the log mean count per bin
-(Poisson, negative binomial) or the log odds (Bernoulli). All log-densities are in nats per bin and
-channel; `masked_sum` adds up the observed ones.
+The decoder's output ``eta`` (..., channel) is what `colatent.data.likelihoods` calls the predictor. All
+log densities are in nats per bin and channel; `masked_sum` adds up the observed ones.
 """
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, NegativeBinomial, Normal, Poisson
+from torch.distributions import Distribution
 
-N_QUADRATURE = 12
-MIN_SD = 1e-3  # of a standardised channel; without it a constant one ends in an infinite density
+from colatent.data.likelihoods import LIKELIHOODS
 
 
 def masked_sum(log_prob: Tensor, observed: Tensor) -> Tensor:
@@ -21,132 +18,40 @@ def masked_sum(log_prob: Tensor, observed: Tensor) -> Tensor:
     return torch.where(observed, log_prob, 0.0).sum(dim=(-2, -1))
 
 
-class Likelihood(nn.Module):
-    """Base of the observation models: a distribution given ``eta``, independent over channels."""
+class ChannelLikelihood(nn.Module):
+    """A likelihood and, if it has a scale, the logarithm of the scale for each channel.
 
-    family: str
-    is_count = False
+    Args:
+        name: of the likelihood.
+        n_channels: of the modality.
 
-    def __init__(self, n_channels: int) -> None:
+    Attributes:
+        record: of the likelihood.
+        log_scale: (channel,), None for a likelihood without a scale.
+    """
+
+    log_scale: nn.Parameter | None
+
+    def __init__(self, name: str, n_channels: int) -> None:
         super().__init__()
-        self.n_channels = n_channels
+        self.record = LIKELIHOODS[name]
+        self.log_scale = None
+        if self.record.initial_scale is not None:
+            start = math.log(self.record.initial_scale)
+            self.log_scale = nn.Parameter(torch.full((n_channels,), start, dtype=torch.float64))
 
     def distribution(self, eta: Tensor) -> Distribution:
         """Return the distribution of the observations given the decoder's output."""
-        raise NotImplementedError
+        return self.record.distribution(eta, self.log_scale)
 
     def scale(self) -> Tensor | None:
-        """Return the second parameter of `Predictive` per channel, where the family has one."""
-        return None
-
-    def initial_eta(self, mean: Tensor) -> Tensor:
-        """Return the decoder's output at which the expected observation is ``mean``."""
-        raise NotImplementedError
+        """Return the scale of each channel (channel,), if the likelihood has one."""
+        return None if self.log_scale is None else self.record.scale(self.log_scale)
 
     def log_prob(self, observation: Tensor, eta: Tensor) -> Tensor:
-        """Log-density of each observation, shape of ``eta``."""
-        return self.distribution(eta).log_prob(observation)
+        """Return the log density of each observation, shape of ``eta``."""
+        return self.record.log_prob(observation, eta, self.log_scale)
 
     def expected_log_prob(self, observation: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """E[log p(observation | eta)] over eta ~ N(mean, variance), by Gauss-Hermite quadrature.
-
-        Subclasses override it where the integral has a closed form.
-        """
-        node, weight = np.polynomial.hermite_e.hermegauss(N_QUADRATURE)
-        sd = variance.sqrt()
-        terms = (
-            float(w) * self.log_prob(observation, mean + float(x) * sd)
-            for x, w in zip(node, weight / weight.sum(), strict=True)
-        )
-        return torch.stack(tuple(terms)).sum(dim=0)
-
-
-class GaussianLikelihood(Likelihood):
-    """y ~ N(eta, sigma_c^2): one noise variance a channel."""
-
-    family = "gaussian"
-
-    def __init__(self, n_channels: int) -> None:
-        super().__init__(n_channels)
-        self.log_sd = nn.Parameter(torch.zeros(n_channels, dtype=torch.float64))
-
-    def distribution(self, eta: Tensor) -> Distribution:
-        return Normal(eta, self.scale(), validate_args=False)
-
-    def scale(self) -> Tensor:
-        return self.log_sd.exp().clamp_min(MIN_SD)
-
-    def initial_eta(self, mean: Tensor) -> Tensor:
-        return mean
-
-    def log_prob(self, observation: Tensor, eta: Tensor) -> Tensor:
-        # in the precision of eta: images have many pixels, and torch's own goes up to the scale's
-        sd = self.scale().to(eta.dtype)
-        return -0.5 * ((observation - eta) * (1 / sd)).square() - (sd.log() + 0.5 * math.log(2 * math.pi))
-
-    def expected_log_prob(self, observation: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """Closed form: log N(y; mean, sigma^2) - variance / (2 sigma^2)."""
-        return self.log_prob(observation, mean) - 0.5 * variance / self.scale().square()
-
-
-class PoissonLikelihood(Likelihood):
-    """y ~ Poisson(exp(eta)) counts per bin."""
-
-    family = "poisson"
-    is_count = True
-
-    def distribution(self, eta: Tensor) -> Distribution:
-        return Poisson(eta.exp(), validate_args=False)
-
-    def initial_eta(self, mean: Tensor) -> Tensor:
-        return _log_count(mean)
-
-    def log_prob(self, observation: Tensor, eta: Tensor) -> Tensor:
-        return observation * eta - eta.exp() - torch.lgamma(observation + 1)
-
-    def expected_log_prob(self, observation: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """Closed form: y mean - exp(mean + variance / 2) - log y!."""
-        return observation * mean - torch.exp(mean + 0.5 * variance) - torch.lgamma(observation + 1)
-
-
-class NegativeBinomialLikelihood(Likelihood):
-    """Counts of mean m = exp(eta) and variance m + m^2 / r_c, one r a channel."""
-
-    family = "negative-binomial"
-    is_count = True
-
-    def __init__(self, n_channels: int) -> None:
-        super().__init__(n_channels)
-        self.log_r = nn.Parameter(torch.full((n_channels,), math.log(10.0), dtype=torch.float64))
-
-    def distribution(self, eta: Tensor) -> Distribution:
-        return NegativeBinomial(self.log_r.exp(), logits=eta - self.log_r, validate_args=False)
-
-    def scale(self) -> Tensor:
-        return self.log_r.exp()
-
-    def initial_eta(self, mean: Tensor) -> Tensor:
-        return _log_count(mean)
-
-
-class BernoulliLikelihood(Likelihood):
-    """y in {0, 1} with log odds eta."""
-
-    family = "bernoulli"
-
-    def distribution(self, eta: Tensor) -> Distribution:
-        return Bernoulli(logits=eta, validate_args=False)
-
-    def initial_eta(self, mean: Tensor) -> Tensor:
-        return torch.logit(mean, eps=1e-3)
-
-
-def _log_count(mean: Tensor) -> Tensor:
-    # A silent unit starts at a rate that one training set could just have missed.
-    return mean.clamp_min(1e-3).log()
-
-
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    kind.family: kind
-    for kind in (GaussianLikelihood, PoissonLikelihood, NegativeBinomialLikelihood, BernoulliLikelihood)
-}
+        """Return E[log p(observation | eta)] over eta ~ N(mean, variance)."""
+        return self.record.expected_log_prob(observation, mean, variance, self.log_scale)

@@ -15,7 +15,7 @@ from colatent.errors import InputError
 from colatent.models.mmgpvae.decoders import Decoder, make_decoder
 from colatent.models.mmgpvae.encoders import Encoder, ImageProjection
 from colatent.models.mmgpvae.layers import DTYPE, dense
-from colatent.models.mmgpvae.likelihoods import LIKELIHOODS, masked_sum
+from colatent.models.mmgpvae.likelihoods import ChannelLikelihood, masked_sum
 from colatent.models.mmgpvae.posterior import Marginals
 
 
@@ -49,7 +49,7 @@ class ModalityNetwork(nn.Module):
     Args:
         n_channels: of the modality.
         latents: indices of the latents of every group that contains it.
-        likelihood, decoder: names, keys of `LIKELIHOODS` and `DECODERS`.
+        likelihood, decoder: their names.
         context: bins that the encoder's convolution sees (odd).
         hidden: units of each hidden layer.
         dropout: see `Encoder`.
@@ -86,9 +86,9 @@ class ModalityNetwork(nn.Module):
         self.decoder: Decoder = make_decoder(
             decoder, len(latents), n_channels, self.image_shape, hidden, generator
         )
-        self.likelihood = LIKELIHOODS[likelihood](n_channels)
+        self.likelihood = ChannelLikelihood(likelihood, n_channels)
         # Predictions from other modalities err more than reconstructions: they have a noise of their own.
-        self.cross_likelihood = LIKELIHOODS[likelihood](n_channels)
+        self.cross_likelihood = ChannelLikelihood(likelihood, n_channels)
         self.register_buffer("latents", torch.tensor(latents), persistent=False)
         self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
@@ -98,10 +98,11 @@ class ModalityNetwork(nn.Module):
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""
-        if self.likelihood.family == "bernoulli" and not np.isin(values[observed], (0.0, 1.0)).all():
-            raise InputError("likelihood bernoulli: the values must be 0 or 1; use gaussian")
+        likelihood = self.likelihood.record
+        if likelihood.describes == "binary" and not np.isin(values[observed], (0.0, 1.0)).all():
+            raise InputError(f"likelihood {likelihood.name}: the values must be 0 or 1; use gaussian")
         raw = Standardizer.fit(values, observed)
-        if self.likelihood.family == "gaussian":
+        if likelihood.describes == "values":
             self.offset.copy_(torch.from_numpy(raw.mean))
             deviation = torch.from_numpy(raw.deviation)
             # One scale for all pixels: neighbours must stay comparable, and rarely lit ones small.
@@ -112,7 +113,7 @@ class ModalityNetwork(nn.Module):
             self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
         mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
         with torch.no_grad():
-            self.decoder.bias.copy_(self.likelihood.initial_eta(mean))
+            self.decoder.bias.copy_(likelihood.initial_eta(mean))
 
     def observations(self, values: Tensor, observed: Tensor) -> Observations:
         """Bring values (trial, time, channel), in their original units, into the networks' units."""
@@ -121,7 +122,8 @@ class ModalityNetwork(nn.Module):
         return Observations(features.to(DTYPE), target.to(DTYPE), observed)
 
     def _transform(self, target: Tensor) -> Tensor:
-        return target.clamp_min(0.0).sqrt() if self.likelihood.is_count else target
+        counts = self.likelihood.record.describes == "counts"
+        return target.clamp_min(0.0).sqrt() if counts else target
 
     def expected_log_prob(self, data: Observations, latents: Marginals, generator: torch.Generator) -> Tensor:
         """E[log p(data | z)] in nats, shape (trial,), latents those of this modality."""
@@ -156,7 +158,7 @@ class ModalityNetwork(nn.Module):
         given = likelihood.distribution(self.decoder(latents).double())
         scale = likelihood.scale()
         return Predictive(
-            likelihood.family,
+            likelihood.record.name,
             (given.mean * self.scale + self.offset).cpu().numpy(),
             None if scale is None else (scale * self.scale).cpu().numpy(),
         )

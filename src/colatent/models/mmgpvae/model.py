@@ -327,8 +327,7 @@ class MMGPVAE:
 
     def decoded_unit(self, modality: str) -> str:
         """Return the unit of what the decoder puts out."""
-        family = self.network.modality(modality).likelihood.family
-        return {"gaussian": "training s.d.", "bernoulli": "log odds"}.get(family, "log rate")
+        return self.network.modality(modality).likelihood.record.unit
 
     def _raw(self, latents: Array) -> Tensor:
         """Bring latents from the order, signs and units of `latents` into those of the network."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from colatent.data.likelihoods import likelihoods_of
 from colatent.models import gp
 from colatent.models.mmgpvae.decoders import DECODERS
 from colatent.models.mmgpvae.inference import INFERENCES
-from colatent.models.mmgpvae.likelihoods import LIKELIHOODS
 from colatent.models.mmgpvae.training import Schedule
 
 
@@ -94,7 +94,7 @@ class Options:
         for name in self.modalities:
             if name not in self.likelihood or name not in self.decoder:
                 raise ValueError(f"modality {name!r} has latents, and needs a likelihood and a decoder")
-            _require_known(f"likelihood of {name!r}", self.likelihood[name], tuple(LIKELIHOODS))
+            _require_known(f"likelihood of {name!r}", self.likelihood[name], likelihoods_of("mm-gpvae"))
             _require_known(f"decoder of {name!r}", self.decoder[name], DECODERS)
             if self.decoder[name] == "convolutional" and name not in self.image_shape:
                 raise ValueError(f"the decoder of {name!r} is convolutional, and needs its image_shape")

@@ -11,13 +11,13 @@ from scipy.special import logsumexp
 
 from colatent.models.gpfa import counts as gpfa_counts
 from colatent.models.gpfa.counts import (
+    LIKELIHOODS,
     CountGPFA,
-    _Objective,
+    _NegativeBound,
     cut,
 )
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.likelihoods import LIKELIHOODS
-from colatent.models.gpfa.observations import as_observations
+from colatent.models.gpfa.padded_trials import as_padded_trials
 
 BIN_WIDTH = 0.02
 TIME_SCALE = np.array([0.06, 0.16])
@@ -95,7 +95,7 @@ def test_expectations_agree_with_numerical_integration(
     bend = average(lambda eta: -(p(eta + h) - 2 * p(eta) + p(eta - h)) / h**2)
     assert float(e.curvature) == pytest.approx(bend, abs=1e-4)
     by_r = average(lambda eta: (p(eta, r * np.exp(h)) - p(eta, r * np.exp(-h))) / (2 * h))
-    assert float(e.dispersion_slope) == pytest.approx(by_r, abs=1e-5)
+    assert float(e.scale_slope) == pytest.approx(by_r, abs=1e-5)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -121,8 +121,8 @@ def test_gradient_agrees_with_finite_differences(likelihood: str, monkeypatch: p
     y[0, 20:] = np.nan
     y[1, :, 3] = np.nan
     model = CountGPFA(2, BIN_WIDTH, likelihood=likelihood)
-    objective = _Objective(model, as_observations(y), 30.0)
-    x = objective.pack(model._initial_parameters(as_observations(y)))
+    objective = _NegativeBound(model, as_padded_trials(y), 30.0)
+    x = objective.pack(model._initial_parameters(as_padded_trials(y)))
     _, gradient = objective(x)
     rng = np.random.default_rng(1)
     edges = np.cumsum([0, 40, 20, 20, 2])
@@ -160,7 +160,7 @@ def test_no_other_gaussian_has_a_larger_bound() -> None:
     from colatent.models.gpfa.evidence import Prior
 
     model = true_model()
-    counts = gpfa_counts._to_counts(as_observations(COUNTS[:2]), torch.device("cpu"))
+    counts = gpfa_counts._to_counts(as_padded_trials(COUNTS[:2]), torch.device("cpu"))
     parameters = sites_module.CountParameters(
         *(
             torch.as_tensor(a)
@@ -175,7 +175,9 @@ def test_no_other_gaussian_has_a_larger_bound() -> None:
     rng = np.random.default_rng(0)
     for scale in (0.05, 0.3):
         noise = [torch.as_tensor(rng.normal(size=s.shape)) for s in best]
-        other = sites_module.Sites(best.slope + scale * noise[0], best.precision * (scale * noise[1]).exp())
+        other = sites_module.CountSites(
+            best.slope + scale * noise[0], best.precision * (scale * noise[1]).exp()
+        )
         perturbed = sites_module.evaluate_bound(other, counts, parameters, basis, likelihood)
         assert (perturbed.elbo < bound.elbo + 1e-9).all()
     np.testing.assert_allclose(bound.elbo, model.elbo(COUNTS[:2]), rtol=1e-4)
@@ -228,7 +230,7 @@ def test_silent_units_stay_finite_and_fits_repeat() -> None:
 
 
 def test_long_trials_are_cut_without_losing_bins() -> None:
-    data = as_observations(np.arange(2 * 250 * 3, dtype=float).reshape(2, 250, 3))
+    data = as_padded_trials(np.arange(2 * 250 * 3, dtype=float).reshape(2, 250, 3))
     pieces = cut(data, 100)
     assert pieces.value.shape == (6, 84, 3)
     np.testing.assert_array_equal(np.sort(pieces.value[pieces.observed]), np.sort(data.value.ravel()))

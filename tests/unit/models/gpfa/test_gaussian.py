@@ -8,6 +8,7 @@ import xarray as xr
 from sklearn.decomposition import FactorAnalysis
 
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.selection import co_smoothing_r2, select_n_latents
 
 BIN_WIDTH = 0.02
@@ -47,7 +48,7 @@ def test_likelihood_rises_and_is_that_of_the_fit(fit: GPFA) -> None:
 
 
 def test_fit_is_a_stationary_point() -> None:
-    fit = GPFA(2, BIN_WIDTH, convergence=1e-12, tolerance=1e-6).fit(Y[:8])
+    fit = GPFA(2, BIN_WIDTH, fitting=FitOptions(convergence=1e-12), tolerance=1e-6).fit(Y[:8])
     best = fit.log_marginal_likelihood(Y[:8])
     for name in ("loading", "offset", "noise_variance", "time_scale"):
         for factor in (0.98, 1.02):
@@ -136,9 +137,8 @@ def test_long_time_scales_extend_the_circle() -> None:
     y = drift * np.ones(6) + 0.3 * rng.standard_normal((20, 80, 6))
     model = GPFA(1, BIN_WIDTH).fit(y)
     assert model.time_scale_[0] > 40 * BIN_WIDTH
-    assert model.log_marginal_likelihood(y) > GPFA(1, BIN_WIDTH, time_scale_bounds=(0.02, 0.4)).fit(
-        y
-    ).log_marginal_likelihood(y)
+    bounded = GPFA(1, BIN_WIDTH, fitting=FitOptions(time_scale_bounds=(0.02, 0.4))).fit(y)
+    assert model.log_marginal_likelihood(y) > bounded.log_marginal_likelihood(y)
 
 
 def test_save_and_load(fit: GPFA, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_progress_is_reported() -> None:
         ({"n_latents": 2}, np.full((2, 5, 3), np.inf), "infinite"),
         ({"n_latents": 2}, [Y[0], Y[1][:, :4]], "same channels"),
         ({"n_latents": 2, "kernel": "cosine"}, Y, "cosine"),
-        ({"n_latents": 2, "time_scale_bounds": (0.2, 0.1)}, Y, "increasing"),
+        ({"n_latents": 2, "fitting": FitOptions(time_scale_bounds=(0.2, 0.1))}, Y, "increasing"),
     ],
 )
 def test_wrong_use_is_refused(options: dict, trials: object, message: str) -> None:

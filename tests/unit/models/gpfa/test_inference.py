@@ -15,7 +15,7 @@ from colatent.models.gpfa.evidence import (
     make_blocks,
 )
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.observations import as_observations
+from colatent.models.gpfa.padded_trials import as_padded_trials
 from colatent.models.gpfa.scattered import ScatteredSolver
 from colatent.models.gpfa.solvers import CirculantSolver, DenseSolver
 
@@ -164,9 +164,9 @@ def test_matern_kernels_agree_with_dense_algebra(kernel: str, missing: str, solv
 def test_gradient_agrees_with_finite_differences(missing: str, solver: type) -> None:
     if missing not in WHOLE_BINS and solver is not ScatteredSolver:
         pytest.skip("this evaluation takes whole bins only")
-    data = as_observations(MISSING[missing](DATA))
+    data = as_padded_trials(MISSING[missing](DATA))
     prior = Prior("squared-exponential", 1e-8)
-    blocks = make_blocks(data, prior, TIME_SCALE, 6.5, torch.device("cpu"))
+    blocks = make_blocks(data, prior, TIME_SCALE, 6.5)
     arrays = LOADING / np.sqrt(NOISE)[:, None], np.log(NOISE), OFFSET, np.log(TIME_SCALE)
     parameters = Parameters(*(torch.as_tensor(a) for a in arrays))
     _, gradient = evaluate(blocks, parameters)

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from colatent.models.gpfa import time_scale_interval as gpfa_profile
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.options import FitOptions
 
 Array = np.ndarray
 WIDTH = 0.02
@@ -123,7 +124,7 @@ def recording() -> Array:
 
 
 def test_estimate_lies_inside_and_a_higher_level_is_wider(recording: Array) -> None:
-    model = GPFA(1, WIDTH, convergence=1e-10).fit(recording)
+    model = GPFA(1, WIDTH, fitting=FitOptions(convergence=1e-10)).fit(recording)
     narrow, wide = (model.time_scale_interval(recording, level) for level in (0.5, 0.95))
     assert wide.low < narrow.low < model.time_scale_ < narrow.high < wide.high
     np.testing.assert_allclose(wide.maximum, model.time_scale_, rtol=0.01)
@@ -133,7 +134,8 @@ def test_estimate_lies_inside_and_a_higher_level_is_wider(recording: Array) -> N
 
 def open_ends(low: float, high: float) -> Callable[[Array], tuple[bool, bool]]:
     def ends(y: Array) -> tuple[bool, bool]:
-        model = GPFA(1, WIDTH, time_scale_bounds=(low * WIDTH, high * WIDTH)).fit(y)
+        bounds = FitOptions(time_scale_bounds=(low * WIDTH, high * WIDTH))
+        model = GPFA(1, WIDTH, fitting=bounds).fit(y)
         interval = GPFA.from_state(model.state()).time_scale_interval(y)  # a saved fit knows its bounds
         return interval.low[0] == 0, interval.high[0] == np.inf
 
@@ -171,7 +173,7 @@ def test_steps_where_rounding_leaves_no_likelihood_are_taken_back(
     recording: Array, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     """Of the evaluations on profiles, one in so many fails."""
-    model = GPFA(1, WIDTH, convergence=1e-10).fit(recording)
+    model = GPFA(1, WIDTH, fitting=FitOptions(convergence=1e-10)).fit(recording)
     undisturbed = model.time_scale_interval(recording)
     profile, real = gpfa_profile._Search.profile, gpfa_profile.evaluate
     on_profile, asked = False, 0

@@ -6,17 +6,15 @@ import torch
 from scipy import stats
 from scipy.special import expit
 
-from colatent.models.mmgpvae.likelihoods import (
-    LIKELIHOODS,
-    Likelihood,
-    masked_sum,
-)
+from colatent.data.likelihoods import likelihoods_of
+from colatent.models.mmgpvae.likelihoods import ChannelLikelihood, masked_sum
 
 N_CHANNELS = 4
+NAMES = likelihoods_of("mm-gpvae")
 
 
-def make(family: str) -> Likelihood:
-    likelihood = LIKELIHOODS[family](N_CHANNELS)
+def make(name: str) -> ChannelLikelihood:
+    likelihood = ChannelLikelihood(name, N_CHANNELS)
     rng = np.random.default_rng(0)
     with torch.no_grad():
         for parameter in likelihood.parameters():
@@ -24,24 +22,24 @@ def make(family: str) -> Likelihood:
     return likelihood.double()
 
 
-def scipy_distribution(likelihood: Likelihood, eta: np.ndarray):
+def scipy_distribution(likelihood: ChannelLikelihood, eta: np.ndarray):
     scale = None if likelihood.scale() is None else likelihood.scale().detach().numpy()
     return {
         "gaussian": lambda: stats.norm(eta, scale),
         "poisson": lambda: stats.poisson(np.exp(eta)),
         "negative-binomial": lambda: stats.nbinom(scale, scale / (scale + np.exp(eta))),
         "bernoulli": lambda: stats.bernoulli(expit(eta)),
-    }[likelihood.family]()
+    }[likelihood.record.name]()
 
 
-def log_density(likelihood: Likelihood, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
+def log_density(likelihood: ChannelLikelihood, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
     d = scipy_distribution(likelihood, eta)
-    return d.logpdf(y) if likelihood.family == "gaussian" else d.logpmf(y)
+    return d.logpmf(y) if likelihood.record.discrete else d.logpdf(y)
 
 
-@pytest.mark.parametrize("family", LIKELIHOODS)
-def test_log_prob_equals_scipy(family: str) -> None:
-    likelihood = make(family)
+@pytest.mark.parametrize("name", NAMES)
+def test_log_prob_equals_scipy(name: str) -> None:
+    likelihood = make(name)
     rng = np.random.default_rng(1)
     eta = rng.standard_normal((5, 7, N_CHANNELS))
     y = scipy_distribution(likelihood, eta).rvs(random_state=rng).astype(float)
@@ -49,9 +47,9 @@ def test_log_prob_equals_scipy(family: str) -> None:
     np.testing.assert_allclose(got, log_density(likelihood, y, eta), rtol=1e-6)
 
 
-@pytest.mark.parametrize("family", LIKELIHOODS)
-def test_expected_log_prob_equals_monte_carlo(family: str) -> None:
-    likelihood = make(family)
+@pytest.mark.parametrize("name", NAMES)
+def test_expected_log_prob_equals_monte_carlo(name: str) -> None:
+    likelihood = make(name)
     rng = np.random.default_rng(2)
     mean, variance = rng.standard_normal(N_CHANNELS), rng.uniform(0.1, 0.6, N_CHANNELS)
     y = scipy_distribution(likelihood, mean).rvs(random_state=rng).astype(float)
@@ -62,11 +60,11 @@ def test_expected_log_prob_equals_monte_carlo(family: str) -> None:
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("family", LIKELIHOODS)
-def test_initial_eta_gives_the_mean(family: str) -> None:
-    likelihood = make(family)
+@pytest.mark.parametrize("name", NAMES)
+def test_initial_eta_gives_the_mean(name: str) -> None:
+    likelihood = make(name)
     mean = torch.tensor([0.02, 0.2, 0.5, 0.9], dtype=torch.float64)
-    torch.testing.assert_close(likelihood.distribution(likelihood.initial_eta(mean)).mean, mean)
+    torch.testing.assert_close(likelihood.distribution(likelihood.record.initial_eta(mean)).mean, mean)
 
 
 def test_masked_sum_ignores_what_was_not_observed() -> None:

@@ -103,7 +103,7 @@ def exact_model(truth: dict[str, LinearGaussian]) -> MMGPVAE:
             network = model.network.modality(name)
             network.offset.copy_(torch.from_numpy(m.offset))
             network.decoder.readout.weight.copy_(torch.from_numpy(m.loading[:, network.latents.numpy()]))
-            network.likelihood.log_sd.copy_(torch.from_numpy(0.5 * np.log(m.noise)))
+            network.likelihood.log_scale.copy_(torch.from_numpy(0.5 * np.log(m.noise)))
             network.encoder = ExactSites(m, network.latents.tolist())
     return model
 

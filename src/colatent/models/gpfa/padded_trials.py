@@ -1,7 +1,7 @@
 """Trials of any shape as one padded array, and which of them share an observation pattern.
 
-Whatever depends only on *where* something was observed (Cholesky factors above all) is computed
-once for all trials with the same pattern.
+What depends only on *where* something was observed, above all Cholesky factors, is computed once
+for all trials with the same pattern.
 """
 
 import sys
@@ -22,7 +22,7 @@ TrialsLike: TypeAlias = "Array | Sequence[Array] | xr.DataArray"
 
 
 @dataclass(frozen=True)
-class Observations:
+class PaddedTrials:
     """Padded trials.
 
     Attributes:
@@ -48,8 +48,8 @@ class Observations:
         return np.where(past_end[:, :, None], np.nan, array) if past_end.any() else array
 
 
-def as_observations(trials: TrialsLike) -> Observations:
-    """Return trials as ``Observations``; NaN means missing.
+def as_padded_trials(trials: TrialsLike) -> PaddedTrials:
+    """Return trials as ``PaddedTrials``; NaN means missing.
 
     Args:
         trials: array (trial, time, channel); list of arrays (time, channel) of any lengths; or
@@ -60,7 +60,7 @@ def as_observations(trials: TrialsLike) -> Observations:
     Raises:
         ValueError: wrong number of dimensions or of channels, no trials, or infinite values.
     """
-    # Not imported here, a third of a second and 40 MB: whoever holds a DataArray has it loaded.
+    # not imported here, which takes a third of a second and 40 MB: whoever holds a DataArray has loaded it
     xarray = sys.modules.get("xarray")
     if xarray is not None and isinstance(trials, xarray.DataArray):
         if set(trials.dims) != {"trial", "time", "channel"}:
@@ -82,7 +82,7 @@ def as_observations(trials: TrialsLike) -> Observations:
         raise ValueError("trials hold infinite values; mark what is missing by NaN")
     if length is None:
         length = _last_observed_bin(observed)
-    return Observations(value, observed, length, ragged)
+    return PaddedTrials(value, observed, length, ragged)
 
 
 def _pad(trials: Iterable[Any]) -> tuple[Array, Index]:
@@ -167,8 +167,8 @@ def _pattern(observed: Mask, trial: Index) -> Pattern:
 def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[Pattern]]:
     """Group patterns that are evaluated together, longest first, lengths within ``max_spread`` bins.
 
-    A chain holds patterns that differ in nothing but the trials' length, so that the observed bins
-    are nested; or patterns that are scattered. Every other pattern is a chain of its own.
+    The patterns of a chain differ only in the trials' length, so that the observed bins are nested, or
+    they are all scattered. Every other pattern forms its own chain.
     """
     chains = [[p] for p in patterns if not (p.is_tail_missing or p.is_scattered)]
     alike: dict[bytes, list[Pattern]] = {}

@@ -1,0 +1,104 @@
+"""Poisson counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from colatent.data.likelihoods.base import Array, CountLikelihood, Expectation, Likelihood, quadrature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributions import Distribution
+
+_NODES = 16
+_MAX_LOG_RATE = 50.0  # only poor trial steps of an optimiser come near it
+
+
+class Poisson(CountLikelihood):
+    """y ~ Poisson(exp(eta)) per bin: every expectation is in closed form."""
+
+    name = "poisson"
+    title = "Poisson"
+
+    def log_density(self, y: Array, mean: Array, scale: Any) -> Array:
+        from scipy.special import gammaln, xlogy
+
+        return xlogy(y, mean) - mean - gammaln(y + 1)
+
+    def cdf(self, y: Array, mean: Array, scale: Any) -> Array:
+        from scipy.special import pdtr
+
+        return np.where(y < 0, 0.0, pdtr(np.maximum(y, 0), mean))
+
+    def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
+        from torch.distributions import Poisson
+
+        return Poisson(eta.exp(), validate_args=False)
+
+    def log_prob(self, y: Tensor, eta: Tensor, log_scale: Any) -> Tensor:
+        return y * eta - eta.exp() - (y + 1).lgamma()
+
+    def expected_log_prob(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Any) -> Tensor:
+        """Closed form: y mean - exp(mean + variance / 2) - log y!."""
+        return y * mean - (mean + 0.5 * variance).exp() - (y + 1).lgamma()
+
+    def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
+        rate = (mean + variance / 2).clamp_max(_MAX_LOG_RATE).exp()
+        log_density = y * mean - rate - (y + 1).lgamma()
+        return Expectation(log_density, y - rate, rate, rate.new_zeros(rate.shape))
+
+    def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        rate = (mean + variance / 2).exp()
+        return rate, rate + rate**2 * variance.expm1()
+
+
+class SoftplusPoisson(Poisson):
+    """y ~ Poisson(log(1 + exp(eta))), by Gauss-Hermite quadrature."""
+
+    name = "poisson-softplus"
+    title = "Poisson with a softplus rate"
+    models = frozenset()
+    unit = "inverse softplus of the rate"
+
+    # from the distribution, not from what exp(eta) makes of it
+    log_prob = Likelihood.log_prob
+    expected_log_prob = Likelihood.expected_log_prob
+
+    def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
+        from torch.distributions import Poisson
+        from torch.nn.functional import softplus
+
+        return Poisson(softplus(eta), validate_args=False)
+
+    def initial_eta(self, mean: Tensor) -> Tensor:
+        return super().initial_eta(mean.expm1())
+
+    def initial_loading_and_offset(self, loading: Array, mean: Array) -> tuple[Array, Array]:
+        offset = np.log(np.expm1(mean))
+        return loading * (mean * (1 + np.exp(-offset)))[:, None], offset
+
+    def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
+        from torch.nn.functional import softplus
+
+        total = [mean.new_zeros(mean.shape) for _ in range(3)]
+        for eta, weight in quadrature(mean, variance, _NODES):
+            rate = softplus(eta).clamp_min(1e-300)
+            rise = eta.sigmoid()
+            excess = y / rate - 1
+            total[0] += weight * (y * rate.log() - rate)
+            total[1] += weight * excess * rise
+            total[2] += weight * (y * (rise / rate) ** 2 - excess * rise * (1 - rise))
+        log_density = total[0] - (y + 1).lgamma()
+        return Expectation(log_density, total[1], total[2].clamp_min(0.0), mean.new_zeros(mean.shape))
+
+    def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        from torch.nn.functional import softplus
+
+        first, second = mean.new_zeros(mean.shape), mean.new_zeros(mean.shape)
+        for eta, weight in quadrature(mean, variance, _NODES):
+            rate = softplus(eta)
+            first += weight * rate
+            second += weight * rate**2
+        return first, first + second - first**2

@@ -1,0 +1,36 @@
+"""Options of a fit that are rarely set."""
+
+from dataclasses import dataclass
+
+from colatent.models.gpfa.padded_trials import PaddedTrials
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Limits of a fit.
+
+    Attributes:
+        time_scale_bounds: shortest and longest time scale in seconds; by default one bin and the longest
+            trial.
+        noise_floor: smallest noise variance of a channel as a share of its variance; counts have none.
+        max_iterations: of the optimiser.
+        convergence: relative improvement of the objective at which a fit stops.
+    """
+
+    time_scale_bounds: tuple[float, float] | None = None
+    noise_floor: float = 1e-3
+    max_iterations: int = 200
+    convergence: float = 1e-6
+
+    def bounds_in_bins(self, bin_width: float, data: PaddedTrials) -> tuple[float, float]:
+        """Return the bounds of the time scales in a fit to these trials, in bins.
+
+        Raises:
+            ValueError: they are not positive and increasing.
+        """
+        if self.time_scale_bounds is None:
+            return 1.0, max(2.0, float(data.length.max()))
+        shortest, longest = (b / bin_width for b in self.time_scale_bounds)
+        if not 0 < shortest < longest:
+            raise ValueError("time_scale_bounds must be positive and increasing")
+        return shortest, longest
