@@ -1,70 +1,18 @@
-"""Observation models against SciPy and Monte Carlo."""
+"""Likelihoods with a learned scale, and what it takes to add one."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import expit
+from support import OPTIONS
+from torch import Tensor
 
-from colatent.data.likelihoods import likelihoods_of
+from colatent.data.likelihoods import LIKELIHOODS, Likelihood
+from colatent.data.trials import Trials
 from colatent.models.mmgpvae.likelihoods import ChannelLikelihood, masked_sum
-
-N_CHANNELS = 4
-NAMES = likelihoods_of("mm-gpvae")
-
-
-def make(name: str) -> ChannelLikelihood:
-    likelihood = ChannelLikelihood(name, N_CHANNELS)
-    rng = np.random.default_rng(0)
-    with torch.no_grad():
-        for parameter in likelihood.parameters():
-            parameter.add_(torch.from_numpy(0.5 * rng.standard_normal(N_CHANNELS)))
-    return likelihood.double()
-
-
-def scipy_distribution(likelihood: ChannelLikelihood, eta: np.ndarray):
-    scale = None if likelihood.scale() is None else likelihood.scale().detach().numpy()
-    return {
-        "gaussian": lambda: stats.norm(eta, scale),
-        "poisson": lambda: stats.poisson(np.exp(eta)),
-        "negative-binomial": lambda: stats.nbinom(scale, scale / (scale + np.exp(eta))),
-        "bernoulli": lambda: stats.bernoulli(expit(eta)),
-    }[likelihood.record.name]()
-
-
-def log_density(likelihood: ChannelLikelihood, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
-    d = scipy_distribution(likelihood, eta)
-    return d.logpmf(y) if likelihood.record.discrete else d.logpdf(y)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_log_prob_equals_scipy(name: str) -> None:
-    likelihood = make(name)
-    rng = np.random.default_rng(1)
-    eta = rng.standard_normal((5, 7, N_CHANNELS))
-    y = scipy_distribution(likelihood, eta).rvs(random_state=rng).astype(float)
-    got = likelihood.log_prob(torch.from_numpy(y), torch.from_numpy(eta)).detach()
-    np.testing.assert_allclose(got, log_density(likelihood, y, eta), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_expected_log_prob_equals_monte_carlo(name: str) -> None:
-    likelihood = make(name)
-    rng = np.random.default_rng(2)
-    mean, variance = rng.standard_normal(N_CHANNELS), rng.uniform(0.1, 0.6, N_CHANNELS)
-    y = scipy_distribution(likelihood, mean).rvs(random_state=rng).astype(float)
-    # normal quantiles at equal steps: an integral without random error
-    z = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)[:, None]
-    expected = log_density(likelihood, y, mean + np.sqrt(variance) * z).mean(axis=0)
-    got = likelihood.expected_log_prob(*map(torch.from_numpy, (y, mean, variance))).detach()
-    np.testing.assert_allclose(got, expected, atol=2e-3)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_initial_eta_gives_the_mean(name: str) -> None:
-    likelihood = make(name)
-    mean = torch.tensor([0.02, 0.2, 0.5, 0.9], dtype=torch.float64)
-    torch.testing.assert_close(likelihood.distribution(likelihood.record.initial_eta(mean)).mean, mean)
+from colatent.models.mmgpvae.model import MMGPVAE
 
 
 def test_masked_sum_ignores_what_was_not_observed() -> None:
@@ -72,3 +20,57 @@ def test_masked_sum_ignores_what_was_not_observed() -> None:
     observed = torch.ones(2, 3, 4, dtype=torch.bool)
     observed[0, 1], log_prob[0, 1] = False, float("nan")
     assert masked_sum(log_prob, observed).tolist() == [8.0, 12.0]
+
+
+def test_only_likelihoods_with_a_scale_learn_one() -> None:
+    assert {name for name in LIKELIHOODS if ChannelLikelihood(name, 3).scale() is not None} == {
+        "gaussian-sqrt",
+        "gaussian",
+        "negative-binomial",
+    }
+    np.testing.assert_allclose(ChannelLikelihood("negative-binomial", 3).scale().detach(), 10.0)
+
+
+class Laplace(Likelihood):
+    """y ~ Laplace(eta, scale)."""
+
+    name = "laplace"
+    title = "Laplace"
+    describes = "values"
+    models = frozenset({"mm-gpvae"})
+    unit = "training s.d."
+    discrete = False
+    initial_scale = 0.7
+
+    def log_density(self, y: np.ndarray, mean: np.ndarray, scale: Any) -> np.ndarray:
+        return stats.laplace(mean, scale).logpdf(y)
+
+    def cdf(self, y: np.ndarray, mean: np.ndarray, scale: Any) -> np.ndarray:
+        return stats.laplace(mean, scale).cdf(y)
+
+    def quantile(self, probability: float, mean: np.ndarray, scale: Any) -> np.ndarray:
+        return stats.laplace(mean, scale).ppf(probability)
+
+    def distribution(self, eta: Tensor, log_scale: Any) -> torch.distributions.Distribution:
+        return torch.distributions.Laplace(eta, log_scale.exp())
+
+    def initial_eta(self, mean: Tensor) -> Tensor:
+        return mean
+
+
+def test_a_new_likelihood_is_one_class_and_its_entry(
+    simulated_trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIKELIHOODS, "laplace", Laplace())
+    options = OPTIONS | {"likelihood": {"spikes": "poisson", "emg": "laplace"}, "epochs": 2}
+    model = MMGPVAE(**options).fit(simulated_trials, 0, lambda _: None)
+    assert not np.allclose(model.network.modality("emg").likelihood.scale().detach(), 0.7)  # learned
+    assert model.decoded_unit("emg") == "training s.d."
+    again = MMGPVAE.from_state(options, model.state())
+    one, two = (m.predict(simulated_trials, ("spikes", "emg"), "emg") for m in (model, again))
+    assert one.family == "laplace"
+    y = simulated_trials.values["emg"]
+    density = stats.laplace(one.component_mean, one.scale).pdf(y).mean(axis=0)
+    np.testing.assert_allclose(one.log_density(y), np.log(density))
+    np.testing.assert_array_equal(one.log_density(y), two.log_density(y))
+    np.testing.assert_allclose(one.cdf(one.quantile(0.9)), 0.9, atol=1e-6)
