@@ -15,7 +15,6 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import gammaln, xlogy
 
 from colatent.data import likelihoods
@@ -29,6 +28,7 @@ from colatent.models.gpfa.base import (
 )
 from colatent.models.gpfa.evidence import Prior
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.optimiser import minimize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.sites import (
@@ -40,6 +40,7 @@ from colatent.models.gpfa.sites import (
     bound_gradient,
     initial_sites,
     iterate_sites,
+    predictor,
 )
 
 Array = NDArray[np.float64]
@@ -115,36 +116,25 @@ class CountGPFA(GPFAEstimator):
         whole = as_padded_trials(trials)
         check_trainable(whole, self.n_latents)
         _check_counts(whole)
-        bounds = self.fitting.bounds_in_bins(self.bin_width, whole)
+        shortest, longest = self.fitting.bounds_in_bins(self.bin_width, whole)
         data = cut(whole, _PIECE)
-        objective = _NegativeBound(self, data, min(bounds[1], 1.5 * data.value.shape[1]))
         self.history_ = []
 
-        def callback(intermediate_result: object) -> None:
-            elbo = -float(intermediate_result.fun)  # type: ignore[attr-defined]
-            self.history_.append({"iteration": len(self.history_) + 1, "elbo": elbo})
+        def report(value: float) -> None:
+            self.history_.append({"iteration": len(self.history_) + 1, "elbo": -value})
             if progress is not None:
-                progress(f"iteration {len(self.history_)}: bound {elbo:.6g} nats per bin")
+                progress(f"iteration {len(self.history_)}: bound {-value:.6g} nats per bin")
 
         start = self._initial_parameters(whole)
-        result = minimize(
-            objective,
-            objective.pack(start),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=objective.bounds(start, bounds[0]),
-            callback=callback,
-            options={
-                "maxiter": self.fitting.max_iterations,
-                "ftol": self.fitting.convergence,
-                "gtol": 1e-9,
-                "maxcor": 20,
-            },
-        )
-        self.converged_ = bool(result.success)
-        loading, offset, log_dispersion, log_time_scale = (
-            p.cpu().numpy() for p in objective.unpack(result.x)
-        )
+        offset = start.offset.cpu().numpy()
+        bounds = [
+            (-_LARGEST_LOADING, _LARGEST_LOADING),
+            (offset - _OFFSET_REACH, offset + _OFFSET_REACH),
+            _LOG_DISPERSION_BOUNDS,
+            (np.log(shortest), np.log(min(longest, 1.5 * data.value.shape[1]))),
+        ]
+        fitted, self.converged_ = minimize(_NegativeBound(self, data), start, bounds, self.fitting, report)
+        loading, offset, log_dispersion, log_time_scale = (p.cpu().numpy() for p in fitted)
         order, sign = canonical_order(loading)
         # laid out in memory as in a file, so that a saved fit computes the same last bits
         self.loading_ = np.ascontiguousarray(loading[:, order] * sign)
@@ -156,7 +146,8 @@ class CountGPFA(GPFAEstimator):
     def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
         posterior, _ = self._infer(self._check(trials))
-        return LatentMoments(posterior.mean.cpu().numpy(), _diagonal(posterior.covariance))
+        variance = posterior.covariance.diagonal(dim1=2, dim2=3)
+        return LatentMoments(posterior.mean.cpu().numpy(), variance.cpu().numpy().copy())
 
     def predict(self, trials: TrialsLike) -> Prediction:
         """Return the predictive mean and variance of the counts of every channel, missing ones included.
@@ -174,9 +165,8 @@ class CountGPFA(GPFAEstimator):
 
     def _predictor(self, trials: TrialsLike) -> tuple[torch.Tensor, torch.Tensor]:
         posterior, _ = self._infer(self._check(trials))
-        loading = torch.as_tensor(self.loading_, device=self.device)
-        mean = posterior.mean @ loading.T + torch.as_tensor(self.offset_, device=self.device)
-        return mean, ((loading @ posterior.covariance) * loading).sum(-1)
+        mean, variance = predictor(posterior, torch.as_tensor(self.loading_, device=self.device))
+        return mean + torch.as_tensor(self.offset_, device=self.device), variance
 
     def elbo(self, trials: TrialsLike) -> Array:
         """Return the evidence lower bound of each trial (nats), shape (trial,)."""
@@ -240,47 +230,27 @@ class CountGPFA(GPFAEstimator):
 
 
 class _NegativeBound:
-    """Negative bound per bin as a function of one vector; sites are kept from call to call."""
+    """Negative bound per bin and its gradient; sites are kept from call to call."""
 
-    def __init__(self, model: CountGPFA, data: PaddedTrials, longest: float):
-        self.model = model
+    def __init__(self, model: CountGPFA, data: PaddedTrials):
+        self.likelihood = LIKELIHOODS[model.likelihood]
         self.counts = _to_counts(data, model.device)
         self.n_bins = int(data.observed.any(axis=2).sum())
         self.prior = Prior(model.kernel, max(model.tolerance, _FIT_TOLERANCE))
-        self.longest = longest
-        n_channels, q = data.value.shape[2], model.n_latents
-        self.shapes = [(n_channels, q), (n_channels,), (n_channels,), (q,)]
         self.sites: CountSites | None = None
 
-    def pack(self, parameters: CountParameters) -> Array:
-        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
-
-    def unpack(self, x: Array) -> CountParameters:
-        pieces = (
-            torch.from_numpy(x.copy()).to(self.model.device).split([int(np.prod(s)) for s in self.shapes])
-        )
-        return CountParameters(*(piece.view(s) for piece, s in zip(pieces, self.shapes, strict=True)))
-
-    def bounds(self, start: CountParameters, shortest: float) -> list[tuple[float, float]]:
-        offset = start.offset.cpu().numpy()
-        return (
-            [(-_LARGEST_LOADING, _LARGEST_LOADING)] * start.loading.numel()
-            + [(o - _OFFSET_REACH, o + _OFFSET_REACH) for o in offset]
-            + [_LOG_DISPERSION_BOUNDS] * len(offset)
-            + [(np.log(shortest), np.log(self.longest))] * start.log_time_scale.numel()
-        )
-
-    def __call__(self, x: Array) -> tuple[float, Array]:
-        parameters = self.unpack(x)
-        likelihood = LIKELIHOODS[self.model.likelihood]
+    def __call__(self, parameters: CountParameters) -> tuple[float, CountParameters]:
         n_bins = self.counts.value.shape[1]
         n_circle = self.prior.n_circle(n_bins, float(parameters.log_time_scale.exp().max()))
         variances, slope = self.prior.variances_and_slope(parameters.log_time_scale, n_circle)
         basis = CoefficientBasis(variances, n_circle, n_bins)
-        sites = self.sites or initial_sites(self.counts, parameters, likelihood)
-        self.sites, bound = iterate_sites(sites, self.counts, parameters, basis, likelihood, _SITE_TOLERANCE)
+        sites = self.sites or initial_sites(self.counts, parameters, self.likelihood)
+        self.sites, bound = iterate_sites(
+            sites, self.counts, parameters, basis, self.likelihood, _SITE_TOLERANCE
+        )
         gradient = bound_gradient(bound, self.counts, parameters, variances, slope)
-        return -float(bound.elbo.sum()) / self.n_bins, -self.pack(gradient) / self.n_bins
+        value = -float(bound.elbo.sum()) / self.n_bins
+        return value, CountParameters(*(-part / self.n_bins for part in gradient))
 
 
 def cut(data: PaddedTrials, n_bins: int) -> PaddedTrials:
@@ -311,7 +281,3 @@ def _mean_counts(data: PaddedTrials) -> Array:
 def _to_counts(data: PaddedTrials, device: torch.device) -> Counts:
     arrays = data.value, data.observed.astype(float)
     return Counts(*(torch.as_tensor(a, device=device) for a in arrays))
-
-
-def _diagonal(covariance: torch.Tensor) -> Array:
-    return covariance.diagonal(dim1=2, dim2=3).cpu().numpy().copy()

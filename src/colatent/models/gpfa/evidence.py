@@ -89,10 +89,7 @@ class Prior:
 
     def variances(self, log_time_scale: Tensor, n_circle: int) -> Tensor:
         """Return the coefficients' prior variances (latent, F), zero where dropped."""
-        full = gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle)
-        kept = full > self.tolerance * full.amax(dim=1, keepdim=True)
-        n_coef = _odd_count(kept)
-        return torch.where(kept, full, 0.0)[:, :n_coef]
+        return self._drop(gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle))
 
     def variances_and_slope(self, log_time_scale: Tensor, n_circle: int) -> tuple[Tensor, Tensor]:
         """Return the variances and their derivatives by the log time scales, both (latent, F).
@@ -103,10 +100,12 @@ class Prior:
         h = 1e-4
         scales = torch.cat([log_time_scale, log_time_scale + h, log_time_scale - h])
         at, above, below = gp.coefficient_variances(self.kernel, scales.exp(), n_circle).chunk(3)
-        kept = at > self.tolerance * at.amax(dim=1, keepdim=True)
-        n_coef = _odd_count(kept)
-        s = torch.where(kept, at, 0.0)[:, :n_coef]
-        return s, (above - below)[:, :n_coef] / (2 * h)
+        s = self._drop(at)
+        return s, (above - below)[:, : s.shape[1]] / (2 * h)
+
+    def _drop(self, variances: Tensor) -> Tensor:
+        kept = variances > self.tolerance * variances.amax(dim=1, keepdim=True)
+        return torch.where(kept, variances, 0.0)[:, : gp.n_coefficients(variances, self.tolerance)]
 
     def counts(self, time_scale: np.ndarray, n_circle: int) -> list[int]:
         """Return how many coefficients each latent keeps."""
@@ -122,12 +121,6 @@ def _largest_prime_factor(n: int) -> int:
         else:
             n //= factor
     return n
-
-
-def _odd_count(kept: Tensor) -> int:
-    """Number of leading coefficients that any latent keeps: the constant and whole pairs."""
-    n_coef = int(kept.any(dim=0).nonzero()[-1]) + 1
-    return n_coef + 1 - n_coef % 2
 
 
 class TrialBlock:

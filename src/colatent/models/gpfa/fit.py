@@ -1,18 +1,19 @@
 """Maximum-likelihood fit of Gaussian GPFA: a start from factor analysis, then L-BFGS-B."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 from colatent.models import gp
 from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
+from colatent.models.gpfa.optimiser import minimize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials
 
@@ -133,36 +134,32 @@ def maximize(
     n_bins = int(data.observed.any(axis=2).sum())
     limits = problem.limits
     lower, upper = problem.time_scale_bounds
-    iterations, converged = 0, False
+    iterations = 0
     parameters = Parameters(*(p.to(prior.device) for p in start))
 
     while True:
         time_scale = parameters.log_time_scale.exp().cpu().numpy()
         cap = min(upper, _HEADROOM * time_scale.max())
         blocks = make_blocks(data, prior, time_scale, cap)
-        objective = _NegativeEvidence(blocks, parameters, n_bins, problem.automatic_relevance)
+        bounds = [
+            (-math.inf, math.inf),
+            (math.log(limits.noise_floor), math.inf),
+            (-math.inf, math.inf),
+            (math.log(lower), math.log(cap)),
+        ]
 
-        def callback(intermediate_result: object) -> None:
+        def count(value: float) -> None:
             nonlocal iterations
             iterations += 1
-            report(iterations, -float(intermediate_result.fun))  # type: ignore[attr-defined]
+            report(iterations, -value)
 
-        result = minimize(
-            objective,
-            objective.pack(parameters),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=objective.bounds(math.log(problem.limits.noise_floor), math.log(lower), math.log(cap)),
-            callback=callback,
-            options={
-                "maxiter": limits.max_iterations - iterations,
-                "ftol": limits.convergence,
-                "gtol": 1e-9,
-                "maxcor": 20,
-            },
+        parameters, converged = minimize(
+            partial(_negative_evidence, blocks=blocks, n_bins=n_bins, strength=problem.automatic_relevance),
+            parameters,
+            bounds,
+            replace(limits, max_iterations=limits.max_iterations - iterations),
+            count,
         )
-        parameters = objective.unpack(result.x)
-        converged = bool(result.success)
         at_cap = float(parameters.log_time_scale.max()) > math.log(cap) - 1e-3
         if not (at_cap and cap < upper) or iterations >= limits.max_iterations:
             return Parameters(*(p.cpu() for p in parameters)), converged
@@ -184,41 +181,13 @@ def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]
     return 0.5 * determined * square.log().sum(), determined * loading / square
 
 
-class _NegativeEvidence:
-    """Negative log marginal likelihood per bin, with the penalty if any, as a function of one vector."""
-
-    def __init__(
-        self, blocks: list[TrialBlock], parameters: Parameters, n_bins: int, automatic_relevance: float
-    ):
-        self.blocks = blocks
-        self.automatic_relevance = automatic_relevance
-        self.n_bins = max(n_bins, 1)
-        self.shapes = [p.shape for p in parameters]
-        self.sizes = [p.numel() for p in parameters]
-        self.device = parameters.loading.device
-
-    def pack(self, parameters: Parameters) -> Array:
-        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
-
-    def unpack(self, x: Array) -> Parameters:
-        pieces: tuple[Tensor, ...] = torch.from_numpy(x.copy()).to(self.device).split(self.sizes)
-        return Parameters(*(piece.view(s) for piece, s in zip(pieces, self.shapes, strict=True)))
-
-    def bounds(self, log_floor: float, log_shortest: float, log_longest: float) -> list[tuple]:
-        free = (None, None)
-        n_loading, n_noise, n_offset, n_latents = self.sizes
-        return (
-            [free] * n_loading
-            + [(log_floor, None)] * n_noise
-            + [free] * n_offset
-            + [(log_shortest, log_longest)] * n_latents
-        )
-
-    def __call__(self, x: Array) -> tuple[float, Array]:
-        parameters = self.unpack(x)
-        value, gradient = evaluate(self.blocks, parameters)
-        if self.automatic_relevance:
-            penalty, by_loading = relevance_penalty(parameters.loading, self.automatic_relevance)
-            value += float(penalty)
-            gradient = gradient._replace(loading=gradient.loading + by_loading)
-        return value / self.n_bins, self.pack(gradient) / self.n_bins
+def _negative_evidence(
+    parameters: Parameters, blocks: Sequence[TrialBlock], n_bins: int, strength: float
+) -> tuple[float, Parameters]:
+    """Return the negative log marginal likelihood per bin, with the penalty if any, and its gradient."""
+    value, gradient = evaluate(blocks, parameters)
+    if strength:
+        penalty, by_loading = relevance_penalty(parameters.loading, strength)
+        value += float(penalty)
+        gradient = gradient._replace(loading=gradient.loading + by_loading)
+    return value / n_bins, Parameters(*(part / n_bins for part in gradient))

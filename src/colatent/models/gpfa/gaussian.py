@@ -19,13 +19,7 @@ from colatent.models.gpfa.base import (
     check_trainable,
 )
 from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
-from colatent.models.gpfa.fit import (
-    NEGLIGIBLE_COLUMN,
-    FitProblem,
-    initial_parameters,
-    maximize,
-    standardize,
-)
+from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.solvers import to_bins

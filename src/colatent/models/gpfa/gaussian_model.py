@@ -38,11 +38,7 @@ class GPFAReadout(LatentReadoutModel):
     ) -> None:
         super().__init__(modality, n_latents, square_root)
         self._gpfa = GPFA(
-            n_latents,
-            bin_width,
-            kernel,
-            automatic_relevance=automatic_relevance,
-            fitting=FITTING,
+            n_latents, bin_width, kernel, automatic_relevance=automatic_relevance, fitting=FITTING
         )
 
     def _fit(self, observation: Array, seed: int, progress: Callable[[str], None]) -> None:

@@ -65,11 +65,7 @@ def interval_drop(level: float) -> float:
 
 
 def profile_intervals(
-    data: PaddedTrials,
-    fitted: Parameters,
-    prior: Prior,
-    problem: FitProblem,
-    drop: float,
+    data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem, drop: float
 ) -> TimeScaleInterval:
     """Return the intervals of all time scales, in bins.
 
