@@ -1,13 +1,58 @@
 """The section on the MM-GPVAE."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from colatent.config.models.base import Kernel, ModelKind, ModelSettings
 from colatent.config.settings import Count, Odd, Positive
 
+
+@dataclass(frozen=True)
+class DecoderKind:
+    """The record of a decoder: all that is to be known of it besides its code.
+
+    Attributes:
+        name: in the config.
+        code: ``module:Class`` (`colatent.models.mmgpvae.decoders.base.LatentDecoder`), imported when needed.
+        title: how reports call it.
+        default_for: kinds of modalities whose default it is.
+        is_linear: its class is a `LinearDecoder`: the expected log density needs no samples, and the last
+            steps of training bring decoder and sites to their optimum.
+        needs_image_shape: it draws images, whose rows and columns the config gives.
+    """
+
+    name: str
+    code: str
+    title: str
+    default_for: frozenset[str] = frozenset()
+    is_linear: bool = False
+    needs_image_shape: bool = False
+
+
+_CODE = "colatent.models.mmgpvae.decoders"
+DECODERS = {
+    kind.name: kind
+    for kind in (
+        DecoderKind(
+            "linear", f"{_CODE}.linear:LinearDecoder", "linear", frozenset({"spikes"}), is_linear=True
+        ),
+        DecoderKind("mlp", f"{_CODE}.mlp:MLPDecoder", "multi-layer perceptron"),
+        DecoderKind(
+            "convolutional",
+            f"{_CODE}.convolutional:ConvolutionalDecoder",
+            "convolutional network",
+            needs_image_shape=True,
+        ),
+    )
+}
+DEFAULT_DECODER = "mlp"  # of all other kinds of modalities
+if TYPE_CHECKING:
+    DecoderName = str
+else:
+    DecoderName = Literal[tuple(DECODERS)]
 Likelihood = Literal["poisson", "negative-binomial", "gaussian", "bernoulli"]
 
 # Enough to tell shared latents from private ones. On the demo and a monkey's recording twice as much
@@ -40,7 +85,7 @@ class MMGPVAESettings(ModelSettings):
     likelihood: dict[str, Likelihood] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
-    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+    decoder: dict[str, DecoderName] = Field(
         default_factory=dict,
         description="modality: decoder; linear for spikes, else mlp; convolutional for images",
     )
@@ -105,8 +150,8 @@ class MMGPVAESettings(ModelSettings):
             if unused := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
         for name, decoder in self.decoder.items():
-            if decoder == "convolutional" and name not in self.image_shape:
-                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
+            if DECODERS[decoder].needs_image_shape and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is {decoder}: give image_shape.{name}, [rows, columns]")
         return self
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -114,7 +159,12 @@ class MMGPVAESettings(ModelSettings):
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""
-        return self.decoder.get(modality, "linear" if kind == "spikes" else "mlp")
+        default = next((d.name for d in DECODERS.values() if kind in d.default_for), DEFAULT_DECODER)
+        return self.decoder.get(modality, default)
+
+    def likelihood_of(self, modality: str, kind: str) -> str:
+        """Return the likelihood of a modality of a kind, such as spikes."""
+        return self.likelihood.get(modality, "poisson" if kind == "spikes" else "gaussian")
 
     @property
     def modalities(self) -> list[str]:

@@ -37,11 +37,13 @@ class Inference:
         basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
         posterior: (bases, sites) -> posterior.
         combine: the modalities' sites -> those of the posterior.
+        refined: whether the sites are brought to their optimum for the trials at hand (`refinement`).
     """
 
     basis: Callable[[str, Tensor, int], Tensor]
     posterior: Callable[[Tensor, Sites], Posterior]
     combine: Callable[[list[Sites]], Sites]
+    refined: bool = False
 
 
 def product(sites: list[Sites]) -> Sites:
@@ -93,7 +95,7 @@ def _in_one_block(bases: Tensor, sites: Sites, whitener: Tensor) -> Posterior:
 
 
 INFERENCES = {
-    "sites": Inference(prior_basis, posterior, product),
+    "sites": Inference(prior_basis, posterior, product, refined=True),
     "mean-field": Inference(prior_basis, diagonal_over_coefficients, product),
     "averaged": Inference(prior_basis, diagonal_over_coefficients, average),
     "time-domain": Inference(cholesky_basis, diagonal_over_bins, product),
