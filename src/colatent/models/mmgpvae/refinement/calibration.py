@@ -2,12 +2,12 @@
 
 The sites of modalities without a linear decoder are their encoders' (`sites`), and too precise: the
 likelihood takes the noise of the channels to be independent, which that of neighbouring pixels is not, and an
-encoder knows the training trials better than others. A site is a noisy observation of its latent,
-at ``linear / precision`` with a noise of variance ``1 / precision``. Such observations have a marginal likelihood
-(Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth latents that the prior and
-the other modalities expect. One factor of the precisions per modality and latent maximises it in training
-trials that were held out of the updates. It is at most 1: encoders that see several bins at once have errors
-that resemble each other from bin to bin, which look like signal.
+encoder knows the training trials better than others. A site is a noisy observation of its latent, at
+``linear / precision`` with a noise of variance ``1 / precision``. Such observations have a marginal
+likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth latents that the
+prior and the other modalities expect. One factor of the precisions per modality and latent maximises it in
+training trials that were held out of the updates. It is at most 1: encoders that see several bins at once
+have errors that resemble each other from bin to bin, which look like signal.
 
 For the same reason the evidence does not detect an encoder whose errors last. So each factor is then halved
 for as long as this raises the objective of the held-out trials: where it describes other modalities better.
