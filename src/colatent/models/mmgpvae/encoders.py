@@ -4,14 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, pixel_unshuffle, silu, softplus
 
-from colatent.models.mmgpvae.layers import (
-    DTYPE,
-    PATCH,
-    Dropout,
-    convolution,
-    dense,
-    n_patches,
-)
+from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, dense, n_patches
 from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Sites
 

@@ -1,9 +1,9 @@
-"""How the posterior is made from the modalities' sites: this project's way, and others to compare with.
+"""How the modalities' sites become a posterior: this project's way, and others for comparison.
 
 An `Inference` is three choices: the basis that the prior is written in, the posterior that its
 coefficients get, and how modalities that see the same latent are put together. `INFERENCES` names
-the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` are what Gondur et al. (2024)
-do (a diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
+the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` follow Gondur et al. (2024) (a
+diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
 ``time-domain`` is the GP-VAE with a Gaussian that is diagonal over bins (Casale et al. 2018, Pearce
 2020); ``independent`` is the plain VAE, without a prior over time.
 """

@@ -11,11 +11,7 @@ from colatent.data.trials import Trials
 from colatent.models.mmgpvae.inference import INFERENCES
 from colatent.models.mmgpvae.modality import ModalityNetwork, NetworkInput
 from colatent.models.mmgpvae.options import Options
-from colatent.models.mmgpvae.posterior import (
-    Posterior,
-    Sites,
-    posterior_mean,
-)
+from colatent.models.mmgpvae.posterior import Posterior, Sites, posterior_mean
 
 Array = NDArray[np.float64]
 Data = Mapping[str, NetworkInput]

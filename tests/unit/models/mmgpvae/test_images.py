@@ -13,12 +13,7 @@ from colatent.models.mmgpvae.encoders import ImageProjection
 from colatent.models.mmgpvae.layers import PATCH
 from colatent.models.mmgpvae.modality import ModalityNetwork
 from colatent.models.mmgpvae.options import ModalityOptions
-from colatent.simulate.digits import (
-    SIDE,
-    TURN,
-    draw_digits,
-    simulate_digits,
-)
+from colatent.simulate.digits import SIDE, TURN, draw_digits, simulate_digits
 
 CONVOLUTIONAL = DECODERS["convolutional"]
 

@@ -10,11 +10,7 @@ from support import BOTH, OPTIONS, fit_vae, simulate, unfitted_vae
 
 from colatent.config import MMGPVAESettings
 from colatent.models import gp
-from colatent.models.mmgpvae.inference import (
-    INFERENCES,
-    JITTER,
-    average,
-)
+from colatent.models.mmgpvae.inference import INFERENCES, JITTER, average
 from colatent.models.mmgpvae.posterior import Sites
 from colatent.report.text.methods import POSTERIOR_TEXT
 

@@ -11,11 +11,7 @@ from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.objective import Objective, make_optimizer
 from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, make_less_sure
 from colatent.models.mmgpvae.refinement.linear_decoders import Profile, improve
-from colatent.models.mmgpvae.refinement.nonlinear_decoders import (
-    decoder_loss,
-    refinable,
-    refinement_schedule,
-)
+from colatent.models.mmgpvae.refinement.nonlinear_decoders import decoder_loss, refinable, refinement_schedule
 from colatent.models.mmgpvae.refinement.separation import separable, separate
 from colatent.models.mmgpvae.refinement.sites import infer
 from colatent.models.mmgpvae.starts import TrainedStart

@@ -17,12 +17,7 @@ from torch import Tensor, nn
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Sites, posterior
-from colatent.models.mmgpvae.refinement.sites import (
-    bound,
-    climb,
-    encoded,
-    or_nan,
-)
+from colatent.models.mmgpvae.refinement.sites import bound, climb, encoded, or_nan
 from colatent.models.mmgpvae.training import copy_weights
 
 ROUNDS = 10

@@ -25,13 +25,7 @@ from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.likelihoods import masked_sum
 from colatent.models.mmgpvae.modality import ModalityNetwork, NetworkInput
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
-from colatent.models.mmgpvae.posterior import (
-    Marginals,
-    Posterior,
-    Sites,
-    expected_log,
-    posterior,
-)
+from colatent.models.mmgpvae.posterior import Marginals, Posterior, Sites, expected_log, posterior
 from colatent.models.mmgpvae.refinement.coupled_mean import coupled_mean, times
 
 MOST_STEPS = 20

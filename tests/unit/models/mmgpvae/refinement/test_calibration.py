@@ -10,16 +10,8 @@ from colatent.data.trials import Layout, Trials
 from colatent.models import gp
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.network import MultiModalNetwork
-from colatent.models.mmgpvae.posterior import (
-    Sites,
-    log_evidence,
-    prior_basis,
-)
-from colatent.models.mmgpvae.refinement.calibration import (
-    calibrate_sites,
-    log_normaliser,
-    make_less_sure,
-)
+from colatent.models.mmgpvae.posterior import Sites, log_evidence, prior_basis
+from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, log_normaliser, make_less_sure
 
 KERNEL, SCALES, N_BINS = "squared-exponential", torch.tensor([4.0, 7.0], dtype=torch.float64), 30
 
