@@ -1,4 +1,4 @@
-"""The networks of all modalities round one prior: the objective of the MM-GPVAE."""
+"""The networks of all modalities around one prior: the objective of the MM-GPVAE."""
 
 from collections.abc import Iterable, Mapping
 

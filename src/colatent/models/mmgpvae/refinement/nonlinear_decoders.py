@@ -4,8 +4,8 @@ While it is trained, a decoder sees latents as the encoders have them at the tim
 refines (`sites`). With the posterior of the training trials held fixed, the objective depends on
 the decoders alone: the M step of variational EM (Neal & Hinton 1998), whose steps need neither encoders
 nor GP algebra. Linear decoders are at their optimum already. The noise is left alone: encoders know the
-training trials better than others, so that noise fitted there would be too small. So is a modality with a
-cross weight: its decoder serves two posteriors, and predictions from the others would suffer.
+training trials better than others, so that noise fitted there would be too small. A modality with a cross
+weight is left alone as well: its decoder serves two posteriors, and predictions from others would suffer.
 """
 
 import torch
