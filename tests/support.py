@@ -23,13 +23,17 @@ from pynwb.image import ImageSeries
 from colatent.config import (
     Config,
     ContinuousModality,
+    MMGPVAESettings,
     SpikesModality,
     TrialAlignment,
 )
-from colatent.data.trials import Trials
+from colatent.data.trials import Layout, Trials
 from colatent.ingest import ingest_session
-from colatent.jobs.checkpoint import STATE
+from colatent.jobs.checkpoint import STATE, Checkpoint
 from colatent.models import gp
+from colatent.models.base import FitRun
+from colatent.models.mmgpvae.model import MMGPVAE
+from colatent.models.mmgpvae.options import Options
 from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
@@ -187,14 +191,9 @@ BOTH = ("emg", "spikes")
 
 OPTIONS = dict(
     latents={"spikes+emg": 1, "spikes": 1},
-    likelihood={"spikes": "poisson", "emg": "gaussian"},
-    decoder={"spikes": "linear", "emg": "mlp"},
     cross_weight={"emg": 1.0},
     time_scale=0.06,
     hidden=32,
-    learning_rate=1e-2,
-    epochs=60,
-    device="cpu",
 )
 
 
@@ -285,3 +284,33 @@ def make_config(results: Path, modalities: list[str], continuous: bool = False) 
             "heldout": {"folds": FOLDS, "seeds": SEEDS, "channels": {"spikes": 0.25}, "time": 0.2},
         }
     )
+
+
+QUICK = dict(epochs=60, restarts=1, learning_rate=1e-2, cross_weight={}, time_scale=0.2)
+
+
+def vae_options(layout: Layout, **options: Any) -> Options:
+    """Options of a small MM-GPVAE: keys of the config's section, and attributes of `Options`."""
+    own = {key: options.pop(key) for key in tuple(options) if key in Options.__dataclass_fields__}
+    return Options(MMGPVAESettings(kind="mm-gpvae", **QUICK | options), layout, **own)
+
+
+def unfitted_vae(layout: Layout, **options: Any) -> MMGPVAE:
+    """An MM-GPVAE of `vae_options`."""
+    chosen = vae_options(layout, **options)
+    model = MMGPVAE(chosen.settings, layout)
+    model.options = chosen
+    return model
+
+
+def fit_vae(
+    trials: Trials,
+    seed: int = 0,
+    progress: Any = quiet,
+    checkpoint: Checkpoint | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> MMGPVAE:
+    """An MM-GPVAE of `vae_options`, fitted to these trials."""
+    run = FitRun(seed, device=device, progress=progress, checkpoint=checkpoint)
+    return unfitted_vae(trials.layout, **options).fit(trials, run)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,8 @@ def folds(device: str) -> None:
     from colatent.config import MMGPVAESettings
     from colatent.config.file import load_config
     from colatent.ingest.session import ingest_session
-    from colatent.models.registry import model_class_and_options
+    from colatent.models.base import FitRun
+    from colatent.models.mmgpvae.model import MMGPVAE
     from colatent.simulate import simulate_reach, write_reach_nwb
 
     torch.set_num_threads(1)
@@ -220,14 +222,15 @@ def folds(device: str) -> None:
     assert isinstance(settings, MMGPVAESettings)
 
     def seconds_an_epoch(times: int) -> float:
-        change = {"batch_size": times * settings.batch_size, "patience": 1000}
+        change = {"batch_size": times * settings.batch_size}
         data = trials.select(np.tile(np.arange(trials.n_trials), times))
         spent = []
         for epochs in (5, 25):
             one = settings.model_copy(update=change | {"epochs": epochs})
-            cls, options = model_class_and_options(one, data, True, device)
+            model = MMGPVAE(one, data.layout)
+            model.options = replace(model.options, patience=1000)
             begin = time.perf_counter()
-            cls(**options).fit(data, seed=0, progress=lambda _: None)
+            model.fit(data, FitRun(device=device))
             spent.append(time.perf_counter() - begin)
         return (spent[1] - spent[0]) / 20
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import Killed, make_trials
+from support import Killed, fit_vae, make_trials, unfitted_vae
 
 from colatent.data.trials import Trials
 from colatent.jobs.checkpoint import Checkpoint
@@ -20,12 +20,10 @@ N_TRIALS, N_BINS = 24, 30
 ALL = ("emg", "spikes", "video")
 OPTIONS = dict(
     latents={"spikes+emg+video": 1, "spikes": 1, "video": 1},
-    likelihood={"spikes": "poisson", "emg": "gaussian", "video": "gaussian"},
-    decoder={"spikes": "linear", "emg": "mlp", "video": "convolutional"},
+    decoder={"video": "convolutional"},
     image_shape={"video": (8, 8)},
     cross_weight={"emg": 1.0},
     time_scale=0.1,
-    learning_rate=1e-2,
     hidden=32,
     epochs=12,
     batch_size=8,
@@ -52,7 +50,7 @@ def trials() -> Trials:
 
 
 def fit(trials: Trials, device: str, checkpoint: Checkpoint | None = None, progress=print, **more) -> MMGPVAE:
-    return MMGPVAE(**OPTIONS | more, device=device).fit(trials, 0, progress, checkpoint)
+    return fit_vae(trials, 0, progress, checkpoint, device, **OPTIONS | more)
 
 
 def close(a: np.ndarray, b: np.ndarray, tolerance: float) -> None:
@@ -73,7 +71,7 @@ def test_an_mm_gpvae_is_trained_as_on_the_cpu(trials: Trials, posterior: str) ->
 
 def test_one_fit_predicts_on_the_gpu_what_it_predicts_on_the_cpu(trials: Trials) -> None:
     model = fit(trials, "cuda")
-    there = MMGPVAE.from_state(OPTIONS | {"device": "cpu"}, model.state())
+    there = unfitted_vae(trials.layout, **OPTIONS).restore(model.state())
     for given in (ALL, ("spikes",), ("emg", "video")):
         for a, b in zip(model.latents(trials, given), there.latents(trials, given), strict=True):
             close(a, b, 1e-3)
@@ -81,7 +79,7 @@ def test_one_fit_predicts_on_the_gpu_what_it_predicts_on_the_cpu(trials: Trials)
             close(model.predict(trials, given, name).mean, there.predict(trials, given, name).mean, 1e-3)
     close(model.elbo(trials), there.elbo(trials), 1e-3)
     latents = model.latents(trials, ALL)[0]
-    close(model.loading(latents, "video"), there.loading(latents, "video"), 1e-3)
+    close(model.summary(latents).loading["video"], there.summary(latents).loading["video"], 1e-3)
 
 
 def test_an_interrupted_fit_goes_on_on_the_gpu(trials: Trials, tmp_path: Path) -> None:

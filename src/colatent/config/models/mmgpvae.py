@@ -1,7 +1,8 @@
 """The section on the MM-GPVAE."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,8 +10,55 @@ from colatent.config.models.base import Kernel, ModelKind, ModelSettings
 from colatent.config.settings import Count, Odd, Positive
 from colatent.data.likelihoods import likelihoods_of
 
-# Enough to tell shared latents from private ones. On the demo and a monkey's recording twice as much
-# predicted no better from other modalities, and held-out neurons and muscles a little worse.
+
+@dataclass(frozen=True)
+class DecoderKind:
+    """The record of a decoder: what must be known of it besides its code.
+
+    Attributes:
+        name: in the config.
+        code: ``module:Class`` (`colatent.models.mmgpvae.decoders.base.LatentDecoder`), imported when needed.
+        title: how reports call it.
+        default_for: kinds of modalities whose default it is.
+        is_linear: whether its class is a `LinearDecoder`: its expected log density needs no samples, and the
+            last steps of training bring it and its sites to their optimum.
+        needs_image_shape: whether it draws images, whose rows and columns the config gives.
+    """
+
+    name: str
+    code: str
+    title: str
+    default_for: frozenset[str] = frozenset()
+    is_linear: bool = False
+    needs_image_shape: bool = False
+
+
+_CODE = "colatent.models.mmgpvae.decoders"
+DECODERS = {
+    kind.name: kind
+    for kind in (
+        DecoderKind(
+            "linear", f"{_CODE}.linear:LinearDecoder", "linear", frozenset({"spikes"}), is_linear=True
+        ),
+        DecoderKind("mlp", f"{_CODE}.mlp:MLPDecoder", "multi-layer perceptron"),
+        DecoderKind(
+            "convolutional",
+            f"{_CODE}.convolutional:ConvolutionalDecoder",
+            "convolutional network",
+            needs_image_shape=True,
+        ),
+    )
+}
+DEFAULT_DECODER = "mlp"  # of all other kinds of modalities
+if TYPE_CHECKING:
+    DecoderName = str
+    LikelihoodName = str
+else:
+    DecoderName = Literal[tuple(DECODERS)]
+    LikelihoodName = Literal[likelihoods_of("mm-gpvae")]
+
+# Enough to tell shared latents from private ones. On the demo and a monkey recording, twice as much predicted
+# modalities from each other no better, and held-out neurons and muscles slightly worse.
 CROSS_SHARE = 0.5
 
 
@@ -36,10 +84,10 @@ class MMGPVAESettings(ModelSettings):
     latents: dict[str, Count] = Field(
         min_length=1, description="latent group (modalities joined by +): number of latents"
     )
-    likelihood: dict[str, Literal[likelihoods_of("mm-gpvae")]] = Field(  # type: ignore[valid-type]
+    likelihood: dict[str, LikelihoodName] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
     )
-    decoder: dict[str, Literal["linear", "mlp", "convolutional"]] = Field(
+    decoder: dict[str, DecoderName] = Field(
         default_factory=dict,
         description="modality: decoder; linear for spikes, else mlp; convolutional for images",
     )
@@ -50,8 +98,8 @@ class MMGPVAESettings(ModelSettings):
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
     posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
         "sites",
-        description="sites: exact given the encoders. To compare with: mean-field (diagonal over Fourier "
-        "coefficients), averaged (so, and shared latents averaged over the encoders: the paper's), "
+        description="sites: exact given the encoders. For comparison: mean-field (diagonal over Fourier "
+        "coefficients), averaged (the same with shared latents averaged over the encoders, as in the paper), "
         "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
     )
     time_scale: Positive | None = Field(
@@ -60,31 +108,32 @@ class MMGPVAESettings(ModelSettings):
     epochs: Count = 200
     restarts: Count = Field(
         3,
-        description="random weights to start from, each for a fifth of the epochs; the one that does best by "
-        "then on training trials held out of the updates goes on. More where fits of several folds disagree",
+        description="random starts, each trained for a fifth of the epochs; the one that is then best on "
+        "held-out training trials is trained to completion. Take more if fits of several folds disagree",
     )
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
     weight: dict[str, Positive] = Field(
         default_factory=dict,
-        description="modality: factor of its log-density in the objective, 1 where not named; less for many "
-        "channels whose noise is correlated, such as pixels",
+        description="modality: factor of its log density in the objective, 1 where not named; less for many "
+        "channels with correlated noise, such as pixels, which otherwise make the posterior too narrow",
     )
     cross_weight: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=_cross_weights,
-        description="modality: weight, in the objective, of predicting it from the other modalities; if not "
-        "given, half of its `weight` if it shares latents. With {}, the plain ELBO, private latents may take "
-        "in shared ones",
+        description="modality: weight, in the objective, of predicting it from the other modalities; by "
+        "default half of its `weight` if it shares latents. With {} (the plain ELBO), private latents may "
+        "absorb shared ones",
     )
     first_cross_weight: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
         None,
-        description="modality: the same in the first fifth of the epochs, where it is to be another; with "
-        "`cross_weight: {}` it keeps shared latents from beginning as what moves one modality alone",
+        description="modality: cross_weight during the first fifth of the epochs, if different; with "
+        "`cross_weight: {}` it keeps shared latents from starting as what drives one modality alone",
     )
     decoder_decay: float = Field(
         0.3,
         ge=0,
-        description="decay of the decoders' weights: helps with few trials; 0 for images, which lose detail",
+        description="decay of the decoders' weights: helps with few trials; 0 for images, which would lose "
+        "detail",
     )
     samples: Count = Field(
         32, multiple_of=2, description="posterior samples of a prediction; few for images, which are large"
@@ -93,7 +142,7 @@ class MMGPVAESettings(ModelSettings):
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
     )
     context: Odd = Field(
-        1, description="bins that an encoder sees at once (odd); smoothing over time is left to the prior"
+        1, description="bins that an encoder sees at once (odd); the prior smooths over time in any case"
     )
 
     @model_validator(mode="after")
@@ -104,8 +153,8 @@ class MMGPVAESettings(ModelSettings):
             if unused := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
         for name, decoder in self.decoder.items():
-            if decoder == "convolutional" and name not in self.image_shape:
-                raise ValueError(f"decoder.{name} is convolutional: give image_shape.{name}, [rows, columns]")
+            if DECODERS[decoder].needs_image_shape and name not in self.image_shape:
+                raise ValueError(f"decoder.{name} is {decoder}: give image_shape.{name}, [rows, columns]")
         return self
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -113,7 +162,12 @@ class MMGPVAESettings(ModelSettings):
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""
-        return self.decoder.get(modality, "linear" if kind == "spikes" else "mlp")
+        default = next((d.name for d in DECODERS.values() if kind in d.default_for), DEFAULT_DECODER)
+        return self.decoder.get(modality, default)
+
+    def likelihood_of(self, modality: str, kind: str) -> str:
+        """Return the likelihood of a modality of a kind, such as spikes."""
+        return self.likelihood.get(modality, "poisson" if kind == "spikes" else "gaussian")
 
     @property
     def modalities(self) -> list[str]:

@@ -4,14 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, pixel_unshuffle, silu, softplus
 
-from colatent.models.mmgpvae.layers import (
-    DTYPE,
-    PATCH,
-    Dropout,
-    convolution,
-    dense,
-    n_patches,
-)
+from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, dense, n_patches
+from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Sites
 
 # Sites start weak: an encoder that is sure of itself before it has learned anything drags along
@@ -49,32 +43,25 @@ class Encoder(nn.Module):
     many times the weights, costs as much more and over-fits sooner.
 
     Args:
-        projection: of the channels, (..., channel) to (..., hidden).
-        n_latents: of all groups that contain it.
-        context: bins that the filters see (odd).
-        hidden: number of projections, and units of the hidden layer.
-        dropout: share of both that is dropped in training.
+        options: of the modality; ``hidden`` is also the number of projections.
         generator: on the CPU; of the weights, and later of the dropout.
     """
 
-    def __init__(
-        self,
-        projection: nn.Module,
-        n_latents: int,
-        context: int,
-        hidden: int,
-        dropout: float,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
-        self.projection = projection
+        hidden, context, n_latents = options.hidden, options.context, len(options.latents)
+        self.projection: nn.Module = (
+            dense(options.n_channels, hidden, generator)
+            if options.image_shape is None
+            else ImageProjection(options.image_shape, hidden, generator)
+        )
         self.filters = nn.Parameter(
             torch.empty(hidden, 1, context, dtype=DTYPE).normal_(0.0, context**-0.5, generator=generator)
         )
         self.hidden = dense(hidden, hidden, generator)
         self.location = dense(hidden, n_latents, generator)
         self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
-        self.dropout = Dropout(dropout, generator)
+        self.dropout = Dropout(options.dropout, generator)
 
     def forward(self, features: Tensor, observed: Tensor) -> Sites:
         """Return one site per bin and latent.

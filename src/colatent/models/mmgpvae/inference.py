@@ -1,9 +1,9 @@
-"""How the posterior is made from the modalities' sites: this project's way, and others to compare with.
+"""How the modalities' sites become a posterior: this project's way, and others for comparison.
 
 An `Inference` is three choices: the basis that the prior is written in, the posterior that its
 coefficients get, and how modalities that see the same latent are put together. `INFERENCES` names
-the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` are what Gondur et al. (2024)
-do (a diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
+the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` follow Gondur et al. (2024) (a
+diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
 ``time-domain`` is the GP-VAE with a Gaussian that is diagonal over bins (Casale et al. 2018, Pearce
 2020); ``independent`` is the plain VAE, without a prior over time.
 """
@@ -37,11 +37,13 @@ class Inference:
         basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
         posterior: (bases, sites) -> posterior.
         combine: the modalities' sites -> those of the posterior.
+        refined: whether the sites are brought to their optimum for the trials at hand (`refinement`).
     """
 
     basis: Callable[[str, Tensor, int], Tensor]
     posterior: Callable[[Tensor, Sites], Posterior]
     combine: Callable[[list[Sites]], Sites]
+    refined: bool = False
 
 
 def product(sites: list[Sites]) -> Sites:
@@ -93,7 +95,7 @@ def _in_one_block(bases: Tensor, sites: Sites, whitener: Tensor) -> Posterior:
 
 
 INFERENCES = {
-    "sites": Inference(prior_basis, posterior, product),
+    "sites": Inference(prior_basis, posterior, product, refined=True),
     "mean-field": Inference(prior_basis, diagonal_over_coefficients, product),
     "averaged": Inference(prior_basis, diagonal_over_coefficients, average),
     "time-domain": Inference(cholesky_basis, diagonal_over_bins, product),

@@ -1,7 +1,7 @@
 """What one modality has: encoder (observations -> sites), decoder (latents -> eta) and likelihood."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,14 +12,18 @@ from torch.func import jvp
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import Array, Standardizer
 from colatent.errors import InputError
-from colatent.models.mmgpvae.decoders import Decoder, make_decoder
-from colatent.models.mmgpvae.encoders import Encoder, ImageProjection
-from colatent.models.mmgpvae.layers import DTYPE, dense
+from colatent.models.mmgpvae.decoders.base import make_decoder
+from colatent.models.mmgpvae.encoders import Encoder
+from colatent.models.mmgpvae.layers import DTYPE
 from colatent.models.mmgpvae.likelihoods import ChannelLikelihood, masked_sum
+from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Marginals
 
+if TYPE_CHECKING:
+    from colatent.models.mmgpvae.decoders.linear import LinearDecoder
 
-class Observations(NamedTuple):
+
+class NetworkInput(NamedTuple):
     """One modality as its networks see it, each (trial, time, channel).
 
     Attributes:
@@ -33,11 +37,11 @@ class Observations(NamedTuple):
     target: Tensor
     observed: Tensor
 
-    def select(self, trial: Tensor) -> "Observations":
-        return Observations(*(x[trial] for x in self))
+    def select(self, trial: Tensor) -> "NetworkInput":
+        return NetworkInput(*(x[trial] for x in self))
 
-    def hide(self, hidden: Tensor) -> "Observations":
-        """Return what the encoder gets when the channels ``hidden`` (trial, 1, channel) are."""
+    def hide(self, hidden: Tensor) -> "NetworkInput":
+        """Return what the encoder sees when channels are hidden, boolean (trial, 1, channel)."""
         return self._replace(
             features=torch.where(hidden, 0.0, self.features), observed=self.observed & ~hidden
         )
@@ -46,15 +50,13 @@ class Observations(NamedTuple):
 class ModalityNetwork(nn.Module):
     """Encoder, decoder and likelihood of one modality.
 
-    Args:
-        n_channels: of the modality.
-        latents: indices of the latents of every group that contains it.
-        likelihood, decoder: their names.
-        context: bins that the encoder's convolution sees (odd).
-        hidden: units of each hidden layer.
-        dropout: see `Encoder`.
-        image_shape: rows and columns, of a modality whose decoder is convolutional; its encoder
-            is then as well.
+    Attributes:
+        latents: which of all latents drive it.
+        feature_mean: of the encoder's input, (channel,).
+        offset, scale: of the observations, in their original units, (channel,).
+        site_factor: of the precision of the encoder's sites, for each latent (`refinement.calibration`).
+        cross_likelihood: predictions from other modalities err more than reconstructions, and have a noise
+            of their own.
     """
 
     latents: Tensor
@@ -63,38 +65,24 @@ class ModalityNetwork(nn.Module):
     scale: Tensor
     site_factor: Tensor
 
-    def __init__(
-        self,
-        n_channels: int,
-        latents: list[int],
-        likelihood: str,
-        decoder: str,
-        context: int,
-        hidden: int,
-        dropout: float,
-        image_shape: tuple[int, int] | None,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
-        self.image_shape = image_shape if decoder == "convolutional" else None
-        projection: nn.Module = (
-            dense(n_channels, hidden, generator)
-            if self.image_shape is None
-            else ImageProjection(self.image_shape, hidden, generator)
-        )
-        self.encoder = Encoder(projection, len(latents), context, hidden, dropout, generator)
-        self.decoder: Decoder = make_decoder(
-            decoder, len(latents), n_channels, self.image_shape, hidden, generator
-        )
-        self.likelihood = ChannelLikelihood(likelihood, n_channels)
-        # Predictions from other modalities err more than reconstructions: they have a noise of their own.
-        self.cross_likelihood = ChannelLikelihood(likelihood, n_channels)
-        self.register_buffer("latents", torch.tensor(latents), persistent=False)
+        self.options = options
+        self.encoder = Encoder(options, generator)
+        self.decoder = make_decoder(options, generator)
+        n_channels = options.n_channels
+        self.likelihood = ChannelLikelihood(options.likelihood, n_channels)
+        self.cross_likelihood = ChannelLikelihood(options.likelihood, n_channels)
+        self.register_buffer("latents", torch.tensor(options.latents), persistent=False)
         self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_channels, dtype=torch.float64))
-        # of the precision of the encoder's sites, see `site_calibration`
-        self.register_buffer("site_factor", torch.ones(len(latents), dtype=torch.float64))
+        self.register_buffer("site_factor", torch.ones(len(options.latents), dtype=torch.float64))
+
+    @property
+    def linear_decoder(self) -> "LinearDecoder":
+        """The decoder, of a modality whose decoder is linear."""
+        return cast("LinearDecoder", self.decoder)
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""
@@ -107,36 +95,36 @@ class ModalityNetwork(nn.Module):
             deviation = torch.from_numpy(raw.deviation)
             # One scale for all pixels: neighbours must stay comparable, and rarely lit ones small.
             rms = deviation.square().mean().sqrt().expand_as(deviation)
-            self.scale.copy_(deviation if self.image_shape is None else rms)
+            self.scale.copy_(deviation if self.options.image_shape is None else rms)
         else:
             features = self._transform(torch.from_numpy(values)).numpy()
             self.feature_mean.copy_(torch.from_numpy(Standardizer.fit(features, observed).mean))
         mean = (torch.from_numpy(raw.mean) - self.offset) / self.scale
         with torch.no_grad():
-            self.decoder.bias.copy_(likelihood.initial_eta(mean))
+            self.decoder.output_bias.copy_(likelihood.initial_eta(mean))
 
-    def observations(self, values: Tensor, observed: Tensor) -> Observations:
+    def inputs(self, values: Tensor, observed: Tensor) -> NetworkInput:
         """Bring values (trial, time, channel), in their original units, into the networks' units."""
         target = torch.where(observed, (values - self.offset) / self.scale, 0.0)
         features = torch.where(observed, self._transform(target) - self.feature_mean, 0.0)
-        return Observations(features.to(DTYPE), target.to(DTYPE), observed)
+        return NetworkInput(features.to(DTYPE), target.to(DTYPE), observed)
 
     def _transform(self, target: Tensor) -> Tensor:
         counts = self.likelihood.record.describes == "counts"
         return target.clamp_min(0.0).sqrt() if counts else target
 
-    def expected_log_prob(self, data: Observations, latents: Marginals, generator: torch.Generator) -> Tensor:
+    def expected_log_prob(self, data: NetworkInput, latents: Marginals, generator: torch.Generator) -> Tensor:
         """E[log p(data | z)] in nats, shape (trial,), latents those of this modality."""
         log_prob = self.decoder.expected_log_prob(self.likelihood, data.target, latents, generator)
         return masked_sum(log_prob, data.observed)
 
-    def cross_log_prob(self, data: Observations, latent_mean: Tensor) -> Tensor:
+    def cross_log_prob(self, data: NetworkInput, latent_mean: Tensor) -> Tensor:
         """log p(data | z = latent_mean) with the noise of cross-modal predictions, shape (trial,)."""
         log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
         return masked_sum(log_prob, data.observed)
 
     def decoder_slopes(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number of each latent of this modality, and the decoder's derivative by it.
+        """Yield each latent of this modality, and the decoder's derivative with respect to it.
 
         Args:
             latents: all latents (trial, time, latent), where the derivative (trial, time, channel) is taken.

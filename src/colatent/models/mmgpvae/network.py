@@ -1,23 +1,20 @@
-"""The networks of all modalities round one prior: the objective of the MM-GPVAE."""
+"""The networks of all modalities around one prior: the objective of the MM-GPVAE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from colatent.models.mmgpvae.decoders import LinearDecoder
+from colatent.data.trials import Trials
 from colatent.models.mmgpvae.inference import INFERENCES
-from colatent.models.mmgpvae.modality import ModalityNetwork, Observations
-from colatent.models.mmgpvae.posterior import (
-    Posterior,
-    Sites,
-    posterior_mean,
-)
+from colatent.models.mmgpvae.modality import ModalityNetwork, NetworkInput
+from colatent.models.mmgpvae.options import Options
+from colatent.models.mmgpvae.posterior import Posterior, Sites, posterior_mean
 
 Array = NDArray[np.float64]
-Data = Mapping[str, Observations]
+Data = Mapping[str, NetworkInput]
 
 SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
 LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
@@ -26,61 +23,30 @@ LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
 class MultiModalNetwork(nn.Module):
     """Prior, encoders and decoders of all modalities.
 
-    Args:
-        n_channels: modality -> number of channels.
-        groups: of each latent, the modalities that it drives.
-        likelihood, decoder: modality -> name.
-        kernel: one of ``gp.KERNELS``.
-        time_scale: initial time scales, bins, shape (latent,).
-        inference: one of `INFERENCES`.
-        n_bins: of the training trials, which bounds the time scales.
-        context, hidden, dropout: see `ModalityNetwork`.
-        image_shape: modality -> rows and columns, for convolutional decoders.
+    Attributes:
+        options: of the model.
+        names: of the modalities, in alphabetical order.
+        log_prior_sd: decoders take long to learn the scale of their latents; a free prior variance, which
+            they could absorb, finds it at once. Latents are reported in units of it.
+        bounds: of the log time scales.
     """
 
     bounds: Tensor
 
-    def __init__(
-        self,
-        n_channels: Mapping[str, int],
-        groups: list[frozenset[str]],
-        likelihood: Mapping[str, str],
-        decoder: Mapping[str, str],
-        kernel: str,
-        time_scale: Array,
-        inference: str,
-        n_bins: int,
-        context: int,
-        hidden: int,
-        dropout: float,
-        image_shape: Mapping[str, tuple[int, int]],
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, options: Options, generator: torch.Generator) -> None:
         super().__init__()
-        self.kernel = kernel
-        self.inference = INFERENCES[inference]
-        self.n_latents = len(groups)
+        self.options = options
+        self.names = tuple(options.modalities)
+        self.inference = INFERENCES[options.settings.posterior]
+        self.n_latents = len(options.settings.latent_groups)
+        time_scale = np.full(self.n_latents, options.time_scale)
         self.log_time_scale = nn.Parameter(torch.from_numpy(np.log(time_scale)))
-        # Decoders take long to learn the scale of their latents; a free prior variance, which they
-        # could absorb, finds it at once. Latents are reported in units of it.
         self.log_prior_sd = nn.Parameter(torch.zeros(self.n_latents, dtype=torch.float64))
-        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * n_bins])
+        bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * options.layout.n_bins])
         self.register_buffer("bounds", torch.from_numpy(bounds))
-        self.names = tuple(sorted(n_channels))
         # A list, because a ModuleDict refuses names such as "type".
         self.modalities = nn.ModuleList(
-            ModalityNetwork(
-                n_channels[name],
-                [k for k, group in enumerate(groups) if name in group],
-                likelihood[name],
-                decoder[name],
-                context,
-                hidden,
-                dropout,
-                image_shape.get(name),
-                generator,
-            )
-            for name in self.names
+            ModalityNetwork(modality, generator) for modality in options.modalities.values()
         )
 
     def modality(self, name: str) -> ModalityNetwork:
@@ -89,7 +55,29 @@ class MultiModalNetwork(nn.Module):
         return network
 
     def has_linear_decoder(self, name: str) -> bool:
-        return isinstance(self.modality(name).decoder, LinearDecoder)
+        return self.options.modalities[name].decoder.is_linear
+
+    def calibrate(self, trials: Trials) -> None:
+        """Set the units of all modalities, and the decoders' bias, from the training trials."""
+        for name in self.names:
+            self.modality(name).calibrate(trials.values[name], trials.observed[name])
+
+    def inputs(self, trials: Trials, given: Iterable[str]) -> Data:
+        """Return the observations of the modalities that are given and recorded, in the networks' units.
+
+        Raises:
+            ValueError: the bins have another width than those of the training trials.
+        """
+        if trials.bin_width != (own := self.options.layout.bin_width):
+            raise ValueError(f"bins of {trials.bin_width} s, but the model has bins of {own} s")
+        device = self.log_time_scale.device
+        return {
+            name: self.modality(name).inputs(
+                torch.from_numpy(trials.values[name]).to(device),
+                torch.from_numpy(trials.observed[name]).to(device),
+            )
+            for name in sorted(trials.values.keys() & set(given))
+        }
 
     def time_scale(self) -> Tensor:
         """Time scale of each latent, bins."""
@@ -101,28 +89,42 @@ class MultiModalNetwork(nn.Module):
 
     def bases(self, n_bins: int) -> Tensor:
         """Return the scaled basis of each latent's prior, (latent, coefficient, time)."""
-        return self.prior_sd()[:, None, None] * self.inference.basis(self.kernel, self.time_scale(), n_bins)
+        basis = self.inference.basis(self.options.settings.kernel, self.time_scale(), n_bins)
+        return self.prior_sd()[:, None, None] * basis
 
     def sites(self, data: Data) -> dict[str, Sites]:
-        """Return each modality's sites on all latents: zero on those that it has no part in."""
+        """Return each modality's sites on all latents: zero on those that do not drive it."""
         return {name: self._sites(name, data[name]) for name in data}
 
-    def _sites(self, name: str, data: Observations) -> Sites:
+    def _sites(self, name: str, data: NetworkInput) -> Sites:
         network = self.modality(name)
         own = network.encoder(data.features, data.observed)
         shape = (*own.precision.shape[:2], self.n_latents)
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
     def calibrated_sites(self, data: Data) -> dict[str, Sites]:
-        """Return `sites`, as sure as they may be (`site_calibration`)."""
+        """Return `sites` with their calibrated precision (`refinement.calibration`)."""
         factors = {name: self.modality(name).site_factor for name in data}
         return {
             name: s.times(self.on_all_latents(name, factors[name])) for name, s in self.sites(data).items()
         }
 
     def on_all_latents(self, name: str, factor: Tensor) -> Tensor:
-        """Return a modality's factors of its own latents, and 1 for those that it has no part in."""
+        """Return the factors of a modality's latents, and 1 for those that do not drive it."""
         return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
+
+    def prior(self, trials: Trials) -> tuple[Tensor, Sites]:
+        """Return the bases of the prior, and sites that say nothing of these trials."""
+        bases = self.bases(trials.n_bins)
+        zero = bases.new_zeros((trials.n_trials, trials.n_bins, self.n_latents))
+        return bases, Sites(zero, zero)
+
+    @torch.no_grad()
+    def encoded_posterior(self, trials: Trials, given: Iterable[str]) -> Posterior:
+        """Return the posterior that the encoders' sites define, the one that is trained."""
+        bases, empty = self.prior(trials)
+        sites = self.sites(self.inputs(trials, given))
+        return self.inference.posterior(bases, self.inference.combine([empty, *sites.values()]))
 
     def elbo(
         self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None

@@ -1,4 +1,4 @@
-"""What an MM-GPVAE is trained to maximise, and the optimiser that it is trained with."""
+"""What training an MM-GPVAE maximises, and its optimiser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
-from colatent.models.mmgpvae.options import Options
 from colatent.models.mmgpvae.posterior import Posterior, Sites
 from colatent.models.mmgpvae.training import Loss
 
@@ -25,7 +24,6 @@ class Objective:
     """
 
     network: MultiModalNetwork
-    options: Options
     cross_weight: Mapping[str, float]
 
     def loss_on(self, data: Data) -> Loss:
@@ -46,7 +44,7 @@ class Objective:
 
     @torch.no_grad()
     def value(self, data: Data, q: Posterior, generator: torch.Generator) -> float:
-        """Return the objective with another posterior of the latents, nats a trial."""
+        """Return the objective with another posterior of the latents, nats per trial."""
         bases = self.network.bases(next(iter(data.values())).target.shape[1])
         return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).mean())
 
@@ -54,7 +52,7 @@ class Objective:
         self, data: Data, q: Posterior, sites: Mapping[str, Sites], bases: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return what the objective is made of, each (trial,)."""
-        expected, kl = self.network.elbo_terms(data, q, generator, self.options.weight)
+        expected, kl = self.network.elbo_terms(data, q, generator, self.network.options.settings.weight)
         terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
         if self.cross_weight:
             terms["cross_log_prob"] = self.network.cross_log_prob(data, sites, bases, self.cross_weight)
@@ -63,11 +61,12 @@ class Objective:
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
         """Hide random channels of one random modality from the encoder, in half of the calls."""
         chance, choice = torch.rand(2, generator=generator).tolist()
-        if self.options.channel_dropout == 0 or chance < 0.5:
+        share = self.network.options.settings.channel_dropout
+        if share == 0 or chance < 0.5:
             return data
         name = list(data)[int(choice * len(data))]
         n_trials, _, n_channels = data[name].target.shape
-        hidden = torch.rand((n_trials, 1, n_channels), generator=generator) < self.options.channel_dropout
+        hidden = torch.rand((n_trials, 1, n_channels), generator=generator) < share
         return {**data, name: data[name].hide(hidden.to(data[name].target.device))}
 
 
@@ -76,9 +75,9 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
     return terms["elbo"] + terms["cross_log_prob"] if "cross_log_prob" in terms else terms["elbo"]
 
 
-def make_optimizer(network: MultiModalNetwork, options: Options) -> torch.optim.Optimizer:
-    """Return the optimiser of a network's parameters, with a rate and a decay for each kind of them."""
-    rate = options.learning_rate
+def make_optimizer(network: MultiModalNetwork) -> torch.optim.Optimizer:
+    """Return the optimiser of a network, with a learning rate and a decay for each kind of parameter."""
+    options, rate = network.options, network.options.settings.learning_rate
     noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
     apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
     others = [p for p in network.parameters() if id(p) not in apart]
@@ -87,7 +86,7 @@ def make_optimizer(network: MultiModalNetwork, options: Options) -> torch.optim.
     weights = [p for p in others if p.ndim > 1]
     groups = (
         ([p for p in weights if id(p) in encoders], rate, options.weight_decay),
-        ([p for p in weights if id(p) not in encoders], rate, options.decoder_decay),
+        ([p for p in weights if id(p) not in encoders], rate, options.settings.decoder_decay),
         ([p for p in others if p.ndim == 1], rate, 0.0),
         (noise, NOISE_RATE * rate, 0.0),
         ([network.log_time_scale, network.log_prior_sd], options.time_scale_rate, 0.0),

@@ -1,134 +1,122 @@
-"""Options of the MM-GPVAE, checked when they are given."""
+"""What an MM-GPVAE is made with: its section of the config, resolved once for the session at hand."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
-from colatent.data.likelihoods import likelihoods_of
-from colatent.models import gp
-from colatent.models.mmgpvae.decoders import DECODERS
-from colatent.models.mmgpvae.inference import INFERENCES
+from colatent.config.models.mmgpvae import DECODERS, DecoderKind, MMGPVAESettings
+from colatent.data.trials import Layout
+from colatent.errors import InputError
 from colatent.models.mmgpvae.training import Schedule
 
 
 class CrossWeights(NamedTuple):
-    """Modality -> weight of its prediction from the others, in the first epochs and in the other ones."""
+    """Modality -> weight of its prediction from the others, in the first epochs and in the later ones."""
 
     first: Mapping[str, float]
     final: Mapping[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What an `MMGPVAE` is made with.
+@dataclass(frozen=True)
+class ModalityOptions:
+    """What the networks of one modality are made with.
 
     Attributes:
-        latents: group -> number of latents; a group is the modalities it drives, joined by "+" in
-            any order.
-        likelihood: modality -> gaussian, poisson, negative-binomial or bernoulli.
-        decoder: modality -> linear, mlp or convolutional (for images; the encoder is then as well).
-        image_shape: modality with a convolutional decoder -> rows and columns of its images.
-        bin_width: seconds; that of the training trials if None.
-        kernel: of the prior, see `gp.KERNELS`; its variance is 1.
-        posterior: one of `INFERENCES`; all but ``sites`` are there to compare with.
-        time_scale: initial time scale of the latents, seconds; they are learned.
-        epochs, batch_size, patience, validation_share: see `Schedule`.
-        restarts: random weights to start from; the one that promises most early on is trained to the end.
-        learning_rate: of the networks' weights.
-        time_scale_rate: learning rate of the log time scales and log prior s.d.
-        weight_decay, decoder_decay: decoupled decay (AdamW) of the encoders' and of the decoders'
-            weights, not of biases and noise. The latter helps with few trials of spikes, and costs
-            images some detail and bands some of their coverage.
-        weight: modality -> factor of its expected log-density in the objective, 1 where not named.
-            Noise that is correlated between channels (neighbouring pixels) counts as many times as
-            there are channels, and the posterior becomes too sure: less than 1 makes up for it.
-        cross_weight: modality -> weight, in the objective, of its log-density decoded from
-            the posterior mean given the other modalities. Empty: the plain ELBO.
-        first_cross_weight: the same in the first epochs, if not as ``cross_weight``. With it a latent that
-            modalities share does not begin as what moves one of them alone.
-        channel_dropout: share of a modality's channels that half of the steps hide from its
-            encoder and still reconstruct, so that inference from some of the channels works.
-        context: bins that the encoders' convolutions see (odd). With more than 1 the errors of a modality's
-            sites resemble each other from bin to bin, and count as if they did not.
-        hidden: units of each hidden layer of encoders and MLP decoders.
-        dropout: share of the encoders' hidden units that each step drops.
-        samples: posterior samples of a prediction (even).
-        device: cpu, cuda or auto.
+        n_channels: of the modality.
+        latents: which of all latents drive it.
+        likelihood: name of one of `colatent.data.likelihoods`.
+        decoder: record of the decoder.
+        image_shape: rows and columns, if the decoder draws images; the encoder then reads images too.
+        context: bins that the encoder's filters see (odd). With more than 1 the errors of its sites
+            resemble each other from bin to bin, and count as if they did not.
+        hidden: units of each hidden layer.
+        dropout: share of the encoder's hidden units that each training step drops.
     """
 
-    latents: Mapping[str, int]
-    likelihood: Mapping[str, str]
-    decoder: Mapping[str, str]
-    bin_width: float | None = None
-    kernel: str = "squared-exponential"
-    posterior: str = "sites"
-    time_scale: float = 0.2
-    restarts: int = 1
-    epochs: int = 60
-    batch_size: int = 16
-    patience: int = 25
-    validation_share: float = 0.1
-    learning_rate: float = 1e-2
-    time_scale_rate: float = 2e-2
-    weight_decay: float = 0.3
-    decoder_decay: float = 0.3
-    image_shape: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    weight: Mapping[str, float] = field(default_factory=dict)
-    cross_weight: Mapping[str, float] = field(default_factory=dict)
-    first_cross_weight: Mapping[str, float] | None = None
-    channel_dropout: float = 0.25
-    context: int = 1
+    n_channels: int
+    latents: tuple[int, ...]
+    likelihood: str
+    decoder: DecoderKind
+    image_shape: tuple[int, int] | None
+    context: int
+    hidden: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of an `MMGPVAE`: those of the config, and what no config needs to change.
+
+    Attributes:
+        settings: the section of the config.
+        layout: of the session's trials.
+        hidden, dropout: see `ModalityOptions`.
+        patience, validation_share: see `Schedule`.
+        time_scale_rate: learning rate of the log time scales and log prior s.d.
+        weight_decay: decoupled decay (AdamW) of the encoders' weights; biases and noise have none.
+
+    Raises:
+        ValueError: the session lacks a modality.
+        InputError: the images have another size.
+    """
+
+    settings: MMGPVAESettings
+    layout: Layout
     hidden: int = 64
     dropout: float = 0.1
-    samples: int = 32
-    device: str = "auto"
+    patience: int = 25
+    validation_share: float = 0.1
+    time_scale_rate: float = 2e-2
+    weight_decay: float = 0.3
 
     def __post_init__(self) -> None:
-        _require_known("kernel", self.kernel, gp.KERNELS)
-        _require_known("posterior", self.posterior, tuple(INFERENCES))
-        _require_known("device", self.device, ("cpu", "cuda", "auto"))
-        if min(self.latents.values(), default=0) < 1:
-            raise ValueError(f"latents must name at least one group, each of 1 or more: {dict(self.latents)}")
-        if len({frozenset(name.split("+")) for name in self.latents}) < len(self.latents):
-            raise ValueError(f"latents name the same group twice: {', '.join(self.latents)}")
-        for name in self.modalities:
-            if name not in self.likelihood or name not in self.decoder:
-                raise ValueError(f"modality {name!r} has latents, and needs a likelihood and a decoder")
-            _require_known(f"likelihood of {name!r}", self.likelihood[name], likelihoods_of("mm-gpvae"))
-            _require_known(f"decoder of {name!r}", self.decoder[name], DECODERS)
-            if self.decoder[name] == "convolutional" and name not in self.image_shape:
-                raise ValueError(f"the decoder of {name!r} is convolutional, and needs its image_shape")
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be at least 1, not {self.restarts}")
-        if self.context % 2 == 0 or self.samples % 2 == 1:
-            raise ValueError(f"context must be odd, samples even, not {self.context} and {self.samples}")
-        for key in ("weight", "cross_weight", "first_cross_weight", "image_shape"):
-            if unknown := set(getattr(self, key) or ()) - set(self.modalities):
-                raise ValueError(f"{key} names {sorted(unknown)[0]!r}, which has no latents")
-        _ = self.schedule  # raises what it finds wrong
+        for name in self.settings.modalities:
+            if name not in self.layout.channels:
+                raise ValueError(f"the trials lack the modality {name!r}")
+        for name, shape in self.settings.image_shape.items():
+            if prod(shape) != (n_channels := self.layout.n_channels(name)):
+                raise InputError(
+                    f"image_shape of {name}: {shape[0]} x {shape[1]} pixels, but it has {n_channels} "
+                    "channels; correct it"
+                )
 
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.epochs, self.batch_size, self.patience, self.validation_share)
+    @cached_property
+    def modalities(self) -> Mapping[str, ModalityOptions]:
+        """The options of each modality in alphabetical order, in which weights are drawn and terms added."""
+        return {name: self._modality(name) for name in sorted(self.settings.modalities)}
 
-    @property
-    def cross_weights(self) -> CrossWeights:
-        """Return the cross weights that count: not zero, and where there are other modalities."""
-        first = self.cross_weight if self.first_cross_weight is None else self.first_cross_weight
-        several = len(self.modalities) > 1
-        return CrossWeights(
-            *({m: w for m, w in x.items() if w and several} for x in (first, self.cross_weight))
+    def _modality(self, name: str) -> ModalityOptions:
+        settings, kind = self.settings, self.layout.kinds[name]
+        decoder = DECODERS[settings.decoder_of(name, kind)]
+        groups = enumerate(settings.latent_groups)
+        return ModalityOptions(
+            self.layout.n_channels(name),
+            tuple(k for k, group in groups if name in group.modalities),
+            settings.likelihood_of(name, kind),
+            decoder,
+            settings.image_shape[name] if decoder.needs_image_shape else None,
+            settings.context,
+            self.hidden,
+            self.dropout,
         )
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        return tuple(sorted({name for group in self.latents for name in group.split("+")}))
+    def time_scale(self) -> float:
+        """The time scale that learning starts from, bins."""
+        bin_width = self.layout.bin_width
+        return (self.settings.time_scale or 5 * bin_width) / bin_width
 
     @property
-    def latent_groups(self) -> tuple[str, ...]:
-        return tuple(group for group, n in self.latents.items() for _ in range(n))
+    def schedule(self) -> Schedule:
+        settings = self.settings
+        return Schedule(settings.epochs, settings.batch_size, self.patience, self.validation_share)
 
-
-def _require_known(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {what}: {value!r}; choose one of {', '.join(known)}")
+    @property
+    def cross_weights(self) -> CrossWeights:
+        """The cross weights that count: not zero, and only where there are several modalities."""
+        final, first = self.settings.cross_weight, self.settings.first_cross_weight
+        both = (final if first is None else first, final)
+        several = len(self.modalities) > 1
+        return CrossWeights(*({m: w for m, w in x.items() if w and several} for x in both))

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from colatent.jobs.checkpoint import Checkpoint
 from colatent.jobs.signals import Interrupted, postponed
+from colatent.models.base import FitRun, Progress
 
 Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-Progress = Callable[[str], None]
+RunPart = tuple[Progress, Checkpoint | None]  # gets lines; keeps the state
 
 MAX_GRADIENT_NORM = 5.0
 FINAL_LEARNING_RATE = 0.02  # share of the first
@@ -33,7 +34,7 @@ class Schedule:
 
     Attributes:
         epochs: at most.
-        batch_size: trials a step.
+        batch_size: trials per step.
         patience: epochs without a better held-out loss after which training stops.
         validation_share: share of the trials that is held out of the updates.
         report_every: epochs between progress lines and checkpoints.
@@ -58,11 +59,11 @@ class Trainer:
 
     Attributes:
         module: what is trained, in place.
-        loss: mean loss over the trials of an index tensor, and by name the parts that it is made of;
+        loss: mean loss over the trials of an index tensor, and the terms that make it up, by name;
             it may draw from the generator and look at ``module.training``.
         optimizer: over the module's parameters.
-        history: one row an epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
-            the parts of the loss.
+        history: one row per epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
+            the terms of the loss.
         changed: epoch after which the loss was changed (`go_on_with`), 0 before.
     """
 
@@ -85,7 +86,7 @@ class Trainer:
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
     def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
-        """Train, and leave the module with the weights of the best epoch; see `train`.
+        """Train, and leave the module with the weights of the best epoch, ready for use; see `train`.
 
         Raises:
             FloatingPointError: the loss was never finite.
@@ -97,12 +98,13 @@ class Trainer:
                 f"the loss was never finite{when}: check the observations, lower the learning rate"
             )
         self.module.load_state_dict(self.best_weights)
+        self.module.eval()
         progress(f"kept epoch {self.best_epoch}: held-out loss {self.best_loss:.4f}")
 
     def train(
         self, epochs: int, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None
     ) -> None:
-        """Go on until so many epochs are done, or training stops early.
+        """Train until this many epochs are done, or training stops early.
 
         Args:
             order: the trials in random order; the first ones are held out.
@@ -135,14 +137,14 @@ class Trainer:
             raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
     def go_on_with(self, loss: Loss) -> None:
-        """Train with another loss from here on, if there is more to train; so may a resumed run already."""
+        """Train with another loss from here on, if epochs are left; a resumed run may do so already."""
         self.loss = loss
         if not (self.changed or self._diverged() or len(self.history) >= self.schedule.epochs):
             self.changed = self.best_epoch = len(self.history)
             self.best_loss = math.inf
 
     def promise(self, epochs: int) -> float:
-        """Return the least held-out loss of the first epochs; infinite if the last made no step."""
+        """Return the lowest held-out loss of the first epochs; infinite if the last one made no step."""
         rows = self.history[: self.changed or epochs]
         if math.isnan(rows[-1]["loss"]):
             return math.inf
@@ -150,8 +152,8 @@ class Trainer:
             (row["held_out_loss"] for row in rows if math.isfinite(row["held_out_loss"])), default=math.inf
         )
 
-    def count_present_weights(self, order: Tensor) -> None:
-        """Let the weights that the module has now be those of epoch 0: later ones must do better."""
+    def begin_with_present_weights(self, order: Tensor) -> None:
+        """Take the current weights as the baseline that later epochs must beat."""
         self.best_loss = self._held_out_loss(self._judges(order))
 
     def held_out(self, order: Tensor) -> Tensor:
@@ -159,7 +161,7 @@ class Trainer:
         return order[: min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)]
 
     def _judges(self, order: Tensor) -> Tensor:
-        """Return the trials that say which epoch was best: with none held out, all."""
+        """Return the trials that say which epoch was best: the held-out ones, or all if none are."""
         held_out = self.held_out(order)
         return held_out if len(held_out) else order
 
@@ -195,7 +197,7 @@ class Trainer:
             self.best_weights = copy_weights(self.module.state_dict())
 
     def _step(self, batch: Tensor) -> dict[str, float] | None:
-        """Make one update and return the loss and its parts; make none if it is not finite."""
+        """Make one update and return the loss and its terms; make none if the loss is not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         try:
             loss, parts = self.loss(batch, self.generator)
@@ -219,7 +221,7 @@ class Trainer:
             return math.inf
 
     def _line(self, rate: float) -> str:
-        """One line on the last epoch; ``rate`` in epochs a second."""
+        """One line on the last epoch; ``rate`` in epochs per second."""
         row = self.history[-1]
         parts = [name for name in row if name not in COLUMNS and not math.isnan(row[name])]
         losses = f"loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
@@ -264,6 +266,12 @@ class Trainer:
         self.best_loss, self.best_epoch, self.best_weights = state["best"]
         self.changed = state["changed"]
         self.history[:] = state["history"]
+
+
+def part_of_run(run: FitRun, title: str, name: str) -> RunPart:
+    """Return how one of several training runs of a fit reports, and where it is kept."""
+    checkpoint = None if run.checkpoint is None else run.checkpoint.part(name)
+    return (lambda line: run.progress(f"{title}: {line}")), checkpoint
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

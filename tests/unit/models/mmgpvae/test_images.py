@@ -7,17 +7,15 @@ from scipy import stats
 from scipy.signal import correlate2d
 from torch import nn
 
-from colatent.models.mmgpvae.decoders import ConvolutionalDecoder
+from colatent.config.models.mmgpvae import DECODERS, MMGPVAESettings
+from colatent.models.mmgpvae.decoders.convolutional import ConvolutionalDecoder
 from colatent.models.mmgpvae.encoders import ImageProjection
 from colatent.models.mmgpvae.layers import PATCH
 from colatent.models.mmgpvae.modality import ModalityNetwork
-from colatent.models.mmgpvae.model import MMGPVAE
-from colatent.simulate.digits import (
-    SIDE,
-    TURN,
-    draw_digits,
-    simulate_digits,
-)
+from colatent.models.mmgpvae.options import ModalityOptions
+from colatent.simulate.digits import SIDE, TURN, draw_digits, simulate_digits
+
+CONVOLUTIONAL = DECODERS["convolutional"]
 
 
 def generator() -> torch.Generator:
@@ -87,7 +85,8 @@ def test_projection_is_a_convolution_over_patches(shape: tuple[int, int]) -> Non
 
 
 def test_a_convolutional_decoder_draws_images_of_any_size() -> None:
-    decoder = ConvolutionalDecoder(2, (9, 10), 16, generator())
+    options = ModalityOptions(90, (0, 1), "gaussian", CONVOLUTIONAL, (9, 10), 1, 16, 0.0)
+    decoder = ConvolutionalDecoder(options, generator())
     latents = torch.randn(3, 4, 5, 2, generator=generator())
     drawn = decoder(latents)
     assert drawn.shape == (3, 4, 5, 90)
@@ -97,7 +96,8 @@ def test_a_convolutional_decoder_draws_images_of_any_size() -> None:
 
 def test_pixels_share_one_scale() -> None:
     values = np.random.default_rng(0).standard_normal((20, 30, 16)) * np.linspace(0.1, 2, 16) + 3.0
-    network = ModalityNetwork(16, [0], "gaussian", "convolutional", 9, 8, 0.0, (4, 4), generator())
+    options = ModalityOptions(16, (0,), "gaussian", CONVOLUTIONAL, (4, 4), 9, 8, 0.0)
+    network = ModalityNetwork(options, generator())
     network.calibrate(values, np.ones(values.shape, dtype=bool))
     scale = np.sqrt(values.reshape(-1, 16).var(axis=0).mean())
     np.testing.assert_allclose(network.scale.numpy(), scale)
@@ -105,7 +105,7 @@ def test_pixels_share_one_scale() -> None:
 
 
 def test_a_convolutional_decoder_needs_the_shape() -> None:
-    options = {"latents": {"images": 1}, "likelihood": {"images": "gaussian"}}
-    with pytest.raises(ValueError, match="needs its image_shape"):
-        MMGPVAE(**options, decoder={"images": "convolutional"})
+    decoder = {"images": "convolutional"}
+    with pytest.raises(ValueError, match=r"is convolutional: give image_shape\.images"):
+        MMGPVAESettings(kind="mm-gpvae", latents={"images": 1}, decoder=decoder)
     assert simulate_digits(0, 1, 2, 1).values["images"].shape[2] == SIDE**2

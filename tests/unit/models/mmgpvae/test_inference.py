@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from support import BOTH, OPTIONS, quiet, simulate
+from support import BOTH, OPTIONS, fit_vae, simulate, unfitted_vae
 
 from colatent.config import MMGPVAESettings
 from colatent.models import gp
-from colatent.models.mmgpvae.inference import (
-    INFERENCES,
-    JITTER,
-    average,
-)
-from colatent.models.mmgpvae.model import MMGPVAE
+from colatent.models.mmgpvae.inference import INFERENCES, JITTER, average
 from colatent.models.mmgpvae.posterior import Sites
 from colatent.report.text.methods import POSTERIOR_TEXT
 
@@ -105,11 +100,12 @@ def test_average_counts_only_who_saw_something() -> None:
 @pytest.mark.parametrize("name", [n for n in INFERENCES if n != "sites"])
 def test_every_variant_trains_and_predicts_from_any_subset(name: str) -> None:
     trials = simulate(12)[0]
-    model = MMGPVAE(**OPTIONS | {"posterior": name, "epochs": 5}).fit(trials, 0, quiet)
+    options = OPTIONS | {"posterior": name, "epochs": 5}
+    model = fit_vae(trials, **options)
     assert model.history[-1]["loss"] < model.history[0]["loss"]
     for given in (BOTH, ("spikes",), ("emg",)):
         assert np.isfinite(model.predict(trials, given, "emg").mean).all()
-    rebuilt = MMGPVAE.from_state(OPTIONS | {"posterior": name}, model.state())
+    rebuilt = unfitted_vae(trials.layout, **options).restore(model.state())
     np.testing.assert_array_equal(rebuilt.elbo(trials), model.elbo(trials))
 
 

@@ -10,19 +10,31 @@ import pytest
 import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
-from support import BIN_WIDTH, BOTH, N_BINS, OPTIONS, make_trials, quiet, simulate
+from support import (
+    BIN_WIDTH,
+    BOTH,
+    N_BINS,
+    OPTIONS,
+    fit_vae,
+    make_trials,
+    simulate,
+    unfitted_vae,
+    vae_options,
+)
 
 from colatent.data.trials import Trials
+from colatent.errors import InputError
 from colatent.jobs.checkpoint import Checkpoint
 from colatent.models import gp
 from colatent.models.mmgpvae.model import MMGPVAE
+from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.training import Trainer
 
 
 @pytest.fixture(scope="module")
 def fitted() -> MMGPVAE:
     # of so few trials one run in five ends in another optimum
-    return MMGPVAE(**OPTIONS | {"restarts": 3}).fit(simulate(40)[0], 0, quiet)
+    return fit_vae(simulate(40)[0], **OPTIONS | {"restarts": 3})
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +65,9 @@ def test_predictions_are_in_the_data_s_units(fitted: MMGPVAE, test_trials: Trial
 
 
 def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials) -> None:
-    options = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "epochs": 8}
-    model = MMGPVAE(**options).fit(simulate(16)[0], 0, quiet)
-    q = model._posterior(test_trials, BOTH)
+    options = OPTIONS | {"decoder": {"emg": "linear"}, "epochs": 8}
+    model = fit_vae(simulate(16)[0], **options)
+    q = model.posterior(test_trials, BOTH)
     rng = np.random.default_rng(0)
     n_samples = 1000
     log_weight = np.zeros((n_samples, test_trials.n_trials))
@@ -89,8 +101,8 @@ def test_linear_gaussian_elbo_reaches_the_exact_log_likelihood() -> None:
     trials = simulate(40)[0]
     emg = make_trials({"emg": trials.values["emg"]}, {"emg": np.ones(trials.values["emg"].shape, dtype=bool)})
     emg = emg.select(np.arange(40) > 1)
-    options = dict(latents={"emg": 1}, likelihood={"emg": "gaussian"}, decoder={"emg": "linear"})
-    model = MMGPVAE(**OPTIONS | options | {"cross_weight": {}, "epochs": 120}).fit(emg, 0, quiet)
+    options = dict(latents={"emg": 1}, decoder={"emg": "linear"}, cross_weight={}, epochs=120)
+    model = fit_vae(emg, **OPTIONS | options)
     network = model.network.modality("emg")
     sd = network.scale.numpy()
     c = network.decoder.readout.weight.detach().numpy()[:, 0] * sd * model.network.prior_sd().detach().numpy()
@@ -119,7 +131,7 @@ def test_missing_modality_equals_leaving_it_out(fitted: MMGPVAE, test_trials: Tr
 
 def test_private_latents_stay_at_the_prior(fitted: MMGPVAE, test_trials: Trials) -> None:
     mean, variance = fitted.latents(test_trials, ("emg",))
-    private = [group == "spikes" for group in fitted.latent_groups]
+    private = [group.modalities == {"spikes"} for group in fitted.latent_groups]
     np.testing.assert_allclose(mean[..., private], 0.0)
     np.testing.assert_allclose(variance[..., private], 1.0, atol=1e-3)
 
@@ -137,12 +149,11 @@ def test_hidden_values_cannot_be_seen(fitted: MMGPVAE, test_trials: Trials) -> N
 
 
 def test_order_of_modalities_and_trials_is_irrelevant(fitted: MMGPVAE, test_trials: Trials) -> None:
-    reordered = OPTIONS | {
-        "latents": {"emg+spikes": 1, "spikes": 1},
-        "likelihood": dict(reversed(OPTIONS["likelihood"].items())),
-        "decoder": dict(reversed(OPTIONS["decoder"].items())),
-    }
-    model = MMGPVAE.from_state(reordered, fitted.state())
+    layout = test_trials.layout
+    reordered = layout._replace(channels=dict(reversed(layout.channels.items())))
+    options = OPTIONS | {"latents": {"emg+spikes": 1, "spikes": 1}}
+    model = unfitted_vae(reordered, **options).restore(fitted.state())
+    assert model.modalities == fitted.modalities[::-1]
     order = np.random.default_rng(0).permutation(test_trials.n_trials)
     swapped = make_trials(
         {name: test_trials.values[name] for name in BOTH}, {name: test_trials.observed[name] for name in BOTH}
@@ -157,22 +168,53 @@ def test_same_seed_same_bytes_and_no_global_state() -> None:
     options = OPTIONS | {"epochs": 3}
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = MMGPVAE(**options).fit(trials, 4, quiet).state()
+    first = fit_vae(trials, 4, **options).state()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    second = MMGPVAE(**options).fit(trials, 4, quiet).state()
-    other = MMGPVAE(**options).fit(trials, 5, quiet).state()
+    second = fit_vae(trials, 4, **options).state()
+    other = fit_vae(trials, 5, **options).state()
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert not np.array_equal(first["network.log_time_scale"], other["network.log_time_scale"])
 
 
 def test_state_round_trip(fitted: MMGPVAE, test_trials: Trials) -> None:
-    rebuilt = MMGPVAE.from_state(OPTIONS, fitted.state())
+    rebuilt = unfitted_vae(test_trials.layout, **OPTIONS).restore(fitted.state())
     a, b = (m.predict(test_trials, ("spikes",), "emg") for m in (fitted, rebuilt))
     np.testing.assert_array_equal(a.component_mean, b.component_mean)
     np.testing.assert_array_equal(a.scale, b.scale)
     np.testing.assert_array_equal(fitted.time_scales(), rebuilt.time_scales())
-    assert rebuilt.history == fitted.history
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("network.bounds", lambda _: None, "network.bounds is missing"),
+        ("more", lambda _: np.zeros(1), "more is unknown"),
+        ("sign", lambda a: a[:-1], "sign has the shape"),
+        ("network.log_time_scale", lambda a: a * np.nan, "log_time_scale is not finite"),
+        ("order", lambda a: a * 0, r"order is \[0, 0\]"),
+        ("bin_width", lambda a: 2 * a, "bin_width is 0.04 s, not 0.02 s"),
+    ],
+)
+def test_a_state_of_something_else_is_refused(fitted: MMGPVAE, name: str, change, message: str) -> None:
+    state = fitted.state()
+    changed = state | {name: change(state.get(name))}
+    model = unfitted_vae(fitted.options.layout, **OPTIONS)
+    with pytest.raises(ValueError, match=message):
+        model.restore({key: array for key, array in changed.items() if array is not None})
+
+
+def test_the_summary_is_the_slope_of_the_decoders(fitted: MMGPVAE, test_trials: Trials) -> None:
+    latents = fitted.latents(test_trials, BOTH)[0]
+    summary = fitted.summary(latents)
+    assert summary.unit == {"spikes": "log rate", "emg": "training s.d."}
+    assert summary.loading["spikes"].shape == (24, 2)
+    np.testing.assert_array_equal(summary.loading["emg"][:, 1], 0.0)  # of the latent of spikes alone
+    np.testing.assert_array_equal(summary.time_scale, fitted.time_scales())
+    step = np.array([0.1, 0.0])  # decoded emg is in its own units, the loading in s.d. of training
+    slope = (fitted.decode(latents + step, "emg") - fitted.decode(latents - step, "emg")).mean((0, 1)) / 0.2
+    scale = fitted.network.modality("emg").scale.numpy()
+    np.testing.assert_allclose(summary.loading["emg"][:, 0], slope / scale, rtol=0.05, atol=0.01)
 
 
 def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, seed: int = 0, **change: Any) -> list[str]:
@@ -185,10 +227,10 @@ def lines_of_a_fit_that_was_interrupted(folder: Path, at: str, seed: int = 0, **
 
     checkpoint = Checkpoint(folder, {"config": "this one"})
     with pytest.raises(KeyboardInterrupt):
-        MMGPVAE(**options).fit(trials, seed, interrupt, checkpoint)
+        fit_vae(trials, seed, interrupt, checkpoint, **options)
     lines: list[str] = []
-    resumed = MMGPVAE(**options).fit(trials, seed, lines.append, checkpoint)
-    straight = MMGPVAE(**options).fit(trials, seed, quiet)
+    resumed = fit_vae(trials, seed, lines.append, checkpoint, **options)
+    straight = fit_vae(trials, seed, **options)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*states(resumed, straight), strict=True))
     return lines
 
@@ -210,14 +252,14 @@ def test_of_several_starts_the_most_promising_goes_on(monkeypatch: pytest.Monkey
         monkeypatch.setattr(Trainer, "promise", kept)
         lines: list[str] = []
         options = OPTIONS | {"epochs": 10, "restarts": 3}
-        model = MMGPVAE(**options).fit(trials, seed, lines.append)
+        model = fit_vae(trials, seed, lines.append, **options)
         best = int(np.argmin(promises))
         assert len(set(promises)) == 3 and len(model.history) == 10
         assert promises[best] == min(row["held_out_loss"] for row in model.history[:2])
         assert f"start {best + 1} goes on: held-out loss {promises[best]:.4f} in 2 epochs" in lines
         ends = [x[:7] for x in lines if re.match(r"start \d/3: epoch 10/10", x)]
         assert ends == [f"start {best + 1}"]
-        first = MMGPVAE(**options | {"restarts": 1}).fit(trials, seed, quiet)
+        first = fit_vae(trials, seed, **options | {"restarts": 1})
         same = all(a.tobytes() == b.tobytes() for a, b in zip(*states(first, model), strict=True))
         assert same == (best == 0)
         chosen.add(best)
@@ -230,23 +272,23 @@ def states(*models: MMGPVAE) -> list[list[np.ndarray]]:
 
 def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
     trials, options = simulate(8)[0], OPTIONS | {"epochs": 5, "restarts": 2}
-    build, built = MMGPVAE._build, []
+    build, built = MultiModalNetwork.__init__, []
 
     def damage(self, *arguments):
         build(self, *arguments)
         built.append(self)
         if len(built) in damaged:
             with torch.no_grad():
-                self.network.log_prior_sd.fill_(np.nan)
+                self.log_prior_sd.fill_(np.nan)
 
-    monkeypatch.setattr(MMGPVAE, "_build", damage)
+    monkeypatch.setattr(MultiModalNetwork, "__init__", damage)
     damaged, lines = {1}, []
-    MMGPVAE(**options).fit(trials, 0, lines.append)
+    fit_vae(trials, 0, lines.append, **options)
     assert any(line.startswith("start 2 goes on") for line in lines)
     built.clear()
     damaged = {1, 2}
     with pytest.raises(FloatingPointError, match="never finite"):
-        MMGPVAE(**options).fit(trials, 0, quiet)
+        fit_vae(trials, **options)
 
 
 @pytest.mark.parametrize("at", ["start 2/2: epoch 5/", "start 2 goes on", "start 2/2: epoch 20/"])
@@ -263,7 +305,7 @@ def test_several_starts_interrupted_end_with_the_same_bytes(tmp_path: Path, at: 
 
 def test_the_history_has_the_terms_of_the_objective() -> None:
     options = OPTIONS | {"epochs": 3, "cross_weight": {"emg": 2.0}}
-    for row in MMGPVAE(**options).fit(simulate(8)[0], 0, quiet).history:
+    for row in fit_vae(simulate(8)[0], **options).history:
         assert row["elbo"] == pytest.approx(row["expected_log_likelihood"] - row["kl"])
         assert row["loss"] == pytest.approx(-row["elbo"] - row["cross_log_prob"])
         assert row["kl"] > 0
@@ -271,7 +313,7 @@ def test_the_history_has_the_terms_of_the_objective() -> None:
 
 def test_the_first_epochs_may_have_another_objective() -> None:
     options = OPTIONS | {"epochs": 10, "cross_weight": {}, "first_cross_weight": {"emg": 0.5, "spikes": 1.0}}
-    for row in MMGPVAE(**options).fit(simulate(8)[0], 0, quiet).history:
+    for row in fit_vae(simulate(8)[0], **options).history:
         parts = row["elbo"] + (row["cross_log_prob"] if row["epoch"] <= 2 else 0.0)
         assert row["loss"] == pytest.approx(-parts)
         assert np.isfinite(row["cross_log_prob"]) == (row["epoch"] <= 2)
@@ -290,7 +332,8 @@ def test_the_first_epochs_may_have_another_objective() -> None:
     ],
 )
 def test_cross_weights_that_count(change: dict, first: dict[str, float], final: dict[str, float]) -> None:
-    assert MMGPVAE(**OPTIONS | change).options.cross_weights == (first, final)
+    trials = simulate(2)[0]
+    assert vae_options(trials.layout, **OPTIONS | change).cross_weights == (first, final)
 
 
 @pytest.mark.parametrize("at", ["epoch 5/", "epoch 10/", "epoch 20/"])
@@ -303,8 +346,8 @@ def test_other_likelihoods(family: str) -> None:
     trials = simulate(12)[0]
     spikes = trials.values["spikes"] if family == "negative-binomial" else (trials.values["spikes"] > 0) * 1.0
     trials = replace(trials, values={**trials.values, "spikes": spikes})
-    options = OPTIONS | {"likelihood": {"spikes": family, "emg": "gaussian"}, "epochs": 15}
-    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    options = OPTIONS | {"likelihood": {"spikes": family}, "epochs": 15}
+    model = fit_vae(trials, **options)
     prediction = model.predict(trials, BOTH, "spikes")
     assert prediction.family == family
     null = replace(prediction, component_mean=np.broadcast_to(spikes.mean(axis=(0, 1)), (1, *spikes.shape)))
@@ -314,26 +357,26 @@ def test_other_likelihoods(family: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latents": {}}, "at least one group"),
+        ({"latents": {}}, "at least 1 item"),
         ({"latents": {"spikes+emg": 1, "emg+spikes": 2}}, "twice"),
-        ({"likelihood": {"spikes": "poisson"}}, "needs a likelihood"),
-        ({"decoder": {"spikes": "cubic", "emg": "mlp"}}, "unknown decoder"),
-        ({"kernel": "linear"}, "unknown kernel"),
-        ({"epochs": 0}, "at least 1"),
-        ({"restarts": 0}, "at least 1"),
+        ({"decoder": {"emg": "cubic"}}, "'linear', 'mlp' or 'convolutional'"),
+        ({"kernel": "linear"}, "'squared-exponential'"),
+        ({"epochs": 0}, "greater than or equal to 1"),
+        ({"restarts": 0}, "greater than or equal to 1"),
+        ({"latents": {"emg+pose": 1}}, "lack the modality 'pose'"),
     ],
 )
 def test_wrong_options(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MMGPVAE(**OPTIONS | change)
+        vae_options(simulate(2)[0].layout, **OPTIONS | {"cross_weight": {}} | change)
+
+
+def test_images_of_another_size_are_named() -> None:
+    options = OPTIONS | {"decoder": {"emg": "convolutional"}, "image_shape": {"emg": (2, 3)}}
+    with pytest.raises(InputError, match="image_shape of emg: 2 x 3 pixels, but it has 5 channels"):
+        vae_options(simulate(2)[0].layout, **options)
 
 
 def test_wrong_trials(fitted: MMGPVAE, test_trials: Trials) -> None:
-    with pytest.raises(ValueError, match="lack the modality 'emg'"):
-        MMGPVAE(**OPTIONS).fit(
-            make_trials({"spikes": test_trials.values["spikes"]}, {"spikes": test_trials.observed["spikes"]}),
-            0,
-            quiet,
-        )
     with pytest.raises(ValueError, match=r"bins of 0\.05 s"):
         fitted.latents(replace(test_trials, bin_width=0.05), BOTH)

@@ -7,12 +7,7 @@ from scipy.stats import multivariate_normal
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from colatent.models import gp
-from colatent.models.mmgpvae.posterior import (
-    Sites,
-    posterior,
-    posterior_mean,
-    prior_basis,
-)
+from colatent.models.mmgpvae.posterior import Sites, posterior, posterior_mean, prior_basis
 
 N_TRIALS, N_BINS = 3, 30
 TIME_SCALE = torch.tensor([2.5, 7.0], dtype=torch.float64)

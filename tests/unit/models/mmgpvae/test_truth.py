@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from support import BIN_WIDTH, BOTH, OPTIONS, make_trials, quiet, simulate
+from support import BIN_WIDTH, BOTH, OPTIONS, fit_vae, make_trials, simulate, unfitted_vae
 from torch import Tensor, nn
 
 from colatent.data.trials import Trials
 from colatent.models import gp
 from colatent.models.mmgpvae.model import MMGPVAE
+from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Sites
 
 N_BINS, N_TRIALS = 12, 4
@@ -24,7 +25,7 @@ def test_bands_cover_the_truth_and_latents_have_the_prior_s_variance() -> None:
     (train, z_train), (test, z_test) = simulate(120), simulate(60, seed=2)
     # the prior's variance takes longest to learn
     options = OPTIONS | {"cross_weight": {}, "decoder_decay": 0.0, "epochs": 150}
-    model = MMGPVAE(**options).fit(train, 0, quiet)
+    model = fit_vae(train, **options)
     fit, (mean, variance) = model.latents(train, BOTH)[0], model.latents(test, BOTH)
     complete = np.arange(60) > 1  # the first trials have gaps
     for k in range(2):
@@ -89,14 +90,10 @@ class ExactSites(nn.Module):
 
 def exact_model(truth: dict[str, LinearGaussian]) -> MMGPVAE:
     """An MM-GPVAE whose parameters are the truth and whose encoders are exact."""
-    both = tuple(truth)
-    model = MMGPVAE(
-        latents=dict.fromkeys(GROUPS, 1),
-        likelihood=dict.fromkeys(both, "gaussian"),
-        decoder=dict.fromkeys(both, "linear"),
-        device="cpu",
-    )
-    model._build(dict.fromkeys(both, 4), BIN_WIDTH, N_BINS, 0, torch.Generator())
+    options = {"latents": dict.fromkeys(GROUPS, 1), "decoder": dict.fromkeys(truth, "linear")}
+    model = unfitted_vae(observations(truth).layout, **options)
+    model.network = MultiModalNetwork(model.options, torch.Generator())
+    model.order, model.sign = np.arange(3), np.ones(3)
     with torch.no_grad():
         model.network.log_time_scale.copy_(torch.tensor(TIME_SCALES).log())
         for name, m in truth.items():
@@ -149,8 +146,8 @@ def test_no_other_posterior_or_parameter_beats_the_exact_one() -> None:
         changed.network.modality("emg").encoder.precision *= change
         # inference finds back to the optimum, from sites that are off it
         np.testing.assert_allclose(changed.elbo(trials), exact, atol=5e-2)
-        data = changed._observations(trials, ("emg", "pose"))
-        encoded = changed._encoded_posterior(trials, ("emg", "pose"))
+        data = changed.network.inputs(trials, ("emg", "pose"))
+        encoded = changed.network.encoded_posterior(trials, ("emg", "pose"))
         plain = changed.network.elbo(data, encoded, torch.Generator()).detach().numpy()
         assert (plain < exact - 0.05).all()
 
@@ -159,8 +156,8 @@ def test_weights_scale_a_modality_s_share_of_the_objective() -> None:
     truth = draw_truth()
     trials = observations(truth)
     model = exact_model(truth)
-    data = model._observations(trials, ("emg", "pose"))
-    q = model._posterior(trials, ("emg", "pose"))
+    data = model.network.inputs(trials, ("emg", "pose"))
+    q = model.posterior(trials, ("emg", "pose"))
     plain, half, none = (
         model.network.elbo(data, q, torch.Generator(), {"emg": w}).detach() for w in (1.0, 0.5, 0.0)
     )

@@ -1,20 +1,20 @@
-"""How sure the encoders' sites may be: near the end of training.
+"""Calibrate the precision of the encoders' sites on held-out training trials, near the end of training.
 
-The sites of modalities without a linear decoder are their encoders' (`site_refinement`), and too sure
-of themselves: the likelihood takes the noise of the channels to be independent, as that of neighbouring
-pixels is not, and an encoder knows the training trials better than others. A site is a noisy observation of
-its latent, at ``linear / precision`` with a noise of variance ``1 / precision``. Such observations have
-a marginal likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth
-latents that the prior and the other modalities expect. One factor of the precisions per modality and latent
-maximises it in training trials that were held out of the updates. It is at most 1: encoders that see
-several bins at once have errors that resemble each other from bin to bin, which look like signal.
+The sites of modalities without a linear decoder are their encoders' (`sites`), and too precise: the
+likelihood takes the noise of the channels to be independent, which that of neighbouring pixels is not, and an
+encoder knows the training trials better than others. A site is a noisy observation of its latent, at
+``linear / precision`` with a noise of variance ``1 / precision``. Such observations have a marginal
+likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth latents that the
+prior and the other modalities expect. One factor of the precisions per modality and latent maximises it in
+training trials that were held out of the updates. It is at most 1: encoders that see several bins at once
+have errors that resemble each other from bin to bin, which look like signal.
 
-For the same reason the evidence does not find out an encoder whose errors last. So each factor is then halved
-as long as the held-out trials' objective gains by it: where the other modalities are better described.
+For the same reason the evidence does not detect an encoder whose errors last. So each factor is then halved
+for as long as this raises the objective of the held-out trials: where it describes other modalities better.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,23 +27,21 @@ from colatent.models.mmgpvae.posterior import Sites, log_evidence
 from colatent.models.mmgpvae.refinement.sites import or_nan, refine
 
 SMALLEST_FACTOR = 0.01
-ENOUGH = 0.05  # nats a trial held out: halving a factor must gain more
+ENOUGH = 0.05  # nats per held-out trial: halving a factor must gain more
 
 
-def calibrate_sites(
-    network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
-) -> None:
+def calibrate_sites(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) -> None:
     """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
 
     Args:
         data: of trials that were held out of the updates.
-        bases, empty, weight: see `refine`.
+        bases, empty: see `refine`.
     """
     names = [name for name in data if not network.has_linear_decoder(name)]
     if not names:
         return
     with torch.no_grad():
-        others = refine(network, data, bases, empty, weight).moving
+        others = refine(network, data, bases, empty).moving
         emitted = network.sites(data)
     n_latents = [len(network.modality(name).latents) for name in names]
 
@@ -67,10 +65,10 @@ def calibrate_sites(
 
 
 def make_less_sure(network: MultiModalNetwork, held_out_objective: Callable[[], float]) -> None:
-    """Halve the factors of the encoders' sites, in place, as long as trials held out gain.
+    """Halve the factors of the encoders' sites, in place, for as long as held-out trials gain.
 
     Args:
-        held_out_objective: returns the objective of these trials, nats a trial.
+        held_out_objective: returns the objective of these trials, nats per trial.
     """
     best = or_nan(held_out_objective)
     for name in network.names:

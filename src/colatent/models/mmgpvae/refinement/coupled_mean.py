@@ -1,15 +1,14 @@
-"""The mean of all latents together where an observation couples them: preconditioned conjugate gradients.
+"""The joint mean of latents that observations couple, by preconditioned conjugate gradients.
 
-A posterior that is independent over latents gives the variance of each by itself, but channels that see
-several tie their means together. Where the log-likelihood of a bin is quadratic, with a precision matrix P
-between latents, the means maximise it and the prior at
+A posterior that is independent over latents gives the variance of each separately, but channels that see
+several latents tie their means together. Where the log-likelihood of a bin is quadratic, with a precision
+matrix P between latents, the means maximise it and the prior at
 
     (I + G P G') u = G b,
 
 u being the whitened coefficients of all latents (`colatent.models.mmgpvae.posterior`). Latent by latent, as
-if P were
-diagonal, one would go back and forth between latents of similar loadings; the posterior of each makes a good
-preconditioner instead (Golub & Van Loan 2013, section 11.5.2).
+if P were diagonal, one would go back and forth between latents of similar loadings; the posterior of each
+makes a good preconditioner instead (Golub & Van Loan 2013, section 11.5.2).
 """
 
 from collections.abc import Callable
@@ -17,15 +16,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from colatent.models.mmgpvae.posterior import (
-    LatentBlock,
-    Posterior,
-    by_latent,
-    in_order,
-)
+from colatent.models.mmgpvae.posterior import LatentBlock, Posterior, by_latent, in_order
 
 ITERATIONS = 20
-TOLERANCE = 0.1  # of the residual, relative to where it started: a Newton step needs no more
+TOLERANCE = 0.1  # of the residual, relative to its start: enough for a Newton step
 
 Coefficients = list[Tensor]  # of each block, (latent, trial, coefficient)
 
@@ -64,7 +58,7 @@ def _conjugate_gradients(
     right: Coefficients,
     u: Coefficients,
 ) -> Coefficients:
-    """Solve for each trial by itself; one that has converged stays as it is."""
+    """Solve for each trial separately; one that has converged is left alone."""
     residual = _plus(right, times_system(u), -1.0)
     direction = z = precondition(residual)
     rho = _dot(residual, z)
@@ -104,6 +98,6 @@ def _dot(a: Coefficients, b: Coefficients) -> Tensor:
 
 
 def _plus(a: Coefficients, b: Coefficients, factor: Tensor | float) -> Coefficients:
-    """Return a + factor b, the factor one of each trial."""
+    """Return a + factor b, with one factor or one per trial."""
     each = factor[:, None] if isinstance(factor, Tensor) else factor
     return [x + each * y for x, y in zip(a, b, strict=True)]

@@ -1,7 +1,7 @@
-"""Linear decoders and time scales at their optimum for the posterior of inference: near the end of training.
+"""Bring linear decoders and time scales to their optimum for inference, near the end of training.
 
 Trained by small steps together with the encoders they end short of it. In inference the sites of modalities
-with a linear decoder are refined to their optimum for that decoder (`site_refinement`), so that the objective
+with a linear decoder are refined to their optimum for that decoder (`sites`), so that the objective
 is a function of the decoders and of the time scales alone. Its gradient needs no derivative of the sites,
 which are where the bound is greatest, and L-BFGS follows it: EM, which holds the posterior fixed while it
 fits the decoders, stopped short of it. The other modalities' sites stay as they are and count as
@@ -9,7 +9,7 @@ observations of their latents. A standard normal prior on the loadings keeps tho
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +17,15 @@ from torch import Tensor, nn
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Sites, posterior
-from colatent.models.mmgpvae.refinement.sites import (
-    bound,
-    climb,
-    encoded,
-    or_nan,
-)
+from colatent.models.mmgpvae.refinement.sites import bound, climb, encoded, or_nan
 from colatent.models.mmgpvae.training import copy_weights
 
 ROUNDS = 10
-ITERATIONS = 10  # a round
-PATIENCE = 3  # rounds without a gain: what the others' decoders lose at first may be made good
+ITERATIONS = 10  # per round
+PATIENCE = 3  # rounds without a gain: later rounds may make up for what other decoders lose at first
 MEMORY = 20  # steps that L-BFGS remembers
-ENOUGH = 0.05  # nats a trial held out: rounds that gain less are undone
-SITE_TOLERANCE = 0.01  # nats a trial: the gradient is the bound's at the sites' optimum
+ENOUGH = 0.05  # nats per held-out trial: rounds that gain less are undone
+SITE_TOLERANCE = 0.01  # nats per trial: the gradient is the bound's at the sites' optimum
 
 
 class Profile:
@@ -39,22 +34,15 @@ class Profile:
     Args:
         data: of the trials that they are fitted to.
         empty: sites that say nothing, (trial, time, latent).
-        weight, cross_weight: modality -> factor in the objective.
     """
 
-    def __init__(
-        self,
-        network: MultiModalNetwork,
-        data: Data,
-        empty: Sites,
-        weight: Mapping[str, float],
-        cross_weight: Mapping[str, float],
-    ) -> None:
-        self.network, self.data, self.weight, self.cross_weight = network, data, weight, cross_weight
+    def __init__(self, network: MultiModalNetwork, data: Data, empty: Sites) -> None:
+        self.network, self.data = network, data
+        self.cross_weight = network.options.cross_weights.final
         with torch.no_grad():
             self.start = encoded(network, data, empty)
             self.encoded = network.sites(data)
-        self.decoders = [network.modality(name).decoder for name in self.start.observations]
+        self.decoders = [network.modality(name).linear_decoder for name in self.start.data]
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what it is a function of."""
@@ -65,10 +53,10 @@ class Profile:
         n_trials, n_bins = self.start.fixed.precision.shape[:2]
         bases = self.network.bases(n_bins)
         with torch.no_grad():
-            moving = climb(self.network, self.start, bases.detach(), self.weight, SITE_TOLERANCE).moving
+            moving = climb(self.network, self.start, bases.detach(), SITE_TOLERANCE).moving
         self.start = self.start._replace(moving=moving)  # near those of the next call
         q = posterior(bases, product([self.start.fixed, moving]))
-        value = bound(self.network, self.start, q, self.weight)
+        value = bound(self.network, self.start, q)
         if self.cross_weight:
             value = value + self.network.cross_log_prob(self.data, self.encoded, bases, self.cross_weight)
         loadings = [decoder.readout.weight for decoder in self.decoders]
@@ -82,11 +70,11 @@ def improve(
     held_out_objective: Callable[[], float],
     progress: Callable[[str], None],
 ) -> int:
-    """Maximise a profile in rounds, in place, and keep the one that trials held out gain most by.
+    """Maximise a profile in rounds, in place, and keep the round that is best for held-out trials.
 
     Args:
-        held_out_objective: returns the objective of the other trials, nats a trial.
-        progress: gets a line a round.
+        held_out_objective: returns the objective of these trials, nats per trial.
+        progress: gets one line per round.
 
     Returns:
         How many rounds were kept: up to the best.
@@ -114,7 +102,7 @@ def improve(
         value = or_nan(one_round)
         if not math.isfinite(value):
             break
-        progress(f"linear decoders: round {number}, trials held out: {value:.2f} nats a trial")
+        progress(f"linear decoders: round {number}, trials held out: {value:.2f} nats per trial")
         if value > best + ENOUGH:
             best, n_kept, kept = value, number, copy_weights(network.state_dict())
         elif number >= n_kept + PATIENCE:

@@ -1,14 +1,12 @@
-"""Non-linear decoders at their optimum for the posterior that inference uses: the end of training.
+"""Fit non-linear decoders to the posterior that inference uses, at the end of training.
 
 While it is trained, a decoder sees latents as the encoders have them at the time, which inference then
-refines (`site_refinement`). With the posterior of the training trials held fixed, the objective depends on
+refines (`sites`). With the posterior of the training trials held fixed, the objective depends on
 the decoders alone: the M step of variational EM (Neal & Hinton 1998), whose steps need neither encoders
-nor GP algebra. A linear decoder is at its optimum before. The noise stays as it is: encoders know the
-training trials better than others, and the noise that is left there would be too small. A modality with a
-cross weight is left as it is: its decoder serves two posteriors, and predictions from others would lose.
+nor GP algebra. Linear decoders are at their optimum already. The noise is left alone: encoders know the
+training trials better than others, so that noise fitted there would be too small. A modality with a cross
+weight is left alone as well: its decoder serves two posteriors, and predictions from others would suffer.
 """
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -21,34 +19,27 @@ EPOCHS = 25
 SHARE_OF_BATCH = 4  # its steps are cheap: more of them, with fewer trials each
 
 
-def refinable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> list[str]:
-    """Return the modalities whose decoder is not linear, and that have no cross weight."""
-    return [
-        name for name in network.names if not network.has_linear_decoder(name) and not cross_weight.get(name)
-    ]
+def refinable(network: MultiModalNetwork) -> list[str]:
+    """Return the modalities whose decoder is not linear and that have no cross weight."""
+    crossed = network.options.settings.cross_weight
+    return [name for name in network.names if not network.has_linear_decoder(name) and not crossed.get(name)]
 
 
 def refinement_schedule(of_training: Schedule) -> Schedule:
-    """Return how long the decoders are fitted by themselves."""
+    """Return how long the decoders are fitted on their own."""
     batch_size = max(of_training.batch_size // SHARE_OF_BATCH, 1)
     return Schedule(EPOCHS, batch_size, EPOCHS, of_training.validation_share)
 
 
-def decoder_loss(
-    network: MultiModalNetwork,
-    names: list[str],
-    data: Data,
-    latents: Marginals,
-    weight: Mapping[str, float],
-) -> Loss:
+def decoder_loss(network: MultiModalNetwork, names: list[str], data: Data, latents: Marginals) -> Loss:
     """Return the negative expected log-likelihood per bin (nats) as a function of some decoders alone.
 
     Args:
         names: modalities whose decoders are fitted.
         data: the training trials.
         latents: the posterior's marginals given all modalities, fixed.
-        weight: as in the training's objective.
     """
+    weight = network.options.settings.weight
 
     def loss(trial: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         here = Marginals(*(x[trial] for x in latents))

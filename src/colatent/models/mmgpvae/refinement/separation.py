@@ -1,4 +1,4 @@
-"""Private latents freed of what they hold of shared ones: near the end of training.
+"""Remove from private latents what they hold of shared ones, near the end of training.
 
 The sites posterior knows no correlation between latents. Where the loadings of two latents resemble each
 other there is one, and the bound is then tightest for other latents, with orthogonal loadings (the bias of
@@ -14,23 +14,20 @@ from collections.abc import Mapping
 
 import torch
 
-from colatent.models.mmgpvae.decoders import LinearDecoder
 from colatent.models.mmgpvae.modality import ModalityNetwork
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Marginals
 
 
-def separable(network: MultiModalNetwork, cross_weight: Mapping[str, float]) -> dict[int, list[int]]:
-    """Return, of each latent that can be freed of others, those others: they drive its modalities and more.
+def separable(network: MultiModalNetwork) -> dict[int, list[int]]:
+    """Return each latent that can be freed of others, and those others: they drive its modalities and more.
 
-    All modalities that it drives need linear decoders, as their sites follow the decoder in inference, and
-    no cross weight.
+    All modalities that it drives must have linear decoders, which sites follow in inference, and no cross
+    weight.
     """
-    free = {n for n in network.names if network.has_linear_decoder(n) and not cross_weight.get(n)}
-    driven = [
-        frozenset(n for n in network.names if k in network.modality(n).latents.tolist())
-        for k in range(network.n_latents)
-    ]
+    settings = network.options.settings
+    free = {n for n in network.names if network.has_linear_decoder(n) and not settings.cross_weight.get(n)}
+    driven = [group.modalities for group in settings.latent_groups]
     wider = {j: [k for k, other in enumerate(driven) if other > own] for j, own in enumerate(driven)}
     return {j: others for j, others in wider.items() if others and driven[j] <= free}
 
@@ -41,7 +38,7 @@ def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int,
 
     Args:
         latents: the posterior's marginals in the training trials.
-        wider: latents, and of each those that it is freed of, as `separable` finds them.
+        wider: each latent and those that it is freed of, as `separable` finds them.
     """
     mean = latents.mean.flatten(end_dim=-2)
     variance = latents.variance.flatten(end_dim=-2).sum(dim=0)
@@ -58,9 +55,8 @@ def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int,
 
 
 def _move(modality: ModalityNetwork, j: int, others: list[int], slopes: torch.Tensor) -> None:
-    """Give the others' loadings what latent j had of them, and take it from where its encoder puts j."""
-    assert isinstance(modality.decoder, LinearDecoder)
-    loading, location = modality.decoder.readout.weight, modality.encoder.location
+    """Add to the others' loadings what latent j had of them, and subtract it from j's encoded location."""
+    loading, location = modality.linear_decoder.readout.weight, modality.encoder.location
     slopes = slopes.to(loading)
     loading[:, others] += loading[:, [j]] * slopes
     location.weight[j] -= slopes @ location.weight[others]

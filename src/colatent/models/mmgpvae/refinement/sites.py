@@ -10,32 +10,26 @@ log-likelihood of a bin as a function of the mean m and variance v of a latent t
 
 A few such steps from the encoder's sites reach it, for the means of all latents together
 (`coupled_mean`). They are taken for the modalities whose decoder is linear, where L needs no samples;
-the others keep their encoders' sites (`site_calibration`).
+the others keep their encoders' sites (`calibration`).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from colatent.models.mmgpvae.decoders import LinearDecoder
+from colatent.data.trials import Trials
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.likelihoods import masked_sum
-from colatent.models.mmgpvae.modality import ModalityNetwork, Observations
+from colatent.models.mmgpvae.modality import ModalityNetwork, NetworkInput
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
-from colatent.models.mmgpvae.posterior import (
-    Marginals,
-    Posterior,
-    Sites,
-    expected_log,
-    posterior,
-)
+from colatent.models.mmgpvae.posterior import Marginals, Posterior, Sites, expected_log, posterior
 from colatent.models.mmgpvae.refinement.coupled_mean import coupled_mean, times
 
 MOST_STEPS = 20
-ENOUGH = 0.02  # nats a trial
+ENOUGH = 0.02  # nats per trial
 
 
 class Refined(NamedTuple):
@@ -54,31 +48,36 @@ class Start(NamedTuple):
     """What refinement starts from.
 
     Attributes:
-        observations: of the modalities whose sites are refined: those with a linear decoder.
+        data: of the modalities whose sites are refined: those with a linear decoder.
         fixed: the other modalities' sites, together.
         moving: the sites that are refined, together.
     """
 
-    observations: Data
+    data: Data
     fixed: Sites
     moving: Sites
 
 
-def refine(
-    network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites, weight: Mapping[str, float]
-) -> Refined:
+@torch.no_grad()
+def infer(network: MultiModalNetwork, trials: Trials, given: Iterable[str]) -> Posterior:
+    """Return the posterior for these very trials; sites are refined where the inference has it so."""
+    if not network.inference.refined:
+        return network.encoded_posterior(trials, given)
+    return refine(network, network.inputs(trials, given), *network.prior(trials)).posterior
+
+
+def refine(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) -> Refined:
     """Refine the sites of the modalities whose decoder is linear.
 
     Args:
         data: of the modalities that are given; what must not be seen is not observed.
         bases: see `prior_basis`.
         empty: sites that say nothing, (trial, time, latent).
-        weight: modality -> factor of its expected log-density, as in the training's objective.
     """
     start = encoded(network, data, empty)
-    if not start.observations:
+    if not start.data:
         return Refined(posterior(bases, start.fixed), empty)
-    return climb(network, start, bases, weight, ENOUGH)
+    return climb(network, start, bases, ENOUGH)
 
 
 def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> Start:
@@ -87,28 +86,25 @@ def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> Start:
     linear = [name for name in data if network.has_linear_decoder(name)]
     fixed = [emitted[name] for name in data if name not in linear]
     moving = [emitted[name] for name in linear]
-    observations = {name: data[name] for name in linear}
-    return Start(observations, product([empty, *fixed]), product([empty, *moving]))
+    return Start({name: data[name] for name in linear}, product([empty, *fixed]), product([empty, *moving]))
 
 
-def climb(
-    network: MultiModalNetwork, start: Start, bases: Tensor, weight: Mapping[str, float], enough: float
-) -> Refined:
+def climb(network: MultiModalNetwork, start: Start, bases: Tensor, enough: float) -> Refined:
     """Bring the moving sites to the optimum of `bound`.
 
     Every trial takes the full step, or half of it if its bound would fall, until it has converged;
     no trial depends on the others.
 
     Args:
-        enough: nats a trial; a step that changes the bound by less is the last.
+        enough: nats per trial; a step that changes the bound by less is the last.
     """
-    observations, fixed, moving = start
+    _, fixed, moving = start
     q = posterior(bases, product([fixed, moving]))
-    best = bound(network, start, q, weight)
+    best = bound(network, start, q)
     step = torch.ones_like(best)
     active = torch.ones_like(best, dtype=torch.bool)
     for _ in range(MOST_STEPS):
-        optimum = _optimum(network, observations, fixed, q, weight)
+        optimum = _optimum(network, start, q)
         share = (step * active)[:, None, None]
         proposed = Sites(*(old + share * (new - old) for old, new in zip(moving, optimum, strict=True)))
         try:
@@ -116,7 +112,7 @@ def climb(
         except torch.linalg.LinAlgError:  # some trial went astray: smaller steps for all
             step = step / 2
             continue
-        gain = bound(network, start, candidate, weight) - best
+        gain = bound(network, start, candidate) - best
         better = (gain > 0) | ~active  # false for NaN; what is not active has stayed as it was
         moving = Sites(
             *(torch.where(better[:, None, None], n, o) for o, n in zip(moving, proposed, strict=True))
@@ -130,9 +126,9 @@ def climb(
     return Refined(q, moving)
 
 
-def bound(network: MultiModalNetwork, start: Start, q: Posterior, weight: Mapping[str, float]) -> Tensor:
+def bound(network: MultiModalNetwork, start: Start, q: Posterior) -> Tensor:
     """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
-    expected = network.elbo(start.observations, q, torch.Generator(), weight)
+    expected = network.elbo(start.data, q, torch.Generator(), network.options.settings.weight)
     return expected + expected_log(start.fixed, q.marginals)
 
 
@@ -144,42 +140,40 @@ def or_nan(objective: Callable[[], float]) -> float:
         return math.nan
 
 
-def _optimum(
-    network: MultiModalNetwork, data: Data, fixed: Sites, q: Posterior, weight: Mapping[str, float]
-) -> Sites:
+def _optimum(network: MultiModalNetwork, start: Start, q: Posterior) -> Sites:
     """Return the product of the modalities' sites that the posterior asks for.
 
     Their precision is the diagonal of that between latents; the linear part is such that the posterior's mean
     is the one that all latents have together (`coupled_mean`).
     """
-    mean = q.marginals.mean
+    mean, weight = q.marginals.mean, network.options.settings.weight
     gradient = torch.zeros_like(mean)
     precision = mean.new_zeros((*mean.shape, mean.shape[-1]))
-    for name, observations in data.items():
+    for name, data in start.data.items():
         modality = network.modality(name)
         own = modality.latents
-        slope, between = _expansion(modality, observations, q.marginals.select(own))
+        slope, between = _expansion(modality, data, q.marginals.select(own))
         gradient[..., own] += weight.get(name, 1.0) * slope
         precision[..., own[:, None], own] += weight.get(name, 1.0) * between
     pulled = gradient + times(precision, mean)
-    together = coupled_mean(q, precision + torch.diag_embed(fixed.precision), pulled + fixed.linear)
+    with_fixed = precision + torch.diag_embed(start.fixed.precision)
+    together = coupled_mean(q, with_fixed, pulled + start.fixed.linear)
     diagonal = precision.diagonal(dim1=-2, dim2=-1)
     linear = pulled - times(precision, together) + diagonal * together
     return Sites(diagonal, linear)
 
 
-def _expansion(modality: ModalityNetwork, data: Observations, latents: Marginals) -> tuple[Tensor, Tensor]:
-    """Return the expected log-density's derivative by the latents' means, and the precision between them.
+def _expansion(modality: ModalityNetwork, data: NetworkInput, latents: Marginals) -> tuple[Tensor, Tensor]:
+    """Return the slope of the expected log density in the latents' means, and the precision between them.
 
     (trial, time, latent) and (trial, time, latent, latent), of the modality's latents.
     """
-    assert isinstance(modality.decoder, LinearDecoder)
     with torch.enable_grad():
-        mean, variance = (x.detach().requires_grad_() for x in modality.decoder.moments(latents))
+        mean, variance = (x.detach().requires_grad_() for x in modality.linear_decoder.moments(latents))
         expected = modality.likelihood.expected_log_prob(data.target, mean, variance)
         total = masked_sum(expected, data.observed).sum()
         by_mean, by_variance = torch.autograd.grad(total, (mean, variance))
-    loading = modality.decoder.readout.weight.detach()
+    loading = modality.linear_decoder.readout.weight.detach()
     pairs = (loading[:, :, None] * loading[:, None, :]).flatten(start_dim=1)
     between = (-2 * by_variance).clamp_min(0.0) @ pairs
     n = loading.shape[1]

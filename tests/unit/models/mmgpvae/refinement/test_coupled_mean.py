@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from colatent.models.mmgpvae.posterior import (
-    Sites,
-    posterior,
-    prior_basis,
-)
+from colatent.models.mmgpvae.posterior import Sites, posterior, prior_basis
 from colatent.models.mmgpvae.refinement import coupled_mean as module
 from colatent.models.mmgpvae.refinement.coupled_mean import coupled_mean
 

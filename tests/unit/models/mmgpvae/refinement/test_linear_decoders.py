@@ -7,40 +7,38 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 import torch
-from support import BIN_WIDTH, BOTH, N_BINS, OPTIONS, quiet, simulate
+from support import BIN_WIDTH, BOTH, N_BINS, OPTIONS, fit_vae, quiet, simulate, unfitted_vae
 
 from colatent.data.trials import Trials
 from colatent.models import gp
+from colatent.models.base import FitRun
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.objective import Objective
-from colatent.models.mmgpvae.refinement.linear_decoders import (
-    ROUNDS,
-    Profile,
-    improve,
-)
+from colatent.models.mmgpvae.refinement import last_steps
+from colatent.models.mmgpvae.refinement.last_steps import objective_of
+from colatent.models.mmgpvae.refinement.linear_decoders import ROUNDS, Profile, improve
 
-LINEAR = OPTIONS | {"decoder": {"spikes": "linear", "emg": "linear"}, "cross_weight": {}, "epochs": 4}
+LINEAR = OPTIONS | {"decoder": {"emg": "linear"}, "cross_weight": {}, "epochs": 4}
 
 
 @pytest.fixture
 def unimproved(monkeypatch: pytest.MonkeyPatch) -> MMGPVAE:
     with monkeypatch.context() as patch:
-        patch.setattr(MMGPVAE, "_improve_linear_decoders", lambda *_: None)
-        return MMGPVAE(**LINEAR).fit(simulate(40)[0], 0, quiet)
+        patch.setattr(last_steps, "improve_linear_decoders", lambda *_: None)
+        return fit_vae(simulate(40)[0], **LINEAR)
 
 
 def profile_of(model: MMGPVAE, trials: Trials) -> Profile:
-    data, empty = model._observations(trials, model.options.modalities), model._inference(trials)[1]
-    cross_weight = model.options.cross_weights.final
-    return Profile(model.network, data, empty, model.options.weight, cross_weight)
+    network = model.network
+    return Profile(network, network.inputs(trials, network.names), network.prior(trials)[1])
 
 
 def test_one_latent_of_counts_ends_where_gpfa_of_counts_does() -> None:
     """With one latent the posterior is as rich as that of `CountGPFA`: so is the greatest bound."""
     trials = simulate(40)[0]
-    options = LINEAR | {"latents": {"spikes": 1}}
-    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    options = LINEAR | {"latents": {"spikes": 1}, "decoder": {}}
+    model = fit_vae(trials, **options)
     rounds = iter(range(ROUNDS + 1))
     assert improve(model.network, profile_of(model, trials), lambda: float(next(rounds)), quiet) == ROUNDS
     counts = np.where(trials.observed["spikes"], trials.values["spikes"], np.nan)
@@ -57,15 +55,15 @@ def test_of_one_gaussian_latent_it_is_the_log_marginal_likelihood(monkeypatch: p
     monkeypatch.setattr("colatent.models.mmgpvae.refinement.linear_decoders.SITE_TOLERANCE", 1e-6)
     trials = simulate(6)[0]
     options = LINEAR | {"latents": {"emg": 1}}
-    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    model = fit_vae(trials, **options)
     network, profile = model.network, profile_of(model, trials)
     value = profile()
     gradient = torch.autograd.grad(value, profile.parameters())
 
-    decoder, data = network.modality("emg").decoder, model._observations(trials, ("emg",))["emg"]
+    decoder, data = network.modality("emg").decoder, network.inputs(trials, ("emg",))["emg"]
     loading, offset, log_time_scale = (
         p.detach().double().requires_grad_()
-        for p in (decoder.readout.weight, decoder.bias, network.log_time_scale)
+        for p in (decoder.readout.weight, decoder.readout.bias, network.log_time_scale)
     )
     noise = network.modality("emg").likelihood.scale().detach().square()
     t = torch.arange(N_BINS).double()
@@ -89,18 +87,18 @@ def test_of_one_gaussian_latent_it_is_the_log_marginal_likelihood(monkeypatch: p
 def test_it_holds_the_cross_modal_terms_of_the_objective() -> None:
     options = LINEAR | {"cross_weight": {"emg": 0.7}, "weight": {"spikes": 0.5}}
     trials = simulate(12)[0]
-    model = MMGPVAE(**options).fit(trials, 0, quiet)
+    model = fit_vae(trials, **options)
     with torch.no_grad():
         value = float(profile_of(model, trials)())
     loadings = [model.network.modality(name).decoder.readout.weight.detach() for name in BOTH]
     penalty = 0.5 * sum(float(loading.square().sum()) for loading in loadings)
-    assert value * N_BINS + penalty / 12 == pytest.approx(model._objective(trials), abs=0.1)
+    assert value * N_BINS + penalty / 12 == pytest.approx(objective_of(model.network, trials, 0), abs=0.1)
 
 
 def test_a_fit_cut_short_gains_on_new_trials(unimproved: MMGPVAE) -> None:
     test = simulate(20, seed=2)[0]
     lines: list[str] = []
-    improved = MMGPVAE(**LINEAR).fit(simulate(40)[0], 0, lines.append)
+    improved = fit_vae(simulate(40)[0], 0, lines.append, **LINEAR)
     told = r"^linear decoders of emg and spikes: rounds of improvement kept: (\d+)$"
     (kept,) = re.findall(told, "\n".join(lines), re.MULTILINE)
     assert int(kept) >= 1
@@ -163,19 +161,19 @@ def test_no_posterior_of_the_fitted_trials_is_no_error(unimproved: MMGPVAE, brok
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
-def test_held_out_trials_are_not_fitted_to() -> None:
+def test_held_out_trials_are_not_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other values in the trials that judge: the decoders of one round are the same."""
     trials = simulate(40)[0]
-    model = MMGPVAE(**LINEAR).fit(trials, 0, quiet)
+    model = fit_vae(trials, **LINEAR)
     judges = np.arange(4)
     values = {name: v.copy() for name, v in trials.values.items()}
     values["spikes"][judges] = 3.0
     weights = []
     for these in (trials, replace(trials, values=values)):
-        one = MMGPVAE.from_state(LINEAR, model.state())
+        one = unfitted_vae(trials.layout, **LINEAR).restore(model.state())
         calls = iter([0.0, *np.arange(1.0, 20.0)])
-        one._objective = lambda _, calls=calls: next(calls)  # type: ignore[method-assign]
-        one._improve_linear_decoders(these, judges, quiet)
+        monkeypatch.setattr(last_steps, "objective_of", lambda *_, calls=calls: next(calls))
+        last_steps.improve_linear_decoders(one.network, these, judges, FitRun())
         weights.append(one.network.modality("spikes").decoder.readout.weight.detach().numpy())
     np.testing.assert_array_equal(*weights)
 
@@ -184,9 +182,8 @@ def test_the_objective_that_judges_is_that_of_training(unimproved: MMGPVAE) -> N
     """With a weight and a cross weight, for the posterior that the encoders' sites define."""
     options = LINEAR | {"cross_weight": {"emg": 0.7}, "weight": {"spikes": 0.5}, "posterior": "mean-field"}
     trials = simulate(12)[0]
-    model = MMGPVAE(**options).fit(trials, 0, quiet)
-    model.network.eval()
-    objective = Objective(model.network, model.options, model.options.cross_weights.final)
-    data = model._observations(trials, BOTH)
+    model = fit_vae(trials, **options)
+    objective = Objective(model.network, model.options.cross_weights.final)
+    data = model.network.inputs(trials, BOTH)
     loss, _ = objective.loss(data, torch.Generator().manual_seed(0))
-    assert model._objective(trials) == pytest.approx(-float(loss.detach()) * 25, rel=1e-6)
+    assert objective_of(model.network, trials, 0) == pytest.approx(-float(loss.detach()) * 25, rel=1e-6)

@@ -7,25 +7,26 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from support import fit_vae
 
 from colatent.data.trials import Trials
 from colatent.jobs.checkpoint import Checkpoint
+from colatent.models.base import FitRun
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.posterior import Marginals
+from colatent.models.mmgpvae.refinement import last_steps
 from colatent.models.mmgpvae.refinement.nonlinear_decoders import decoder_loss
 
 TRIALS, BINS, BIN_WIDTH = 24, 30, 0.02
 BOTH = ("emg", "pose")
 OPTIONS = {
     "latents": {"emg+pose": 1},
-    "likelihood": {"emg": "gaussian", "pose": "gaussian"},
-    "decoder": {"emg": "linear", "pose": "mlp"},
+    "decoder": {"emg": "linear"},
     "weight": {"pose": 2.0},
     "epochs": 12,
     "batch_size": 8,
     "hidden": 16,
     "time_scale": 0.1,
-    "device": "cpu",
 }
 
 
@@ -50,27 +51,24 @@ def simulate(seed: int = 0) -> Trials:
     )
 
 
-def quiet(_: str) -> None: ...
-
-
 @pytest.fixture
 def unrefined(monkeypatch: pytest.MonkeyPatch) -> MMGPVAE:
     with monkeypatch.context() as patch:
-        patch.setattr(MMGPVAE, "_refine_decoders", lambda *_: None)
-        return MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet)
+        patch.setattr(last_steps, "refine_decoders", lambda *_: None)
+        return fit_vae(simulate(), **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def refined() -> MMGPVAE:
-    return MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet)
+    return fit_vae(simulate(), **OPTIONS)
 
 
 def test_the_loss_is_the_log_density_of_the_decoded_latents(unrefined: MMGPVAE) -> None:
     trials, network = simulate(), unrefined.network.modality("pose")
-    data = unrefined._observations(trials, BOTH)
+    data = unrefined.network.inputs(trials, BOTH)
     latents = torch.from_numpy(np.random.default_rng(1).normal(size=(TRIALS, BINS, 1)))
     certain = Marginals(latents, torch.zeros_like(latents))  # so that its samples are its mean
-    loss = decoder_loss(unrefined.network, ["pose"], data, certain, unrefined.options.weight)
+    loss = decoder_loss(unrefined.network, ["pose"], data, certain)
     chosen = torch.tensor([0, 3, 7])
     with torch.no_grad():
         eta = network.decoder(latents[chosen]).double().numpy()
@@ -102,7 +100,7 @@ def test_the_pose_is_told_better_from_the_same_latents(unrefined: MMGPVAE, refin
 
 def test_a_modality_with_a_cross_weight_is_left_as_it_is() -> None:
     lines: list[str] = []
-    MMGPVAE(**OPTIONS | {"cross_weight": {"pose": 0.5}, "epochs": 1}).fit(simulate(), 0, lines.append)
+    fit_vae(simulate(), 0, lines.append, **OPTIONS | {"cross_weight": {"pose": 0.5}, "epochs": 1})
     assert not [line for line in lines if line.startswith("decoders")]
 
 
@@ -111,13 +109,13 @@ def test_weights_that_do_no_better_on_held_out_trials_are_not_kept(
 ) -> None:
     options, lines = OPTIONS | {"learning_rate": 1e-9}, []
     monkeypatch.setattr("colatent.models.mmgpvae.refinement.nonlinear_decoders.EPOCHS", 2)
-    start = MMGPVAE(**options).fit(simulate(), 0, lines.append)
+    start = fit_vae(simulate(), 0, lines.append, **options)
     assert any(re.match(r"decoders: kept epoch \d: held-out loss", line) for line in lines)
     with monkeypatch.context() as patch:
         patch.setattr("colatent.models.mmgpvae.training.Trainer._step", _ruin)
         lines.clear()
-        start._refine_decoders(
-            simulate(), start._observations(simulate(), BOTH), torch.arange(TRIALS), lines.append, None
+        last_steps.refine_decoders(
+            start.network, simulate(), torch.arange(TRIALS), FitRun(progress=lines.append)
         )
     assert lines[-1].startswith("decoders: kept epoch 0:")
     weights = [p.detach() for p in start.network.parameters()]
@@ -138,8 +136,8 @@ def test_interrupted_in_the_decoders_it_ends_with_the_same_bytes(tmp_path: Path)
 
     checkpoint, lines = Checkpoint(tmp_path, {"config": "this one"}), []
     with pytest.raises(KeyboardInterrupt):
-        MMGPVAE(**OPTIONS).fit(simulate(), 0, interrupt, checkpoint)
-    resumed = MMGPVAE(**OPTIONS).fit(simulate(), 0, lines.append, checkpoint).state()
+        fit_vae(simulate(), 0, interrupt, checkpoint, **OPTIONS)
+    resumed = fit_vae(simulate(), 0, lines.append, checkpoint, **OPTIONS).state()
     assert "decoders: resumed after epoch 10; 10 epochs are trained a second time" in lines
-    straight = MMGPVAE(**OPTIONS).fit(simulate(), 0, quiet).state()
+    straight = fit_vae(simulate(), **OPTIONS).state()
     assert all(resumed[name].tobytes() == straight[name].tobytes() for name in straight)

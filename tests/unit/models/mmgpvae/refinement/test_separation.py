@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support import fit_vae, vae_options
 
 from colatent.data.trials import Trials
 from colatent.models import gp
 from colatent.models.mmgpvae.model import MMGPVAE
+from colatent.models.mmgpvae.network import MultiModalNetwork
+from colatent.models.mmgpvae.refinement import last_steps
 from colatent.models.mmgpvae.refinement.separation import separable, separate
 
 TRIALS, BINS, BIN_WIDTH, TIME_SCALE = 60, 40, 0.02, 6.0
@@ -37,32 +40,28 @@ def simulate(seed: int) -> tuple[Trials, np.ndarray]:
     return trials, z
 
 
-def model(decoder: str = "linear", epochs: int = 60) -> MMGPVAE:
-    return MMGPVAE(
+def fit(decoder: str = "linear", epochs: int = 60) -> MMGPVAE:
+    return fit_vae(
+        simulate(0)[0],
         latents={"a+b": 1, "a": 1},
-        likelihood=dict.fromkeys(BOTH, "gaussian"),
         decoder={"a": decoder, "b": "linear"},
         time_scale=TIME_SCALE * BIN_WIDTH,
         epochs=epochs,
         batch_size=8,
         hidden=16,
-        device="cpu",
     )
-
-
-def quiet(_: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def mixed() -> MMGPVAE:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MMGPVAE, "_separate_latents", lambda *_: None)
-        return model().fit(simulate(0)[0], 0, quiet)
+        patch.setattr(last_steps, "separate_latents", lambda *_: None)
+        return fit()
 
 
 @pytest.fixture(scope="module")
 def separated() -> MMGPVAE:
-    return model().fit(simulate(0)[0], 0, quiet)
+    return fit()
 
 
 def correlation(fitted: MMGPVAE, trials: Trials) -> float:
@@ -87,18 +86,18 @@ def test_the_private_latent_no_longer_holds_the_shared_one(mixed: MMGPVAE, separ
 
 
 def test_all_expectations_stay_as_they_were() -> None:
-    fitted = model(epochs=5).fit(simulate(0)[0], 0, quiet)
+    fitted = fit(epochs=5)
     network = fitted.network
     latents = torch.from_numpy(np.random.default_rng(2).normal(size=(3, BINS, 2)))
     with torch.no_grad():
         before = [network.modality(n).decoder(latents[..., network.modality(n).latents]) for n in BOTH]
     mean, variance = torch.randn(50, BINS, 2, generator=torch.Generator().manual_seed(0)), 0.3
     mean = mean.double() @ torch.tensor([[1.0, 0.4], [0.0, 1.0]], dtype=torch.float64)
-    marginals = type(fitted._posterior(simulate(0)[0], BOTH).marginals)(mean, torch.full_like(mean, variance))
+    marginals = type(fitted.posterior(simulate(0)[0], BOTH).marginals)(mean, torch.full_like(mean, variance))
     moments = mean.reshape(-1, 2).T @ mean.reshape(-1, 2) / (50 * BINS) + variance * torch.eye(2)
     slope = float(moments[0, 1] / moments[0, 0])  # of latent 1, the private one, on latent 0
     sd = network.prior_sd().detach().clone()
-    separate(network, marginals, separable(network, {}))
+    separate(network, marginals, separable(network))
     freed = latents.clone()
     freed[..., 1] -= slope * latents[..., 0]
     with torch.no_grad():
@@ -113,7 +112,10 @@ def test_all_expectations_stay_as_they_were() -> None:
 
 
 def test_only_latents_of_linear_decoders_and_fewer_modalities_are_moved() -> None:
-    trials = simulate(0)[0]
-    linear, mlp = (model(decoder, epochs=1).fit(trials, 0, quiet).network for decoder in ("linear", "mlp"))
-    assert separable(linear, {}) == separable(linear, {"b": 1.0, "a": 0.0}) == {1: [0]}
-    assert separable(linear, {"a": 1.0}) == separable(mlp, {}) == {}
+    def found(decoder: str, **cross_weight: float) -> dict[int, list[int]]:
+        changed = {"decoder": {"a": decoder, "b": "linear"}, "cross_weight": cross_weight}
+        options = vae_options(simulate(0)[0].layout, latents={"a+b": 1, "a": 1}, **changed)
+        return separable(MultiModalNetwork(options, torch.Generator()))
+
+    assert found("linear") == found("linear", b=1.0, a=0.0) == {1: [0]}
+    assert found("linear", a=1.0) == found("mlp") == {}

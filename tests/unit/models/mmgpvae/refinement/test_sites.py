@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support import fit_vae
 
 from colatent.data.trials import Trials
 from colatent.models import gp
@@ -34,9 +35,8 @@ def simulate(likelihood: str) -> Trials:
 
 
 def barely_trained(likelihood: str, n_latents: int = 1) -> MMGPVAE:
-    options = {"latents": {"m": n_latents}, "likelihood": {"m": likelihood}, "decoder": {"m": "linear"}}
-    model = MMGPVAE(**options, time_scale=0.1, epochs=5, hidden=16, device="cpu")
-    return model.fit(simulate(likelihood), 0, lambda _: None)
+    options = {"latents": {"m": n_latents}, "decoder": {"m": "linear"}, "time_scale": 0.1, "epochs": 5}
+    return fit_vae(simulate(likelihood), **options, hidden=16)
 
 
 def as_gpfa(model: MMGPVAE) -> GPFA | CountGPFA:
@@ -73,7 +73,7 @@ def test_means_of_several_latents_are_exact_in_a_few_steps(monkeypatch: pytest.M
     """Of Gaussian observations: the optimum's means are those of the posterior with correlated latents."""
     monkeypatch.setattr("colatent.models.mmgpvae.refinement.sites.MOST_STEPS", 3)
     model, trials = barely_trained("gaussian", 3), simulate("gaussian")
-    mean = model._posterior(trials, ("m",)).marginals.mean / model.network.prior_sd().detach()
+    mean = model.posterior(trials, ("m",)).marginals.mean / model.network.prior_sd().detach()
     with_raw_order = as_gpfa(model)
     with_raw_order.time_scale_ = model.network.time_scale().detach().numpy() * BIN_WIDTH
     np.testing.assert_allclose(mean, with_raw_order.posterior(trials.with_nan("m")).mean, atol=0.01)
@@ -83,7 +83,7 @@ def test_bound_is_above_that_of_the_encoder_s_sites() -> None:
     model, trials = barely_trained("poisson"), simulate("poisson")
     network = model.network.eval()
     with torch.no_grad():
-        data, bases = model._observations(trials, ("m",)), network.bases(BINS)
+        data, bases = network.inputs(trials, ("m",)), network.bases(BINS)
         empty = torch.zeros(TRIALS, BINS, 1, dtype=torch.float64)
         amortised = posterior(bases, product([Sites(empty, empty), *network.sites(data).values()]))
         bound = network.elbo(data, amortised, torch.Generator()).numpy()
