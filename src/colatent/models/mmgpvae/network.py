@@ -113,8 +113,9 @@ class MultiModalNetwork(nn.Module):
         """Return the factors of a modality's latents, and 1 for those that do not drive it."""
         return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
 
+    @torch.no_grad()
     def prior(self, trials: Trials) -> tuple[Tensor, Sites]:
-        """Return the bases of the prior, and sites that say nothing of these trials."""
+        """Return the bases of the prior, fixed, and sites that say nothing of these trials."""
         bases = self.bases(trials.n_bins)
         zero = bases.new_zeros((trials.n_trials, trials.n_bins, self.n_latents))
         return bases, Sites(zero, zero)
