@@ -8,17 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from colatent.config.models import (
-    COUNT_LIKELIHOODS,
-    LagRegressionSettings,
-    MMGPVAESettings,
-    Model,
-)
-from colatent.config.recording import (
-    Alignment,
-    Modality,
-    SpikesModality,
-)
+from colatent.config.alignment import Alignment
+from colatent.config.checks import Action, refuse_unknown
+from colatent.config.modalities import Modality, require_known
+from colatent.config.models import Model
 from colatent.config.settings import (
     NAME,
     Count,
@@ -26,11 +19,6 @@ from colatent.config.settings import (
     Seed,
     Settings,
 )
-
-# of a section under `models`, what is said of modalities
-MODALITY_KEYS = (
-    "latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight",
-)  # fmt: skip
 
 
 class Heldout(Settings):
@@ -140,9 +128,6 @@ class Distributed(Settings):
         return recording_gb >= self.above_gb
 
 
-Action = Literal["refuse", "mask", "warn"]
-
-
 class Config(Settings):
     """The configuration of one analysis."""
 
@@ -160,7 +145,7 @@ class Config(Settings):
     distributed: Distributed | None = Field(
         None, description="processes that read large recordings; the results are the same without"
     )
-    checks: dict[str, Action] = Field(
+    checks: Annotated[dict[str, Action], AfterValidator(refuse_unknown)] = Field(
         default_factory=dict,
         description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
         "recording, test trials included",
@@ -192,43 +177,15 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:
-        def check(where: str, name: str) -> None:
-            if name not in self.modalities:
-                known = ", ".join(self.modalities)
-                raise ValueError(f"{where} names the unknown modality {name!r}; known: {known}")
-
         for name in self.heldout.channels:
-            check("heldout.channels", name)
+            require_known("heldout.channels", name, self.modalities)
         for name in self.learning_curve.channels or {}:
-            check("learning_curve.channels", name)
+            require_known("learning_curve.channels", name, self.modalities)
         for group in self.truth.groups if self.truth else []:
-            for modality in group.split("+"):
-                check("truth.groups", modality)
-        for model_name, model in self.models.items():
-            for key in MODALITY_KEYS:
-                for group in getattr(model, key, None) or ():
-                    for modality in group.split("+"):
-                        check(f"models.{model_name}.{key}.{group}", modality)
-            for name, likelihood in getattr(model, "likelihood", {}).items():
-                counts = likelihood in (*COUNT_LIKELIHOODS, "gaussian-sqrt")
-                of_counts = isinstance(self.modalities[name], SpikesModality)
-                if (
-                    of_counts
-                    and isinstance(model, MMGPVAESettings)
-                    and likelihood in ("gaussian", "bernoulli")
-                ):
-                    raise ValueError(
-                        f"models.{model_name}.likelihood.{name} is {likelihood}, which does not describe "
-                        "counts; use poisson or negative-binomial"
-                    )
-                if counts and not isinstance(self.modalities[name], SpikesModality):
-                    raise ValueError(
-                        f"models.{model_name}.likelihood.{name} is {likelihood}, which describes counts, "
-                        "but the modality is continuous; use gaussian"
-                    )
-            if isinstance(model, LagRegressionSettings) and len(self.modalities) < 2:
-                raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
-        if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
+            require_known("truth.groups", group, self.modalities)
+        for name, model in self.models.items():
+            model.check_modalities(f"models.{name}", self.modalities)
+        if self.heldout.stratify and self.alignment.condition is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
         return self
 
