@@ -31,7 +31,8 @@ def with_reference(manual: str) -> str:
 
 def _reference() -> str:
     parts = []
-    for title, model in [("(top level)", Config), *_sections(Config)]:
+    sections: list[tuple[str, type[BaseModel]]] = [("(top level)", Config), *_sections(Config)]
+    for title, model in sections:
         rows = "".join(_row(name, field) for name, field in model.model_fields.items())
         doc = " ".join((model.__doc__ or "").split())
         head = "| key | value | default | meaning |\n|---|---|---|---|\n"
@@ -53,8 +54,8 @@ def _sections(section: type[BaseModel], above: str = "") -> Iterator[tuple[str, 
 def _checks() -> str:
     rows = "".join(f"| `{name}` | `{check.default}` | {check.finds} |\n" for name, check in CHECKS.items())
     return (
-        "\n#### `checks.<name>`\n\nWhat ingest checks, and what it does unless the config says otherwise; the "
-        f"report lists all that was found.\n\n| check | default | what it finds |\n|---|---|---|\n{rows}"
+        "\n#### `checks.<name>`\n\nWhat ingest checks, and what it does unless the config says otherwise; "
+        f"the report lists all that was found.\n\n| check | default | what it finds |\n|---|---|---|\n{rows}"
     )
 
 

@@ -63,6 +63,14 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
           "models": {"m": {"kind": "condition-mean"}}, "modalities": {"spikes": {"kind": "spikes"}}},
          "give heldout.channels.spikes"),
         ({"heldout": {"seeds": []}}, "heldout.seeds"),
+        ({"checks": {"artifact": "mask"}}, "checks: there is no check 'artifact'; there are: external"),
+        ({"checks": {"trial-overlap": "mask"}}, "checks: trial-overlap: there is nothing to mask; choose"),
+        ({"modalities": {"spikes": {"kind": "spikes", "sorce": "u"}}},
+         "unknown key 'modalities.spikes.sorce'; did you mean 'source'?"),
+        ({"modalities": {"m": {"kind": "continuous", "source": "x", "envelope": {"lowpas": 1}}}},
+         "unknown key 'modalities.m.envelope.lowpas'; did you mean 'lowpass'?"),
+        ({"models": {"gpfa": {"kind": "gpfa", "latents": {"spikes": 2}, "kernle": "x"}}},
+         "unknown key 'models.gpfa.kernle'; did you mean 'kernel'?"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_named_in_one_line(change, sentence):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb import (
+from colatent.ingest.nwb.file import (
     dataset,
     neurodata_type,
     require_filters,
