@@ -1,6 +1,8 @@
 """The config: what is right is read, what is wrong is said in a sentence."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,15 @@ def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> Non
     with pytest.raises(InputError) as error:
         parse_config(DEMO | {"models": models}, "config.yaml")
     assert str(error.value).count("\n") == 0 and "models.m.latents.spikes = 0" in str(error.value)
+
+
+def test_a_config_is_read_without_the_libraries_of_the_science() -> None:
+    heavy = ("torch", "dask", "scipy", "numpy", "pandas", "xarray", "h5py")
+    code = (
+        "import sys; from colatent.config.file import load_config; load_config(sys.argv[1])\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "config/config.yaml")], capture_output=True, text=True
+    )
+    assert run.stdout == "[]\n", run.stdout + run.stderr
