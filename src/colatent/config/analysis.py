@@ -60,13 +60,13 @@ QUARTER_HALF_ALL = [0.25, 0.5, 1.0]
 
 
 class LearningCurve(Settings):
-    """What `snakemake learning_curves` fits the models to, once more; no other result depends on it."""
+    """The smaller training sets of `snakemake learning_curves`; no other result depends on them."""
 
     trials: Shares = Field(QUARTER_HALF_ALL, description="shares of the training trials, increasing")
     channels: dict[str, Shares] | None = Field(
         None,
         description="modality: shares of its held-in channels, increasing; if not given, a quarter, half and "
-        "all of those of every modality in heldout.channels",
+        "all of the channels of each modality in heldout.channels",
     )
     folds: Count | None = Field(
         None, description="how many of heldout.folds, from the first; all if not given"
@@ -89,19 +89,17 @@ class Simulation(Settings):
 
     kind: Literal["reach", "digits", "fly", "moth"] = Field(
         "reach",
-        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        description="reach: spikes, EMG and pose of centre-out reaches; or a data set of the MM-GPVAE paper: "
         "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
     )
     seed: Seed = 1
     trials: Count = 80
     units: Count = Field(60, description="neurons, ROIs or muscles")
-    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="digits: share of frames not recorded")
     occluded_frames: float = Field(
-        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+        0.0, ge=0, lt=1, description="digits: share of the recorded frames of which a quarter is hidden"
     )
-    shortest: float = Field(
-        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
-    )
+    shortest: float = Field(1.0, gt=0, le=1, description="digits: shortest trial, as a share of the longest")
 
     @model_validator(mode="after")
     def _only_digits_have_gaps(self) -> Self:
@@ -121,7 +119,7 @@ class Distributed(Settings):
         description="on the machine of the job, one for each of its threads; or as jobs of SLURM through "
         "dask-jobqueue, which takes partition and account from ~/.config/dask/jobqueue.yaml",
     )
-    workers: Count = Field(4, description="jobs of SLURM")
+    workers: Count = Field(4, description="number of SLURM jobs")
 
     def reads(self, recording_gb: float) -> bool:
         """Return whether a recording of this size is read by them."""
@@ -132,7 +130,7 @@ class Config(Settings):
     """The configuration of one analysis."""
 
     sessions: str = Field(description="table with the columns session and nwb, relative to this file")
-    results: str = Field(description="folder for all that is made, one for each config")
+    results: str = Field(description="folder for all results, a different one for each config")
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
     )
@@ -140,7 +138,8 @@ class Config(Settings):
     alignment: Alignment
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
-        32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
+        32,
+        description="samples that each thread of ingest reads at a time (MiB); it uses a few times as much memory",
     )
     distributed: Distributed | None = Field(
         None, description="processes that read large recordings; the results are the same without"
@@ -170,7 +169,7 @@ class Config(Settings):
     @classmethod
     def _folder(cls, value: str) -> str:
         if not value.strip() or set(value) & set("{}*?\n"):
-            raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+            raise ValueError(f"{value!r} is not the name of a folder; give one such as results/my_recording")
         if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
             raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
         return str(Path(value))  # Snakemake takes ./out and out/ for other folders than out

@@ -22,7 +22,7 @@ class Findings:
     Attributes:
         file: the recording, named in errors.
         actions: check -> "refuse", "mask" or "warn", where not the default.
-        rows: one dictionary a finding.
+        rows: one dictionary per finding.
     """
 
     file: str
@@ -49,7 +49,7 @@ class Findings:
         where = "".join(f"{part}: " for part in (modality, channel) if part)
         if action == "refuse":
             raise InputError(
-                f"{self.file}: {where}{message}; to go on all the same, set `checks: {{{check}: warn}}`"
+                f"{self.file}: {where}{message}; to continue anyway, set `checks: {{{check}: warn}}`"
             )
         self.rows.append(
             {

@@ -94,7 +94,7 @@ def ingest_session(
         checks: check -> "refuse", "mask" or "warn", where not the default of `colatent.config.checks.CHECKS`.
         truth: path of a series with true latents, or None.
         reading: bounds of memory and threads.
-        progress: told what is being read.
+        progress: receives a line about each step.
 
     Raises:
         InputError: the file cannot be read as the config asks, or a check set to `refuse` found something.
@@ -136,7 +136,7 @@ def _windows(
     common = max(s.extent[0] for s in sources.values()), min(s.extent[1] for s in sources.values())
     if common[0] >= common[1]:
         raise InputError(
-            f"{file.filename}: the modalities {', '.join(sources)} have no time in common; check their clocks"
+            f"{file.filename}: the modalities {', '.join(sources)} were never recorded at the same time; check their clocks"
         )
     return (*continuous_windows(common, alignment), None)
 

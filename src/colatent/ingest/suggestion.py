@@ -42,7 +42,7 @@ def suggest_config(
     usable = _without_links(file, [i for i in items if not i.problem and not _unusable(i)])
     usable = _with_globs(file, usable)
     if not usable:
-        return "# nothing in this file can be made a modality\n"
+        return "# nothing in this file can be used as a modality\n"
     slowest = min((i.rate for i in usable if not np.isnan(i.rate)), default=1 / BIN_WIDTH)
     bin_width = max(BIN_WIDTH, _rounded(1 / slowest))
     modalities: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
 def _unusable(item: Candidate) -> str:
     if item.channels > MOST_CHANNELS:
         return f"which has {item.channels} channels"
-    return "of which no sample is there" if item.missing.startswith("100.0%") else ""
+    return "which has no samples" if item.missing.startswith("100.0%") else ""
 
 
 def _without_links(file: h5py.File, items: Iterable[Candidate]) -> list[Candidate]:
@@ -95,7 +95,7 @@ def _without_links(file: h5py.File, items: Iterable[Candidate]) -> list[Candidat
 
 
 def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
-    """Make one item of series that hold a channel each and differ in a number, such as a cell's."""
+    """Join series of one channel each whose names differ in a number only, such as those of cells."""
     alike: dict[Any, list[Candidate]] = {}
     for item in items:
         alike.setdefault((_glob(item), item.unit) if item.joins else item.path, []).append(item)
@@ -141,7 +141,7 @@ def _trials(
             continue
         if windows.n_trials >= _FOLDS:
             return section, reasons
-        reasons.append(f"Not used as trials: {path}, which has {windows.n_trials}")
+        reasons.append(f"Not used as trials: {path}, which has only {windows.n_trials} usable rows")
     return None, reasons
 
 
@@ -150,11 +150,11 @@ def _duration(file: h5py.File, path: str) -> float:
     table = find(file, path)
     begin, end = column(table, "start_time"), column(table, "stop_time")
     if {begin.dtype.kind, end.dtype.kind} - set("iuf") or begin.ndim != 1 or begin.shape != end.shape:
-        raise wrong(table, "its start_time and stop_time are no lists of times", "repair the table")
+        raise wrong(table, "its start_time and stop_time are not lists of times", "repair the table")
     lengths = end[:] - begin[:]
     lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
     if lengths.size == 0:
-        raise wrong(table, "none of its intervals lasts", "align to it with a `window`")
+        raise wrong(table, "all of its intervals have zero length", "align to it with a `window`")
     return float(np.median(lengths))
 
 

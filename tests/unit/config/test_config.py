@@ -115,9 +115,9 @@ def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
     ("rows", "sentence"),
     [
         ("session\tpath\na\tb\n", "the column 'nwb' is missing"),
-        ("session\tnwb\n", "holds no session"),
-        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' stands there twice"),
-        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' stands there twice"),
+        ("session\tnwb\n", "has no sessions"),
+        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' appears twice"),
+        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' appears twice"),
         ("session\tnwb\nprovenance.json\tx\n", "none of .*provenance.json"),
         ("session\tnwb\nReport\tx\n", "none of .*report"),
         ("session\tnwb\nscores.log\tx\n", "none of .*scores.log"),

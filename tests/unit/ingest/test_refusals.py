@@ -35,12 +35,12 @@ def test_check_source_names_what_is_wrong(recording, alignment, modality, senten
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("id % 2", "is no condition"),
-        ("quality", "is no condition"),
+        ("id % 2", "is not a condition"),
+        ("quality", "is not a condition"),
         ("@pd.options.mode == 1", "holds an @"),
         ("quality ==", "fails"),
-        ("quality != 1", "'quality' holds texts and is compared to none"),
-        ("id >= 0 & quality not in [1, 2]", "'quality' holds texts and is compared to none"),
+        ("quality != 1", "'quality' holds texts; compare texts with texts"),
+        ("id >= 0 & quality not in [1, 2]", "'quality' holds texts; compare texts with texts"),
     ],
 )
 def test_a_query_must_be_a_condition(recording, where, sentence):
@@ -50,7 +50,7 @@ def test_a_query_must_be_a_condition(recording, where, sentence):
 
 def test_numbers_compared_with_texts_do_not_keep_everything(recording):
     for where in ("target != '1'", "start_time > 1 & target not in ['1']", "'1' != target"):
-        with pytest.raises(InputError, match="'target' holds numbers and is compared to none"):
+        with pytest.raises(InputError, match="'target' holds numbers; compare texts with texts"):
             check_source(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
 
 

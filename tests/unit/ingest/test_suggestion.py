@@ -145,4 +145,4 @@ def test_names_that_mean_something_elsewhere(tmp_path):
 
 def test_a_file_with_nothing_in_it(tmp_path):
     nwb = write(tmp_path, lambda file: None)
-    assert inspect(nwb).config == "# nothing in this file can be made a modality\n"
+    assert inspect(nwb).config == "# nothing in this file can be used as a modality\n"

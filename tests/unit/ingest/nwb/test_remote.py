@@ -248,13 +248,13 @@ def test_a_server_that_never_answers_is_given_up(served, server, monkeypatch, af
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("http://[::1", "is not read from there"),
-        ("http://[1/x.nwb?k=secret", "is no URL"),
+        ("http://[::1", "cannot be read from there"),
+        ("http://[1/x.nwb?k=secret", "not a valid URL"),
         ("http://127.0.0.1:9/x.nwb", "cannot be reached"),
         ("memory://none.nwb", "there is no such file on the server"),
-        ("ftp://host/x.nwb", "is not read from there"),
-        ("file:///etc/passwd", "is not read from there"),
-        ("zip://a.nwb::https://host/x.zip", "is not read from there"),
+        ("ftp://host/x.nwb", "cannot be read from there"),
+        ("file:///etc/passwd", "cannot be read from there"),
+        ("zip://a.nwb::https://host/x.zip", "cannot be read from there"),
         ("https://host/x.zarr", "NWB-Zarr is not read"),
         ("https://user:secret@host/x.nwb?k=secret", "holds a user name or a password"),
     ],
@@ -317,7 +317,7 @@ def test_urls_in_the_table_of_sessions_never_become_paths(tmp_path, monkeypatch)
     assert [is_url(sessions[name].nwb) for name in "abc"] == [True, True, False]
     assert not is_url(Path("https://host/x.nwb"))
     (tmp_path / "sessions.tsv").write_text("session\tnwb\na\tfile:///etc/passwd\n")
-    with pytest.raises(InputError, match=r"sessions.tsv, line 2: file:///etc/passwd: a recording"):
+    with pytest.raises(InputError, match=r"sessions.tsv, line 2: file:///etc/passwd: recordings"):
         load_sessions(tmp_path / "sessions.tsv")
 
 
