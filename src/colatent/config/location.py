@@ -28,7 +28,7 @@ def protocol(url: str) -> str:
     if scheme not in PROTOCOLS or "::" in url:
         known = ", ".join(f"{name}://" for name in PROTOCOLS if name != "memory")
         raise InputError(
-            f"{shown(url)}: recordings cannot be read from there; give a path, or a URL that begins with {known}"
+            f"{shown(url)}: recordings cannot be read from there; give a path, or a URL with {known}"
         )
     if "@" in _split(url).netloc:
         raise InputError(

@@ -136,7 +136,8 @@ def _windows(
     common = max(s.extent[0] for s in sources.values()), min(s.extent[1] for s in sources.values())
     if common[0] >= common[1]:
         raise InputError(
-            f"{file.filename}: the modalities {', '.join(sources)} were never recorded at the same time; check their clocks"
+            f"{file.filename}: the modalities {', '.join(sources)} were never recorded at the same time; "
+            "check their clocks"
         )
     return (*continuous_windows(common, alignment), None)
 
