@@ -139,7 +139,7 @@ class Config(Settings):
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
         32,
-        description="samples that each thread of ingest reads at a time (MiB); it uses a few times that memory",
+        description="samples that each thread of ingest reads at a time (MiB); it uses a few times that",
     )
     distributed: Distributed | None = Field(
         None, description="processes that read large recordings; the results are the same without"

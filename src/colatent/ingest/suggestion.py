@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
 from colatent.config import ModalitySettings, TrialAlignment
 from colatent.config.location import is_url
@@ -136,6 +137,9 @@ def _trials(
         try:
             section["bin_width"] = min(bin_width, _rounded(_duration(file, path) / _BINS_OF_TRIAL))
             windows = trial_windows(file, TrialAlignment(**section), Findings(file.filename))[0]
+        except ValidationError:
+            reasons.append(f"Not used as trials: {path}, whose bins would be {section['bin_width']} s wide")
+            continue
         except InputError as error:  # overlaps, or no times
             reasons.append(f"Not used as trials: {str(error).removeprefix(f'{file.filename}: ')}")
             continue
