@@ -23,11 +23,11 @@ import numpy as np
 import zarr
 
 from colatent.ingest.alignment import Windows
-from colatent.ingest.biquads import filter_both_ways
-from colatent.ingest.clocks import RegularClock
 from colatent.ingest.counts import count_spikes
-from colatent.ingest.envelope import envelope
-from colatent.ingest.series import open_series
+from colatent.ingest.signals.biquads import filter_both_ways
+from colatent.ingest.signals.clocks import RegularClock
+from colatent.ingest.signals.envelope import envelope
+from colatent.ingest.signals.series import open_series
 
 HOUR, UNITS, RATE, BIN = 3600, 100, 20.0, 0.01
 CHANNELS, EMG_RATE = 64, 2000.0

@@ -63,6 +63,7 @@ def in_one_process(config_file: Path) -> None:
     """Call what the jobs of the demo call, one after another."""
     from colatent.config.file import load_config
     from colatent.data.splits import make_split
+    from colatent.ingest.groups import session_groups
     from colatent.ingest.session import ingest_session
     from colatent.models.fitting import fit_fold
     from colatent.report import (
@@ -81,11 +82,7 @@ def in_one_process(config_file: Path) -> None:
         split_settings,
     )
     from colatent.store.provenance import provenance
-    from colatent.store.session import (
-        read_fold,
-        read_trials,
-        session_groups,
-    )
+    from colatent.store.session import read_fold, read_trials
     from colatent.store.stores import identity, write_store
 
     config = load_config(config_file)

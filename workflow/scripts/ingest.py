@@ -11,11 +11,11 @@ from colatent.config import (
 )
 from colatent.config.session_table import is_simulated
 from colatent.ingest.cluster import Job, reading_processes
-from colatent.ingest.resample import Reading
+from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
+from colatent.ingest.signals.resample import Reading
 from colatent.jobs.progress import job
 from colatent.store.provenance import provenance
-from colatent.store.session import session_groups
 from colatent.store.stores import write_store
 
 

@@ -3,6 +3,7 @@
 The JSON schema and the reference table in ``config/README.md`` are generated from these models.
 """
 
+from colatent.config.alignment import Alignment, ContinuousAlignment, TrialAlignment
 from colatent.config.analysis import (
     Config,
     Distributed,
@@ -10,6 +11,14 @@ from colatent.config.analysis import (
     LearningCurve,
     Simulation,
     TruthSettings,
+)
+from colatent.config.modalities import (
+    ContinuousModality,
+    EnvelopeSettings,
+    Modality,
+    ModalitySettings,
+    PoseModality,
+    SpikesModality,
 )
 from colatent.config.models import (
     COUNT_LIKELIHOODS,
@@ -22,16 +31,6 @@ from colatent.config.models import (
     OneModalitySettings,
     RidgeLagsSettings,
     SmoothedFASettings,
-)
-from colatent.config.recording import (
-    Alignment,
-    ContinuousAlignment,
-    ContinuousModality,
-    EnvelopeSettings,
-    Modality,
-    PoseModality,
-    SpikesModality,
-    TrialAlignment,
 )
 from colatent.config.settings import Settings
 
@@ -51,6 +50,7 @@ __all__ = [
     "MLPLagsSettings",
     "MMGPVAESettings",
     "Modality",
+    "ModalitySettings",
     "Model",
     "OneModalitySettings",
     "PoseModality",

@@ -8,17 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from colatent.config.models import (
-    COUNT_LIKELIHOODS,
-    LagRegressionSettings,
-    MMGPVAESettings,
-    Model,
-)
-from colatent.config.recording import (
-    Alignment,
-    Modality,
-    SpikesModality,
-)
+from colatent.config.alignment import Alignment
+from colatent.config.checks import Action, refuse_unknown
+from colatent.config.modalities import Modality, require_known
+from colatent.config.models import Model
 from colatent.config.settings import (
     NAME,
     Count,
@@ -26,11 +19,6 @@ from colatent.config.settings import (
     Seed,
     Settings,
 )
-
-# of a section under `models`, what is said of modalities
-MODALITY_KEYS = (
-    "latents", "likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight",
-)  # fmt: skip
 
 
 class Heldout(Settings):
@@ -72,13 +60,13 @@ QUARTER_HALF_ALL = [0.25, 0.5, 1.0]
 
 
 class LearningCurve(Settings):
-    """What `snakemake learning_curves` fits the models to, once more; no other result depends on it."""
+    """The smaller training sets of `snakemake learning_curves`; no other result depends on them."""
 
     trials: Shares = Field(QUARTER_HALF_ALL, description="shares of the training trials, increasing")
     channels: dict[str, Shares] | None = Field(
         None,
         description="modality: shares of its held-in channels, increasing; if not given, a quarter, half and "
-        "all of those of every modality in heldout.channels",
+        "all of the channels of each modality in heldout.channels",
     )
     folds: Count | None = Field(
         None, description="how many of heldout.folds, from the first; all if not given"
@@ -101,19 +89,17 @@ class Simulation(Settings):
 
     kind: Literal["reach", "digits", "fly", "moth"] = Field(
         "reach",
-        description="reach: spikes, EMG and pose of centre-out reaches; and those of the MM-GPVAE's paper: "
+        description="reach: spikes, EMG and pose of centre-out reaches; or a data set of the MM-GPVAE paper: "
         "digits (neurons and a turning digit), fly (calcium and limbs), moth (muscle spikes and a stimulus)",
     )
     seed: Seed = 1
     trials: Count = 80
     units: Count = Field(60, description="neurons, ROIs or muscles")
-    missing_frames: float = Field(0.0, ge=0, lt=1, description="of digits: share of frames not recorded")
+    missing_frames: float = Field(0.0, ge=0, lt=1, description="digits: share of frames not recorded")
     occluded_frames: float = Field(
-        0.0, ge=0, lt=1, description="of digits: share of the others with a quarter hidden"
+        0.0, ge=0, lt=1, description="digits: share of the recorded frames of which a quarter is hidden"
     )
-    shortest: float = Field(
-        1.0, gt=0, le=1, description="of digits: shortest trial, as a share of the longest"
-    )
+    shortest: float = Field(1.0, gt=0, le=1, description="digits: shortest trial, as a share of the longest")
 
     @model_validator(mode="after")
     def _only_digits_have_gaps(self) -> Self:
@@ -133,21 +119,18 @@ class Distributed(Settings):
         description="on the machine of the job, one for each of its threads; or as jobs of SLURM through "
         "dask-jobqueue, which takes partition and account from ~/.config/dask/jobqueue.yaml",
     )
-    workers: Count = Field(4, description="jobs of SLURM")
+    workers: Count = Field(4, description="number of SLURM jobs")
 
     def reads(self, recording_gb: float) -> bool:
         """Return whether a recording of this size is read by them."""
         return recording_gb >= self.above_gb
 
 
-Action = Literal["refuse", "mask", "warn"]
-
-
 class Config(Settings):
     """The configuration of one analysis."""
 
     sessions: str = Field(description="table with the columns session and nwb, relative to this file")
-    results: str = Field(description="folder for all that is made, one for each config")
+    results: str = Field(description="folder for all results, a different one for each config")
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"
     )
@@ -155,12 +138,13 @@ class Config(Settings):
     alignment: Alignment
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
-        32, description="samples read at a time by each thread of ingest (MiB); it needs a few times as much"
+        32,
+        description="samples that each thread of ingest reads at a time (MiB); it uses a few times that",
     )
     distributed: Distributed | None = Field(
         None, description="processes that read large recordings; the results are the same without"
     )
-    checks: dict[str, Action] = Field(
+    checks: Annotated[dict[str, Action], AfterValidator(refuse_unknown)] = Field(
         default_factory=dict,
         description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
         "recording, test trials included",
@@ -185,50 +169,22 @@ class Config(Settings):
     @classmethod
     def _folder(cls, value: str) -> str:
         if not value.strip() or set(value) & set("{}*?\n"):
-            raise ValueError(f"{value!r} is no name for a folder; give one such as results/my_recording")
+            raise ValueError(f"{value!r} is not the name of a folder; give one such as results/my_recording")
         if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
             raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
         return str(Path(value))  # Snakemake takes ./out and out/ for other folders than out
 
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:
-        def check(where: str, name: str) -> None:
-            if name not in self.modalities:
-                known = ", ".join(self.modalities)
-                raise ValueError(f"{where} names the unknown modality {name!r}; known: {known}")
-
         for name in self.heldout.channels:
-            check("heldout.channels", name)
+            require_known("heldout.channels", name, self.modalities)
         for name in self.learning_curve.channels or {}:
-            check("learning_curve.channels", name)
+            require_known("learning_curve.channels", name, self.modalities)
         for group in self.truth.groups if self.truth else []:
-            for modality in group.split("+"):
-                check("truth.groups", modality)
-        for model_name, model in self.models.items():
-            for key in MODALITY_KEYS:
-                for group in getattr(model, key, None) or ():
-                    for modality in group.split("+"):
-                        check(f"models.{model_name}.{key}.{group}", modality)
-            for name, likelihood in getattr(model, "likelihood", {}).items():
-                counts = likelihood in (*COUNT_LIKELIHOODS, "gaussian-sqrt")
-                of_counts = isinstance(self.modalities[name], SpikesModality)
-                if (
-                    of_counts
-                    and isinstance(model, MMGPVAESettings)
-                    and likelihood in ("gaussian", "bernoulli")
-                ):
-                    raise ValueError(
-                        f"models.{model_name}.likelihood.{name} is {likelihood}, which does not describe "
-                        "counts; use poisson or negative-binomial"
-                    )
-                if counts and not isinstance(self.modalities[name], SpikesModality):
-                    raise ValueError(
-                        f"models.{model_name}.likelihood.{name} is {likelihood}, which describes counts, "
-                        "but the modality is continuous; use gaussian"
-                    )
-            if isinstance(model, LagRegressionSettings) and len(self.modalities) < 2:
-                raise ValueError(f"models.{model_name} predicts a modality from others; name two or more")
-        if self.heldout.stratify and getattr(self.alignment, "condition", None) is None:
+            require_known("truth.groups", group, self.modalities)
+        for name, model in self.models.items():
+            model.check_modalities(f"models.{name}", self.modalities)
+        if self.heldout.stratify and self.alignment.condition is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
         return self
 

@@ -8,24 +8,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from colatent.config import (
-    ConditionMeanSettings,
-    Config,
-    ContinuousAlignment,
-    ContinuousModality,
-    EnvelopeSettings,
-    GPFASettings,
-    Heldout,
-    LearningCurve,
-    MLPLagsSettings,
-    MMGPVAESettings,
-    PoseModality,
-    RidgeLagsSettings,
-    Simulation,
-    SmoothedFASettings,
-    SpikesModality,
-    TrialAlignment,
-)
+from colatent.config.analysis import Config
+from colatent.config.sections import locate
 from colatent.errors import InputError
 
 
@@ -55,17 +39,12 @@ def parse_config(content: Mapping[str, Any], where: str) -> Config:
 
 def _sentence(error: Any) -> str:
     """Turn one Pydantic error into a sentence: key, value, what would be right."""
-    # tags of discriminated unions stand in the location; they are no keys of the file
-    tags = {"trials", "continuous", "spikes", "pose"} | {
-        "condition-mean", "smoothed-fa", "gpfa", "ridge-lags", "mlp-lags", "mm-gpvae"
-    }  # fmt: skip
-    loc = [str(p) for i, p in enumerate(error["loc"])
-           if not (str(p) in tags and i and _takes_tag(error["loc"], i))]  # fmt: skip
-    key = ".".join(loc)
+    keys, section = locate(Config, error["loc"])
+    key = ".".join(keys)
     if error["type"] == "extra_forbidden":
-        section = _section_model(error["loc"])
-        close = difflib.get_close_matches(loc[-1], section, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(section)}"
+        known = list(section.model_fields)
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
     if error["type"] == "missing":
         return f"the key {key!r} is missing"
@@ -73,26 +52,3 @@ def _sentence(error: Any) -> str:
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key} = {error['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _takes_tag(loc: tuple[Any, ...], index: int) -> bool:
-    """A tag stands behind `alignment`, `modalities.<name>` or `models.<name>`."""
-    return (loc[0] == "alignment" and index == 1) or (loc[0] in ("modalities", "models") and index == 2)
-
-
-def _section_model(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys that are known in the section an error lies in."""
-    model: Any = Config
-    by_tag = {
-        "trials": TrialAlignment, "spikes": SpikesModality, "pose": PoseModality,
-        "condition-mean": ConditionMeanSettings, "smoothed-fa": SmoothedFASettings, "gpfa": GPFASettings,
-        "ridge-lags": RidgeLagsSettings, "mlp-lags": MLPLagsSettings, "mm-gpvae": MMGPVAESettings,
-        "heldout": Heldout, "learning_curve": LearningCurve,
-        "simulate": Simulation, "envelope": EnvelopeSettings,
-    }  # fmt: skip
-    for i, part in enumerate(loc[:-1]):
-        if part == "continuous":
-            model = ContinuousAlignment if loc[i - 1] == "alignment" else ContinuousModality
-        else:
-            model = by_tag.get(part, model)
-    return list(model.model_fields)

@@ -28,7 +28,7 @@ def protocol(url: str) -> str:
     if scheme not in PROTOCOLS or "::" in url:
         known = ", ".join(f"{name}://" for name in PROTOCOLS if name != "memory")
         raise InputError(
-            f"{shown(url)}: a recording is not read from there; give a path, or a URL with {known}"
+            f"{shown(url)}: recordings cannot be read from there; give a path, or a URL with {known}"
         )
     if "@" in _split(url).netloc:
         raise InputError(
@@ -54,5 +54,5 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError as error:
         raise InputError(
-            f"{url.partition('?')[0].rpartition('@')[2]}: is no URL ({error}); correct it"
+            f"{url.partition('?')[0].rpartition('@')[2]}: not a valid URL ({error}); correct it"
         ) from None

@@ -1,44 +1,25 @@
-"""What is generated from the config's models and the checks: the JSON schema and the manual's tables."""
+"""What is generated from the settings and the checks: the JSON schema and the manual's tables."""
 
 import json
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from colatent import config as settings
-from colatent.ingest.findings import CHECKS
+from colatent.config.analysis import Config
+from colatent.config.checks import CHECKS
+from colatent.config.sections import sections_of
 
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
-SECTIONS: dict[str, type[BaseModel]] = {
-    "(top level)": settings.Config,
-    "simulate": settings.Simulation,
-    "truth": settings.TruthSettings,
-    "alignment (trials)": settings.TrialAlignment,
-    "alignment (continuous recording)": settings.ContinuousAlignment,
-    "modalities.<name> (spikes)": settings.SpikesModality,
-    "modalities.<name> (continuous)": settings.ContinuousModality,
-    "modalities.<name>.envelope": settings.EnvelopeSettings,
-    "modalities.<name> (pose)": settings.PoseModality,
-    "distributed": settings.Distributed,
-    "models.<name> (mm-gpvae)": settings.MMGPVAESettings,
-    "models.<name> (gpfa)": settings.GPFASettings,
-    "models.<name> (smoothed-fa)": settings.SmoothedFASettings,
-    "models.<name> (condition-mean)": settings.ConditionMeanSettings,
-    "models.<name> (ridge-lags)": settings.RidgeLagsSettings,
-    "models.<name> (mlp-lags)": settings.MLPLagsSettings,
-    "heldout": settings.Heldout,
-    "learning_curve": settings.LearningCurve,
-}
 
 
 def json_schema() -> str:
     """Return the JSON schema of a config file."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps(dialect | settings.Config.model_json_schema(), indent=2) + "\n"
+    return json.dumps(dialect | Config.model_json_schema(), indent=2) + "\n"
 
 
 def with_reference(manual: str) -> str:
@@ -50,7 +31,8 @@ def with_reference(manual: str) -> str:
 
 def _reference() -> str:
     parts = []
-    for title, model in SECTIONS.items():
+    sections: list[tuple[str, type[BaseModel]]] = [("(top level)", Config), *_sections(Config)]
+    for title, model in sections:
         rows = "".join(_row(name, field) for name, field in model.model_fields.items())
         doc = " ".join((model.__doc__ or "").split())
         head = "| key | value | default | meaning |\n|---|---|---|---|\n"
@@ -58,12 +40,22 @@ def _reference() -> str:
     return "".join([*parts, _checks()]) + "\n"
 
 
+def _sections(section: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the title of each section inside another one, in the order of their keys, and its class."""
+    for name, field in section.model_fields.items():
+        named = get_origin(field.annotation) is dict
+        found = sections_of(get_args(field.annotation)[1] if named else field.annotation)
+        place = f"{above}{name}.<name>" if named else f"{above}{name}"
+        for tag, inner in found.items():
+            yield f"{place} ({tag})" if len(found) > 1 else place, inner
+            yield from _sections(inner, f"{place}.")
+
+
 def _checks() -> str:
-    rows = "".join(f"| `{name}` | `{action}` | {what} |\n" for name, (action, what) in CHECKS.items())
+    rows = "".join(f"| `{name}` | `{check.default}` | {check.finds} |\n" for name, check in CHECKS.items())
     return (
-        "\n#### `checks.<name>`\n\nWhat is looked at at ingest, and what is done unless the config says "
-        f"otherwise; all that is found stands in the report.\n\n| check | default | what it finds |\n"
-        f"|---|---|---|\n{rows}"
+        "\n#### `checks.<name>`\n\nWhat ingest checks, and what it does unless the config says otherwise; "
+        f"the report lists all that was found.\n\n| check | default | what it finds |\n|---|---|---|\n{rows}"
     )
 
 

@@ -59,7 +59,7 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise InputError(f"{table}: the column {twice[0]!r} stands there twice; give each its own name")
+        raise InputError(f"{table}: the column {twice[0]!r} appears twice; give each its own name")
     missing = {"session", "nwb"} - set(header)
     if missing:
         raise InputError(
@@ -67,7 +67,7 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
             "session and nwb, separated by tabs"
         )
     if len(lines) == 1:
-        raise InputError(f"{table}: holds no session; add a line with its name and its NWB file")
+        raise InputError(f"{table}: has no sessions; add a line with its name and its NWB file")
     sessions: dict[str, Session] = {}
     for line, cells in lines[1:]:
         if len(cells) != len(header):
@@ -83,7 +83,7 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
                 f"(up to 100 of them), and none of {', '.join(RESERVED)}"
             )
         if name in sessions:
-            raise InputError(f"{table}, line {line}: the session {name!r} stands there twice")
+            raise InputError(f"{table}, line {line}: the session {name!r} appears twice")
         sessions[name] = Session(
             session=name,
             nwb=_resolve(row["nwb"], table, line),

@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.clocks import NANOSECONDS, to_ns
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import (
+from colatent.ingest.nwb.file import (
     find,
     place,
     wrong,
 )
-from colatent.ingest.tables import scalar_columns, select_rows
+from colatent.ingest.nwb.tables import scalar_columns, select_rows
+from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
 
 _ROUNDING_S = 1e-6
 _MOST_BINS = 10**8

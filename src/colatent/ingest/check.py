@@ -10,23 +10,9 @@ from colatent.config.location import shown
 from colatent.errors import InputError
 from colatent.ingest.alignment import trial_windows
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import (
-    find,
-    find_all,
-    open_nwb,
-    readable,
-    same_object,
-)
-from colatent.ingest.series import (
-    check_names,
-    kept_columns,
-    keypoints,
-    require_series,
-)
-from colatent.ingest.spikes import require_units
-from colatent.ingest.tables import scalar_columns, select_rows
-
-Channel = tuple[h5py.Group, int]  # the group that it lies in, and its column or row there
+from colatent.ingest.modalities.base import ChannelInFile, reader_of
+from colatent.ingest.nwb.file import find, open_nwb, readable, same_object
+from colatent.ingest.signals.series import require_series
 
 
 class Found(NamedTuple):
@@ -62,16 +48,16 @@ def check_source(
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
         findings = Findings(shown(nwb), checks or {})
         n_trials = None
-        if hasattr(alignment, "intervals"):
+        if alignment.has_trials:
             n_trials = trial_windows(file, alignment, findings)[0].n_trials
-        channels = {name: _CHECKS[config.kind](file, config) for name, config in modalities.items()}
+        channels = {name: reader_of(config).select(file, config) for name, config in modalities.items()}
         _refuse_shared(file, channels)
         if truth is not None:
             require_series(find(file, truth))
     return Found(n_trials, {name: len(found) for name, found in channels.items()})
 
 
-def _refuse_shared(file: h5py.File, channels: Mapping[str, list[Channel]]) -> None:
+def _refuse_shared(file: h5py.File, channels: Mapping[str, list[ChannelInFile]]) -> None:
     """One channel in two modalities would be predicted from itself, under whatever path."""
     owner: dict[tuple[int, int, int], str] = {}
     for name, own in channels.items():
@@ -90,25 +76,3 @@ def _refuse_shared(file: h5py.File, channels: Mapping[str, list[Channel]]) -> No
 def allows_external(checks: Mapping[str, str] | None) -> bool:
     """Return whether the config lets links lead out of the file."""
     return (checks or {}).get("external-link") == "warn"
-
-
-def _check_spikes(file: h5py.File, config: Any) -> list[Channel]:
-    table = require_units(find(file, config.source))
-    rows = select_rows(table, scalar_columns(table), config.where)
-    return [(table, int(row)) for row in rows]
-
-
-def _check_continuous(file: h5py.File, config: Any) -> list[Channel]:
-    nodes = [require_series(node) for node in find_all(file, config.source)]
-    found = [(node, int(c)) for node in nodes for c in kept_columns(node, config.columns)]
-    if config.channels is not None:
-        check_names(config.channels, len(found), nodes[0])
-    return found
-
-
-def _check_pose(file: h5py.File, config: Any) -> list[Channel]:
-    nodes = [require_series(node) for node in keypoints(find(file, config.source), config.keypoints)]
-    return [(node, int(c)) for node in nodes for c in kept_columns(node, None)]
-
-
-_CHECKS = {"spikes": _check_spikes, "continuous": _check_continuous, "pose": _check_pose}

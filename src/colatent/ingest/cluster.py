@@ -46,7 +46,7 @@ def reading_processes(
         settings: when, where and how many.
         nwb: the recording; one that is streamed is read by this process alone.
         job: what this process may use.
-        progress: told what is started.
+        progress: receives a line about what is started.
 
     Raises:
         InputError: what would start them is not installed, or they did not start in time.

@@ -7,41 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.config.checks import CHECKS
 from colatent.errors import InputError
 
-# check -> (default action, what is checked and what `mask` does)
-CHECKS: dict[str, tuple[str, str]] = {
-    "external-link": ("refuse", "parts of the file that lie in other files; `warn` follows them"),
-    "inspector": ("refuse", "nwbinspector's CRITICAL findings about the data"),
-    "best-practice": ("warn", "all else that nwbinspector finds"),
-    "trial-times": ("warn", "trials without a time or shorter than a bin; they are left out"),
-    "event-times": (
-        "warn",
-        "trials aligned to a time before zero or outside their own row's start_time to stop_time, such "
-        "as -1 or 999999 where there was no event; `mask` leaves them out",
-    ),
-    "no-condition": ("warn", "trials without a condition, where one is asked for; they are left out"),
-    "trial-overlap": ("refuse", "trials whose windows share data"),
-    "outside-recording": ("mask", "trials that a modality was not recorded in"),
-    "modality-overlap": ("warn", "modalities seldom observed in the same bins"),
-    "clock-gaps": ("mask", "gaps in a series' clock; bins in them are not observed"),
-    "missing-samples": ("mask", "bins within trials in which a channel has no finite sample"),
-    "missing-channel": ("mask", "channels never observed in any trial"),
-    "constant-channel": ("warn", "continuous channels that never change; `mask` hides them"),
-    "saturated-channel": ("warn", "channels that sit at their extreme value; `mask` hides those bins"),
-    "artefact": ("warn", "bins far outside a channel's range (robust z-score); `mask` hides them"),
-    "no-spikes": ("warn", "units that never fire in the trials; `mask` hides them"),
-    "unsorted-spikes": ("warn", "units whose spike times are not in order; they are sorted"),
-    "duplicate-spikes": ("warn", "spikes at the same nanosecond; `mask` counts them once"),
-    "spike-times": (
-        "mask",
-        "spike times that are not finite (always dropped), negative (dropped by `mask`, and no bin before "
-        "zero is observed), or so far from all others that they mark nothing of the recording (whose extent "
-        "they do not count for, by `mask`)",
-    ),
-}
-# nothing can be hidden that would settle these
-UNMASKABLE = ("external-link", "inspector", "best-practice", "trial-overlap", "modality-overlap")
 ARTEFACT_Z = 20.0
 SATURATED_SHARE = 0.05
 _SEVERITY = {"refuse": "critical", "mask": "warning", "warn": "warning"}
@@ -54,22 +22,15 @@ class Findings:
     Attributes:
         file: the recording, named in errors.
         actions: check -> "refuse", "mask" or "warn", where not the default.
-        rows: one dictionary a finding.
+        rows: one dictionary per finding.
     """
 
     file: str
     actions: Mapping[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        for name, action in self.actions.items():
-            if name not in CHECKS:
-                raise InputError(f"checks: there is no check {name!r}; there are: {', '.join(CHECKS)}")
-            if action == "mask" and name in UNMASKABLE:
-                raise InputError(f"checks.{name}: there is nothing to mask; choose refuse or warn")
-
     def action(self, check: str) -> str:
-        return self.actions.get(check, CHECKS[check][0])
+        return self.actions.get(check, CHECKS[check].default)
 
     def add(
         self,
@@ -88,7 +49,7 @@ class Findings:
         where = "".join(f"{part}: " for part in (modality, channel) if part)
         if action == "refuse":
             raise InputError(
-                f"{self.file}: {where}{message}; to go on all the same, set `checks: {{{check}: warn}}`"
+                f"{self.file}: {where}{message}; to continue anyway, set `checks: {{{check}: warn}}`"
             )
         self.rows.append(
             {

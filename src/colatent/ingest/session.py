@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from colatent.config import ModalitySettings
 from colatent.config.location import is_url, shown
 from colatent.data.trials import Trials
 from colatent.errors import InputError
@@ -19,26 +20,24 @@ from colatent.ingest.alignment import (
     trial_windows,
 )
 from colatent.ingest.check import allows_external, check_source
-from colatent.ingest.clocks import NANOSECONDS
-from colatent.ingest.continuous import open_continuous, open_pose
 from colatent.ingest.findings import Findings, check_overlap
-from colatent.ingest.inspector import check_best_practice
-from colatent.ingest.nwb import (
+from colatent.ingest.modalities.base import BinnedModality, ModalitySource, reader_of
+from colatent.ingest.nwb.file import (
     find,
     nwb_version,
     open_nwb,
     readable,
     text,
 )
-from colatent.ingest.observations import Observations, Source
-from colatent.ingest.remote import identity as remote_identity
-from colatent.ingest.resample import (
+from colatent.ingest.nwb.inspector import check_best_practice
+from colatent.ingest.nwb.remote import identity as remote_identity
+from colatent.ingest.signals.clocks import NANOSECONDS
+from colatent.ingest.signals.resample import (
     SMALL_BLOCKS,
     Reading,
     onto_bins,
 )
-from colatent.ingest.series import open_series
-from colatent.ingest.spikes import open_spikes
+from colatent.ingest.signals.series import open_series
 from colatent.store.stores import file_sha256
 
 _MOST_VALUES = 10**9  # of all modalities, 8 bytes each and a few times that on the way
@@ -58,7 +57,7 @@ class IngestedSession:
 
     Attributes:
         trials: the observations.
-        trial_table: one row a trial: `start`, `stop` (s), `condition`, and the file's own columns.
+        trial_table: one row per trial: `start`, `stop` (s), `condition`, and the file's own columns.
         time: bin centres relative to the alignment event (s), shape (time,).
         units_of: modality -> physical unit.
         truth: true latents of a simulation, or None.
@@ -80,7 +79,7 @@ class IngestedSession:
 def ingest_session(
     nwb: str | Path,
     alignment: Any,
-    modalities: Mapping[str, Any],
+    modalities: Mapping[str, ModalitySettings],
     checks: Mapping[str, str],
     truth: str | None = None,
     reading: Reading = SMALL_BLOCKS,
@@ -91,20 +90,20 @@ def ingest_session(
     Args:
         nwb: the file, or a URL (text such as https://…), which is streamed.
         alignment: trials of a table, or windows of a continuous recording.
-        modalities: name -> `colatent.config` modality section.
-        checks: check -> "refuse", "mask" or "warn", where not the default of `checks.CHECKS`.
+        modalities: name -> its section of the config.
+        checks: check -> "refuse", "mask" or "warn", where not the default of `colatent.config.checks.CHECKS`.
         truth: path of a series with true latents, or None.
         reading: bounds of memory and threads.
-        progress: told what is being read.
+        progress: receives a line about each step.
 
     Raises:
-        InputError: the file cannot be read right, or a check that refuses found something.
+        InputError: the file cannot be read as the config asks, or a check set to `refuse` found something.
     """
     check_source(nwb, alignment, modalities, truth, checks)
     findings = Findings(shown(nwb), checks)
     check_best_practice(nwb, findings, allows_external(checks))
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
-        sources = {n: _open(file, n, config, findings, reading) for n, config in modalities.items()}
+        sources = {n: reader_of(m).open(file, n, m, findings, reading) for n, m in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)
         _require_room(file, sources, windows)
         progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
@@ -118,7 +117,7 @@ def ingest_session(
         true_latents = None if truth is None else _read_truth(file, truth, windows, reading)
         identity = _identity(file, nwb)
     return IngestedSession(
-        _trials(observations, alignment.bin_width, condition),
+        _trials(observations, modalities, alignment.bin_width, condition),
         table,
         windows.time,
         {name: o.unit for name, o in observations.items()},
@@ -129,28 +128,21 @@ def ingest_session(
     )
 
 
-def _open(file: h5py.File, name: str, config: Any, findings: Findings, reading: Reading) -> Source:
-    if config.kind == "spikes":
-        return open_spikes(file, name, config, findings)
-    if config.kind == "pose":
-        return open_pose(file, name, config, reading)
-    return open_continuous(file, name, config, reading)
-
-
 def _windows(
-    file: h5py.File, alignment: Any, sources: Mapping[str, Source], findings: Findings
+    file: h5py.File, alignment: Any, sources: Mapping[str, ModalitySource], findings: Findings
 ) -> tuple[Windows, pd.DataFrame, NDArray[np.str_] | None]:
-    if hasattr(alignment, "intervals"):
+    if alignment.has_trials:
         return trial_windows(file, alignment, findings)
     common = max(s.extent[0] for s in sources.values()), min(s.extent[1] for s in sources.values())
     if common[0] >= common[1]:
         raise InputError(
-            f"{file.filename}: the modalities {', '.join(sources)} have no time in common; check their clocks"
+            f"{file.filename}: the modalities {', '.join(sources)} were never recorded at the same time; "
+            "check their clocks"
         )
     return (*continuous_windows(common, alignment), None)
 
 
-def _require_room(file: h5py.File, sources: Mapping[str, Source], windows: Windows) -> None:
+def _require_room(file: h5py.File, sources: Mapping[str, ModalitySource], windows: Windows) -> None:
     channels = sum(len(s.channels) for s in sources.values())
     if (values := windows.n_trials * windows.longest * channels) > _MOST_VALUES:
         raise InputError(
@@ -160,7 +152,7 @@ def _require_room(file: h5py.File, sources: Mapping[str, Source], windows: Windo
         )
 
 
-def _find_unrecorded(name: str, source: Source, windows: Windows, findings: Findings) -> None:
+def _find_unrecorded(name: str, source: ModalitySource, windows: Windows, findings: Findings) -> None:
     outside = (windows.starts >= source.extent[1]) | (windows.stops <= source.extent[0])
     if outside.any():
         begin, end = (edge / NANOSECONDS for edge in source.extent)
@@ -184,13 +176,16 @@ def _read_truth(file: h5py.File, path: str, windows: Windows, reading: Reading) 
 
 
 def _trials(
-    observations: Mapping[str, Observations], bin_width: float, condition: NDArray[np.str_] | None
+    observations: Mapping[str, BinnedModality],
+    modalities: Mapping[str, ModalitySettings],
+    bin_width: float,
+    condition: NDArray[np.str_] | None,
 ) -> Trials:
     return Trials(
         values={n: o.values for n, o in observations.items()},
         observed={n: o.observed for n, o in observations.items()},
         channels={n: _not_pooled(o.channels) for n, o in observations.items()},
-        kinds={n: o.kind for n, o in observations.items()},
+        kinds={n: modalities[n].record.values for n in observations},
         bin_width=bin_width,
         condition=condition,
     )

@@ -2,60 +2,36 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
+from colatent.config import ModalitySettings, TrialAlignment
 from colatent.config.location import is_url
 from colatent.errors import InputError
 from colatent.ingest.alignment import trial_windows
-from colatent.ingest.clocks import NANOSECONDS
 from colatent.ingest.findings import Findings
-from colatent.ingest.grid import on_regular_grid
-from colatent.ingest.nwb import (
-    find,
-    find_all,
-    same_object,
-    wrong,
-)
-from colatent.ingest.series import keypoints, open_series
-from colatent.ingest.spikes import open_spikes
-from colatent.ingest.tables import column
+from colatent.ingest.modalities.base import Candidate, reader_of
+from colatent.ingest.nwb.file import find, find_all, same_object, wrong
+from colatent.ingest.nwb.tables import column
+from colatent.ingest.signals.clocks import NANOSECONDS
 from colatent.jobs.terminal import escaped
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
 MOST_CHANNELS = 1000  # more are a film's pixels, not channels to model
-RAW_RATE = 500.0  # Hz
 _FOLDS = 5
 _BINS_OF_TRIAL = 10
 _WINDOWS = 25
 
 
-@dataclass(frozen=True)
-class Item:
-    """One thing in a file that a modality could be made of; `problem` says why not.
-
-    `extent` is when a series begins and ends (ns): to open thousands once more takes as long as to list them.
-    """
-
-    kind: str
-    path: str
-    shape: str = ""
-    channels: int = 0
-    rate: float = np.nan
-    unit: str = ""
-    gaps: int = 0
-    missing: str = ""
-    problem: str = ""
-    extent: tuple[int, int] | None = None
-
-
-def suggest_config(nwb: str | Path, file: h5py.File, items: Sequence[Item], tables: Iterable[str]) -> str:
+def suggest_config(
+    nwb: str | Path, file: h5py.File, items: Sequence[Candidate], tables: Iterable[str]
+) -> str:
     """Return a config as YAML that `colatent check` accepts, with comments on what it needs.
 
     Args:
@@ -67,17 +43,15 @@ def suggest_config(nwb: str | Path, file: h5py.File, items: Sequence[Item], tabl
     usable = _without_links(file, [i for i in items if not i.problem and not _unusable(i)])
     usable = _with_globs(file, usable)
     if not usable:
-        return "# nothing in this file can be made a modality\n"
-    slowest = min((i.rate for i in usable if i.kind != "spikes"), default=1 / BIN_WIDTH)
+        return "# nothing in this file can be used as a modality\n"
+    slowest = min((i.rate for i in usable if not np.isnan(i.rate)), default=1 / BIN_WIDTH)
     bin_width = max(BIN_WIDTH, _rounded(1 / slowest))
     modalities: dict[str, Any] = {}
     channels: dict[str, int] = {}
     for item in usable:
         name = _modality_name(item.path, modalities)
-        modalities[name] = {"kind": item.kind, "source": item.path}
+        modalities[name] = item.settings.model_dump(mode="json", exclude_unset=True)
         channels[name] = item.channels
-        if _is_raw_emg(file, item):
-            modalities[name]["envelope"] = {"highpass": 40.0, "lowpass": 10.0}
     alignment, reasons = _trials(file, tables, bin_width)
     models: dict[str, Any] = {"condition_mean": {"kind": "condition-mean"}}
     name, most = max(channels.items(), key=lambda pair: min(pair[1], 3))
@@ -107,51 +81,46 @@ def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
     return "".join(f"# {tab.join(map(escaped, line.split(tab)))}\n" for line in lines)
 
 
-def _is_raw_emg(file: h5py.File, item: Item) -> bool:
-    """Whether a series is called EMG, is too fast for an envelope, and has the clock that one needs."""
-    if item.kind != "continuous" or item.rate < RAW_RATE or not re.search("emg|muscle", item.path, re.I):
-        return False
-    return all(
-        on_regular_grid(open_series(node, None, 3.0)) is not None for node in find_all(file, item.path)
-    )
-
-
-def _unusable(item: Item) -> str:
+def _unusable(item: Candidate) -> str:
     if item.channels > MOST_CHANNELS:
         return f"which has {item.channels} channels"
-    return "of which no sample is there" if item.missing.startswith("100.0%") else ""
+    return "which has no samples" if item.missing.startswith("100.0%") else ""
 
 
-def _without_links(file: h5py.File, items: Iterable[Item]) -> list[Item]:
+def _without_links(file: h5py.File, items: Iterable[Candidate]) -> list[Candidate]:
     """Leave out what is there a second time under another path."""
-    once: dict[tuple[int, int], Item] = {}
+    once: dict[tuple[int, int], Candidate] = {}
     for item in items:
         once.setdefault(same_object(find(file, item.path)), item)
     return list(once.values())
 
 
-def _with_globs(file: h5py.File, items: list[Item]) -> list[Item]:
-    """Make one item of series that hold a channel each and differ in a number, such as a cell's."""
-    alike: dict[tuple[str, str], list[Item]] = {}
+def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
+    """Join series of one channel each whose names differ in a number only, such as those of cells."""
+    alike: dict[Any, list[Candidate]] = {}
     for item in items:
-        single = item.kind == "continuous" and item.channels == 1 and not set("*?[") & set(item.path)
-        parent, _, name = item.path.rpartition("/")
-        pattern = f"{parent}/{re.sub(r'[0-9]+', '*', name)}" if single else item.path
-        alike.setdefault((pattern, item.unit if single else ""), []).append(item)
+        alike.setdefault((_glob(item), item.unit) if item.joins else item.path, []).append(item)
     found = []
-    for (pattern, _), same in alike.items():
+    for same in alike.values():
+        pattern = _glob(same[0]).source
         whole = len(same) > 1 and {str(n.name).strip("/") for n in find_all(file, pattern)} == {
             i.path for i in same
         }
-        found += [_joined(pattern, same)] if whole else same
+        found += [_joined(same)] if whole else same
     return found
 
 
-def _joined(pattern: str, items: Sequence[Item]) -> Item:
+def _glob(item: Candidate) -> ModalitySettings:
+    """Return the settings of what differs from a series in the numbers of its name only."""
+    parent, _, name = item.path.rpartition("/")
+    return item.settings.model_copy(update={"source": f"{parent}/{re.sub('[0-9]+', '*', name)}"})
+
+
+def _joined(items: Sequence[Candidate]) -> Candidate:
     extents = [i.extent for i in items if i.extent is not None]
     common = max(e[0] for e in extents), min(e[1] for e in extents)
     rate = min(i.rate for i in items)
-    return replace(items[0], path=pattern, channels=len(items), rate=rate, extent=common)
+    return replace(items[0], settings=_glob(items[0]), channels=len(items), rate=rate, extent=common)
 
 
 def _trials(
@@ -167,14 +136,16 @@ def _trials(
         section = {"intervals": path, "start": "start_time", "stop": "stop_time", "bin_width": bin_width}
         try:
             section["bin_width"] = min(bin_width, _rounded(_duration(file, path) / _BINS_OF_TRIAL))
-            asked = SimpleNamespace(**section, window=None, pad=(0.0, 0.0), condition=None, where=None)
-            windows = trial_windows(file, asked, Findings(file.filename))[0]
+            windows = trial_windows(file, TrialAlignment(**section), Findings(file.filename))[0]
+        except ValidationError:
+            reasons.append(f"Not used as trials: {path}, whose bins would be {section['bin_width']} s wide")
+            continue
         except InputError as error:  # overlaps, or no times
             reasons.append(f"Not used as trials: {str(error).removeprefix(f'{file.filename}: ')}")
             continue
         if windows.n_trials >= _FOLDS:
             return section, reasons
-        reasons.append(f"Not used as trials: {path}, which has {windows.n_trials}")
+        reasons.append(f"Not used as trials: {path}, which has only {windows.n_trials} usable rows")
     return None, reasons
 
 
@@ -183,17 +154,17 @@ def _duration(file: h5py.File, path: str) -> float:
     table = find(file, path)
     begin, end = column(table, "start_time"), column(table, "stop_time")
     if {begin.dtype.kind, end.dtype.kind} - set("iuf") or begin.ndim != 1 or begin.shape != end.shape:
-        raise wrong(table, "its start_time and stop_time are no lists of times", "repair the table")
+        raise wrong(table, "its start_time and stop_time are not lists of times", "repair the table")
     lengths = end[:] - begin[:]
     lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
     if lengths.size == 0:
-        raise wrong(table, "none of its intervals lasts", "align to it with a `window`")
+        raise wrong(table, "all of its intervals have zero length", "align to it with a `window`")
     return float(np.median(lengths))
 
 
-def _continuous(file: h5py.File, items: Iterable[Item], bin_width: float) -> dict[str, Any]:
+def _continuous(file: h5py.File, items: Iterable[Candidate], bin_width: float) -> dict[str, Any]:
     """Return windows of about a 25th of the time that all have in common, 100 bins at most."""
-    extents = [extent for item in items for extent in _extents(file, item)]
+    extents = [_extent(file, item) for item in items]
     common = (min(e[1] for e in extents) - max(e[0] for e in extents)) / NANOSECONDS
     bins = int(min(max(common / (1.1 * _WINDOWS) / bin_width, 1), 100))
     gap = max(bins // 10, 1)
@@ -204,14 +175,13 @@ def _continuous(file: h5py.File, items: Iterable[Item], bin_width: float) -> dic
     }
 
 
-def _extents(file: h5py.File, item: Item) -> list[tuple[int, int]]:
+def _extent(file: h5py.File, item: Candidate) -> tuple[int, int]:
     if item.extent is not None:
-        return [item.extent]
-    if item.kind == "pose":
-        nodes = keypoints(find(file, item.path), None)
-        return [open_series(node, None, 3.0).clock.extent for node in nodes]
-    every = SimpleNamespace(source=item.path, where=None, min_rate=0.0)
-    return [open_spikes(file, "spikes", every, Findings(file.filename)).extent]
+        return item.extent
+    from colatent.ingest.signals.resample import SMALL_BLOCKS
+
+    source = reader_of(item.settings).open(file, "", item.settings, Findings(file.filename), SMALL_BLOCKS)
+    return source.extent
 
 
 def _rounded(value: float) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from colatent.errors import InputError
 from colatent.ingest.check import allows_external
-from colatent.ingest.nwb import open_nwb, text
+from colatent.ingest.nwb.file import open_nwb, text
 from colatent.config.location import shown
 from colatent.store.provenance import provenance
 from colatent.simulate.nwb import name_objects, write_file

@@ -6,6 +6,8 @@ per bin; z_b (0.8, mean 1) zooms the digit by |z_b|. The digits are scikit-learn
 different one in each frame: no two frames of one turn and zoom are the same.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
@@ -29,15 +31,30 @@ BIN_WIDTH = 0.02  # seconds; the paper has bins only
 SMALLEST_ZOOM = 0.02  # the digit is less than a pixel wide below it
 
 
+class Gaps(NamedTuple):
+    """What is missing of a session.
+
+    Attributes:
+        missing_frames: share of the frames that were not recorded.
+        occluded_frames: share of the other frames of which a random quarter is hidden.
+        shortest: length of the shortest trial as a share of the longest.
+    """
+
+    missing_frames: float = 0.0
+    occluded_frames: float = 0.0
+    shortest: float = 1.0
+
+
+NO_GAPS = Gaps()
+
+
 def simulate_digits(
     seed: int,
     n_trials: int = 300,
     n_bins: int = 60,
     n_units: int = 100,
     time_scale: float = 10.0,
-    missing_frames: float = 0.0,
-    occluded_frames: float = 0.0,
-    shortest: float = 1.0,
+    gaps: Gaps = NO_GAPS,
 ) -> BinnedSimulation:
     """Simulate one session; its latents are z_s, z_n and |z_b|, all that can be seen of z_b.
 
@@ -45,9 +62,7 @@ def simulate_digits(
         seed: of every random draw; each part draws from a stream of its own.
         n_trials, n_bins, n_units: sizes.
         time_scale: of the latents, bins.
-        missing_frames: share of the frames that were not recorded.
-        occluded_frames: share of the others of which a random quarter is hidden.
-        shortest: length of the shortest trial as a share of ``n_bins``.
+        gaps: what was not recorded.
     """
     of_latents, of_spikes, of_images, of_gaps = np.random.default_rng(seed).spawn(4)
     z = gaussian_process(of_latents, n_trials, n_bins, time_scale, 3) * np.sqrt(VARIANCES)
@@ -55,8 +70,8 @@ def simulate_digits(
     weight = 1.5 * of_spikes.uniform(-1, 1, (n_units, 2))
     rate = np.exp(z[..., [1, 0]] @ weight.T + 0.5 * of_spikes.uniform(-1, 1, n_units))
     images = draw_digits(of_images, z[..., 0], z[..., 2])
-    images[_hidden(of_gaps, n_trials, n_bins, missing_frames, occluded_frames)] = np.nan
-    length = np.round(n_bins * of_gaps.uniform(shortest, 1.0, n_trials)).astype(np.int64)
+    images[_hidden(of_gaps, n_trials, n_bins, gaps)] = np.nan
+    length = np.round(n_bins * of_gaps.uniform(gaps.shortest, 1.0, n_trials)).astype(np.int64)
     return BinnedSimulation(
         name="neurons and a digit that turns and zooms",
         seed=seed,
@@ -98,14 +113,13 @@ def draw_digits(rng: np.random.Generator, turn: Array, zoom: Array) -> Array:
     return frames
 
 
-def _hidden(
-    rng: np.random.Generator, n_trials: int, n_bins: int, missing: float, occluded: float
-) -> NDArray[np.bool_]:
+def _hidden(rng: np.random.Generator, n_trials: int, n_bins: int, gaps: Gaps) -> NDArray[np.bool_]:
     """Return which pixels were not recorded, (trial, time, SIDE, SIDE)."""
     hidden = np.zeros((n_trials, n_bins, SIDE, SIDE), dtype=bool)
     chance, corner = rng.random((n_trials, n_bins)), rng.integers(0, 2, (n_trials, n_bins, 2))
     upper = np.arange(SIDE) < SIDE // 2
     quarter = (upper == corner[..., :1])[..., :, None] & (upper == corner[..., 1:])[..., None, :]
+    missing = gaps.missing_frames
     hidden |= (chance < missing)[..., None, None]
-    hidden |= (chance < missing + (1 - missing) * occluded)[..., None, None] & quarter
+    hidden |= (chance < missing + (1 - missing) * gaps.occluded_frames)[..., None, None] & quarter
     return hidden

@@ -1,6 +1,8 @@
 """The config: what is right is read, what is wrong is said in a sentence."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,14 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
           "models": {"m": {"kind": "condition-mean"}}, "modalities": {"spikes": {"kind": "spikes"}}},
          "give heldout.channels.spikes"),
         ({"heldout": {"seeds": []}}, "heldout.seeds"),
+        ({"checks": {"artifact": "mask"}}, "checks: there is no check 'artifact'; there are: external"),
+        ({"checks": {"trial-overlap": "mask"}}, "checks: trial-overlap: there is nothing to mask; choose"),
+        ({"modalities": {"spikes": {"kind": "spikes", "sorce": "u"}}},
+         "unknown key 'modalities.spikes.sorce'; did you mean 'source'?"),
+        ({"modalities": {"m": {"kind": "continuous", "source": "x", "envelope": {"lowpas": 1}}}},
+         "unknown key 'modalities.m.envelope.lowpas'; did you mean 'lowpass'?"),
+        ({"models": {"gpfa": {"kind": "gpfa", "latents": {"spikes": 2}, "kernle": "x"}}},
+         "unknown key 'models.gpfa.kernle'; did you mean 'kernel'?"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_named_in_one_line(change, sentence):
@@ -105,9 +115,9 @@ def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
     ("rows", "sentence"),
     [
         ("session\tpath\na\tb\n", "the column 'nwb' is missing"),
-        ("session\tnwb\n", "holds no session"),
-        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' stands there twice"),
-        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' stands there twice"),
+        ("session\tnwb\n", "has no sessions"),
+        ("session\tnwb\na\tx\na\ty\n", "line 3: the session 'a' appears twice"),
+        ("session\tnwb\tnwb\na\tx\ty\n", "the column 'nwb' appears twice"),
         ("session\tnwb\nprovenance.json\tx\n", "none of .*provenance.json"),
         ("session\tnwb\nReport\tx\n", "none of .*report"),
         ("session\tnwb\nscores.log\tx\n", "none of .*scores.log"),
@@ -153,3 +163,15 @@ def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> Non
     with pytest.raises(InputError) as error:
         parse_config(DEMO | {"models": models}, "config.yaml")
     assert str(error.value).count("\n") == 0 and "models.m.latents.spikes = 0" in str(error.value)
+
+
+def test_a_config_is_read_without_the_libraries_of_the_science() -> None:
+    heavy = ("torch", "dask", "scipy", "numpy", "pandas", "xarray", "h5py")
+    code = (
+        "import sys; from colatent.config.file import load_config; load_config(sys.argv[1])\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "config/config.yaml")], capture_output=True, text=True
+    )
+    assert run.stdout == "[]\n", run.stdout + run.stderr

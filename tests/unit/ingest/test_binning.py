@@ -13,23 +13,23 @@ from scipy import signal
 from scipy.interpolate import interp1d
 
 from colatent.ingest.alignment import Windows
-from colatent.ingest.clocks import (
+from colatent.ingest.counts import count_spikes
+from colatent.ingest.findings import Findings, robust_z
+from colatent.ingest.modalities.spikes import clean, within_intervals
+from colatent.ingest.signals.clocks import (
     RegularClock,
     read_clock,
     to_ns,
 )
-from colatent.ingest.counts import count_spikes
-from colatent.ingest.envelope import envelope
-from colatent.ingest.findings import Findings, robust_z
-from colatent.ingest.grid import on_regular_grid
-from colatent.ingest.resample import (
+from colatent.ingest.signals.envelope import envelope
+from colatent.ingest.signals.grid import on_regular_grid
+from colatent.ingest.signals.resample import (
     Reading,
     bin_means,
     interpolate,
     onto_bins,
 )
-from colatent.ingest.series import Series
-from colatent.ingest.spikes import clean, within_intervals
+from colatent.ingest.signals.series import Series
 
 settings.register_profile("compiled", deadline=None)  # the first call of a function compiles it
 settings.load_profile("compiled")

@@ -16,7 +16,7 @@ from colatent.config import (
     PoseModality,
 )
 from colatent.ingest.cluster import Job, reading_processes
-from colatent.ingest.resample import Reading
+from colatent.ingest.signals.resample import Reading
 
 JOB = Job(threads=2, memory_mb=3000, minutes=5, logs=Path("logs"))
 BLOCK_BYTES = 40_000  # many blocks in a small file

@@ -22,8 +22,8 @@ from colatent.config import (
     SpikesModality,
 )
 from colatent.errors import InputError
+from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
-from colatent.store.session import session_groups
 from colatent.store.stores import (
     check_store,
     group_names,

@@ -5,23 +5,23 @@ The functions on arrays have properties of their own in `test_ingest_binning.py`
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from colatent.config import ContinuousModality, SpikesModality, TrialAlignment
 from colatent.ingest.alignment import Windows, trial_windows
-from colatent.ingest.continuous import open_continuous
 from colatent.ingest.findings import Findings
-from colatent.ingest.observations import Observations
-from colatent.ingest.resample import SMALL_BLOCKS
-from colatent.ingest.spikes import open_spikes
+from colatent.ingest.modalities.base import BinnedModality
+from colatent.ingest.modalities.continuous import open_continuous
+from colatent.ingest.modalities.spikes import open_spikes
+from colatent.ingest.signals.resample import SMALL_BLOCKS
 
 NS = 1_000_000_000
-SPIKES = SimpleNamespace(source="units", where=None, min_rate=0.0)
-SERIES = SimpleNamespace(source="series", columns=None, channels=None, envelope=None, max_gap=3.0)
+SPIKES = SpikesModality(kind="spikes")
+SERIES = ContinuousModality(kind="continuous", source="series")
 many = settings(deadline=None, max_examples=60)
 
 
@@ -118,18 +118,15 @@ def file_of(r: Recording):
         yield file
 
 
-def put_on_bins(r: Recording) -> tuple[Windows, dict[str, Observations], list[dict]]:
+def put_on_bins(r: Recording) -> tuple[Windows, dict[str, BinnedModality], list[dict]]:
     # by default spikes before the file's own zero are dropped
     findings = Findings("recording.nwb", {"spike-times": "warn"})
-    alignment = SimpleNamespace(
-        intervals="trials", start="start_time", stop="stop_time", window=None, pad=(0.0, 0.0),
-        bin_width=r.width / NS, condition=None, where=None,
-    )  # fmt: skip
+    alignment = TrialAlignment(bin_width=r.width / NS)
     with file_of(r) as file:
         windows = trial_windows(file, alignment, findings)[0]
         sources = (
             open_spikes(file, "spikes", SPIKES, Findings("x")),
-            open_continuous(file, "series", SERIES, SMALL_BLOCKS),
+            open_continuous(file, "series", SERIES, Findings("x"), SMALL_BLOCKS),
         )
         observed = {s.modality: s.observe(windows, findings) for s in sources}
     # a trial before the file's own zero is doubted: again what that zero matters to

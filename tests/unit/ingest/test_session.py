@@ -22,7 +22,7 @@ from colatent.config import (
 from colatent.errors import InputError
 from colatent.ingest import inspect
 from colatent.ingest.check import check_source
-from colatent.store.session import session_groups
+from colatent.ingest.groups import session_groups
 from colatent.store.stores import (
     check_store,
     group_names,

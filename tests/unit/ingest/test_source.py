@@ -8,10 +8,10 @@ import pytest
 
 from colatent.config.file import load_config
 from colatent.ingest.check import Found, check_source
+from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
 from colatent.ingest.source import found_before
 from colatent.store.provenance import provenance
-from colatent.store.session import session_groups
 from colatent.store.stores import write_store
 
 SETTINGS = {"read_mb": 32}

@@ -91,13 +91,18 @@ def test_a_slow_signal_does_not_make_bins_longer_than_trials(tmp_path):
     assert pasted(write(tmp_path, fill), tmp_path / "c")["alignment"]["bin_width"] == 0.05
 
 
-@pytest.mark.parametrize("which", ["none", "overlapping", "too few", "without duration"])
+@pytest.mark.parametrize("which", ["none", "overlapping", "too few", "without duration", "too short"])
 def test_windows_where_no_table_makes_trials(tmp_path, which):
     def fill(file: NWBFile) -> None:
         add_units(file)
         add_series(file, "force", (600, 2), 10.0)
         if which != "none":
-            tables = {"overlapping": (12, 9.0), "too few": (3, 2.0), "without duration": (12, 0.0)}
+            tables = {
+                "overlapping": (12, 9.0),
+                "too few": (3, 2.0),
+                "without duration": (12, 0.0),
+                "too short": (12, 1e-5),
+            }
             add_trials(file, *tables[which], 4.0)
 
     nwb = write(tmp_path, fill)
@@ -145,4 +150,4 @@ def test_names_that_mean_something_elsewhere(tmp_path):
 
 def test_a_file_with_nothing_in_it(tmp_path):
     nwb = write(tmp_path, lambda file: None)
-    assert inspect(nwb).config == "# nothing in this file can be made a modality\n"
+    assert inspect(nwb).config == "# nothing in this file can be used as a modality\n"

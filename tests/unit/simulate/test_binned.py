@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, validate
 
-from colatent.config import Config
+from colatent.config import Config, Simulation
 from colatent.ingest import ingest_session
 from colatent.simulate import write_simulation
 from colatent.simulate.binned import BinnedSimulation
-from colatent.simulate.digits import simulate_digits
+from colatent.simulate.digits import Gaps, simulate_digits
 from colatent.simulate.paper import simulate_fly, simulate_moth
 
 SIMULATIONS = {
-    "digits": (simulate_digits, dict(missing_frames=0.2, occluded_frames=0.2, shortest=0.5)),
-    "fly": (simulate_fly, {}),
-    "moth": (simulate_moth, {}),
+    "digits": (simulate_digits, Gaps(missing_frames=0.2, occluded_frames=0.2, shortest=0.5)),
+    "fly": (simulate_fly, None),
+    "moth": (simulate_moth, None),
 }
-DEFAULTS = dict(missing_frames=0.0, occluded_frames=0.0, shortest=1.0)
 
 
 def config_of(simulation: BinnedSimulation) -> Config:
@@ -40,9 +39,9 @@ def config_of(simulation: BinnedSimulation) -> Config:
 
 @pytest.mark.parametrize("kind", SIMULATIONS)
 def test_ingest_reads_back_what_was_simulated(kind: str, tmp_path: Path) -> None:
-    simulate, options = SIMULATIONS[kind]
-    simulation = simulate(3, n_trials=8, n_units=7, **options)
-    settings = {"kind": kind, "seed": 3, "trials": 8, "units": 7, **(DEFAULTS | options)}
+    simulate, gaps = SIMULATIONS[kind]
+    simulation = simulate(3, n_trials=8, n_units=7, **({"gaps": gaps} if gaps else {}))
+    settings = Simulation(kind=kind, seed=3, trials=8, units=7, **(gaps._asdict() if gaps else {}))
     path = write_simulation(settings, tmp_path / "x.simulated.nwb")
     config = config_of(simulation)
     found = ingest_session(

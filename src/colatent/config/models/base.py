@@ -1,9 +1,10 @@
 """What all sections under ``models`` have in common, and what else a kind of model is: its record."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
+from colatent.config.modalities import ModalitySettings, require_known
 from colatent.config.settings import Settings
 from colatent.data.likelihoods import LIKELIHOODS, likelihoods_of
 
@@ -60,7 +61,10 @@ class ModelKind:
 
 
 class ModelSettings(Settings):
-    """A section under ``models``; each kind is one subclass with one record."""
+    """A section under ``models``; each kind is one subclass with one record.
+
+    The keys of any mapping in such a section are modalities, or groups of them.
+    """
 
     kind: str
     record: ClassVar[ModelKind]
@@ -74,3 +78,37 @@ class ModelSettings(Settings):
         """The group of each latent, none of a model without latents."""
         latents: dict[str, int] = getattr(self, "latents", {})
         return tuple(LatentGroup.of(name) for name, n in latents.items() for _ in range(n))
+
+    def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
+        """Raise ValueError if the section names a modality that is not there, or one that it cannot describe.
+
+        Args:
+            where: place of the section in the config.
+            modalities: those of the config.
+        """
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            for group in value if isinstance(value, Mapping) else ():
+                require_known(f"{where}.{key}.{group}", group, modalities)
+
+
+def check_likelihoods(
+    where: str,
+    likelihood: Mapping[str, str],
+    modalities: Mapping[str, ModalitySettings],
+    of_counts: Collection[str],
+    never_of_counts: Collection[str] = (),
+) -> None:
+    """Raise ValueError if a likelihood of counts is to describe a continuous modality, or the reverse."""
+    for name, chosen in likelihood.items():
+        counts = modalities[name].record.counts
+        if counts and chosen in never_of_counts:
+            raise ValueError(
+                f"{where}.likelihood.{name} is {chosen}, which does not describe counts; "
+                f"use {' or '.join(of_counts)}"
+            )
+        if not counts and chosen in of_counts:
+            raise ValueError(
+                f"{where}.likelihood.{name} is {chosen}, which describes counts, but the modality is "
+                "continuous; use gaussian"
+            )

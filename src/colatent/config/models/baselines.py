@@ -1,9 +1,11 @@
 """Sections on the baselines."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import ModelKind, ModelSettings
 from colatent.config.models.gpfa import OneModalitySettings
 from colatent.config.settings import Count, Odd, Positive
@@ -40,6 +42,11 @@ class LagRegressionSettings(ModelSettings):
     """Baseline: regression of a modality on the others at several lags."""
 
     lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
+
+    def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
+        super().check_modalities(where, modalities)
+        if len(modalities) < 2:
+            raise ValueError(f"{where} predicts a modality from others; name two or more")
 
 
 class RidgeLagsSettings(LagRegressionSettings):

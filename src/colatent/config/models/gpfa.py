@@ -1,11 +1,18 @@
 """The section on GPFA, and what other models of one modality's latents share with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from colatent.config.models.base import COUNT_LIKELIHOODS, Kernel, ModelKind, ModelSettings
+from colatent.config.modalities import ModalitySettings
+from colatent.config.models.base import (
+    COUNT_LIKELIHOODS,
+    Kernel,
+    ModelKind,
+    ModelSettings,
+    check_likelihoods,
+)
 from colatent.config.settings import Count
 from colatent.data.likelihoods import likelihoods_of
 
@@ -74,3 +81,7 @@ class GPFASettings(OneModalitySettings):
         if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
             raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
         return value
+
+    def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
+        super().check_modalities(where, modalities)
+        check_likelihoods(where, self.likelihood, modalities, (*COUNT_LIKELIHOODS, "gaussian-sqrt"))

@@ -1,12 +1,19 @@
 """The section on the MM-GPVAE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from colatent.config.models.base import Kernel, ModelKind, ModelSettings
+from colatent.config.modalities import ModalitySettings
+from colatent.config.models.base import (
+    COUNT_LIKELIHOODS,
+    Kernel,
+    ModelKind,
+    ModelSettings,
+    check_likelihoods,
+)
 from colatent.config.settings import Count, Odd, Positive
 from colatent.data.likelihoods import likelihoods_of
 
@@ -156,6 +163,10 @@ class MMGPVAESettings(ModelSettings):
             if DECODERS[decoder].needs_image_shape and name not in self.image_shape:
                 raise ValueError(f"decoder.{name} is {decoder}: give image_shape.{name}, [rows, columns]")
         return self
+
+    def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
+        super().check_modalities(where, modalities)
+        check_likelihoods(where, self.likelihood, modalities, COUNT_LIKELIHOODS, ("gaussian", "bernoulli"))
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.modalities)

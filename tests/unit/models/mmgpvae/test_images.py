@@ -13,7 +13,7 @@ from colatent.models.mmgpvae.encoders import ImageProjection
 from colatent.models.mmgpvae.layers import PATCH
 from colatent.models.mmgpvae.modality import ModalityNetwork
 from colatent.models.mmgpvae.options import ModalityOptions
-from colatent.simulate.digits import SIDE, TURN, draw_digits, simulate_digits
+from colatent.simulate.digits import SIDE, TURN, Gaps, draw_digits, simulate_digits
 
 CONVOLUTIONAL = DECODERS["convolutional"]
 
@@ -50,9 +50,7 @@ def test_digits_turn_and_zoom() -> None:
 
 
 def test_gaps_are_where_they_were_asked_for() -> None:
-    simulation = simulate_digits(
-        2, n_trials=60, n_bins=30, n_units=5, missing_frames=0.2, occluded_frames=0.25, shortest=0.5
-    )
+    simulation = simulate_digits(2, n_trials=60, n_bins=30, n_units=5, gaps=Gaps(0.2, 0.25, 0.5))
     recorded = np.isfinite(simulation.values["spikes"]).all(axis=2)
     length = recorded.sum(axis=1)
     assert length.min() >= 15 and length.max() <= 30 and len(set(length)) > 5

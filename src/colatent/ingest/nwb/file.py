@@ -18,7 +18,7 @@ import numpy as np
 
 from colatent.config.location import is_url, shown
 from colatent.errors import InputError
-from colatent.ingest.remote import RemoteFile, open_remote
+from colatent.ingest.nwb.remote import RemoteFile, open_remote
 
 # HDF5's default of 1 MiB would unpack a large chunk again for every unit or trial that lies in it.
 CHUNK_CACHE_BYTES = 64 * 2**20

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.clocks import (
+from colatent.ingest.signals.clocks import (
     NANOSECONDS,
     IrregularClock,
     RegularClock,
 )
-from colatent.ingest.series import Series
+from colatent.ingest.signals.series import Series
 
 _SCAN_ROWS = 2**20
 _TOLERANCE = 0.1  # of a step, that samples may be off their regular times

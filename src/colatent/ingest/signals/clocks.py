@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.nwb import (
+from colatent.ingest.nwb.file import (
     number,
     place,
     wrong,

@@ -7,7 +7,7 @@ from typing import Any
 from colatent.config.location import is_url, shown
 from colatent.errors import InputError
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import open_nwb
+from colatent.ingest.nwb.file import open_nwb
 
 # CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
 _METADATA = "check_subject"

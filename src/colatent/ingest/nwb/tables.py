@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb import (
+from colatent.ingest.nwb.file import (
     dataset,
     neurodata_type,
     require_filters,
@@ -27,7 +27,9 @@ def n_rows(table: h5py.Group) -> int:
         raise wrong(table, "this is not a table (it has no `id` column)", "give the path of a DynamicTable")
     ids = dataset(table, "id")
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise wrong(ids, f"it holds {ids.dtype} of shape {ids.shape}, not a number a row", "repair the table")
+        raise wrong(
+            ids, f"it holds {ids.dtype} of shape {ids.shape}, not one number per row", "repair the table"
+        )
     if ids.size > _MOST_ROWS:
         raise wrong(ids, f"{ids.size} rows are more than fit in memory", "choose another table")
     return int(ids.size)
@@ -85,8 +87,8 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     rows = frame.reset_index()
     if (mixed := _text_beside_number(where, rows)) is not None:  # never equal, so always unequal
         holds = "texts" if pd.api.types.is_string_dtype(rows[mixed]) else "numbers"
-        remedy = "write texts in quotes, and numbers without"
-        raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds} and is compared to none", remedy)
+        remedy = "compare texts with texts, in quotes, and numbers with numbers, without"
+        raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds}", remedy)
     # in the 8 bits of a column, 0 - 1 would be 255
     narrow = rows.select_dtypes(["int8", "uint8", "int16", "uint16", "int32", "uint32"])
     try:
@@ -95,7 +97,9 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
         raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
     # a number would be taken for the label of a row
     if not (isinstance(chosen, pd.Series) and pd.api.types.is_bool_dtype(chosen)):
-        raise wrong(table, f"the query {where!r} is no condition", "write a comparison, as in `quality == 1`")
+        raise wrong(
+            table, f"the query {where!r} is not a condition", "write a comparison, as in `quality == 1`"
+        )
     kept = np.flatnonzero(chosen.fillna(False).to_numpy(dtype=bool))
     if len(kept) == 0:
         raise wrong(table, f"the query {where!r} keeps none of {len(frame)} rows", "loosen it")

@@ -20,8 +20,8 @@ from colatent.config.location import is_url, shown
 from colatent.config.session_table import load_sessions
 from colatent.errors import InputError
 from colatent.ingest import ingest_session, inspect
-from colatent.ingest import remote as streaming
-from colatent.ingest.nwb import open_nwb
+from colatent.ingest.nwb import remote as streaming
+from colatent.ingest.nwb.file import open_nwb
 from colatent.ingest.preflight import check_inputs
 from colatent.store.stores import (
     MARKER,
@@ -30,7 +30,7 @@ from colatent.store.stores import (
 )
 
 fsspec = pytest.importorskip("fsspec")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 class Files(BaseHTTPRequestHandler):
@@ -222,13 +222,13 @@ def test_a_program_that_was_sent_no_parts_ends_by_itself(served, server, mode):
     server.mode = mode
     code = f"from colatent.cli import app; app(['inspect', {served!r}])"
     # HDF5 that closes a file on its own at exit would bring the interpreter down (SIGSEGV)
-    preamble = "from colatent.ingest import remote; remote.PAUSE, remote.BLOCK_BYTES = 0, 2**12\n"
+    preamble = "from colatent.ingest.nwb import remote; remote.PAUSE, remote.BLOCK_BYTES = 0, 2**12\n"
     if mode == "broken":  # only once the file is open
         server.mode = "fine"
         preamble += (
-            "from colatent.ingest import nwb\n"
+            "from colatent.ingest.nwb import file\n"
             "import urllib.request as r\n"
-            f"nwb._require_nwb2 = lambda file: r.urlopen({url_of(server, 'break')!r})\n"
+            f"file._require_nwb2 = lambda _: r.urlopen({url_of(server, 'break')!r})\n"
         )
     run = subprocess.run([sys.executable, "-c", preamble + code], capture_output=True, text=True)
     assert run.returncode == 1 and run.stderr.count("\n") == 1, (run.returncode, run.stderr)
@@ -248,13 +248,13 @@ def test_a_server_that_never_answers_is_given_up(served, server, monkeypatch, af
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("http://[::1", "is not read from there"),
-        ("http://[1/x.nwb?k=secret", "is no URL"),
+        ("http://[::1", "cannot be read from there"),
+        ("http://[1/x.nwb?k=secret", "not a valid URL"),
         ("http://127.0.0.1:9/x.nwb", "cannot be reached"),
         ("memory://none.nwb", "there is no such file on the server"),
-        ("ftp://host/x.nwb", "is not read from there"),
-        ("file:///etc/passwd", "is not read from there"),
-        ("zip://a.nwb::https://host/x.zip", "is not read from there"),
+        ("ftp://host/x.nwb", "cannot be read from there"),
+        ("file:///etc/passwd", "cannot be read from there"),
+        ("zip://a.nwb::https://host/x.zip", "cannot be read from there"),
         ("https://host/x.zarr", "NWB-Zarr is not read"),
         ("https://user:secret@host/x.nwb?k=secret", "holds a user name or a password"),
     ],
@@ -301,7 +301,7 @@ def test_what_to_install_is_said(package):
 
 def test_fsspec_is_imported_only_for_urls():
     code = (
-        "import sys, colatent.ingest.nwb, colatent.ingest.preflight, colatent.config.session_table\n"
+        "import sys, colatent.ingest.nwb.file, colatent.ingest.preflight, colatent.config.session_table\n"
         "assert 'fsspec' not in sys.modules and 'aiohttp' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -317,7 +317,7 @@ def test_urls_in_the_table_of_sessions_never_become_paths(tmp_path, monkeypatch)
     assert [is_url(sessions[name].nwb) for name in "abc"] == [True, True, False]
     assert not is_url(Path("https://host/x.nwb"))
     (tmp_path / "sessions.tsv").write_text("session\tnwb\na\tfile:///etc/passwd\n")
-    with pytest.raises(InputError, match=r"sessions.tsv, line 2: file:///etc/passwd: a recording"):
+    with pytest.raises(InputError, match=r"sessions.tsv, line 2: file:///etc/passwd: recordings"):
         load_sessions(tmp_path / "sessions.tsv")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colatent.ingest.alignment import Windows
-from colatent.ingest.series import Series
+from colatent.ingest.signals.series import Series
 
 
 class Reading(NamedTuple):

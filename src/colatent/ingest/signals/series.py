@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.clocks import Clock, read_clock
-from colatent.ingest.nwb import (
+from colatent.ingest.nwb.file import (
     dataset,
     name_of,
     neurodata_type,
@@ -19,6 +18,7 @@ from colatent.ingest.nwb import (
     text,
     wrong,
 )
+from colatent.ingest.signals.clocks import Clock, read_clock
 
 _AXES = ("x", "y", "z")
 _MOST_CHANNELS = 10**7
@@ -158,27 +158,6 @@ def is_series(node: h5py.Group | h5py.Dataset) -> bool:
     return isinstance(node, h5py.Group) and (
         ("data" in node and ("timestamps" in node or "starting_time" in node)) or "external_file" in node
     )
-
-
-def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
-    """Return the series of a PoseEstimation's keypoints, all or those named."""
-    is_pose = isinstance(pose, h5py.Group) and neurodata_type(pose) in ("", "PoseEstimation")
-    known = [child for child in pose.values() if is_series(child)] if is_pose else []
-    listing = ", ".join(name_of(child) for child in known)
-    if not known:
-        raise wrong(pose, "there are no keypoints in it", "give the path of a PoseEstimation")
-    wanted = known if names is None else [child for child in known if name_of(child) in names]
-    if names is not None and len(wanted) != len(names):
-        raise wrong(pose, f"not all of the keypoints {names} are there", f"they are: {listing}")
-    for child in wanted:
-        if "confidence" not in child:
-            continue
-        confidence = dataset(child, "confidence")
-        if confidence.dtype.kind not in "biuf":
-            raise wrong(confidence, f"it holds {confidence.dtype}, not numbers", "repair the file")
-        if confidence.shape != require_series(child)["data"].shape[:1]:
-            raise wrong(child, "confidence and data differ in length", "repair the file")
-    return wanted
 
 
 def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], float]:

@@ -8,17 +8,23 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.config import SpikesModality
+from colatent.errors import InputError
 from colatent.ingest.alignment import Windows
-from colatent.ingest.clocks import NANOSECONDS, to_ns
-from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb import (
+from colatent.ingest.modalities.base import (
+    BinnedModality,
+    Candidate,
+    ChannelInFile,
+    FileGroups,
+    Reader,
+)
+from colatent.ingest.nwb.file import (
     find,
     place,
     wrong,
 )
-from colatent.ingest.observations import Observations
-from colatent.ingest.tables import (
+from colatent.ingest.nwb.tables import (
     column,
     n_rows,
     ragged,
@@ -26,6 +32,7 @@ from colatent.ingest.tables import (
     scalar_columns,
     select_rows,
 )
+from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
 
 _SILENCE = 10.0  # of all units, in multiples of the recording before or after it
 _SHORTEST_SILENCE_S = 100.0
@@ -77,8 +84,10 @@ class SpikeSource:
     extent: tuple[int, int]
     attrs: dict[str, Any]
 
-    def observe(self, windows: Windows, findings: Findings) -> Observations:
+    def observe(self, windows: Windows, findings: Findings) -> BinnedModality:
         """Count the spikes of all units in all bins."""
+        from colatent.ingest.counts import count_spikes  # Numba, which checking a file does not need
+
         dropped = np.zeros(len(self.rows), dtype=bool)
         trains = self._trains(findings, dropped)
         values = count_spikes(trains, len(self.rows), windows).astype(np.float64)
@@ -92,7 +101,7 @@ class SpikeSource:
             if findings.add("no-spikes", message, self.modality, self.channels[unit]):
                 observed[..., unit] = False
         values[~observed] = 0.0
-        return Observations(values, observed, self.channels, "spikes", "spikes/bin", self.attrs)
+        return BinnedModality(values, observed, self.channels, "spikes/bin", self.attrs)
 
     def _trains(self, findings: Findings, dropped: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
         """Yield the spikes of each unit; `dropped` becomes true of those whose negative times went."""
@@ -113,14 +122,17 @@ class SpikeSource:
         return np.repeat(seen[..., None], len(self.rows), axis=-1)
 
 
-def open_spikes(file: h5py.File, modality: str, config: Any, findings: Findings) -> SpikeSource:
+def open_spikes(
+    file: h5py.File, modality: str, config: SpikesModality, findings: Findings, reading: object = None
+) -> SpikeSource:
     """Select units by query and rate.
 
     Args:
         file: the NWB file.
         modality: name of the modality.
-        config: `colatent.config.SpikesModality`.
-        findings: told of spikes too far from all others to be part of the recording.
+        config: which table, and which of its units.
+        findings: collects spikes too far from all others to be part of the recording.
+        reading: not used: memory holds one unit at a time.
 
     Raises:
         InputError: no units table, no spike times, a damaged ragged index, or no unit left.
@@ -152,6 +164,26 @@ def open_spikes(file: h5py.File, modality: str, config: Any, findings: Findings)
         extent,
         attrs,
     )
+
+
+def select_units(file: h5py.File, config: SpikesModality) -> list[ChannelInFile]:
+    """Return the rows of the units table that the query keeps."""
+    table = require_units(find(file, config.source))
+    rows = select_rows(table, scalar_columns(table), config.where)
+    return [(table, int(row)) for row in rows]
+
+
+def list_units(contents: FileGroups) -> Iterator[Candidate]:
+    """Yield each units table."""
+    for path, table in contents.of_type("Units"):
+        settings = SpikesModality(kind="spikes", source=path)
+        try:
+            spikes = require_units(table)["spike_times"].shape[0]
+        except InputError as error:
+            yield Candidate(settings, problem=str(error).partition(": ")[2])
+            continue
+        rows, columns = n_rows(table), tuple(map(str, scalar_columns(table)))
+        yield Candidate(settings, f"{rows} units, {spikes} spikes", rows, unit="s", columns=columns)
 
 
 def require_units(table: h5py.Group | h5py.Dataset) -> h5py.Group:
@@ -282,3 +314,6 @@ def _core(occupied: NDArray[np.float64]) -> NDArray[np.float64]:
             break
         occupied = many
     return occupied
+
+
+READER = Reader(select_units, open_spikes, list_units)

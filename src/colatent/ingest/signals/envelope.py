@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from scipy.signal import butter
 
-from colatent.ingest.biquads import filter_both_ways
-from colatent.ingest.clocks import RegularClock
-from colatent.ingest.grid import on_regular_grid
-from colatent.ingest.series import Series
+from colatent.ingest.signals.biquads import filter_both_ways
+from colatent.ingest.signals.clocks import RegularClock
+from colatent.ingest.signals.grid import on_regular_grid
+from colatent.ingest.signals.series import Series
 
 ORDER = 4
 # Samples of the envelope in one period of its low-pass corner: at their Nyquist frequency, five times

@@ -1,0 +1,63 @@
+"""The checks at ingest: what each finds, and what is done about it unless the config says otherwise."""
+
+from typing import Literal, NamedTuple
+
+Action = Literal["refuse", "mask", "warn"]
+
+
+class Check(NamedTuple):
+    """The record of a check.
+
+    Attributes:
+        default: the action, where the config names none.
+        finds: what it looks for, and what `mask` does.
+        maskable: whether hiding data can settle what it finds.
+    """
+
+    default: Action
+    finds: str
+    maskable: bool = True
+
+
+CHECKS: dict[str, Check] = {
+    "external-link": Check(
+        "refuse", "parts of the file that lie in other files; `warn` follows them", maskable=False
+    ),
+    "inspector": Check("refuse", "nwbinspector's CRITICAL findings about the data", maskable=False),
+    "best-practice": Check("warn", "all else that nwbinspector finds", maskable=False),
+    "trial-times": Check("warn", "trials without a time or shorter than a bin; they are left out"),
+    "event-times": Check(
+        "warn",
+        "trials aligned to a time before zero or outside their own row's start_time to stop_time, such "
+        "as -1 or 999999 where there was no event; `mask` leaves them out",
+    ),
+    "no-condition": Check("warn", "trials without a condition, where one is asked for; they are left out"),
+    "trial-overlap": Check("refuse", "trials whose windows share data", maskable=False),
+    "outside-recording": Check("mask", "trials that a modality was not recorded in"),
+    "modality-overlap": Check("warn", "modalities seldom observed in the same bins", maskable=False),
+    "clock-gaps": Check("mask", "gaps in a series' clock; bins in them are not observed"),
+    "missing-samples": Check("mask", "bins within trials in which a channel has no finite sample"),
+    "missing-channel": Check("mask", "channels never observed in any trial"),
+    "constant-channel": Check("warn", "continuous channels that never change; `mask` hides them"),
+    "saturated-channel": Check("warn", "channels that sit at their extreme value; `mask` hides those bins"),
+    "artefact": Check("warn", "bins far outside a channel's range (robust z-score); `mask` hides them"),
+    "no-spikes": Check("warn", "units that never fire in the trials; `mask` hides them"),
+    "unsorted-spikes": Check("warn", "units whose spike times are not in order; they are sorted"),
+    "duplicate-spikes": Check("warn", "spikes at the same nanosecond; `mask` counts them once"),
+    "spike-times": Check(
+        "mask",
+        "spike times that are not finite (always dropped), negative (dropped by `mask`, and no bin before "
+        "zero is observed), or so far from all others that they mark nothing of the recording (whose extent "
+        "they do not count for, by `mask`)",
+    ),
+}
+
+
+def refuse_unknown(actions: dict[str, Action]) -> dict[str, Action]:
+    """Return what a config says of checks, or raise ValueError: no such check, or nothing to mask."""
+    for name, action in actions.items():
+        if name not in CHECKS:
+            raise ValueError(f"there is no check {name!r}; there are: {', '.join(CHECKS)}")
+        if action == "mask" and not CHECKS[name].maskable:
+            raise ValueError(f"{name}: there is nothing to mask; choose refuse or warn")
+    return actions

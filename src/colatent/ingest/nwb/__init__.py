@@ -1,0 +1,1 @@
+"""Reading the NWB 2 file format: opening, finding, tables, nwbinspector."""

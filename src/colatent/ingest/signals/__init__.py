@@ -1,0 +1,1 @@
+"""Time series: their clocks, envelopes, and how they come onto bins."""
