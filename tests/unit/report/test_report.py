@@ -45,7 +45,7 @@ from colatent.report.pages.pairs import (
     p_value_text,
     pairs,
 )
-from colatent.report.pages.score_tables import blocks, summarise
+from colatent.report.score_tables import blocks, summarise
 from colatent.report.session_results import read_session
 from colatent.report.text.methods import model_texts, statistics_text
 from colatent.scoring.tables import read_scores
