@@ -186,8 +186,8 @@ def _interval_words(model: ModelResults, interval: Array) -> str:
         + ("likelihood minus the penalty on the loadings" if penalised else "marginal likelihood")
         + f" of its training {model.session.words.trials}, with everything else refitted, is less than "
         f"{attrs['drop']:.2f} nats below its maximum; it is valid only if the model is. Stroke: that "
-        "maximum, searched for more closely than by the fit, which stops when an iteration gains little; a ring "
-        "off the bar marks a fit that stopped early."
+        "maximum, searched for more closely than by the fit, which stops when an iteration gains little; a "
+        "ring off the bar marks a fit that stopped early."
     )
     if failed := int(np.isnan(interval).any(axis=0).sum()):
         words += f" No bar: {failed} of {interval.shape[1]} latents, whose search found no end."
