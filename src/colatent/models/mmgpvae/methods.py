@@ -107,7 +107,7 @@ def refined(about: About) -> str:
 
 
 def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
-    """Yield a sentence on what follows training by gradients, as far as there is something to do."""
+    """Yield a sentence on what follows training by gradients, if anything does."""
     exact = settings.posterior == "sites"
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
     linear = {m for m in settings.modalities if settings.decoder_of(m, about.kinds[m]) == "linear"}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,21 +24,22 @@ from colatent.report.score_tables import Summary, summarise
 from colatent.report.text.heldout import HELDOUT
 
 
-class ScoredQuestion(Protocol):
-    """A question with the scores of (session, model)."""
+@dataclass(frozen=True)
+class OverviewQuestion:
+    """What all sessions' models were asked: scores by (session, model), of the most modalities given."""
+
+    heldout: str
+    predicted: str
+    metric: str
+    scores: dict[tuple[str, str], Summary]
 
     @property
-    def heldout(self) -> str: ...
-    @property
-    def predicted(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def scores(self) -> dict[tuple[str, str], Summary]: ...
+    def metric_name(self) -> str:
+        return METRICS[self.metric].title
 
 
 def overview_figure(
-    questions: Sequence[ScoredQuestion], models: list[str], n_sessions: int
+    questions: Sequence[OverviewQuestion], models: list[str], n_sessions: int
 ) -> ReportFigure | None:
     """Draw one panel per question, one row per model: sessions as dots, their mean ± s.e.m."""
     if not questions:
@@ -68,7 +69,7 @@ def overview_figure(
     return finish("overview", figure, caption, data)
 
 
-def _draw(axes: Axes, question: ScoredQuestion, models: list[str]) -> None:
+def _draw(axes: Axes, question: OverviewQuestion, models: list[str]) -> None:
     values = {m: [s.mean for (_, model), s in question.scores.items() if model == m] for m in models}
     finite = np.array([v for vs in values.values() for v in vs if np.isfinite(v)])
     top = float(finite.max()) if len(finite) else 1.0
@@ -85,4 +86,4 @@ def _draw(axes: Axes, question: ScoredQuestion, models: list[str]) -> None:
     axes.set_yticks(range(len(models)), [short(m, 24) for m in models])
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_title(f"{short(question.predicted, 20)}: {HELDOUT[question.heldout].short}", loc="left")
-    axes.set_xlabel(METRICS[question.metric].title)
+    axes.set_xlabel(question.metric_name)

@@ -148,8 +148,7 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
     caption = (
         f"Given × predicted: pooled score over test {results.words.trials}, mean over folds (R² for "
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
-        "modality was itself given); all others are cross-predictions, which saw nothing of it in the test "
-        f"{results.words.trials}. "
+        "modality was itself given); all others are cross-predictions from other modalities alone. "
         + (f"Last row: the baseline that is given {results.words.nothing}. " if reference else "")
         + "Grey: this model cannot be asked. Colour: the score as a share of the column’s best over all "
         "models, white at 0 (chance: no better than the mean) and below."

@@ -65,16 +65,16 @@ def render(template: str, config: Config, **content: Any) -> str:
 
 
 def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure]) -> None:
-    """Write a page, and its figures as SVG, PNG and CSV into a folder, whose old content goes.
+    """Write a page, and its figures as SVG, PNG and CSV into a folder, replacing what was there.
 
-    Checksums of all of them are left beside the page.
+    Checksums of all of them are written beside the page.
 
     Args:
         output: the page.
         folder: of the figures, below the folder of the page.
 
     Raises:
-        OSError: something cannot be written; an old page, or the figures' old folder, stands then.
+        OSError: something cannot be written; an old page, or the figures' old folder, is kept then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as made:

@@ -1,6 +1,5 @@
 """The start page: all sessions and models, from the joined table of scores."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,27 +7,13 @@ import pandas as pd
 
 from colatent.config import Config
 from colatent.data.metrics import METRICS
-from colatent.report.figures.overview import overview_figure
+from colatent.report.figures.overview import OverviewQuestion, overview_figure
 from colatent.report.pages.page import render, write_page
 from colatent.report.score_tables import Summary, summarise
 from colatent.report.text.heldout import HELDOUT
 from colatent.report.text.words import Words, end_of_trial
 from colatent.scoring.tables import read_scores
 from colatent.store.stores import read_attrs
-
-
-@dataclass(frozen=True)
-class OverviewQuestion:
-    """What all sessions' models were asked: scores by (session, model), of the most modalities given."""
-
-    heldout: str
-    predicted: str
-    metric: str
-    scores: dict[tuple[str, str], Summary]
-
-    @property
-    def metric_name(self) -> str:
-        return METRICS[self.metric].title
 
 
 def write_start_page(config: Config, sessions: list[str], output: Path, figures: Path) -> None:
