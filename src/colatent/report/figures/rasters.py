@@ -55,10 +55,11 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
         for axes, what in zip(grid[:, 0], ("observed", "predicted"), strict=True):
             axes.set_ylabel(f"{what}\n{word}, by condition" if label[0] else f"{what}\n{word}")
             axes.set_yticks(np.arange(len(label)), [short(str(t), 10) for t in label], fontsize=6.5)
+    given = results.words.given(str(data.attrs["given"]))
     caption = (
         f"Above: spike counts of example test {word}s of fold {results.shown_fold} (seed "
         f"{results.shown_seed}), one row each, darker where a bin contains more than one spike. Below: the "
-        f"rates that {model.model} predicted for the same {word}s, given {data.attrs['given']}; no parameter "
+        f"rates that {model.model} predicted for the same {word}s, given {given}; no parameter "
         f"was fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold; "
         "0 bits/spike is no better than the unit’s mean rate."
     )

@@ -261,7 +261,7 @@ def _caption(
     return (
         f"{predicted}, {heldout_words(heldout, words)}: {n_trials} example test {words.trials} of fold "
         f"{results.shown_fold} (seed {results.shown_seed}), side by side.{how} {seen}; no parameter was "
-        f"fitted to them. Channels: {chosen} by {metric} of {reference} over all test {words.trials} of this "
-        f"fold; the number in a panel is the channel’s {metric} over the same {words.trials} (0: no better "
+        f"fitted to these {words.trials}. Channels: {chosen} by {metric} of {reference} over all test "
+        f"{words.trials} of this fold; the number in a panel is the channel’s {metric} over the same {words.trials} (0: no better "
         "than its mean)."
     )

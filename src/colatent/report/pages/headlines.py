@@ -39,7 +39,8 @@ def headlines(results: SessionResults, tables: list[ScoreTable]) -> list[Headlin
 
 def _headline(table: ScoreTable, row: ScoreRow, words: Words) -> Headline:
     kind, names = HELDOUT[table.heldout], {"predicted": table.predicted, "given": row.given}
-    detail = words.fill(kind.detail, **names)
+    saw = "inference saw {nothing}" if row.given == "none" else kind.saw
+    detail = words.fill("; ".join(["held out: " + kind.held, *([saw] if saw else [])]), **names)
     if row.difference is not None:
         rival = next(r for r in table.rows if r.model == row.compared_with and r.given in (row.given, "none"))
         detail += f". Best baseline: {number(rival.metrics[table.metric].mean)} ({rival.model})"

@@ -19,7 +19,8 @@ class HeldoutKind:
         short: its name in figures.
         words: what was held out.
         statement: what inference saw and what is scored, above a table.
-        headline, detail: title of a number at the head of a page, and what was held out for it.
+        headline: title of a number at the head of a page.
+        held, saw: what was held out for it, and what else is to be said of inference.
         seen: what the models were given, below a figure of their predictions.
         rank: place among the headlines, hardest questions first.
         from_others: whether nothing of the predicted modality was given.
@@ -29,7 +30,8 @@ class HeldoutKind:
     words: str
     statement: str
     headline: str
-    detail: str
+    held: str
+    saw: str
     seen: str
     rank: int
     from_others: bool = False
@@ -40,10 +42,11 @@ HELDOUT = {
     "trials": HeldoutKind(
         short="reconstruction",
         words="held-out {trials}",
-        statement="Reconstruction: inference saw {predicted} itself in the test {trials} (and whatever else "
-        "is listed under “given”); the condition mean saw {nothing}.",
+        statement="Reconstruction: inference saw the test {trials}’ own {predicted} (and whatever else is "
+        "listed under “given”); the condition mean saw {nothing}.",
         headline="{predicted} reconstructed",
-        detail="held out: {trials}; inference saw {given} in the test {trials}, including {predicted}",
+        held="{trials}",
+        saw="inference saw {given} in the test {trials}, so this is a reconstruction",
         seen="Each model was given what is named beside its row, in these same {trials}",
         rank=2,
     ),
@@ -53,8 +56,8 @@ HELDOUT = {
         statement="Co-smoothing: some channels of {predicted} were hidden from inference in the test "
         "{trials}, and only these are scored.",
         headline="hidden channels of {predicted}",
-        detail="held out: {trials}, and in them the scored channels; inference saw the other channels of "
-        "{given}",
+        held="{trials}, and in them the scored channels",
+        saw="inference saw the other channels of {given}",
         seen="Each model was given what is named beside its row, except the hidden channels of {predicted}; "
         "only hidden channels are shown",
         rank=0,
@@ -65,7 +68,8 @@ HELDOUT = {
         statement="Forward prediction: inference saw the modalities listed under “given” until the {end} of "
         "each test {trial}, and only that part of {predicted} is scored.",
         headline="{predicted} predicted forward",
-        detail="held out: {trials}, and in them the {end}; inference saw {given} until then",
+        held="{trials}, and in them the {end}",
+        saw="inference saw {given} until then",
         seen="Each model was given what is named beside its row until the {end} of each {trial} (grey); only "
         "the {end} is scored (black)",
         rank=3,
@@ -76,7 +80,8 @@ HELDOUT = {
         statement="Cross-prediction: inference saw the modalities listed under “given” and nothing of "
         "{predicted} in the test {trials}.",
         headline="{predicted} predicted from {given}",
-        detail="held out: {trials}, and in them all of {predicted}",
+        held="{trials}, and in them all of {predicted}",
+        saw="",
         seen="Each model was given what is named beside its row, and nothing of {predicted}",
         rank=1,
         from_others=True,
@@ -91,8 +96,8 @@ HELDOUT = {
         "the cross-prediction of the lag regressions, which saw the same modalities directly at several "
         "lags, and the condition mean, which saw {nothing}.",
         headline="{predicted} decoded from the latents of {given}",
-        detail="held out: {trials}, and in them all of {predicted}; a ridge read-out fitted on training "
-        "{trials}",
+        held="{trials}, and in them all of {predicted}",
+        saw="a ridge read-out fitted on training {trials}",
         seen="Latents were inferred from what is named beside each row, with nothing of {predicted}; it is "
         "read out of them by a ridge regression fitted on training {trials}",
         rank=4,
