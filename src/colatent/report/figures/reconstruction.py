@@ -262,6 +262,6 @@ def _caption(
         f"{predicted}, {heldout_words(heldout, words)}: {n_trials} example test {words.trials} of fold "
         f"{results.shown_fold} (seed {results.shown_seed}), side by side.{how} {seen}; no parameter was "
         f"fitted to these {words.trials}. Channels: {chosen} by {metric} of {reference} over all test "
-        f"{words.trials} of this fold; the number in a panel is the channel’s {metric} over the same {words.trials} (0: no better "
-        "than its mean)."
+        f"{words.trials} of this fold; the number in a panel is the channel’s {metric} over the same "
+        f"{words.trials} (0: no better than its mean)."
     )
