@@ -13,17 +13,8 @@ from colatent.config import Config, Model
 from colatent.data.trials import running
 from colatent.models.methods import About
 from colatent.report.text.words import Words
-from colatent.scoring.tables import (
-    check_table,
-    read_recovery,
-    read_scores,
-)
-from colatent.store.stores import (
-    check_store,
-    group_names,
-    read_attrs,
-    read_group,
-)
+from colatent.scoring.tables import check_table, read_recovery, read_scores
+from colatent.store.stores import check_store, group_names, read_attrs, read_group
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

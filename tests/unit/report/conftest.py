@@ -4,13 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_results import (
-    write_fits,
-    write_pages,
-    write_scores,
-    write_session,
-    write_split,
-)
+from fake_results import write_fits, write_pages, write_scores, write_session, write_split
 from support import make_config
 
 from colatent.config import Config

@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import (
-    NASTY,
-    text_of,
-    write_fits,
-    write_pages,
-    write_scores,
-    write_session,
-    write_split,
-)
+from fake_results import NASTY, text_of, write_fits, write_pages, write_scores, write_session, write_split
 from PIL import Image
 from support import make_config
 

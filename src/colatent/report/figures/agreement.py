@@ -3,17 +3,8 @@
 import numpy as np
 
 from colatent.analyses.agreement import N_PERMUTATIONS, agreement
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    break_group,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, break_group
 from colatent.report.model_results import ModelResults
 
 

@@ -3,19 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    break_group,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, ORANGE, break_group, short
 from colatent.report.model_results import ModelResults
 from colatent.report.score_tables import shown_sets
 from colatent.report.text.heldout import HELDOUT

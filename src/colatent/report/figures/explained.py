@@ -4,18 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    CELL_INK,
-    CELL_PAPER,
-    break_group,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import CELL_INK, CELL_PAPER, break_group, short
 from colatent.report.model_results import ModelResults
 from colatent.report.score_tables import summarise
 from colatent.report.text.numbers import number

@@ -4,12 +4,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import GREY
 
 

@@ -11,14 +11,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.figures.style import (
     CONDITION_COLOURS,
     GREY,

@@ -8,21 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from colatent.data.metrics import METRICS
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    CONDITION_COLOURS,
-    GREEN,
-    GREY,
-    INK,
-    RED,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, CONDITION_COLOURS, GREEN, GREY, INK, RED, short
 from colatent.report.text.heldout import HELDOUT
 from colatent.report.text.numbers import number
 from colatent.scoring.learning_curve import BASELINE, CHANNELS_OF

@@ -6,12 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import short
 from colatent.report.model_results import Array, ModelResults
 

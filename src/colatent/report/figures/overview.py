@@ -9,17 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from colatent.data.metrics import METRICS
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, short
 from colatent.report.score_tables import Summary, summarise
 from colatent.report.text.heldout import HELDOUT
 

@@ -6,18 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    INK,
-    break_group,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, INK, break_group, short
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.text.heldout import HELDOUT
 from colatent.scoring.questions import Task, largest_tasks

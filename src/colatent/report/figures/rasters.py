@@ -8,17 +8,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 
 from colatent.data.metrics import main_metric
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.reconstruction import (
-    ShownChannel,
-    channel_values,
-    choose_channels,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.reconstruction import ShownChannel, channel_values, choose_channels
 from colatent.report.figures.style import INK, short
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.text.heldout import heldout_words

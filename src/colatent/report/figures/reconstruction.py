@@ -12,12 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from colatent.data.metrics import METRICS, main_metric
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import (
     BLUE,
     GREY,

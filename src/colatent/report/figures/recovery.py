@@ -5,12 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import (
     BLUE,
     GREY,

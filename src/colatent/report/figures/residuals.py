@@ -8,20 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
+from colatent.report.figures.style import BLUE, GREY, ORANGE, short
 from colatent.report.model_results import ModelResults
 from colatent.report.text.heldout import HELDOUT
 

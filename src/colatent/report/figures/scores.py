@@ -8,19 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from colatent.data.metrics import METRICS, main_metric
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    CELL_INK,
-    CELL_PAPER,
-    GREY,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, CELL_INK, CELL_PAPER, GREY, short
 from colatent.report.score_tables import ScoreTable, Summary, score_tables, summarise
 from colatent.report.session_results import SessionResults
 from colatent.report.text.heldout import HELDOUT

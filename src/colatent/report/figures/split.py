@@ -5,12 +5,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import ORANGE, PALE
 from colatent.report.session_results import SessionResults
 

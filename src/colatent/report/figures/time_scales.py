@@ -7,20 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
+from colatent.report.figures.style import BLUE, GREY, INK, short
 from colatent.report.model_results import Array, ModelResults
 
 REACH = 4  # time scales: lags drawn

@@ -7,14 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.figures.style import MODEL_COLOURS
 from colatent.report.model_results import ModelResults
 from colatent.report.session_results import Fit

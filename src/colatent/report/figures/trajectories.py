@@ -5,19 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, style
 from colatent.report.figures.latents import Curve, latent_columns
-from colatent.report.figures.style import (
-    GREY,
-    INK,
-    short,
-)
+from colatent.report.figures.style import GREY, INK, short
 from colatent.report.model_results import Array, ModelResults
 
 MOST_PLANES = 2

@@ -6,14 +6,7 @@ import pytest
 
 from colatent.config import MMGPVAESettings
 from colatent.models.methods import About
-from colatent.models.mmgpvae.methods import (
-    calibrated,
-    freed,
-    improved,
-    last_steps,
-    objective,
-    refined,
-)
+from colatent.models.mmgpvae.methods import calibrated, freed, improved, last_steps, objective, refined
 
 ABOUT = About({"spikes": "spikes", "emg": "continuous"})
 CALIBRATED, IMPROVED, FREED, REFINED = (step(ABOUT) for step in (calibrated, improved, freed, refined))
