@@ -54,7 +54,7 @@ def read_out(about: About, modality: str) -> str:
     return (
         f"Predictions are read out of its latents by a {kind} regression for each channel, fitted on the "
         f"training {trials} with the latents inferred as in the test {trials} (for hidden channels: from the "
-        f"other channels alone). For the hidden end of test {trials} it is refitted to the same part of the "
+        f"other channels alone). For the hidden end of test {trials} it is adapted to the same part of the "
         f"training {trials}, with latents inferred from what came before. Predictions use the posterior "
         "mean, so their intervals leave out the latents’ own uncertainty, except that continuous values at "
         "a hidden end have the noise of their predictions there."
