@@ -1,17 +1,22 @@
-"""Metrics of predictions against observations.
+"""Metrics of predictions against observations; `METRICS` says all that is to be known of each.
 
-All functions take arrays (trial, time, channel) and a mask ``observed``, and return one value a
+To add one, write its function and its entry in `METRICS`: it is then computed, tabulated and explained.
+
+All functions take arrays (trial, time, channel) and a mask ``observed``, and return one value per
 channel and one pooled. A channel without a score (see `scorable`; for bits/spike and PSTH R², a silent
 unit) has NaN, with its count of observations: never left out in silence. Pooled values are over the channels
-that have one, and so is their count; only bits/spike charges what was predicted of silent units, too.
+that have one, and so is their count; only bits/spike also charges what was predicted of silent units.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
+from colatent.data.predictive import coverage
 from colatent.data.scaling import standard_deviation
 
 Array = NDArray[np.float64]
@@ -138,3 +143,160 @@ def mean_over_observed(value: Array, observed: Mask, scorable: Mask) -> Score:
     n_pooled = n[scorable].sum()
     pooled = total.sum() / n_pooled if n_pooled else np.nan
     return _score(channel, n, float(pooled))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prediction and what came of it; arrays are (trial, time, channel).
+
+    Attributes:
+        observation: what was recorded.
+        mean: the expected observation.
+        scored: True where the prediction is scored.
+        scale: (channel,), each channel's s.d. in the training trials, NaN without one.
+        scorable: (channel,), False for channels without a score.
+        log_density: log predictive density, nats.
+        pit: both ends of the probability integral transform.
+        condition: (trial,), if the trials have one.
+    """
+
+    observation: Array
+    mean: Array
+    scored: Mask
+    scale: Array
+    scorable: Mask
+    log_density: Array
+    pit: tuple[Array, Array]
+    condition: NDArray[np.str_] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The record of a metric.
+
+    Attributes:
+        title: how reports call it.
+        text: its definition, in a report's methods.
+        score: computes it.
+        suits: the modalities it is computed for.
+        more_is_better: None if a level is right; such a metric compares no models.
+        is_main: whether it heads the tables of its modalities, beside which the others stand.
+        needs_conditions: whether it is computed only for trials that have a condition.
+        column: head of its column in tables, if not the title; metrics of the same head share a column.
+    """
+
+    title: str
+    text: str
+    score: Callable[[Outcome], Score]
+    suits: Literal["counts", "continuous", "all"] = "all"
+    more_is_better: bool | None = True
+    is_main: bool = False
+    needs_conditions: bool = False
+    column: str = ""
+
+    def suits_modality(self, counts: bool) -> bool:
+        """Whether it is computed for a modality of counts, or of continuous values."""
+        return self.suits in ("all", "counts" if counts else "continuous")
+
+
+def _bits_per_spike(outcome: Outcome) -> Score:
+    return bits_per_spike(outcome.observation, outcome.mean, outcome.scored)
+
+
+def _psth_r2(outcome: Outcome) -> Score:
+    assert outcome.condition is not None
+    return psth_r2(outcome.observation, outcome.mean, outcome.scored, outcome.condition, outcome.scale)
+
+
+def _r2(outcome: Outcome) -> Score:
+    return r2(outcome.observation, outcome.mean, outcome.scored, outcome.scale)
+
+
+def _nrmse(outcome: Outcome) -> Score:
+    return nrmse(outcome.observation, outcome.mean, outcome.scored, outcome.scale)
+
+
+def _log_density(outcome: Outcome) -> Score:
+    return mean_over_observed(outcome.log_density, outcome.scored, outcome.scorable)
+
+
+def _coverage_50(outcome: Outcome) -> Score:
+    return mean_over_observed(coverage(outcome.pit, 0.5), outcome.scored, outcome.scorable)
+
+
+def _coverage_95(outcome: Outcome) -> Score:
+    return mean_over_observed(coverage(outcome.pit, 0.95), outcome.scored, outcome.scorable)
+
+
+COVERAGE = "coverage of\n50 / 95 %"
+METRICS = {
+    "bits_per_spike": Metric(
+        "bits/spike",
+        "(NLL of the null − NLL of the model) / (number of spikes · ln 2), both Poisson, summed over the "
+        "scored bins; the null is each unit’s mean over these bins, which favours it slightly (Pei et al. "
+        "2021, Neural Latents Benchmark). 0: no better than the mean. Units silent in these bins have no "
+        "score of their own; the pooled score charges the spikes predicted of them.",
+        _bits_per_spike,
+        suits="counts",
+        is_main=True,
+    ),
+    "psth_r2": Metric(
+        "PSTH R²",
+        "R² of the predicted mean over the test trials of each condition, over conditions and time. Units "
+        "silent in the training trials, or in the test trials, have none.",
+        _psth_r2,
+        suits="counts",
+        needs_conditions=True,
+    ),
+    "r2": Metric(
+        "R²",
+        "1 − SSE/SST about the mean over the scored bins. Pooled: SSE and SST summed over channels in units "
+        "of each channel’s s.d. in the training trials.",
+        _r2,
+        suits="continuous",
+        is_main=True,
+    ),
+    "nrmse": Metric(
+        "NRMSE",
+        "root-mean-square error divided by the channel’s s.d. in the training trials.",
+        _nrmse,
+        suits="continuous",
+        more_is_better=False,
+    ),
+    "log_density": Metric(
+        "log density (nats/observation)",
+        "mean log predictive density, nats per scored bin and channel, in the modality’s own unit: "
+        "comparable only between models of the same modality.",
+        _log_density,
+        column="log density\n(nats/obs.)",
+    ),
+    "coverage_50": Metric(
+        "50 % coverage",
+        "share of observations inside the central 50 % predictive interval; 0.5 if calibrated. A count "
+        "contributes the share of its probability that lies inside (non-randomised PIT, Czado et al. 2009).",
+        _coverage_50,
+        more_is_better=None,
+        column=COVERAGE,
+    ),
+    "coverage_95": Metric(
+        "95 % coverage",
+        "the same for the 95 % interval; 0.95 if calibrated.",
+        _coverage_95,
+        more_is_better=None,
+        column=COVERAGE,
+    ),
+}
+
+
+def computed_metrics(counts: bool, conditions: bool) -> dict[str, Metric]:
+    """Return the metrics of a modality, of counts or not, in trials with or without conditions."""
+    return {
+        name: metric
+        for name, metric in METRICS.items()
+        if metric.suits_modality(counts) and (conditions or not metric.needs_conditions)
+    }
+
+
+def main_metric(counts: bool) -> str:
+    """Return the name of the metric that heads the tables of a modality of counts, or of other values."""
+    return next(name for name, m in METRICS.items() if m.is_main and m.suits_modality(counts))

@@ -1,7 +1,7 @@
-"""The report: pages of a session's models, of their comparison and of all sessions, and their figures.
+"""The report: pages of each model of a session, of their comparison and of all sessions.
 
-Figures are functions of results that `read_session` and `read_model` gather from the stores; each
-returns a `ReportFigure`, which a notebook shows as it is:
+Figures are functions of the results that `read_session` and `read_model` gather from the stores, listed in
+`colatent.report.figures.catalogue`; each returns a `ReportFigure`, which a notebook displays:
 
     >>> from colatent.report import read_model
     >>> from colatent.report.figures.latents import latents_figure
@@ -9,12 +9,9 @@ returns a `ReportFigure`, which a notebook shows as it is:
 """
 
 from colatent.report.figures.base import ReportFigure
+from colatent.report.figures.catalogue import latent_figures, reconstruction_figures
 from colatent.report.model_results import ModelResults, read_model
-from colatent.report.pages.model import (
-    latent_figures,
-    reconstruction_figures,
-    write_model_page,
-)
+from colatent.report.pages.model import write_model_page
 from colatent.report.pages.session import write_session_page
 from colatent.report.pages.start import write_start_page
 from colatent.report.session_results import SessionResults, read_session

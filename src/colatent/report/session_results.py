@@ -2,33 +2,24 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from colatent.config import Config
+from colatent.config import Config, Model
 from colatent.data.trials import running
-from colatent.report.text.labels import end_of_trial
-from colatent.scoring.tables import (
-    check_table,
-    read_recovery,
-    read_scores,
-)
-from colatent.store.stores import (
-    check_store,
-    group_names,
-    read_attrs,
-    read_group,
-)
+from colatent.models.methods import About
+from colatent.report.text.words import Words
+from colatent.scoring.tables import check_table, read_recovery, read_scores
+from colatent.store.stores import check_store, group_names, read_attrs, read_group
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# kinds of models, as in the config; all others are baselines
-LATENT_KINDS = ("mm-gpvae", "gpfa")
+KINDS_IN_ORDER = get_args(get_args(Model)[0])  # settings of the kinds of models, as the manual lists them
 
 
 @dataclass(frozen=True)
@@ -44,8 +35,9 @@ class Modality:
     attrs: dict[str, Any]
 
     @property
-    def main_metric(self) -> str:
-        return "bits_per_spike" if self.kind == "spikes" else "r2"
+    def counts(self) -> bool:
+        """Whether it is counts, of spikes; else it is of continuous values."""
+        return self.kind == "spikes"
 
 
 @dataclass(frozen=True)
@@ -109,34 +101,22 @@ class SessionResults:
         return bool(self.attrs.get("simulated"))
 
     @property
-    def trial_word(self) -> str:
-        """What a stretch of data is called: trials, or windows of a continuous recording."""
-        return "window" if self.continuous else "trial"
+    def about(self) -> About:
+        """What the methods texts of the models must know."""
+        kinds = {name: modality.kind for name, modality in self.modalities.items()}
+        return About(kinds, self.condition is not None, self.continuous)
 
     @property
-    def end(self) -> str:
-        """What of a trial is predicted forward."""
-        return end_of_trial(self.config.heldout.time)
-
-    @property
-    def nothing(self) -> str:
-        """What a model saw of a test trial that is given no modality: the condition mean."""
-        told = self.condition is not None and not self.continuous
-        return "nothing but the trial’s condition" if told else "nothing"
+    def words(self) -> Words:
+        return Words.of(self.about, self.config.heldout.time)
 
     @property
     def main_model(self) -> str:
-        """The first model of the richest kind: the one whose scores head the page."""
-        kinds = {name: model.kind for name, model in self.config.models.items()}
-        ranked = [name for kind in LATENT_KINDS for name, k in kinds.items() if k == kind]
-        return (ranked or list(kinds))[0]
-
-    @property
-    def latent_models(self) -> list[str]:
-        return [name for name, model in self.config.models.items() if model.kind in LATENT_KINDS]
-
-    def is_baseline(self, model: str) -> bool:
-        return self.config.models[model].kind not in LATENT_KINDS
+        """The model whose scores head the page: the first of the richest kind, with latents if any has."""
+        models = self.config.models
+        latent = [name for name, model in models.items() if model.record.has_latents]
+        ranked = sorted(latent, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
+        return (ranked or list(models))[0]
 
     def reached(self) -> Mask:
         """Return where (trial, time) a trial still runs: up to its last bin with any observation."""

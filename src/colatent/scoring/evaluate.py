@@ -8,7 +8,6 @@ import pandas as pd
 import xarray as xr
 
 from colatent.data import metrics
-from colatent.data.predictive import coverage
 from colatent.data.scaling import standard_deviation
 from colatent.data.trials import Trials
 from colatent.models.readout.decoding import Decoder
@@ -82,22 +81,20 @@ def evaluate(
 
 def _score(answered: Answer, test: Trials, scale: Array, good: Mask) -> Iterator[dict[str, Any]]:
     """Yield the tidy rows of all metrics that suit the predicted modality; ``scale`` as in `metrics`."""
-    predicted, scored = answered.task.predicted, answered.scored
-    compared = answered.observation, answered.mean, scored
-    results: dict[str, metrics.Score] = {}
-    if test.kinds[predicted] == "spikes":
-        results["bits_per_spike"] = metrics.bits_per_spike(*compared)
-        if test.condition is not None:
-            results["psth_r2"] = metrics.psth_r2(*compared, test.condition, scale)
-    else:
-        results["r2"] = metrics.r2(*compared, scale)
-        results["nrmse"] = metrics.nrmse(*compared, scale)
-    results["log_density"] = metrics.mean_over_observed(answered.log_density, scored, good)
-    for level in (50, 95):
-        covered = coverage(answered.pit, level / 100)
-        results[f"coverage_{level}"] = metrics.mean_over_observed(covered, scored, good)
-    for metric, one in results.items():
-        yield from _rows(answered, metric, one, test.channels[predicted])
+    predicted = answered.task.predicted
+    outcome = metrics.Outcome(
+        observation=answered.observation,
+        mean=answered.mean,
+        scored=answered.scored,
+        scale=scale,
+        scorable=good,
+        log_density=answered.log_density,
+        pit=answered.pit,
+        condition=test.condition,
+    )
+    counts, conditions = test.kinds[predicted] == "spikes", test.condition is not None
+    for name, metric in metrics.computed_metrics(counts, conditions).items():
+        yield from _rows(answered, name, metric.score(outcome), test.channels[predicted])
 
 
 def _rows(

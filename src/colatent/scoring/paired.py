@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-METRICS = ("bits_per_spike", "psth_r2", "r2", "nrmse", "log_density")
+from colatent.data.metrics import METRICS
+
 MOST_ENUMERATED = 14  # differences; signs of more are drawn
 N_DRAWN = 9_999
 
 
-class Question(NamedTuple):
+class PairedQuestion(NamedTuple):
     """What models are compared on, as in the columns of the table of scores."""
 
     session: str
@@ -21,29 +22,30 @@ class Question(NamedTuple):
     predicted: str
     metric: str
 
-    def given_nothing(self) -> "Question":
-        """Return the question as a model answers it that looks at no modality: one not given is no other."""
+    def given_nothing(self) -> "PairedQuestion":
+        """Return the equivalent question for a model that sees no modality."""
         heldout = "trials" if self.heldout in ("modality", "decoding") else self.heldout
         return self._replace(heldout=heldout, given="none")
 
-    def without_latents(self) -> "Question":
-        """Return the question as a model answers it that has no latents to decode from."""
+    def without_latents(self) -> "PairedQuestion":
+        """Return the equivalent question for a model without latents to decode from."""
         return self._replace(heldout="modality") if self.heldout == "decoding" else self
 
 
-QUESTION = list(Question._fields)
+QUESTION = list(PairedQuestion._fields)
 COLUMNS = [*QUESTION, "model", "other", "difference", "standard_error", "n_folds", "p_value"]
 
 
 def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of a mean difference of zero.
 
-    Under the null hypothesis the sign of each difference (n,) is a coin's: the p-value is the share of
-    all 2^n assignments of signs whose mean is at least as far from zero. Beyond ``MOST_ENUMERATED``, of
-    ``N_DRAWN`` random ones and the observed one (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
+    Under the null hypothesis each difference (n,) has a random sign: the p-value is the share of all 2^n
+    assignments of signs whose mean is at least as far from zero. Beyond ``MOST_ENUMERATED`` differences,
+    it is the share among ``N_DRAWN`` random assignments and the observed one (Phipson & Smyth 2010, doi
+    10.2202/1544-6115.1585).
 
-    An infinite difference (one model held impossible what happened) counts as larger than all finite
-    ones together; the p-value is the one that any finite number so large would give.
+    An infinite difference (one model gave no probability to what happened) counts as larger than all finite
+    ones together: the p-value is what any finite number as large would give.
     """
     n = len(difference)
     beyond = 2 * np.abs(difference[np.isfinite(difference)]).sum() or 1.0
@@ -66,32 +68,33 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of models on each question: mean difference over folds, and its sign-flip p-value.
 
     Folds are the pairs: pooled scores are averaged over seeds first. A model that is given no modality (the
-    condition mean, told at most the trial's condition) stands beside the others in every question about its
-    modality; one without latents (a lag regression) stands with its cross-prediction beside what is decoded
-    from latents. Folds share training trials, so that p-values are approximate; they are not corrected for
-    the number of comparisons.
+    condition mean, which knows at most the trial's condition) is compared with the others in every question
+    about its modality; a model without latents (a lag regression) enters decoding with its
+    cross-prediction. Folds share training trials, so p-values are approximate; they are not corrected for the
+    number of comparisons.
 
     Args:
         scores: `scores.csv`.
 
     Returns:
-        Columns ``COLUMNS``: ``difference`` is ``model`` minus ``other`` in the metric's unit (of all
-        metrics but ``nrmse``, more is better), ``standard_error`` that of its mean over the ``n_folds``
-        in which both have the score and not both the same infinite one, whose difference is unknown. NaN,
-        and no p-value, with fewer than two such folds. A difference that is infinite in one fold is
-        infinite (NaN if in another fold it is so the other way), with a p-value but no standard error.
+        Columns ``COLUMNS``: ``difference`` is ``model`` minus ``other`` in the metric's unit (for most
+        metrics more is better, see `METRICS`), ``standard_error`` the error of its mean over the
+        ``n_folds`` in which both have the score and not both the same infinite one, whose difference is
+        unknown. NaN, and no p-value, with fewer than two such folds. A difference that is infinite in one
+        fold is infinite (NaN if it has the other sign in another fold), with a p-value but no standard error.
     """
-    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(METRICS)]
+    compared = [name for name, metric in METRICS.items() if metric.more_is_better is not None]
+    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(compared)]
     by_fold = pooled.groupby([*QUESTION, "model", "fold"], sort=False)["value"].mean()
-    answers: dict[Question, dict[str, dict[int, float]]] = {}
+    answers: dict[PairedQuestion, dict[str, dict[int, float]]] = {}
     for *asked, model, fold, value in by_fold.reset_index().itertuples(index=False):
-        answers.setdefault(Question(*asked), {}).setdefault(model, {})[fold] = value
+        answers.setdefault(PairedQuestion(*asked), {}).setdefault(model, {})[fold] = value
     rows = []
     for question, own in answers.items():
         others = answers.get(question.without_latents(), {}) | answers.get(question.given_nothing(), {})
         by_model = own | {model: score for model, score in others.items() if model not in own}
         for model, other in combinations(by_model, 2):
-            if model not in own:  # of two that only stand beside the others, another question tells
+            if model not in own:  # both only stand beside the others: they are paired in another question
                 continue
             both = sorted(by_model[model].keys() & by_model[other].keys())
             difference = np.array([by_model[model][fold] - by_model[other][fold] for fold in both])

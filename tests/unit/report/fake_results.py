@@ -1,5 +1,7 @@
 """Stores and tables of a session, as the workflow leaves them, for tests of the report."""
 
+import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import xarray as xr
 from support import FOLDS, SEEDS
 
 from colatent.config import Config
+from colatent.report import write_model_page, write_session_page, write_start_page
 from colatent.scoring.calibration import N_BINS as N_BINS_PIT
 from colatent.scoring.calibration import Histogram, as_dataset
 from colatent.scoring.tables import RECOVERY_COLUMNS, TEXT_COLUMNS
@@ -207,3 +210,20 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
         table_file.parent.mkdir(parents=True, exist_ok=True)
         rows[rows["model"] == model].to_csv(table_file, index=False)
         write_store(store, groups, provenance("score", {}, {}) | {"table": file_sha256(table_file)})
+
+
+def write_pages(config: Config, sessions: list[str], folder: Path) -> None:
+    """Write all pages where the workflow does, below ``folder``."""
+    for name in sessions:
+        place = folder / "sessions" / name
+        for model in config.models:
+            own = place / "models" / model
+            write_model_page(config, name, model, own / "index.html", own / "figures")
+        write_session_page(config, name, place / "index.html", place / "figures")
+    write_start_page(config, sessions, folder / "index.html", folder / "figures")
+
+
+def text_of(html: str) -> str:
+    """Return what a reader sees, blanks folded."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())

@@ -3,17 +3,8 @@
 import numpy as np
 
 from colatent.analyses.agreement import N_PERMUTATIONS, agreement
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    break_group,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, break_group
 from colatent.report.model_results import ModelResults
 
 
@@ -24,9 +15,9 @@ def agreement_figure(model: ModelResults) -> ReportFigure | None:
     latents = {f"fold {f}, seed {s}": d["mean"].values.astype(float) for (f, s), d in model.latents.items()}
     table = agreement(latents, model.groups, model.session.reached())  # type: ignore[arg-type]
     groups = list(dict.fromkeys(table["group"]))
-    word = model.session.trial_word
+    trials = model.session.words.trials
     with style():
-        title = f"Agreement of the fits of {model.model}, all {word}s (training and held-out)"
+        title = f"Agreement of the fits of {model.model}, all {trials} (training and held-out)"
         figure = new_figure(title, 0.42 * len(groups) + 0.95, width=7.5)
         axes = figure.subplots()
         for y, group in enumerate(groups):
@@ -34,8 +25,8 @@ def agreement_figure(model: ModelResults) -> ReportFigure | None:
             spread = 0.12 * (np.arange(len(rows)) - (len(rows) - 1) / 2) / max(len(rows) / 3, 1)
             axes.hlines(y + spread, rows["null_mean"], rows["null_95"], color=GREY, lw=2)
             axes.plot(rows["agreement"], y + spread, "o", color=BLUE, ms=5, mew=0)
-        axes.plot([], [], "o", color=BLUE, ms=5, mew=0, label="a fit with the first one")
-        axes.plot([], [], "-", color=GREY, lw=2, label=f"chance: {word}s permuted, mean to 95th percentile")
+        axes.plot([], [], "o", color=BLUE, ms=5, mew=0, label="a fit, with the first one")
+        axes.plot([], [], "-", color=GREY, lw=2, label=f"chance: {trials} permuted, mean to 95th percentile")
         axes.set_yticks(range(len(groups)), [break_group(g, 26) for g in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_xlim(0, 1.02)
@@ -44,9 +35,8 @@ def agreement_figure(model: ModelResults) -> ReportFigure | None:
     first = next(iter(latents))
     caption = (
         "Mean canonical correlation between the posterior means of each fit and those of the first "
-        f"({first}), group by group, over all {word}s and their bins: {word}s that either fit was trained "
-        f"on, and those it was not. Grey: the same with the {word}s of one fit permuted "
-        f"({N_PERMUTATIONS} permutations; of two {word}s, the bins in which both run), which keeps what is "
-        f"common to all {word}s."
+        f"({first}), group by group, over the bins of all {trials}, whether or not either fit was trained on "
+        f"them. Grey: the same with the {trials} of one fit permuted ({N_PERMUTATIONS} permutations; of two "
+        f"{trials}, the bins in which both run), which keeps what is common to all {trials}."
     )
     return finish("agreement", figure, caption, table)

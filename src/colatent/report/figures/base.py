@@ -25,15 +25,15 @@ _SEPARATOR = "\u241f"  # the symbol for the unit separator: nobody's channel is 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure with its words and its numbers; a notebook shows it as it is.
+    """A figure with its words and its numbers; a notebook displays it.
 
     Attributes:
         name: file name without suffix.
         figure: what was drawn on.
         title: what is shown, and whether of training or of held-out trials.
         caption: method and parameters.
-        data: the numbers that are drawn, in tidy columns.
-        series: key -> label of what a page lets its reader show and hide, see `mark`.
+        data: the numbers drawn, in tidy columns.
+        series: key -> label of what a page's reader can show and hide, see `mark`.
         series_title: what the series are, such as "condition".
     """
 
@@ -47,7 +47,7 @@ class ReportFigure:
 
     @cached_property
     def png(self) -> bytes:
-        """PNG in a palette of 256 colours: a third of the size, the same to the eye."""
+        """PNG in a palette of 256 colours: a third of the size, and no visible difference."""
         canvas, file = FigureCanvasAgg(self.figure), io.BytesIO()
         with style():
             canvas.draw()
@@ -58,12 +58,12 @@ class ReportFigure:
 
     @cached_property
     def svg(self) -> str:
-        """SVG that stands alone, on white."""
+        """SVG as a file of its own, on white."""
         return re.sub(_MARKS, "", self._marked_svg)
 
     @cached_property
     def inline_svg(self) -> str:
-        """SVG as part of a page: in the page's colours, with what its script needs to know."""
+        """SVG as part of a page: in the page's colours, with the data that its script reads."""
         svg = self._marked_svg[self._marked_svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
         svg = re.sub(_MARKS, _to_attributes, svg)
@@ -132,7 +132,7 @@ def mark(artists: Artist | Iterable[Artist], key: str = "", label: str = "") -> 
 
     Args:
         key: series that the reader can show and hide together.
-        label: of a line, what stands beside its value under the pointer.
+        label: of a line, shown beside its value under the pointer.
     """
     for artist in [artists] if isinstance(artists, Artist) else artists:
         artist.set_gid(_SEPARATOR.join(("mark", key, label)))

@@ -1,47 +1,37 @@
-"""Figure: do predictive intervals of held-out data hold what they promise?"""
+"""Figure: do predictive intervals of held-out data contain as much as they should?"""
 
 import numpy as np
 import pandas as pd
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    break_group,
-    short,
-)
-from colatent.report.pages.score_tables import HELDOUT_ORDER, shown_sets
-from colatent.report.session_results import SessionResults
-from colatent.report.text.labels import SHORT_HELDOUT
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, ORANGE, break_group, short
+from colatent.report.model_results import ModelResults
+from colatent.report.score_tables import shown_sets
+from colatent.report.text.heldout import HELDOUT
 
 LEVELS = {50: ORANGE, 95: BLUE}
 
 
-def calibration_figure(results: SessionResults, model: str) -> ReportFigure | None:
+def calibration_figure(model: ModelResults) -> ReportFigure | None:
     """Draw the coverage of the 50 and 95 % intervals: channels as dots, all channels as a ring."""
+    results = model.session
     s = results.scores
-    own = s[(s["model"] == model) & s["metric"].isin([f"coverage_{level}" for level in LEVELS])]
+    own = s[(s["model"] == model.model) & s["metric"].isin([f"coverage_{level}" for level in LEVELS])]
     keys = ["heldout", "given", "predicted", "metric", "channel"]
     table = own.groupby(keys, sort=False)["value"].mean().reset_index(name="coverage")
     asked = table.groupby(["heldout", "predicted"])["given"].unique()
     ordered = [
         (heldout, given, predicted)
-        for heldout in HELDOUT_ORDER
+        for heldout in HELDOUT
         for predicted in results.modalities
         if (heldout, predicted) in asked.index
         for given in shown_sets(asked[heldout, predicted])
     ]
     if not ordered:
         return None
-    word = results.trial_word
+    trials = results.words.trials
     with style():
-        title = f"Calibration of {model}, held-out (test) {word}s"
+        title = f"Calibration of {model.model}, held-out (test) {trials}"
         figure = new_figure(title, 0.26 * len(ordered) + 1.0, width=8.5)
         axes = figure.subplots()
         for level, colour in LEVELS.items():
@@ -65,10 +55,10 @@ def calibration_figure(results: SessionResults, model: str) -> ReportFigure | No
             axes.plot([], [], "o", color=colour, label=f"{level} % interval (dashed: nominal)")
         figure.legend(loc="outside lower center", ncols=2)
     caption = (
-        f"Coverage of central predictive intervals over the bins of the test {word}s, mean over folds "
-        "and seeds: all channels pooled (dots) and each channel (ticks). Left of its dashed line an "
-        "interval is too narrow, right of it too wide. Counts count with the share of their "
-        "probability inside (non-randomised PIT)." + _without_score(own)
+        f"Coverage of central predictive intervals over the bins of the test {trials}, mean over folds and "
+        "seeds: all channels pooled (dots) and each channel (ticks). Left of its dashed line an interval is "
+        "too narrow, right of the line too wide. A count contributes the share of its probability inside "
+        "(non-randomised PIT)." + _without_score(own)
     )
     return finish("calibration", figure, caption, table)
 
@@ -86,4 +76,4 @@ def _without_score(coverage: pd.DataFrame) -> str:
 
 def _label(heldout: str, given: str, predicted: str) -> str:
     source = "" if given == "none" else f" from {break_group(short(given, 30), 30)}"
-    return f"{short(predicted, 16)}{source}: {SHORT_HELDOUT[heldout]}"
+    return f"{short(predicted, 16)}{source}: {HELDOUT[heldout].short}"

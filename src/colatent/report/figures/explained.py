@@ -4,21 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    CELL_INK,
-    CELL_PAPER,
-    break_group,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import CELL_INK, CELL_PAPER, break_group, short
 from colatent.report.model_results import ModelResults
-from colatent.report.pages.score_tables import summarise
-from colatent.report.text.labels import number
+from colatent.report.score_tables import summarise
+from colatent.report.text.numbers import number
 
 TITLES = {"alone": "this group’s latents alone", "unique": "lost without this group"}
 
@@ -37,10 +27,10 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
         for j, m in enumerate(modalities)
     ]
     table = pd.DataFrame(rows, columns=["kind", "group", "modality", "r2", "sem"])
-    word = model.session.trial_word
+    trials = model.session.words.trials
     with style():
         figure = new_figure(
-            f"What each group of {model.model} explains, held-out (test) {word}s",
+            f"What each group of {model.model} explains, held-out (test) {trials}",
             0.42 * len(groups) + 1.1,
             width=min(2.2 + 2 * max(1.25 * len(modalities), 2.4), 10.5),
         )
@@ -51,12 +41,12 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
             if kind == next(iter(TITLES)):
                 axes.set_ylabel("latent group")
     caption = (
-        f"R² of the test {word}s of each fold (all bins and channels, in units of their training s.d.; for "
-        "spikes of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
-        "inferred given all modalities. Left: decoded with the posterior means of one group, those of all "
-        "others at their prior mean. Right: what is lost if this group’s are put there instead. 0: no "
-        "better than the training mean; grey: the group does not drive the modality. A model of one "
-        "group explains all that it reconstructs."
+        f"R² over the test {trials} of each fold (all bins and channels, in units of their training s.d.; "
+        "for spikes, of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
+        "inferred from all modalities. Left: decoded from the posterior means of one group, with all others "
+        "at their prior mean. Right: what is lost if this group is put at its prior mean instead. 0: no "
+        "better than the training mean; grey: the group does not drive the modality. In a model of one "
+        "group, that group explains all that is reconstructed."
     )
     return finish("explained", figure, caption, table)
 

@@ -4,12 +4,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import GREY
 
 
@@ -35,8 +30,8 @@ def latent_choice_figure(table: pd.DataFrame, session: str, model: str) -> Repor
         figure.legend(loc="outside right upper", title="outer fold")
     caption = (
         f"Number of latents of {model}, {session}: R² of channels predicted from the others, in inner folds "
-        "of each outer fold’s training trials (test trials were not looked at); mean ± s.e.m. over inner "
-        "folds. Dots: the smallest number within one standard error of the best. Dotted: no better than "
-        "the mean."
+        "of each outer fold’s training trials (test trials were not used); mean ± s.e.m. over inner folds. "
+        "Dots: the smallest number within one standard error of the best. Dotted line: no better than the "
+        "mean."
     )
     return finish("latent_choice", figure, caption, table)

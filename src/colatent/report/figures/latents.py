@@ -11,14 +11,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.figures.style import (
     CONDITION_COLOURS,
     GREY,
@@ -48,16 +41,17 @@ class Curve(NamedTuple):
 
 
 def latents_figure(model: ModelResults) -> ReportFigure | None:
-    """Draw all latents of a model in test trials: one row a latent, sorted by group."""
+    """Draw all latents of a model in test trials: one row per latent, sorted by group."""
     results, data = model.session, model.latents.get(model.shown)
     if data is None:
         return None
     columns = latent_columns(results, data)
     groups = model.groups
     order = sorted(range(len(groups)), key=lambda k: (-len(groups[k].split("+")), groups.index(groups[k])))
-    word = results.trial_word
+    words = results.words
     with style():
-        figure = new_figure(f"Latents of {model.model}, held-out (test) {word}s", 1.25 * len(order) + 0.9)
+        title = f"Latents of {model.model}, held-out (test) {words.trials}"
+        figure = new_figure(title, 1.25 * len(order) + 0.9)
         grid = figure.subplots(len(order), len(columns), squeeze=False, sharex=True, sharey="row")
         for row, k in zip(grid, order, strict=True):
             for axes, (_, curves) in zip(row, columns, strict=True):
@@ -71,7 +65,7 @@ def latents_figure(model: ModelResults) -> ReportFigure | None:
         for axes, (title, _) in zip(grid[0], columns, strict=True):
             axes.set_title(title)
         for axes in grid[-1]:
-            axes.set_xlabel(f"time in {word} (s)")
+            axes.set_xlabel(f"time in {words.trial} (s)")
         if not results.continuous:
             _condition_legend(figure, columns[0][1])
     series = {c.series: c.label for c in columns[0][1] if c.series}
@@ -190,24 +184,24 @@ def _caption(model: ModelResults, given: str) -> str:
 
 def _sentences(model: ModelResults, given: str) -> Iterator[str]:
     results = model.session
-    word = results.trial_word
+    trials = results.words.trials
     yield (
-        f"Latents of {model.model}, inferred given {given or 'its modality'}: posterior means ± 2 s.d., in "
+        f"Latents of {model.model}, inferred from {given or 'its modality'}: posterior means ± 2 s.d., in "
         "units of the prior’s standard deviation; sign and order have no meaning. Grey line: the prior mean."
     )
     yield (
-        f"All {word}s shown are test {word}s of fold {results.shown_fold} (seed {results.shown_seed}): no "
-        f"parameter was fitted to them, inference saw their observations."
+        f"All {trials} shown are test {trials} of fold {results.shown_fold} (seed {results.shown_seed}): no "
+        "parameter was fitted to them, but inference saw their observations."
     )
     if results.continuous:
-        yield "One column for each example window; above it its start, counted from the first window."
+        yield "Each column is an example window, headed by its start relative to the first window."
         return
     yield "Bands of averages are the posterior’s uncertainty of the average, not the spread between trials."
     if events := model.events():
-        yield f"Dashed: median time of {', '.join(events)}."
+        yield f"Dashed lines: median time of {', '.join(events)}."
     condition = results.condition
     n = len(np.unique(condition)) if condition is not None else 1
     if n > len(CONDITION_COLOURS):
-        yield f"Of {n} conditions, the {len(CONDITION_COLOURS)} with the most test trials are shown."
+        yield f"The {len(CONDITION_COLOURS)} of {n} conditions with the most test trials are shown."
     if not results.reached().all():
         yield "Trials differ in length: averages stop where fewer than half of the trials remain."

@@ -7,41 +7,29 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    CONDITION_COLOURS,
-    GREEN,
-    GREY,
-    INK,
-    RED,
-    short,
-)
-from colatent.report.text.labels import (
-    METRICS,
-    SHORT_HELDOUT,
-    number,
-)
+from colatent.data.metrics import METRICS
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, CONDITION_COLOURS, GREEN, GREY, INK, RED, short
+from colatent.report.text.heldout import HELDOUT
+from colatent.report.text.numbers import number
 from colatent.scoring.learning_curve import BASELINE, CHANNELS_OF
 
 COLOURS = {"trials": BLUE, "channels": RED, "time": GREEN}
-FROM_OTHERS = ("modality", "decoding")  # what is predicted was not given
 
 
-class Question(NamedTuple):
+class CurveQuestion(NamedTuple):
     """What the model was asked: one line of a panel."""
 
     heldout: str
     given: str
 
     @property
+    def from_others(self) -> bool:
+        return HELDOUT[self.heldout].from_others
+
+    @property
     def label(self) -> str:
-        name = SHORT_HELDOUT[self.heldout]
+        name = HELDOUT[self.heldout].short
         return name if self.given == "none" else short(f"{name} | {self.given}", 38)
 
 
@@ -78,34 +66,30 @@ def learning_curve_figure(table: pd.DataFrame, session: str, model: str) -> Repo
 
 
 def _main_scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of each modality's main metric: bits/spike of spikes, R² of all else."""
-    spikes = set(table["predicted"][table["metric"] == "bits_per_spike"])
-    main = np.where(table["predicted"].isin(spikes), "bits_per_spike", "r2")
-    return table[table["metric"] == main]
+    """Return the rows of each modality's main metric."""
+    return table[table["metric"].isin([name for name, metric in METRICS.items() if metric.is_main])]
 
 
-def _questions(panel: pd.DataFrame) -> list[Question]:
-    """Return what is drawn: of each kind of question that with the most given, and all given one modality."""
+def _questions(panel: pd.DataFrame) -> list[CurveQuestion]:
+    """Return what is drawn: per kind of question, the one with the most given; and all given one modality."""
     own = panel[panel["model"] != BASELINE]
-    asked = [Question(*q) for q in dict.fromkeys(zip(own["heldout"], own["given"], strict=True))]
+    asked = [CurveQuestion(*q) for q in dict.fromkeys(zip(own["heldout"], own["given"], strict=True))]
     most = {kind: max(q.given.count("+") for q in asked if q.heldout == kind) for kind, _ in asked}
     return [
-        q
-        for q in asked
-        if q.given.count("+") == most[q.heldout] or (q.heldout in FROM_OTHERS and "+" not in q.given)
+        q for q in asked if q.given.count("+") == most[q.heldout] or (q.from_others and "+" not in q.given)
     ]
 
 
-def _colours(questions: list[Question]) -> dict[Question, str]:
+def _colours(questions: list[CurveQuestion]) -> dict[CurveQuestion, str]:
     """Return a colour for each question; cross-predictions differ by what is given."""
-    kinds = list(SHORT_HELDOUT)
+    kinds = list(HELDOUT)
     ordered = sorted(dict.fromkeys(questions), key=lambda q: kinds.index(q.heldout))
-    crossed = [q for q in ordered if q.heldout in FROM_OTHERS]
+    crossed = [q for q in ordered if q.from_others]
     others = {q: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, q in enumerate(crossed)}
     return {q: COLOURS[q.heldout] if q.heldout in COLOURS else others[q] for q in ordered}
 
 
-def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None:
+def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[CurveQuestion, str]) -> None:
     means: list[tuple[float, float]] = []
     baselines: dict[str, pd.DataFrame] = {}
     for question, colour in colours.items():
@@ -115,8 +99,8 @@ def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None
         mean = rows.groupby("share")[["n", "value"]].mean()
         axes.plot(mean["n"], mean["value"], "-o", color=colour, ms=4)
         means += list(zip(mean["n"], mean["value"], strict=True))
-        # it looks at no modality: for cross-prediction, it answers as it does for reconstruction
-        kind = "trials" if question.heldout in FROM_OTHERS else question.heldout
+        # it sees no modality, so its cross-predictions are its reconstructions
+        kind = "trials" if question.from_others else question.heldout
         answers = panel[(panel["model"] == BASELINE) & (panel["heldout"] == kind)]
         value = answers.groupby("share")["value"].mean().reindex(mean.index)
         baselines.setdefault(kind, mean.assign(value=value))
@@ -127,7 +111,7 @@ def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[Question, str]) -> None
     axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.set_xticks(sorted({round(n) for n, _ in means}))
     axes.set_xlim(left=0)
-    axes.set_ylabel(METRICS[panel["metric"].iloc[0]])
+    axes.set_ylabel(METRICS[panel["metric"].iloc[0]].title)
     _limit_axis(axes, means)
 
 
@@ -148,7 +132,7 @@ def _axis_of(varied: str, word: str) -> str:
     return f"training {word}s"
 
 
-def _handles(colours: dict[Question, str], word: str) -> list[Line2D]:
+def _handles(colours: dict[CurveQuestion, str], word: str) -> list[Line2D]:
     lines = [Line2D([], [], color=c, marker="o", ms=5, label=q.label) for q, c in colours.items()]
     if all(q.given == "none" for q in colours):
         return lines
@@ -158,13 +142,13 @@ def _handles(colours: dict[Question, str], word: str) -> list[Line2D]:
 
 def _caption(session: str, model: str, word: str) -> str:
     return (
-        f"Learning curves of {model}, {session}: fits of nested shares of each fold’s training {word}s, "
-        "and of the channels of a modality (as if the others had not been recorded), all with the settings "
-        f"of the config. All are scored on the same test {word}s: the whole test fold, which no fit saw. "
-        "Along a line the scored channels are the same, too: against the number of channels, either those "
-        "hidden for co-smoothing, which are in every fit and are not given, or those of another modality. "
-        "Continuous channels that do not vary in the trials of every fit are scored in none. "
-        "Small dots are folds, lines their mean; dashed: the baseline fitted to the same share and scored "
-        "in the same bins (for cross-prediction and decoding: that of reconstruction). Dotted: 0, no better "
-        "than the mean of the scored bins. Of means below an axis, the lowest is written at its edge."
+        f"Learning curves of {model}, {session}: fits to nested shares of each fold’s training {word}s, or "
+        "of the channels of a modality (as if the others had not been recorded), all with the settings of "
+        f"the config. All are scored on the same test {word}s: the whole test fold, which no fit saw. Along "
+        "a line the scored channels are also the same: against the number of channels, either those hidden "
+        "for co-smoothing, which are in every fit and are not given, or those of another modality. "
+        f"Continuous channels that are constant in the training {word}s of any fit are not scored. Small "
+        "dots are folds, lines their mean; dashed: the baseline fitted to the same share and scored in the "
+        "same bins (for cross-prediction and decoding: its reconstruction). Dotted: 0, no better than the "
+        "mean of the scored bins. Of means below an axis, the lowest is written at its edge."
     )

@@ -6,12 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import short
 from colatent.report.model_results import Array, ModelResults
 
@@ -27,7 +22,7 @@ def loadings_figure(model: ModelResults) -> ReportFigure | None:
         return None
     most = max(d.sizes["channel"] for d in parts.values())
     with style():
-        title = f"Loadings of {model.model}, fitted on training {model.session.trial_word}s"
+        title = f"Loadings of {model.model}, fitted on training {model.session.words.trials}"
         figure = new_figure(title, min(1.5 + 0.13 * min(most, NAMED), 6.5))
         tables = []
         grid = figure.subplots(1, max(len(parts), 2), squeeze=False)[0]
@@ -49,11 +44,10 @@ def loadings_figure(model: ModelResults) -> ReportFigure | None:
     results = model.session
     names = "; ".join(f"{k + 1}: {n}" for k, n in enumerate(model.latent_names))
     caption = (
-        "Loadings: what one prior s.d. of a latent adds to a channel (for MLP decoders, and all decoders of "
-        f"MM-GPVAE, the mean slope of the decoder at the latents of the test {results.trial_word}s; a linear "
-        "decoder has the same slope everywhere). Channels are sorted by the latent that moves them most, "
-        "then by "
-        f"how. White: no effect. Fold {results.shown_fold}, seed {results.shown_seed}. Latents: {names}."
+        "Loadings: what one prior s.d. of a latent adds to a channel (for decoders of the MM-GPVAE, their "
+        f"mean slope at the latents of the test {results.words.trials}; a linear decoder has the same slope "
+        "everywhere). Channels are sorted by the latent that moves them most, then by sign and size. White: "
+        f"no effect. Fold {results.shown_fold}, seed {results.shown_seed}. Latents: {names}."
     )
     return finish("loadings", figure, caption, pd.concat(tables))
 

@@ -2,42 +2,37 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    short,
-)
-from colatent.report.pages.score_tables import Summary, summarise
-from colatent.report.text.labels import METRICS, SHORT_HELDOUT
+from colatent.data.metrics import METRICS
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY, short
+from colatent.report.score_tables import Summary, summarise
+from colatent.report.text.heldout import HELDOUT
 
 
-class Asked(Protocol):
-    """A question with the scores of (session, model)."""
+@dataclass(frozen=True)
+class OverviewQuestion:
+    """What all sessions' models were asked: scores by (session, model), of the most modalities given."""
+
+    heldout: str
+    predicted: str
+    metric: str
+    scores: dict[tuple[str, str], Summary]
 
     @property
-    def heldout(self) -> str: ...
-    @property
-    def predicted(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def scores(self) -> dict[tuple[str, str], Summary]: ...
+    def metric_name(self) -> str:
+        return METRICS[self.metric].title
 
 
-def overview_figure(questions: Sequence[Asked], models: list[str], n_sessions: int) -> ReportFigure | None:
-    """Draw one panel a question, one row a model: sessions as dots, their mean ± s.e.m."""
+def overview_figure(
+    questions: Sequence[OverviewQuestion], models: list[str], n_sessions: int
+) -> ReportFigure | None:
+    """Draw one panel per question, one row per model: sessions as dots, their mean ± s.e.m."""
     if not questions:
         return None
     columns = min(len(questions), 3)
@@ -57,17 +52,15 @@ def overview_figure(questions: Sequence[Asked], models: list[str], n_sessions: i
     data.columns = ["heldout", "predicted", "metric", "session", "model", "mean", "sem"]
     error = "mean ± s.e.m. over sessions" if n_sessions > 1 else "its mean over folds"
     caption = (
-        "Every score is of test trials (or windows), which no parameter was fitted to; what else was "
-        "held out "
-        f"stands above each panel. Pale dots: sessions, mean over folds; large: {error}. Each model was "
-        "given "
-        "all the modalities it may see. 0 (grey line) is chance: no better than the mean. Means far below 0 "
-        "are drawn at the edge."
+        "All scores are of test trials (or windows), to which no parameter was fitted; each panel’s title "
+        f"names what else was held out. Pale dots: sessions, mean over folds; large dots: {error}. Each "
+        "model was given all the modalities it may see. 0 (grey line) is chance: no better than the mean. "
+        "Means far below 0 are drawn at the edge."
     )
     return finish("overview", figure, caption, data)
 
 
-def _draw(axes: Axes, question: Asked, models: list[str]) -> None:
+def _draw(axes: Axes, question: OverviewQuestion, models: list[str]) -> None:
     values = {m: [s.mean for (_, model), s in question.scores.items() if model == m] for m in models}
     finite = np.array([v for vs in values.values() for v in vs if np.isfinite(v)])
     top = float(finite.max()) if len(finite) else 1.0
@@ -83,5 +76,5 @@ def _draw(axes: Axes, question: Asked, models: list[str]) -> None:
     axes.axvline(0, color=GREY, lw=0.8, zorder=0)
     axes.set_yticks(range(len(models)), [short(m, 24) for m in models])
     axes.set_ylim(len(models) - 0.5, -0.5)
-    axes.set_title(f"{short(question.predicted, 20)}: {SHORT_HELDOUT[question.heldout]}", loc="left")
-    axes.set_xlabel(METRICS[question.metric])
+    axes.set_title(f"{short(question.predicted, 20)}: {HELDOUT[question.heldout].short}", loc="left")
+    axes.set_xlabel(question.metric_name)

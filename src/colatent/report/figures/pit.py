@@ -6,25 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    INK,
-    break_group,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, INK, break_group, short
 from colatent.report.model_results import Array, ModelResults
-from colatent.report.pages.score_tables import HELDOUT_ORDER
-from colatent.report.text.labels import SHORT_HELDOUT
+from colatent.report.text.heldout import HELDOUT
 from colatent.scoring.questions import Task, largest_tasks
 
 COLUMNS = 5
-HIGHEST = 5.0  # times the flat level: what is beyond is cut off, and said
+HIGHEST = 5.0  # times the flat level; higher bars are cut off and labelled
 
 
 class Pit(NamedTuple):
@@ -40,11 +29,11 @@ def pit_figure(model: ModelResults) -> ReportFigure | None:
     found = _largest(model)
     if not found:
         return None
-    word = model.session.trial_word
+    trials = model.session.words.trials
     columns = min(len(found), COLUMNS)
     rows = int(np.ceil(len(found) / columns))
     with style():
-        title = f"Probability integral transform of {model.model}, held-out (test) {word}s"
+        title = f"Probability integral transform of {model.model}, held-out (test) {trials}"
         figure = new_figure(title, 1.75 * rows + 0.2)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
         for axes, pit in zip(grid.flat, found, strict=False):
@@ -56,13 +45,13 @@ def pit_figure(model: ModelResults) -> ReportFigure | None:
         for axes in grid.flat[max(len(found) - columns, 0) : len(found)]:
             axes.set_xlabel("PIT")
             axes.tick_params(labelbottom=True)
-    return finish("pit", figure, _caption(word), pd.concat([_table(pit) for pit in found]))
+    return finish("pit", figure, _caption(trials), pd.concat([_table(pit) for pit in found]))
 
 
 def _largest(model: ModelResults) -> list[Pit]:
     """Return, of each kind of question and predicted modality, the one with the most modalities given."""
     counts = _counts(model)
-    tasks = sorted(largest_tasks(counts), key=lambda task: HELDOUT_ORDER.index(task.heldout))
+    tasks = sorted(largest_tasks(counts), key=lambda task: list(HELDOUT).index(task.heldout))
     return [Pit(task, counts[task] / counts[task].mean(), round(counts[task].sum())) for task in tasks]
 
 
@@ -96,7 +85,7 @@ def _draw(axes: Axes, pit: Pit) -> None:
     axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     task = pit.task
     given = f"\nfrom {break_group(short(task.given_name, 30), 24)}" if task.given else ""
-    axes.set_title(f"{short(task.predicted, 14)}: {SHORT_HELDOUT[task.heldout]}{given}", fontsize=7.5)
+    axes.set_title(f"{short(task.predicted, 14)}: {HELDOUT[task.heldout].short}{given}", fontsize=7.5)
 
 
 def _table(pit: Pit) -> pd.DataFrame:
@@ -106,12 +95,12 @@ def _table(pit: Pit) -> pd.DataFrame:
     return pd.DataFrame(question | {"pit": centre, "density": pit.density, "n": pit.n})
 
 
-def _caption(word: str) -> str:
+def _caption(trials: str) -> str:
     return (
-        f"Of every scored bin and channel of the test {word}s, all fits together: the probability that the "
-        "predictive distribution gave to less than what was observed. Flat at 1 (dashed) if predictions are "
-        "as sure as they may be; high at both ends: too narrow; a hill in the middle: too wide; a slope: "
-        "biased. Counts enter with the expectation of their randomised PIT; continuous channels without a "
-        "score (which do not vary in training or in the scored bins) are left out. Of each kind of question, "
-        f"the one with the most modalities given. Densities beyond {HIGHEST:g} are cut off and written."
+        f"For every scored bin and channel of the test {trials}, all fits together: the probability that the "
+        "prediction gave to values below the observed one. Flat at 1 (dashed) if predictions are as certain "
+        "as they should be; high at both ends: too narrow; a hump in the middle: too wide; a slope: biased. "
+        "Counts enter with the expectation of their randomised PIT; continuous channels without a score "
+        "(which do not vary in training or in the scored bins) are left out. Each panel is the question of "
+        f"its kind with the most modalities given. Densities beyond {HIGHEST:g} are cut off and labelled."
     )

@@ -1,4 +1,4 @@
-"""Figure: rasters of test trials above the rates that a model predicted of them."""
+"""Figure: rasters of test trials above the rates that a model predicted for them."""
 
 import numpy as np
 import pandas as pd
@@ -7,29 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.reconstruction import (
-    ShownChannel,
-    channel_values,
-    choose_channels,
-)
+from colatent.data.metrics import main_metric
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.reconstruction import ShownChannel, channel_values, choose_channels
 from colatent.report.figures.style import INK, short
 from colatent.report.model_results import Array, ModelResults
-from colatent.report.text.labels import heldout_words, number
+from colatent.report.text.heldout import heldout_words
+from colatent.report.text.numbers import number
 
 
 def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportFigure | None:
     """Draw the best, median and worst unit: spikes of each test trial, and its predicted rate."""
     results = model.session
     data = results.reconstructions.get((model.model, heldout, predicted))
-    if data is None or results.modalities[predicted].kind != "spikes":
+    if data is None or not results.modalities[predicted].counts:
         return None
-    values = channel_values(results, model.model, data, "bits_per_spike")
+    values = channel_values(results, model.model, data, main_metric(counts=True))
     channels = choose_channels(values, data)
     if not channels:
         return None
@@ -38,9 +31,9 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
     order = np.argsort(label, kind="stable")
     data, label = data.isel(trial=order), label[order]
     width = float(results.attrs["bin_width"])
-    word = results.trial_word
+    word = results.words.trial
     with style():
-        title = f"{short(predicted)}: spikes and predicted rates, {heldout_words(heldout, word, results.end)}"
+        title = f"{short(predicted)}: spikes and predicted rates, {heldout_words(heldout, results.words)}"
         figure = new_figure(title, 4.2)
         grid = figure.subplots(2, len(channels), squeeze=False, sharex=True, sharey=True)
         for (above, below), channel in zip(grid.T, channels, strict=True):
@@ -53,13 +46,13 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
         for axes, what in zip(grid[:, 0], ("observed", "predicted"), strict=True):
             axes.set_ylabel(f"{what}\n{word}, by condition" if label[0] else f"{what}\n{word}")
             axes.set_yticks(np.arange(len(label)), [short(str(t), 10) for t in label], fontsize=6.5)
+    given = results.words.given(str(data.attrs["given"]))
     caption = (
         f"Above: spike counts of example test {word}s of fold {results.shown_fold} (seed "
-        f"{results.shown_seed}), "
-        "one row each, darker where a bin holds more than one spike. Below: the rates "
-        f"that {model.model} predicted of the same {word}s, given {data.attrs['given']}; no parameter was "
-        f"fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold; 0 "
-        "bits/spike is no better than the unit’s mean rate."
+        f"{results.shown_seed}), one row each, darker where a bin contains more than one spike. Below: the "
+        f"rates that {model.model} predicted for the same {word}s, given {given}; no parameter "
+        f"was fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold; "
+        "0 bits/spike is no better than the unit’s mean rate."
     )
     return finish(f"rasters_{heldout}_{predicted}", figure, caption, _numbers(data, label, channels))
 

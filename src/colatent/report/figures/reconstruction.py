@@ -11,12 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.data.metrics import METRICS, main_metric
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import (
     BLUE,
     GREY,
@@ -30,12 +26,11 @@ from colatent.report.figures.style import (
     trial_ticks,
     trial_times,
 )
+from colatent.report.model_results import ModelResults
 from colatent.report.session_results import Modality, SessionResults
-from colatent.report.text.labels import (
-    METRICS,
-    heldout_words,
-    number,
-)
+from colatent.report.text.heldout import HELDOUT, heldout_words
+from colatent.report.text.numbers import number
+from colatent.report.worst_trials import ranked_trials
 
 Array = NDArray[np.float64]
 LONG = 60  # bins: of longer trials, fewer are shown
@@ -49,6 +44,11 @@ class ShownChannel(NamedTuple):
     place: int
     name: str
     rank: str
+
+
+def own_reconstruction_figure(model: ModelResults, heldout: str, predicted: str) -> ReportFigure | None:
+    """Draw the best, median and worst test trials of one model, see `reconstruction_figure`."""
+    return reconstruction_figure(model.session, heldout, predicted, ranked_trials(model, heldout, predicted))
 
 
 def reconstruction_figure(
@@ -68,7 +68,8 @@ def reconstruction_figure(
         return None
     modality = results.modalities[predicted]
     reference = results.main_model if results.main_model in models else next(iter(models))
-    values = channel_values(results, reference, models[reference], modality.main_metric)
+    metric = main_metric(modality.counts)
+    values = channel_values(results, reference, models[reference], metric)
     channels = choose_channels(values, models[reference])
     if not channels:
         return None
@@ -77,18 +78,16 @@ def reconstruction_figure(
         index = models[reference]["trial"].values.tolist()
         trials = [index.index(t) for t in ranked]
     with style():
-        of = heldout_words(heldout, results.trial_word, results.end)
-        title = f"{short(predicted)}: observed and predicted, {of}"
+        title = f"{short(predicted)}: observed and predicted, {heldout_words(heldout, results.words)}"
         figure = new_figure(title, 1.35 * len(models) + 1.1)
         grid = figure.subplots(len(models), len(channels), squeeze=False, sharex=True, sharey="col")
         for row, (model, data) in zip(grid, models.items(), strict=True):
-            scores = channel_values(results, model, data, modality.main_metric)
+            scores = channel_values(results, model, data, metric)
             for axes, channel in zip(row, channels, strict=True):
                 _draw_trials(axes, results, data.isel(trial=trials), channel.place, modality)
-                _write_score(axes, modality.main_metric, scores.get(channel.name, np.nan))
-            row[0].set_ylabel(
-                _row_label(model, data, results.nothing), rotation=0, ha="right", va="center", labelpad=10
-            )
+                _write_score(axes, metric, scores.get(channel.name, np.nan))
+            label = _row_label(model, data, results.words.nothing)
+            row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=10)
         width = float(results.attrs["bin_width"])
         trial_ticks(grid[0, 0], results.time, width, len(trials))  # all share them
         for axes, channel in zip(grid[0], channels, strict=True):
@@ -97,7 +96,7 @@ def reconstruction_figure(
             low, high = axes.get_ylim()
             axes.set_ylim(low, high + 0.2 * (high - low))  # room for the score above the traces
         for axes in grid[-1]:
-            axes.set_xlabel(f"time in {results.trial_word} (s)")
+            axes.set_xlabel(f"time in {results.words.trial} (s)")
         figure.legend(handles=_handles(modality, heldout), loc="outside upper center", ncols=5)
     caption = _caption(results, heldout, predicted, reference, channels, len(trials), bool(ranked))
     places = [c.place for c in channels]
@@ -151,7 +150,7 @@ def _draw_trials(
 ) -> None:
     """Draw trials side by side along the time axis: one line, with a gap between trials."""
     time, step = results.time, float(results.attrs["bin_width"])
-    spikes = modality.kind == "spikes"
+    spikes = modality.counts
     runs = results.reached()[data["trial"].values]
     value = {str(name): v.values[..., channel] for name, v in data.data_vars.items()}
     x = trial_times(time, step, len(runs))
@@ -184,7 +183,7 @@ def _write_score(axes: Axes, metric: str, value: float) -> None:
     axes.text(
         0.99,
         0.97,
-        f"{METRICS[metric]} {number(value, 2)}",
+        f"{METRICS[metric].title} {number(value, 2)}",
         transform=axes.transAxes,
         ha="right",
         va="top",
@@ -208,12 +207,12 @@ def _head_column(
     channel: ShownChannel,
     modality: Modality,
 ) -> None:
-    unit = "spikes per bin" if modality.kind == "spikes" else modality.unit or "no unit"
+    unit = "spikes per bin" if modality.counts else modality.unit or "no unit"
     unit = short(unit, 18)
     name = short(channel.name, 32 - len(channel.rank) - len(unit))
     axes.set_title(f"{channel.rank}: {name} ({unit})", pad=12)
     for i, trial in enumerate(data["trial"].values[trials]):
-        label = f"{ranked.get(int(trial), '')} {results.trial_word} {int(trial)}".strip()
+        label = f"{ranked.get(int(trial), '')} {results.words.trial} {int(trial)}".strip()
         at = trial_offset(i, results.time, float(results.attrs["bin_width"]))
         axes.annotate(
             label,
@@ -227,7 +226,7 @@ def _head_column(
 
 
 def _handles(modality: Modality, heldout: str) -> list[Line2D | Patch]:
-    spikes = modality.kind == "spikes"
+    spikes = modality.counts
     dots = {"marker": "o", "ls": "", "ms": 3} if spikes else {"lw": 1}
     label = "observed count (tick: 0)" if spikes else "observed"
     seen = [Line2D([], [], color=GREY, label="seen by inference", **dots)] if heldout == "time" else []
@@ -249,27 +248,15 @@ def _caption(
     n_trials: int,
     ranked: bool,
 ) -> str:
-    word = results.trial_word
-    seen = {
-        "trials": f"Each model was given, of these {word}s, what stands beside its row",
-        "channels": "Each model was given what stands beside its row, except the hidden channels of "
-        f"{predicted}, which alone are shown",
-        "time": f"Each model was given what stands beside its row until the {results.end} of each {word} "
-        "(grey), which alone is scored (black)",
-        "modality": f"Each model was given what stands beside its row, and nothing of {predicted}",
-        "decoding": f"Latents were inferred from what stands beside each row, with nothing of {predicted}, "
-        f"which is read out of them by a ridge regression fitted on training {word}s",
-    }[heldout]
+    words = results.words
+    seen = words.fill(HELDOUT[heldout].seen, predicted=predicted)
     chosen = ", ".join(c.rank for c in channels)
-    metric = METRICS[results.modalities[predicted].main_metric]
-    chosen_trials = (
-        " Trials: best, median and worst by r.m.s. residual, of those whose prediction was kept."
-        if ranked
-        else ""
-    ).replace("Trials", f"{word.capitalize()}s")
+    metric = METRICS[main_metric(results.modalities[predicted].counts)].title
+    how = " They are the best, median and worst of those saved, by r.m.s. residual." if ranked else ""
     return (
-        f"{predicted}, {heldout_words(heldout, word, results.end)}: {n_trials} example test {word}s of fold "
-        f"{results.shown_fold} (seed {results.shown_seed}), side by side. {seen}; no parameter was fitted to "
-        f"them. Channels: {chosen} by {metric} of {reference} over all test {word}s of this fold; the number "
-        f"in a panel is the channel’s {metric} there (0: no better than its mean).{chosen_trials}"
+        f"{predicted}, {heldout_words(heldout, words)}: {n_trials} example test {words.trials} of fold "
+        f"{results.shown_fold} (seed {results.shown_seed}), side by side.{how} {seen}; no parameter was "
+        f"fitted to these {words.trials}. Channels: {chosen} by {metric} of {reference} over all test "
+        f"{words.trials} of this fold; the number in a panel is the channel’s {metric} over the same "
+        f"{words.trials} (0: no better than its mean)."
     )

@@ -1,16 +1,11 @@
-"""Figure: the true latents of a simulation, and what a model makes of them in test trials."""
+"""Figure: the true latents of a simulation, and how well models recover them in test trials."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import (
     BLUE,
     GREY,
@@ -37,7 +32,7 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
     latents = list(dict.fromkeys(zip(table["latent"], table["group"], strict=True)))
     traces = _aligned(results) if results.main_model in results.latents else None
     with style():
-        title = f"Recovery of the simulation’s true latents in held-out (test) {results.trial_word}s"
+        title = f"Recovery of the simulation’s true latents in held-out (test) {results.words.trials}"
         figure = new_figure(title, 0.75 * len(latents) + 1.2)
         grid = figure.subplots(
             len(latents),
@@ -57,21 +52,22 @@ def recovery_figure(results: SessionResults) -> ReportFigure | None:
                 _draw_trace(row[1], results, *traces, k)
         low = float(np.nanmin(table["r2"]))
         grid[-1][0].set_xlim(min(max(low - 0.05, -0.5), 0.8), 1.01)
-        grid[-1][0].set_xlabel("R² (held-out trials)")
+        grid[-1][0].set_xlabel(f"R² (held-out {results.words.trials})")
         if traces is not None:
-            grid[-1][1].set_xlabel(f"time in {results.trial_word} (s)")
-            grid[0][1].set_title(f"test {results.trial_word}s side by side (units of the simulation)")
+            grid[-1][1].set_xlabel(f"time in {results.words.trial} (s)")
+            grid[0][1].set_title(f"test {results.words.trials} side by side (units of the simulation)")
         figure.legend(handles=_handles(results, models, bool(traces)), loc="outside upper center", ncols=4)
     return finish("recovery", figure, _caption(results), table)
 
 
 def _caption(results: SessionResults) -> str:
+    trials = results.words.trials
     return (
-        "Recovery of the simulation’s true latents. Left: R² of each true latent in test trials, small dots "
-        "are folds and seeds, the large one is their mean; the affine map from the inferred latents of the "
-        "same group (of all, for a model without that group) was fitted on training trials only. Right: true "
-        f"latents (black) and aligned posterior means of {results.main_model} (blue) in test trials of fold "
-        f"{results.shown_fold} (seed {results.shown_seed}), in units of the simulation."
+        f"Recovery of the simulation’s true latents. Left: R² of each true latent in test {trials}; small "
+        "dots are folds and seeds, large dots their mean. The affine map from the inferred latents of the "
+        f"same group (of all groups, for a model without it) was fitted on training {trials} only. Right: "
+        f"true latents (black) and aligned posterior means of {results.main_model} (blue) in test {trials} "
+        f"of fold {results.shown_fold} (seed {results.shown_seed}), in units of the simulation."
     )
 
 

@@ -8,33 +8,20 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
+from colatent.report.figures.style import BLUE, GREY, ORANGE, short
 from colatent.report.model_results import ModelResults
-from colatent.report.pages.score_tables import HELDOUT_ORDER
-from colatent.report.text.labels import SHORT_HELDOUT, given_text
+from colatent.report.text.heldout import HELDOUT
 
 COLUMNS = 3
 
 
 def residuals_figure(model: ModelResults) -> ReportFigure | None:
-    """Draw r.m.s. and mean of the residuals over time in trial, one panel a question."""
+    """Draw r.m.s. and mean of the residuals over time in trial, one panel per question."""
     if not model.diagnostics:
         return None
     rows = math.ceil(len(model.diagnostics) / COLUMNS)
-    word = model.session.trial_word
+    word = model.session.words.trial
     tables = []
     with style():
         figure = new_figure(
@@ -43,13 +30,13 @@ def residuals_figure(model: ModelResults) -> ReportFigure | None:
         grid = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True)
         for axes in grid.flat[len(model.diagnostics) :]:
             axes.set_visible(False)
-        asked = sorted(model.diagnostics.items(), key=lambda item: HELDOUT_ORDER.index(item[0][0]))
+        asked = sorted(model.diagnostics.items(), key=lambda item: list(HELDOUT).index(item[0][0]))
         for axes, ((heldout, predicted), fits) in zip(grid.flat, asked, strict=False):
             mean = {name: over_fits(list(fits.values()), name) for name in LINES}
             _draw(axes, model, mean)
-            given = given_text(str(next(iter(fits.values())).attrs["given"]), model.session.nothing)
+            given = model.session.words.given(str(next(iter(fits.values())).attrs["given"]))
             axes.set_title(
-                f"{short(predicted, 18)}: {SHORT_HELDOUT[heldout]}\ngiven {short(given, 34)}", fontsize=8
+                f"{short(predicted, 18)}: {HELDOUT[heldout].short}\ngiven {short(given, 34)}", fontsize=8
             )
             table = pd.DataFrame({"time_s": model.session.time, **mean})
             tables.append(table.assign(heldout=heldout, predicted=predicted, given=given))
@@ -61,11 +48,9 @@ def residuals_figure(model: ModelResults) -> ReportFigure | None:
         handles = [Line2D([], [], color=c, ls=ls, label=label) for c, ls, label in LINES.values()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
-        f"Observed minus predicted in the test {word}s, over all scored channels, each in units of its "
-        "s.d. in "
-        f"the training {word}s; mean over fits (each {word} is a test {word} of one fold). Baseline: the "
-        "r.m.s. "
-        "about each channel’s training mean. For counts most of the residual is their own noise."
+        f"Observed minus predicted in the test {word}s, over all scored channels, each in units of its s.d. "
+        f"in the training {word}s; mean over fits (each {word} is a test {word} of one fold). Baseline: the "
+        "r.m.s. about each channel’s training mean. For counts, most of the residual is their own noise."
     )
     return finish("residuals", figure, caption, pd.concat(tables))
 

@@ -7,55 +7,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    CELL_INK,
-    CELL_PAPER,
-    GREY,
-    short,
-)
-from colatent.report.pages.score_tables import (
-    Block,
-    Summary,
-    summarise,
-)
+from colatent.data.metrics import METRICS, main_metric
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, CELL_INK, CELL_PAPER, GREY, short
+from colatent.report.score_tables import ScoreTable, Summary, score_tables, summarise
 from colatent.report.session_results import SessionResults
-from colatent.report.text.labels import (
-    METRICS,
-    SHORT_HELDOUT,
-    number,
-)
+from colatent.report.text.heldout import HELDOUT
+from colatent.report.text.numbers import number
 
 Matrix = dict[tuple[str, str], Summary]
 
 
-def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure | None:
-    """Draw the main metric of every row of the tables, one panel a table."""
-    drawn = [b for b in tables if any(np.isfinite(_fold(b, i)).any() for i in range(len(b.rows)))]
+def scores_figure(results: SessionResults) -> ReportFigure | None:
+    """Draw the main metric of every row of the session's tables of scores, one panel per table."""
+    drawn = [
+        b for b in score_tables(results) if any(np.isfinite(_fold(b, i)).any() for i in range(len(b.rows)))
+    ]
     if not drawn:
         return None
     columns = min(len(drawn), 2)
     rows = math.ceil(len(drawn) / columns)
     longest = [max(len(b.rows) for b in drawn[i * columns : (i + 1) * columns]) for i in range(rows)]
     with style():
-        title = f"Models and baselines in held-out (test) {results.trial_word}s"
+        title = f"Models and baselines in held-out (test) {results.words.trials}"
         figure = new_figure(title, sum(0.24 * n + 0.85 for n in longest))
         grid = figure.subplots(rows, columns, squeeze=False, height_ratios=[n + 1 for n in longest])
-        for axes, block in zip(grid.flat, drawn, strict=False):
-            _draw_block(axes, block)
+        for axes, table in zip(grid.flat, drawn, strict=False):
+            _draw_table(axes, table)
         for axes in grid.flat[len(drawn) :]:
             axes.set_visible(False)
     caption = (
         "Models (blue) and baselines (grey) on the same splits: small dots are folds, the large dot with its "
-        f"bar is mean ± s.e.m. over folds. All scores are of test {results.trial_word}s; what else was held "
-        "out stands above each panel, what inference was given beside each row. Means left of an "
-        "axis are written at its edge."
+        f"bar is mean ± s.e.m. over folds. All scores are of test {results.words.trials}; the title of each "
+        "panel names what else was held out, the label of each row what inference was given. Means left of "
+        "an axis are written at its edge."
     )
     data = pd.DataFrame(
         {"heldout": b.heldout, "predicted": b.predicted, "metric": b.metric, "model": row.model,
@@ -65,17 +50,17 @@ def scores_figure(results: SessionResults, tables: list[Block]) -> ReportFigure 
     return finish("scores", figure, caption, data)
 
 
-def _fold(block: Block, row: int) -> np.ndarray:
-    summary = block.rows[row].metrics.get(block.metric)
+def _fold(table: ScoreTable, row: int) -> np.ndarray:
+    summary = table.rows[row].metrics.get(table.metric)
     return summary.fold if summary else np.array([np.nan])
 
 
-def _draw_block(axes: Axes, block: Block) -> None:
+def _draw_table(axes: Axes, table: ScoreTable) -> None:
     labels = []
     means = []
-    for y, row in enumerate(block.rows):
+    for y, row in enumerate(table.rows):
         labels.append(short(row.model if row.given == "none" else f"{row.model} | {row.given}", 38))
-        summary = row.metrics.get(block.metric)
+        summary = row.metrics.get(table.metric)
         if summary is None or not np.isfinite(summary.mean):
             continue
         means.append(summary.mean)
@@ -85,20 +70,20 @@ def _draw_block(axes: Axes, block: Block) -> None:
         axes.errorbar(summary.mean, y, xerr=sem, fmt="o", color=colour, ms=5.5, capsize=2.5)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    _limit_axis(axes, block, max(means))
+    _limit_axis(axes, table, max(means))
     axes.axvline(0, color=GREY, lw=0.6, zorder=0)
-    axes.set_title(f"{block.predicted}: {SHORT_HELDOUT[block.heldout]}", loc="left")
-    axes.set_xlabel(METRICS[block.metric])
+    axes.set_title(f"{table.predicted}: {HELDOUT[table.heldout].short}", loc="left")
+    axes.set_xlabel(table.metric_name)
 
 
-def _limit_axis(axes: Axes, block: Block, top: float) -> None:
+def _limit_axis(axes: Axes, table: ScoreTable, top: float) -> None:
     """Keep one failed baseline from squeezing all others into a corner; what lies outside is written."""
     low, high = axes.get_xlim()
     low = max(low, min(0.0, top) - max(abs(top), 0.1))
     axes.set_xlim(low, high)
     axes.set_autoscale_on(False)
-    for y, row in enumerate(block.rows):
-        mean = row.metrics[block.metric].mean if block.metric in row.metrics else np.nan
+    for y, row in enumerate(table.rows):
+        mean = row.metrics[table.metric].mean if table.metric in row.metrics else np.nan
         if mean < low:
             axes.text(low, y, f" ◂ {number(mean, 2)}", color=GREY, fontsize=8, va="center", ha="left")
 
@@ -113,7 +98,7 @@ def matrix_of(results: SessionResults, model: str) -> Matrix:
     ]
     matrix = {}
     for modality in results.modalities.values():
-        cells = own[(own["predicted"] == modality.name) & (own["metric"] == modality.main_metric)]
+        cells = own[(own["predicted"] == modality.name) & (own["metric"] == main_metric(modality.counts))]
         for given, cell in cells.groupby("given"):
             by_fold = cell.groupby("fold")["value"].mean().to_numpy(dtype=float)
             matrix[str(given), modality.name] = summarise(by_fold)
@@ -140,7 +125,7 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
     top = {m: max((c[k].mean for c in matrices.values() for k in c if k[1] == m), default=1.0) for m in names}
     with style():
         width = min(10.5, 1.6 + columns * max(1.0 * len(names) + 0.3, 2.4))
-        title = f"Given × predicted, held-out (test) {results.trial_word}s"
+        title = f"Given × predicted, held-out (test) {results.words.trials}"
         figure = new_figure(title, rows * (0.36 * len(given) + 1.0), width)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, (model, cells) in zip(grid.flat, matrices.items(), strict=False):
@@ -150,13 +135,12 @@ def matrix_figure(results: SessionResults) -> ReportFigure | None:
         for row in grid:
             row[0].set_ylabel("given to inference")
     caption = (
-        f"Given × predicted: pooled score over test {results.trial_word}s, mean over folds (R² for "
+        f"Given × predicted: pooled score over test {results.words.trials}, mean over folds (R² for "
         "continuous modalities, bits/spike for spikes). Framed cells are reconstructions (the predicted "
-        "modality was itself among the given); all others are cross-predictions, which saw nothing of it in "
-        f"the test {results.trial_word}s. "
-        + (f"Last row: the baseline that is given {results.nothing}. " if reference else "")
-        + "Grey: not asked of this model. Colour: the score as a share of the column’s best over all models, "
-        "white at 0 (chance: no better than the mean) and below."
+        "modality was itself given); all others are cross-predictions from other modalities alone. "
+        + (f"Last row: the baseline that is given {results.words.nothing}. " if reference else "")
+        + "Grey: this model cannot be asked. Colour: the score as a share of the column’s best over all "
+        "models, white at 0 (chance: no better than the mean) and below."
     )
     data = pd.DataFrame(
         {"model": model, "given": g, "predicted": predicted, "mean": summary.mean, "sem": summary.sem}
@@ -187,7 +171,7 @@ def _draw_matrix(
         if predicted in g.split("+"):
             axes.add_patch(Rectangle((x - 0.46, y - 0.41), 0.92, 0.82, fill=False, ec=CELL_INK, lw=1.0))
     mean = "training mean" if results.continuous else "condition mean"
-    units = {m.name: METRICS[m.main_metric] for m in results.modalities.values()}
+    units = {m.name: METRICS[main_metric(m.counts)].title for m in results.modalities.values()}
     axes.set_xticks(range(len(names)), [f"{short(n, 14)}\n({units[n]})" for n in names])
     axes.set_yticks(range(len(given)), [g if g != "none" else mean for g in given])
     if "none" in given:

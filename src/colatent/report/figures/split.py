@@ -5,12 +5,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import ORANGE, PALE
 from colatent.report.session_results import SessionResults
 
@@ -24,7 +19,7 @@ def split_figure(results: SessionResults) -> ReportFigure:
     folds, n_trials = results.role.shape
     roles = np.unique(results.role)
     with style():
-        figure = new_figure(f"Training and held-out {results.trial_word}s of each fold", 0.9 + 0.2 * folds)
+        figure = new_figure(f"Training and held-out {results.words.trials} of each fold", 0.9 + 0.2 * folds)
         axes = figure.subplots()
         axes.pcolormesh(
             np.arange(n_trials + 1) - 0.5,
@@ -38,16 +33,16 @@ def split_figure(results: SessionResults) -> ReportFigure:
         )
         axes.set_yticks(np.arange(folds) + 0.5, [str(f) for f in range(folds)])
         axes.invert_yaxis()
-        axes.set_xlabel(f"{results.trial_word} (number, in order of time)")
+        axes.set_xlabel(f"{results.words.trial} (number, in order of time)")
         axes.set_ylabel("fold")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         handles = [Patch(facecolor=ROLE_COLOURS[r], edgecolor=PALE, label=ROLE_NAMES[r]) for r in roles]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
-    word = results.trial_word
+    word = results.words.trial
     caption = (
-        f"Split. Role of each {word} in each fold. Everything that is fitted (parameters, scaling, "
-        f"clipping, read-outs, alignment) comes from a fold’s training {word}s."
+        f"Role of each {word} in each fold. Everything that is fitted (parameters, scaling, clipping, "
+        f"read-outs, alignment) comes from the training {word}s of the fold."
     )
     fold, trial = np.indices(results.role.shape)
     data = pd.DataFrame({"fold": fold.ravel(), word: trial.ravel(), "role": ROLES[results.role.ravel()]})

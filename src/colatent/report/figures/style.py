@@ -79,18 +79,18 @@ def trial_ticks(axes: Axes, time: NDArray[np.float64], bin_width: float, n_trial
 
 
 def trial_offset(i: int, time: NDArray[np.float64], bin_width: float) -> float:
-    """Return where the i-th of several trials begins that stand side by side, with gaps between them."""
+    """Return where the i-th of several trials begins that are drawn side by side, with gaps between them."""
     return float(i * 1.08 * (time[-1] - time[0] + bin_width))
 
 
 def trial_times(time: NDArray[np.float64], bin_width: float, n_trials: int) -> NDArray[np.float64]:
-    """Return where the bins of trials lie that are drawn side by side, as one line; see `side_by_side`."""
+    """Return where the bins of trials drawn side by side lie, as one line; see `side_by_side`."""
     offset = np.array([trial_offset(i, time, bin_width) for i in range(n_trials)])
     return side_by_side(time - time[0] + offset[:, None])
 
 
 def side_by_side(trials: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (trial, time) one after another, with NaN between them, where a line breaks."""
+    """Return (trial, time) one after another, with NaN between trials, which breaks the line."""
     return np.column_stack([trials, np.full(len(trials), np.nan)]).ravel()
 
 

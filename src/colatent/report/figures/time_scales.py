@@ -7,20 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
-from colatent.report.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    short,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
+from colatent.report.figures.style import BLUE, GREY, INK, short
 from colatent.report.model_results import Array, ModelResults
 
 REACH = 4  # time scales: lags drawn
@@ -30,7 +18,7 @@ EDGE = 1.1  # factor between the outermost end of an interval and the edge of th
 
 
 def time_scales_figure(model: ModelResults) -> ReportFigure | None:
-    """Draw the time scales of all fits, and one panel of autocorrelations a latent."""
+    """Draw the time scales of all fits, and one panel of autocorrelations per latent."""
     scales = {fit: s["latent"]["time_scale"].values for fit, s in model.summaries.items() if "latent" in s}
     if model.shown not in scales or model.shown not in model.latents:
         return None
@@ -40,9 +28,9 @@ def time_scales_figure(model: ModelResults) -> ReportFigure | None:
     rows = int(np.ceil(len(drawn) / columns))
     width = float(model.session.attrs["bin_width"])
     lags = np.arange(min(len(model.session.time) - 1, MOST_LAGS, int(REACH * own.max() / width) + 1) + 1)
-    word = model.session.trial_word
+    trials = model.session.words.trials
     with style():
-        title = f"Time scales of {model.model} (training), autocorrelation in held-out (test) {word}s"
+        title = f"Time scales of {model.model} (training), autocorrelation in held-out (test) {trials}"
         figure = new_figure(title, 0.24 * len(own) + 1.0 + 1.75 * rows)
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.24 * len(own) + 0.7, *[1.6] * rows])
         _draw_scales(figure.add_subplot(grid[0, :]), model, scales, interval)
@@ -88,7 +76,7 @@ def _draw_scales(
         axes.plot(values[:, k], np.full(len(values), k), "o", color=BLUE, ms=3.5, alpha=0.5, mew=0)
         axes.plot(scales[model.shown][k], k, "o", color=BLUE, ms=6, mfc="none")
     time, width = model.session.time, float(model.session.attrs["bin_width"])
-    for at, name in ((width, "one bin"), (time[-1] - time[0] + width, f"one {model.session.trial_word}")):
+    for at, name in ((width, "one bin"), (time[-1] - time[0] + width, f"one {model.session.words.trial}")):
         axes.axvline(at, color=GREY, lw=0.8, ls=":")
         axes.annotate(
             name, (at, 0.98), xycoords=("data", "axes fraction"), xytext=(-3, 0), textcoords="offset points",
@@ -163,38 +151,37 @@ def _caption(model: ModelResults, interval: Array) -> str:
     n_latents = interval.shape[1]
     rest = f" Of {n_latents} latents, the first {SHOWN} are shown below." if n_latents > SHOWN else ""
     return (
-        f"Above: time scales of the {kernel} prior, learned from the training {results.trial_word}s; one dot "
-        f"a fit (fold and seed), ringed: fold {results.shown_fold}, seed {results.shown_seed}. "
-        f"{_interval_words(model, interval)} Latents are "
-        "ordered within each fit, so that dots of a row need not be the same latent. Below: autocorrelation "
-        f"of the posterior means in the test {results.trial_word}s of that fold, about the prior’s mean, and "
-        "the kernel that the time scale stands for. Posterior means are smoother than the prior where the "
-        f"data say little.{rest}"
+        f"Above: time scales of the {kernel} prior, learned from the training {results.words.trials}; one "
+        f"dot per fit (fold and seed), ringed: fold {results.shown_fold}, seed {results.shown_seed}. "
+        f"{_interval_words(model, interval)} Latents are ordered within each fit, so the dots of a row need "
+        "not be the same latent. Below: autocorrelation of the posterior means in the test "
+        f"{results.words.trials} of that fold, about the prior’s mean, and the prior’s kernel. Posterior "
+        f"means are smoother than the prior where the data say little.{rest}"
     )
 
 
 def _interval_words(model: ModelResults, interval: Array) -> str:
     if np.isnan(interval).all():
         return (
-            "No interval is drawn: this model’s likelihood is only bounded from below, and a bound has no "
-            "profile to trust; see the spread over fits instead."
+            "No interval is drawn: this model’s likelihood is only bounded from below, and the profile of a "
+            "bound cannot be trusted; see the spread over fits instead."
         )
     attrs = model.summaries[model.shown]["latent"]["time_scale_low"].attrs
     penalised = attrs["likelihood"] == "penalised"
     words = (
         f"Bar: the ringed fit’s {attrs['level']:.0%} profile-likelihood interval (Venzon & Moolgavkar 1988), "
         "the values at which the log "
-        + ("likelihood less the penalty on the loadings" if penalised else "marginal likelihood")
-        + f" of its training {model.session.trial_word}s, with all else fitted anew, is less than "
-        f"{attrs['drop']:.2f} nats below its maximum; it holds as far as the model does. Stroke: that "
-        "maximum, searched more closely than by the fit, which stops when an iteration gains little: a "
-        "ring off the bar is a fit that stopped early."
+        + ("likelihood minus the penalty on the loadings" if penalised else "marginal likelihood")
+        + f" of its training {model.session.words.trials}, with everything else refitted, is less than "
+        f"{attrs['drop']:.2f} nats below its maximum; it is valid only if the model is. Stroke: that "
+        "maximum, searched for more closely than by the fit, which stops when an iteration gains little; a "
+        "ring off the bar marks a fit that stopped early."
     )
     if failed := int(np.isnan(interval).any(axis=0).sum()):
-        words += f" Without a bar: {failed} of {interval.shape[1]} latents, whose search found no end."
+        words += f" No bar: {failed} of {interval.shape[1]} latents, whose search found no end."
     if (interval[0] == 0).any() or np.isinf(interval[1]).any():
         words += (
-            " Arrowhead: no end up to the shortest or the longest time scale of the fit, or a latent whose "
-            "loadings are negligible, of whose time scale the data say nothing."
+            " Arrowhead: no end within the time scales that the fit allows, or a latent with negligible "
+            "loadings, about whose time scale the data say nothing."
         )
     return words

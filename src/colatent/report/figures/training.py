@@ -1,4 +1,4 @@
-"""Figure: training curves of a latent model, one line a fold."""
+"""Figure: training curves of a latent model, one line per fold."""
 
 import math
 
@@ -7,16 +7,10 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    readable,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, readable, style
 from colatent.report.figures.style import MODEL_COLOURS
-from colatent.report.session_results import Fit, SessionResults
+from colatent.report.model_results import ModelResults
+from colatent.report.session_results import Fit
 
 STEPS = ("epoch", "iteration", "step")
 # how the run went, not how well it fits
@@ -33,9 +27,10 @@ LABELS = {
 BURN_IN = 0.05
 
 
-def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
+def training_figure(results: ModelResults) -> ReportFigure | None:
     """Draw the history of all fits of a model, or return None if none was kept."""
-    fits = [f for f in results.fits if f.model == model and f.history is not None and f.history.data_vars]
+    session, model = results.session, results.model
+    fits = [f for f in session.fits if f.model == model and f.history is not None and f.history.data_vars]
     if not fits:
         return None
     assert fits[0].history is not None
@@ -43,7 +38,7 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
     rows = math.ceil(len(panels) / 3)
     with style():
         width = min(3.5 * len(panels), 10.5) if len(panels) > 1 else 6.0
-        title = f"Training of {model}: objective on training {results.trial_word}s"
+        title = f"Training of {model}: objective on training {session.words.trials}"
         figure = new_figure(title, 2.4 * rows + 0.3, width)
         grid = figure.subplots(rows, min(len(panels), 3), squeeze=False)
         for axes, columns in zip(grid.flat, panels, strict=False):
@@ -53,21 +48,14 @@ def training_figure(results: SessionResults, model: str) -> ReportFigure | None:
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", title="fold")
     two = any(len(p) > 1 for p in panels)
+    changed = any(_changed(f.history) for f in fits if f.history is not None)
     caption = (
         f"Training of {model}, one line for each fold"
-        + (" and seed" if len(results.config.heldout.seeds) > 1 else "")
-        + f". All fits saw training {results.trial_word}s only"
-        + (
-            "; solid: validation loss on a tenth of them kept from the gradient; dotted: training loss"
-            if two
-            else ""
-        )
+        + (" and seed" if len(session.config.heldout.seeds) > 1 else "")
+        + f". All fits saw training {session.words.trials} only"
+        + ("; solid: loss on the tenth of them held out of the updates; dotted: training loss" if two else "")
         + ". The first twentieth of the steps may lie outside the axis"
-        + (
-            ", and so may the objective while cross-modal predictions were part of it"
-            if any(_changed(f.history) for f in fits if f.history is not None)
-            else ""
-        )
+        + (", as may the objective while it included cross-modal predictions" if changed else "")
         + "."
     )
     tables = [
@@ -115,7 +103,7 @@ def _draw_panel(axes: Axes, fits: list[Fit], columns: list[str]) -> None:
 
 
 def _changed(history: xr.Dataset) -> int:
-    """Return from which step on the objective was without cross-modal predictions, 0 if it was all along."""
+    """Return the step from which the objective had no cross-modal predictions, 0 if it never had any."""
     if CROSS not in history:
         return 0
     without = np.isnan(history[CROSS].values) & np.isfinite(history["elbo"].values)

@@ -5,19 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from colatent.report.figures.base import (
-    ReportFigure,
-    finish,
-    mark,
-    new_figure,
-    style,
-)
+from colatent.report.figures.base import ReportFigure, finish, mark, new_figure, style
 from colatent.report.figures.latents import Curve, latent_columns
-from colatent.report.figures.style import (
-    GREY,
-    INK,
-    short,
-)
+from colatent.report.figures.style import GREY, INK, short
 from colatent.report.model_results import Array, ModelResults
 
 MOST_PLANES = 2
@@ -33,7 +23,7 @@ def trajectories_figure(model: ModelResults) -> ReportFigure | None:
     planes = _planes(model.groups)
     space = len(model.groups) > 2
     n = len(planes) + space
-    title = f"Trajectories of {model.model}, held-out (test) {results.trial_word}s"
+    title = f"Trajectories of {model.model}, held-out (test) {results.words.trials}"
     with style():
         figure = new_figure(title, 3.4, width=min(0.6 + 3.3 * n, 10.5))
         for i, pair in enumerate(planes):
@@ -121,11 +111,12 @@ def _numbers(model: ModelResults, curves: list[Curve]) -> pd.DataFrame:
 
 def _caption(model: ModelResults) -> str:
     results = model.session
-    word = results.trial_word
-    what = f"example test {word}s" if results.continuous else f"means over the test {word}s of each condition"
+    trials = results.words.trials
+    what = "example" if results.continuous else "means over the"
+    which = "" if results.continuous else " of each condition"
     return (
-        f"Posterior means of latents of {model.model} against each other: {what} of fold "
-        f"{results.shown_fold} (seed {results.shown_seed}), in units of the prior’s standard deviation. "
-        "No parameter was fitted to these trials. Grey lines: the prior mean. Events stand at the median of "
-        "their times in the trials shown."
-    ).replace("these trials", f"these {word}s")
+        f"Posterior means of latents of {model.model} against each other: {what} test {trials}{which} "
+        f"of fold {results.shown_fold} (seed {results.shown_seed}), in units of the prior’s standard "
+        f"deviation. No parameter was fitted to these {trials}. Grey lines: the prior mean. Events are "
+        f"placed at the median of their times in the {trials} shown."
+    )

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from colatent.models.methods import count
 from colatent.report.session_results import Modality, SessionResults
-from colatent.report.text.labels import count
 
 Rows = list[tuple[str, str]]
 
@@ -31,7 +31,7 @@ def source_rows(results: SessionResults) -> Rows:
 
 def trial_rows(results: SessionResults) -> Rows:
     """Return label and text of the trials (or windows) and their split."""
-    word, role = results.trial_word, results.role
+    word, role = results.words.trial, results.role
     start, stop = (results.trials[k].values if k in results.trials else None for k in ("start", "stop"))
     rows = [(f"{word.capitalize()}s", f"{role.shape[1]:,}")]
     if start is not None and stop is not None:
@@ -55,7 +55,7 @@ def _conditions(results: SessionResults) -> str:
 
 
 def _split_rows(results: SessionResults) -> Rows:
-    heldout, role, word = results.config.heldout, results.role, results.trial_word
+    heldout, role, word = results.config.heldout, results.role, results.words.trial
     test = (role == 1).sum(axis=1)
     sizes = f"{test.min()}" if np.ptp(test) == 0 else f"{test.min()} to {test.max()}"
     kind = "contiguous blocks" if results.continuous else "shuffled"
@@ -63,10 +63,10 @@ def _split_rows(results: SessionResults) -> Rows:
     rows = [("Folds", f"{len(role)} ({kind}); {sizes} test {word}s each")]
     guard = (role == 2).sum(axis=1)
     if guard.any():
-        rows.append(("Guard", f"{guard.min()} to {guard.max()} {word}s a fold, beside the test block"))
+        rows.append(("Guard", f"{guard.min()} to {guard.max()} {word}s per fold, beside the test block"))
     for name, hidden in results.hidden.items():
         n = hidden.sum(axis=2)
-        text = f"{n.min()} of {hidden.shape[2]} channels of {name}, drawn anew for each seed and fold"
+        text = f"{n.min()} of {hidden.shape[2]} channels of {name}, redrawn for each seed and fold"
         rows.append(("Hidden channels", text))
     if heldout.time is not None:
         rows.append(("Forward prediction", f"of the last {100 * heldout.time:g} % of each test {word}"))
@@ -75,14 +75,14 @@ def _split_rows(results: SessionResults) -> Rows:
 
 
 def modality_rows(results: SessionResults) -> list[dict[str, str]]:
-    """Return one row of texts a modality."""
+    """Return one row of texts per modality."""
     width = float(results.attrs["bin_width"])
     return [
         {
             "name": m.name,
             "kind": m.kind,
             "channels": f"{len(m.channels):,}",
-            "unit": "spikes per bin" if m.kind == "spikes" else m.unit or "not given",
+            "unit": "spikes per bin" if m.counts else m.unit or "not given",
             "observed": f"{100 * m.observed.mean():.1f} %",
             "level": _level(m, width),
             "processing": _processing(m),
@@ -95,7 +95,7 @@ def _level(modality: Modality, width: float) -> str:
     """Return the rates of units, or the range of the channels' standard deviations."""
     n = np.maximum(modality.observed.sum(axis=(0, 1)), 1)
     mean = np.where(modality.observed, modality.value, 0).sum(axis=(0, 1)) / n
-    if modality.kind == "spikes":
+    if modality.counts:
         rate = mean / width
         return f"rate {np.median(rate):.3g} Hz (median; {rate.min():.2g} to {rate.max():.3g})"
     square = np.where(modality.observed, (modality.value - mean) ** 2, 0).sum(axis=(0, 1)) / n

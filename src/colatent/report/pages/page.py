@@ -10,10 +10,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from colatent.config import Config
+from colatent.data.metrics import METRICS
 from colatent.report.figures.base import ReportFigure
 from colatent.report.pages import data_card, pairs
-from colatent.report.text import labels as words
-from colatent.report.text import methods
+from colatent.report.text import heldout, methods, numbers
 from colatent.store.atomic import building
 from colatent.store.checksums import write_checksums
 from colatent.store.provenance import code_fingerprint, git_revision
@@ -35,14 +35,12 @@ def render(template: str, config: Config, **content: Any) -> str:
     )
     script = (files("colatent.report") / "templates" / "script.js").read_text(encoding="utf-8").strip()
     environment.globals.update(
-        number=words.number,
+        number=numbers.number,
+        signed=numbers.signed,
+        plus_minus=numbers.plus_minus,
         p_value_text=pairs.p_value_text,
-        signed=words.signed,
-        plus_minus=words.plus_minus,
-        given_text=words.given_text,
-        heldout_words=words.heldout_words,
-        end=words.end_of_trial(config.heldout.time),
-        metric_words=words.METRICS,
+        heldout_words=heldout.heldout_words,
+        metrics=METRICS,
         source_rows=data_card.source_rows,
         trial_rows=data_card.trial_rows,
         modality_rows=data_card.modality_rows,
@@ -67,16 +65,16 @@ def render(template: str, config: Config, **content: Any) -> str:
 
 
 def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure]) -> None:
-    """Write a page, and its figures as SVG, PNG and CSV into a folder, whose old content goes.
+    """Write a page, and its figures as SVG, PNG and CSV into a folder, replacing what was there.
 
-    Checksums of all of them are left beside the page.
+    Checksums of all of them are written beside the page.
 
     Args:
         output: the page.
         folder: of the figures, below the folder of the page.
 
     Raises:
-        OSError: something cannot be written; an old page, or the figures' old folder, stands then.
+        OSError: something cannot be written; an old page, or the figures' old folder, is kept then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with building(folder) as made:

@@ -3,18 +3,11 @@
 from pathlib import Path
 
 from colatent.config import Config
-from colatent.report.figures.base import ReportFigure
-from colatent.report.figures.reconstruction import reconstruction_figure
-from colatent.report.figures.recovery import recovery_figure
-from colatent.report.figures.scores import matrix_figure, scores_figure
-from colatent.report.figures.split import split_figure
+from colatent.report.figures.catalogue import DATA, MATRIX, SCORES, SESSION_FIGURES, drawn
+from colatent.report.pages.headlines import headlines
 from colatent.report.pages.page import render, write_page
 from colatent.report.pages.pairs import pairs
-from colatent.report.pages.score_tables import (
-    HELDOUT_ORDER,
-    blocks,
-    headlines,
-)
+from colatent.report.score_tables import score_tables
 from colatent.report.session_results import read_session
 
 
@@ -30,19 +23,8 @@ def write_session_page(config: Config, session: str, output: Path, figures: Path
         InputError: a store or table is missing or damaged; nothing is written then.
     """
     results = read_session(config, session)
-    tables = blocks(results)
-    reconstructions = [
-        figure
-        for heldout in HELDOUT_ORDER
-        for predicted in results.modalities
-        if (figure := reconstruction_figure(results, heldout, predicted)) is not None
-    ]
-    single = {
-        "split": split_figure(results),
-        "scores": scores_figure(results, tables),
-        "matrix": matrix_figure(results),
-        "recovery": recovery_figure(results),
-    }
+    tables = score_tables(results)
+    sections = drawn(SESSION_FIGURES, results, results)
     html = render(
         "session.html.j2",
         config,
@@ -50,8 +32,9 @@ def write_session_page(config: Config, session: str, output: Path, figures: Path
         headlines=headlines(results, tables),
         tables=tables,
         pairs=pairs(results),
-        reconstructions=reconstructions,
-        **single,
+        of_data=sections.get(DATA, []),
+        of_scores=sections.get(SCORES, []),
+        sections={title: found for title, found in sections.items() if title not in (DATA, SCORES)},
+        has_matrix=MATRIX in sections,
     )
-    drawn: list[ReportFigure] = [f for f in single.values() if f is not None]
-    write_page(output, figures, html, drawn + reconstructions)
+    write_page(output, figures, html, [f for found in sections.values() for f in found])

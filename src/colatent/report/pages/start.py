@@ -1,45 +1,25 @@
 """The start page: all sessions and models, from the joined table of scores."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from colatent.config import Config
-from colatent.report.figures.overview import overview_figure
+from colatent.data.metrics import METRICS
+from colatent.report.figures.overview import OverviewQuestion, overview_figure
 from colatent.report.pages.page import render, write_page
-from colatent.report.pages.score_tables import (
-    HELDOUT_ORDER,
-    Summary,
-    summarise,
-)
-from colatent.report.session_results import LATENT_KINDS
-from colatent.report.text.labels import METRICS
+from colatent.report.score_tables import Summary, summarise
+from colatent.report.text.heldout import HELDOUT
+from colatent.report.text.words import Words, end_of_trial
 from colatent.scoring.tables import read_scores
 from colatent.store.stores import read_attrs
-
-MAIN_METRICS = ("bits_per_spike", "r2")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What all sessions' models were asked: scores by (session, model), of the most modalities given."""
-
-    heldout: str
-    predicted: str
-    metric: str
-    scores: dict[tuple[str, str], Summary]
-
-    @property
-    def metric_name(self) -> str:
-        return METRICS[self.metric]
 
 
 def write_start_page(config: Config, sessions: list[str], output: Path, figures: Path) -> None:
     """Write the overview of all sessions and models, with links to their pages.
 
-    Reads the joined scores and the attributes of the sessions' stores, nothing else.
+    Reads only the joined scores and the attributes of the sessions' stores.
 
     Args:
         config: results are read below ``config.results``.
@@ -58,19 +38,21 @@ def write_start_page(config: Config, sessions: list[str], output: Path, figures:
         config,
         sessions=sessions,
         attrs=attrs,
-        models={name: model.kind in LATENT_KINDS for name, model in config.models.items()},
+        models={name: model.record.has_latents for name, model in config.models.items()},
         questions=asked,
         overview=overview,
         folds=config.heldout.folds,
+        words=Words(end=end_of_trial(config.heldout.time)),
     )
     write_page(output, figures, html, [overview] if overview else [])
 
 
-def questions(scores: pd.DataFrame, config: Config) -> list[Question]:
+def questions(scores: pd.DataFrame, config: Config) -> list[OverviewQuestion]:
     """Return the pooled main scores of every session and model, question by question."""
-    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(MAIN_METRICS)]
+    main = [name for name, metric in METRICS.items() if metric.is_main]
+    pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(main)]
     found = []
-    for heldout in HELDOUT_ORDER:
+    for heldout in HELDOUT:
         for predicted in config.modalities:
             own = pooled[(pooled["heldout"] == heldout) & (pooled["predicted"] == predicted)]
             if own.empty:
@@ -79,7 +61,7 @@ def questions(scores: pd.DataFrame, config: Config) -> list[Question]:
                 (str(session), str(model)): _summary(rows, config.heldout.folds)
                 for (session, model), rows in own.groupby(["session", "model"], sort=False)
             }
-            found.append(Question(heldout, predicted, str(own["metric"].iloc[0]), by_model))
+            found.append(OverviewQuestion(heldout, predicted, str(own["metric"].iloc[0]), by_model))
     return found
 
 

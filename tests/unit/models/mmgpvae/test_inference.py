@@ -11,8 +11,8 @@ from support import BOTH, OPTIONS, fit_vae, simulate, unfitted_vae
 from colatent.config import MMGPVAESettings
 from colatent.models import gp
 from colatent.models.mmgpvae.inference import INFERENCES, JITTER, average
+from colatent.models.mmgpvae.methods import POSTERIOR
 from colatent.models.mmgpvae.posterior import Sites
-from colatent.report.text.methods import POSTERIOR_TEXT
 
 N_BINS = 12
 TIME_SCALE = torch.tensor([3.0], dtype=torch.float64)
@@ -111,4 +111,4 @@ def test_every_variant_trains_and_predicts_from_any_subset(name: str) -> None:
 
 def test_config_and_report_know_every_variant() -> None:
     assert get_args(MMGPVAESettings.model_fields["posterior"].annotation) == tuple(INFERENCES)
-    assert set(POSTERIOR_TEXT) == set(INFERENCES)
+    assert set(POSTERIOR) == set(INFERENCES)

@@ -5,16 +5,11 @@ from typing import Any
 import pytest
 
 from colatent.config import MMGPVAESettings
-from colatent.report.text.methods import (
-    CALIBRATED,
-    FREED,
-    IMPROVED,
-    REFINED,
-    _last_steps,
-    _objective,
-)
+from colatent.models.methods import About
+from colatent.models.mmgpvae.methods import calibrated, freed, improved, last_steps, objective, refined
 
-KINDS = {"spikes": "spikes", "emg": "continuous"}
+ABOUT = About({"spikes": "spikes", "emg": "continuous"})
+CALIBRATED, IMPROVED, FREED, REFINED = (step(ABOUT) for step in (calibrated, improved, freed, refined))
 BOTH = {"spikes+emg": 1, "spikes": 1}
 CASES: list[tuple[dict[str, Any], list[str]]] = [
     ({"latents": {"spikes": 2}}, [IMPROVED]),
@@ -32,7 +27,7 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("options", "steps"), CASES)
 def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
-    text = _last_steps(MMGPVAESettings(kind="mm-gpvae", **options), KINDS)
+    text = " ".join(last_steps(MMGPVAESettings(kind="mm-gpvae", **options), ABOUT))
     assert [step for step in (CALIBRATED, IMPROVED, FREED, REFINED) if step in text] == steps
     assert bool(text) == bool(steps)
 
@@ -68,7 +63,7 @@ FIRST = " In the first epochs, at most a fifth of them, it was {}."
 def test_the_objective_is_the_one_that_was_maximised(
     options: dict[str, Any], said: str, defined: bool
 ) -> None:
-    text = _objective(MMGPVAESettings(kind="mm-gpvae", **options), KINDS)
+    text = " ".join(objective(MMGPVAESettings(kind="mm-gpvae", **options)))
     assert text.startswith(f"Objective: {said}") and ("In the first epochs" in text) == ("first" in said)
     assert ("Cross-modal prediction is" in text) == defined
     assert ("no bound" in text) == defined

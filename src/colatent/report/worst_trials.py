@@ -11,7 +11,7 @@ WORST = 6
 
 
 class WorstTrials(NamedTuple):
-    """Rows of the worst trials of one question; ``typical`` is the median n.r.m.s.e. of all of them."""
+    """Rows of the worst trials of one question; ``typical`` is the median n.r.m.s.e. over all trials."""
 
     heldout: str
     predicted: str
@@ -21,7 +21,7 @@ class WorstTrials(NamedTuple):
 
 
 def worst_trials(model: ModelResults) -> list[WorstTrials]:
-    """Return the trials of the largest r.m.s. residual of each question, worst first."""
+    """Return the trials with the largest r.m.s. residual of each question, worst first."""
     found = []
     for (heldout, predicted), fits in model.diagnostics.items():
         table = trial_errors(model, heldout, predicted)
@@ -33,7 +33,9 @@ def worst_trials(model: ModelResults) -> list[WorstTrials]:
 
 
 def trial_errors(model: ModelResults, heldout: str, predicted: str) -> pd.DataFrame:
-    """Return a row a test trial: trial, condition, start_s, fold, nrmse, log_density, n (seeds averaged)."""
+    """Return one row per test trial, mean over seeds: trial, condition, start_s, fold, nrmse,
+    log_density, n.
+    """
     results = model.session
     tables = []
     for (fold, _), data in model.diagnostics[heldout, predicted].items():

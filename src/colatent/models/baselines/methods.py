@@ -1,0 +1,34 @@
+"""The methods texts of the baselines."""
+
+from colatent.config.models import ConditionMeanSettings, LagRegressionSettings, SmoothedFASettings
+from colatent.models.methods import About, capitalised, numbers_of_latents, read_out
+
+
+def condition_mean(settings: ConditionMeanSettings, about: About) -> str:
+    """Describe the mean over training trials: per condition, over all trials, or over all bins."""
+    title = capitalised(settings.record.title)
+    if about.continuous:
+        return f"{title}: each channel’s mean over all bins of the training windows."
+    if not about.conditions:
+        return f"{title}: each channel’s mean time course over the training trials."
+    return (
+        f"{title}: each channel’s mean time course over the training trials of the same condition. It is "
+        "told the condition of a test trial; no other model is."
+    )
+
+
+def smoothed_fa(settings: SmoothedFASettings, about: About) -> str:
+    """Describe factor analysis of smoothed observations."""
+    return (
+        f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}), observations "
+        f"smoothed by a Gaussian of s.d. {settings.smoothing:g} s. {read_out(about, settings.modality)}"
+    )
+
+
+def lag_regression(settings: LagRegressionSettings, about: About) -> str:
+    """Describe a regression of a modality on the others."""
+    return (
+        f"{capitalised(settings.record.title)}: every modality from every set of the others at "
+        f"{settings.lags} lags of one bin, centred. Hyper-parameters were chosen inside the training "
+        f"{about.trial}s."
+    )

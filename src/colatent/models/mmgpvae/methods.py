@@ -1,0 +1,123 @@
+"""The methods text of the MM-GPVAE: its objective, and what a fit does besides."""
+
+from collections.abc import Iterator, Mapping
+
+from colatent.config.models import MMGPVAESettings
+from colatent.models.methods import About, capitalised, numbers_of_latents
+
+CROSS_MODAL = "cross-modal prediction of"
+POSTERIOR = {  # variants other than the exact one
+    "sites": "",
+    "mean-field": "For comparison: the posterior is diagonal over Fourier coefficients.",
+    "averaged": "For comparison: the posterior is diagonal over Fourier coefficients, and the encoders’ "
+    "sites on shared latents are averaged.",
+    "time-domain": "For comparison: the posterior is diagonal over bins.",
+    "independent": "For comparison: a plain VAE, without a prior over time.",
+}
+
+
+def mmgpvae(settings: MMGPVAESettings, about: About) -> str:
+    """Describe an MM-GPVAE."""
+    head = (
+        f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}; {settings.kernel} "
+        "prior)."
+    )
+    return " ".join([head, *objective(settings), *training(settings, about), *last_steps(settings, about)])
+
+
+def objective(settings: MMGPVAESettings) -> Iterator[str]:
+    """Yield sentences on what was maximised."""
+    final = _objective(settings, settings.cross_weight)
+    first = final
+    if settings.first_cross_weight is not None:
+        first = _objective(settings, settings.first_cross_weight)
+    yield f"Objective: {final}."
+    if first != final:
+        yield f"In the first epochs, at most a fifth of them, it was {first}."
+    if CROSS_MODAL in first + final:
+        yield (
+            "Cross-modal prediction is the log density of a modality, decoded from the posterior mean given "
+            "only the others (latents that none of them informs are at their prior mean); it makes shared "
+            "latents predictive, and the sum is no bound on the likelihood."
+        )
+    if CROSS_MODAL in final:
+        yield "These modalities, where not given, are predicted in the same way, with a noise of their own."
+    if settings.weight:
+        factors = ", ".join(f"of {m} by {w:g}" for m, w in settings.weight.items())
+        yield f"Log-densities in the ELBO were multiplied ({factors}), so it is no bound on the likelihood."
+    if text := POSTERIOR[settings.posterior]:
+        yield text
+
+
+def _objective(settings: MMGPVAESettings, cross_weight: Mapping[str, float]) -> str:
+    """Return the objective with these cross weights in words."""
+    weights = {m: w for m, w in cross_weight.items() if w > 0 and len(settings.modalities) > 1}
+    terms = [f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items()]
+    return " + ".join(["ELBO", *terms]) if terms else "the ELBO"
+
+
+def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
+    """Yield sentences on dropout and on random starts."""
+    if settings.channel_dropout:
+        yield (
+            f"In half of the batches {100 * settings.channel_dropout:g} % of one modality’s channels were "
+            "hidden from its encoder and still reconstructed."
+        )
+    if settings.restarts > 1:
+        yield (
+            f"Each fit had {settings.restarts} random starts; after a fifth of the epochs, training "
+            f"continued from the one with the least loss on training {about.trial}s held out of the updates."
+        )
+
+
+def calibrated(about: About) -> str:
+    """What a fit does to encoders of modalities with a non-linear decoder."""
+    return (
+        "encoders of modalities with a non-linear decoder were made less certain where training "
+        f"{about.trial}s held out of the updates asked for it, by one factor of at most 1 per latent, judged "
+        "by the evidence of what the encoders say or by the objective without cross-modal prediction"
+    )
+
+
+def improved(about: About) -> str:
+    """What a fit does to linear decoders."""
+    return (
+        "linear decoders and the time scales were improved further by the objective, with the posterior that "
+        "inference uses and a standard normal prior on the loadings, up to the step at which training "
+        f"{about.trial}s held out of the updates had gained most"
+    )
+
+
+def freed(_: About) -> str:
+    """What a fit does to private latents of modalities with linear decoders."""
+    return (
+        "latents of modalities with linear decoders and without a term of cross-modal prediction were freed "
+        "of what is linear in the latents that these modalities share with more, which leaves all expected "
+        "observations unchanged"
+    )
+
+
+def refined(about: About) -> str:
+    """What a fit does to non-linear decoders."""
+    return (
+        "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, "
+        f"to the posterior of the training {about.trial}s, by the same objective and with the same "
+        f"{about.trial}s held out of the updates"
+    )
+
+
+def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
+    """Yield a sentence on what follows training by gradients, if anything does."""
+    exact = settings.posterior == "sites"
+    crossed = {m for m, w in settings.cross_weight.items() if w > 0}
+    linear = {m for m in settings.modalities if settings.decoder_of(m, about.kinds[m]) == "linear"}
+    other = set(settings.modalities) - linear
+    shares = len(settings.modalities) > 1
+    applied = (
+        (calibrated, exact and other),
+        (improved, exact and linear),
+        (freed, exact and shares and linear - crossed),
+        (refined, other - crossed),
+    )
+    if steps := [step(about) for step, is_applied in applied if is_applied]:
+        yield f"At the end, {'; then '.join(steps)}."

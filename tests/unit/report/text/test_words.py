@@ -1,0 +1,54 @@
+"""What reports say: of conditions, of what was held out, and of names that look like its own words."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from fake_results import text_of
+
+from colatent.config import Config
+from colatent.report.score_tables import score_tables
+from colatent.report.session_results import read_session
+from colatent.report.text.heldout import HELDOUT, heldout_statement
+from colatent.report.text.methods import model_texts, statistics_text
+from colatent.report.text.words import Words
+
+CONDITION = "nothing but the trial’s condition"
+
+
+def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have_one(
+    pages: dict[str, str],
+) -> None:
+    seen = text_of(pages["sessions/sim/index.html"])
+    for sentence in (
+        f"“given”); the condition mean saw {CONDITION}.",
+        f"and the condition mean, which saw {CONDITION}.",
+        f"Last row: the baseline that is given {CONDITION}.",
+        f"given the same modalities, or {CONDITION} (the condition mean)",
+        f"mean (baseline) {CONDITION} ",
+        "It is told the condition of a test trial; no other model is.",
+    ):
+        assert sentence in seen
+    assert f"given {CONDITION}" in text_of(pages["sessions/sim/models/mean/index.html"])
+    for html in pages.values():
+        assert not re.search(
+            r"(saw|given) nothing(?! but the trial’s condition| of emg| of spikes| of it)", html
+        )
+
+
+def test_without_conditions_the_condition_mean_was_given_nothing(demo: tuple[Config, Path]) -> None:
+    with_conditions = read_session(demo[0], "sim")
+    results = replace(with_conditions, trials=with_conditions.trials.drop_vars("condition"))
+    assert CONDITION in statistics_text(with_conditions)
+    assert "or nothing (the condition mean)" in statistics_text(results)
+    told = [*dict(model_texts(results)).values(), *(b.statement for b in score_tables(results))]
+    assert not [text for text in told if "condition of" in text or "’s condition" in text]
+    assert any("the condition mean saw nothing." in text for text in told)
+
+
+def test_names_of_modalities_are_left_as_they_are() -> None:
+    for words in (Words(), Words("window", "last 20 %", "nothing")):
+        for heldout, kind in HELDOUT.items():
+            said = heldout_statement(heldout, "{trials} of trials", words)
+            assert said.count("{trials} of trials") == kind.statement.count("{predicted}") > 0
+            assert f"the training {words.trials} only" in said
