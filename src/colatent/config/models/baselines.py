@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from colatent.config.models.base import ModelKind, ModelSettings
+from colatent.config.models.base import ModelKind, ModelSettings, Size
 from colatent.config.models.gpfa import OneModalitySettings
 from colatent.config.settings import Count, Odd, Positive
 
@@ -41,6 +41,10 @@ class LagRegressionSettings(ModelSettings):
 
     lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
 
+    @property
+    def n_copies(self) -> int:
+        return self.lags
+
 
 class RidgeLagsSettings(LagRegressionSettings):
     """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
@@ -53,6 +57,9 @@ class RidgeLagsSettings(LagRegressionSettings):
         baseline=True,
         is_quick=True,
     )
+
+    def fit_seconds(self, size: Size) -> float:
+        return 1e-4 * size.mb * size.channels * self.lags**2  # the predictors' covariance
 
 
 class MLPLagsSettings(LagRegressionSettings):
@@ -69,3 +76,6 @@ class MLPLagsSettings(LagRegressionSettings):
         baseline=True,
         needs_torch=True,
     )
+
+    def fit_seconds(self, size: Size) -> float:
+        return 0.03 * size.mb * self.lags * self.epochs

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from colatent.data.tasks import Task, largest_tasks
 from colatent.report.figures.base import (
     ReportFigure,
     finish,
@@ -21,7 +22,6 @@ from colatent.report.figures.style import (
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.pages.score_tables import HELDOUT_ORDER
 from colatent.report.text.labels import SHORT_HELDOUT
-from colatent.scoring.questions import Task, largest_tasks
 
 COLUMNS = 5
 HIGHEST = 5.0  # times the flat level: what is beyond is cut off, and said
