@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from pydantic import TypeAdapter
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.image import ImageSeries
@@ -23,13 +24,18 @@ from pynwb.image import ImageSeries
 from colatent.config import (
     Config,
     ContinuousModality,
+    Model,
     SpikesModality,
     TrialAlignment,
 )
+from colatent.data.tasks import NOTHING_WITHHELD, Withheld
 from colatent.data.trials import Trials
 from colatent.ingest import ingest_session
 from colatent.jobs.checkpoint import STATE
 from colatent.models import gp
+from colatent.models.base import FitRun
+from colatent.models.fitting import FittedModel, fit_model
+from colatent.models.registry import model_class
 from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
@@ -285,3 +291,22 @@ def make_config(results: Path, modalities: list[str], continuous: bool = False) 
             "heldout": {"folds": FOLDS, "seeds": SEEDS, "channels": {"spikes": 0.25}, "time": 0.2},
         }
     )
+
+
+def settings_of(kind: str, **options: Any) -> Model:
+    """Return a section on a model."""
+    return TypeAdapter(Model).validate_python({"kind": kind, **options})
+
+
+def fit_to(
+    settings: Model, training: Trials, withheld: Withheld = NOTHING_WITHHELD, seed: int = 0
+) -> FittedModel:
+    """Fit a model to all of these trials."""
+    return fit_model(model_class(settings), settings, training, FitRun(seed, withheld))
+
+
+def write_split(
+    folder: Path, groups: dict[str, xr.Dataset], clip: Any = None, time: float | None = None
+) -> None:
+    settings = {"heldout": {"time": time}, "clip": clip or {}}
+    write_store(folder, groups, provenance("split", settings, {}))

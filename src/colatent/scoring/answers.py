@@ -13,7 +13,7 @@ from colatent.data.tasks import DECODING, Task, Withheld
 from colatent.data.trials import Trials
 from colatent.models.base import Model
 from colatent.models.fitting import FittedModel
-from colatent.models.readout.decoding import given_latents
+from colatent.models.readout.decoding import Decoder
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -79,14 +79,15 @@ def answers(fit: FittedModel, asked: Sequence[Task], test: Trials, withheld: Wit
     for task in asked:
         if task.heldout != DECODING:
             yield answer(fit.model, task, test, withheld)
-    yield from _decoded(fit, [task for task in asked if task.heldout == DECODING], test)
+    if fit.decoder is not None:
+        yield from _decoded(fit.decoder, [task for task in asked if task.heldout == DECODING], test)
 
 
-def _decoded(fit: FittedModel, asked: Sequence[Task], test: Trials) -> Iterator[Answer]:
+def _decoded(decoder: Decoder, asked: Sequence[Task], test: Trials) -> Iterator[Answer]:
     """Read modalities out of latents, inferred once from each set of given modalities and nothing else."""
     for given, same in groupby(asked, key=lambda task: task.given):
-        latents = given_latents(fit.model, test, given)
+        latents = decoder.latents(test, given)
         for task in same:
             observation, scored = test.values[task.predicted], test.observed[task.predicted]
             channels = np.ones(scored.shape[2], dtype=bool)
-            yield Answer(task, fit.decoder.readouts[task].predict(latents), observation, scored, channels)
+            yield Answer(task, decoder.readouts[task].predict(latents), observation, scored, channels)

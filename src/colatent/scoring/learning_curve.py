@@ -118,14 +118,15 @@ def learning_curve(
         was given.
     """
     trials, _ = read_trials(session)
-    model_class(recipe.settings)  # imported before this waits for a GPU
+    for settings in (recipe.settings, MEAN):  # imported before this waits for a GPU
+        model_class(settings)
     tables = []
     with fitting_device(recipe.settings, recipe.device, threads, recipe.progress) as used:
         recipe = replace(recipe, device=used)
         for number in range(recipe.curve.folds or n_folds):
             table = curve_of_fold(trials, read_fold(trials, split, number, recipe.seed), number, recipe)
             model_name = table["model"].where(table["model"] == BASELINE, head["model"])
-            tables.append(table.assign(**head | {"fold": number}).assign(model=model_name))
+            tables.append(table.assign(session=head["session"], fold=number, model=model_name))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 

@@ -95,7 +95,7 @@ def score_session(job: ScoreJob, analyse: Analyse, progress: Callable[[str], Non
         if fit.decoder is not None:
             for analysis, of_fit in analyse(fit.model, fold, truth).items():
                 if isinstance(of_fit, pd.DataFrame):
-                    joined.setdefault(analysis, []).append(_after(job.head | key, of_fit))
+                    joined.setdefault(analysis, []).append(_after({**job.head, **key}, of_fit))
                 else:
                     own = {f"{analysis}/{name}/{part}".rstrip("/"): d for part, d in of_fit.items()}
                     groups |= dict(_in_session(own, None, time))

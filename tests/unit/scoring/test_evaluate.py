@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
-
-from colatent.analyses.recovery import latent_recovery
-from colatent.data.predictive import Predictive
-from colatent.data.trials import Trials
-from colatent.scoring.evaluate import evaluate
 from colatent.scoring.questions import (
     Task,
     Withheld,
     answer,
     tasks,
 )
+from scipy import stats
+
+from colatent.analyses.recovery import latent_recovery
+from colatent.data.predictive import Predictive
+from colatent.data.trials import Trials
+from colatent.scoring.evaluate import evaluate
 
 
 class Spy:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from colatent.scoring.questions import Withheld
 from scipy import stats
 from sklearn.metrics import r2_score
 
@@ -16,7 +17,6 @@ from colatent.data.trials import Trials
 from colatent.models.baselines.condition_mean import ConditionMean
 from colatent.models.readout.channel import value_readout
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
 
 N_TRIALS, N_BINS = 30, 12
 TEST = np.arange(N_TRIALS) >= 20

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from colatent.scoring.questions import Withheld
 
 from colatent.data.trials import Trials
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
 
 N_TRIALS, N_TRAINING, N_BINS = 90, 50, 25
 OPTIONS = {

@@ -36,7 +36,8 @@ _INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
 class Observed(Protocol):
     """What the likelihood of a GPFA decides."""
 
-    gpfa: GPFA | CountGPFA
+    @property
+    def gpfa(self) -> GPFA | CountGPFA: ...
 
     def fit(self, training: Trials, run: FitRun) -> None:
         """Fit to the training trials."""
@@ -74,7 +75,7 @@ class GPFAModel(OneModalityModel):
     def __init__(self, settings: GPFASettings, layout: Layout, device: str = "cpu") -> None:
         super().__init__(settings, layout)
         counts = settings.likelihood_of(layout.kinds[self.modality]) in COUNT_LIKELIHOODS
-        self._observed: Observed = (_Counts if counts else _Gaussian)(settings, layout)
+        self._observed: Observed = _Counts(settings, layout) if counts else _Gaussian(settings, layout)
 
     def _fit(self, training: Trials, run: FitRun) -> None:
         self._observed.fit(training, run)  # there is nothing random in it
@@ -164,8 +165,8 @@ class _Gaussian:
     def load(self, state: State) -> None:
         n, q = self.n_channels, self.n_latents
         scalars = ("bin_width", "tolerance", "kernel", "noise_floor", "automatic_relevance")
-        shapes = {"loading": (n, q), "offset": (n,), "noise_variance": (n,), "time_scale": (q,)}
-        shapes |= Readouts.shapes(state, n, q) | dict.fromkeys(scalars, ())
+        shapes = Readouts.shapes(state, n, q) | dict.fromkeys(scalars, ())
+        shapes |= {"loading": (n, q), "offset": (n,), "noise_variance": (n,), "time_scale": (q,)}
         # an end may be open (0 or infinite) or unknown (NaN)
         ends = {name: array_of(state, name, q, finite=False) for name in _INTERVALS}
         arrays = arrays_of({k: v for k, v in state.items() if k not in ends}, shapes)

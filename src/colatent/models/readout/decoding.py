@@ -40,25 +40,32 @@ class Decoder:
     training trials that the regression, though not the model, was kept from.
 
     Attributes:
+        model: a fitted model.
         readouts: question -> regression, questions that give the same modalities beside each other.
     """
 
+    model: LatentModel
     readouts: Mapping[Task, LatentReadout]
 
     @classmethod
     def fit(cls, model: LatentModel, training: Trials) -> Self:
         """Fit all read-outs of a fitted model to its training trials."""
-        readouts = {}
+        readouts: dict[Task, LatentReadout] = {}
+        decoder = cls(model, readouts)
         asked = decoding_tasks(model.modalities, training.layout)
         for given, same in groupby(asked, key=lambda task: task.given):
-            latents = given_latents(model, training, given)
+            latents = decoder.latents(training, given)
             for task in same:
                 values, observed = training.values[task.predicted], training.observed[task.predicted]
                 scale = Standardizer.fit(values, observed)
                 target = scale.apply(values, observed)
                 ridge = fit_ridge(latents, target, observed, training.time_locked)
                 readouts[task] = LatentReadout(ridge, scale)
-        return cls(readouts)
+        return decoder
+
+    def latents(self, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means (trial, time, latent), from trials that hold nothing but ``given``."""
+        return np.asarray(self.model.latents(trials.only(given), given)[0], dtype=float)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all regressions, as arrays."""
@@ -87,12 +94,7 @@ class Decoder:
             of = part_of(arrays, _prefix(task))
             ridge = RidgeFit(*(of[name] for name in RidgeFit._fields))
             readouts[task] = LatentReadout(ridge, Standardizer(of["mean"], of["deviation"]))
-        return cls(readouts)
-
-
-def given_latents(model: LatentModel, trials: Trials, given: tuple[str, ...]) -> Array:
-    """Return the posterior means (trial, time, latent), from trials that hold nothing but ``given``."""
-    return np.asarray(model.latents(trials.only(given), given)[0], dtype=float)
+        return cls(model, readouts)
 
 
 def _prefix(task: Task) -> str:
