@@ -308,5 +308,6 @@ def fit_to(
 def write_split(
     folder: Path, groups: dict[str, xr.Dataset], clip: Any = None, time: float | None = None
 ) -> None:
+    """Write the store of a split with percentiles to clip to and a share of time to withhold."""
     settings = {"heldout": {"time": time}, "clip": clip or {}}
     write_store(folder, groups, provenance("split", settings, {}))

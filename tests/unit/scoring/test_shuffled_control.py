@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from colatent.scoring.questions import Withheld
 
 from colatent.data.trials import Trials
 from colatent.models.mmgpvae.model import MMGPVAE

@@ -13,7 +13,7 @@ from colatent.data.predictive import Predictive
 from colatent.data.scaling import LEAST_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld
 from colatent.data.trials import Layout, Trials
-from colatent.models.base import Array, FitRun, State, arrays_of
+from colatent.models.base import Array, FitRun, State, array_of, arrays_of
 
 # a channel that was silent in all training trials still gets a rate, or one spike is impossible
 LEAST_COUNT = 0.5
@@ -108,7 +108,7 @@ class ConditionMean:
     ) -> Self:
         """Rebuild a fit from its arrays."""
         model = cls(settings, layout)
-        n_rows = len(state[CONDITIONS]) + 1
+        n_rows = len(array_of(state, CONDITIONS, None, None)) + 1
         n_bins = layout.n_bins if layout.time_locked else 1
         shapes: dict[str, tuple[int | None, ...]] = {CONDITIONS: (n_rows - 1, None)}
         for m in layout.modalities:
