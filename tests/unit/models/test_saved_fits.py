@@ -1,4 +1,4 @@
-"""What a fit's files hold is the fit, to the last bit, whatever the model; nobody needs its training trials."""
+"""What a fit's files hold is the fit, to the last bit, whatever the model: no training trial is needed."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -53,8 +53,6 @@ def test_scoring_fits_nothing(name, simulated_trials, tmp_path, monkeypatch):
 
     for fitter in FITTERS:
         monkeypatch.setattr(fitter, refuse)
-    scored = ScoreJob(
-        session, split, [fit], tmp_path / "m.csv", tmp_path / "score", {"session": "s", "model": "m"}
-    )
-    score_session(scored, analyse, quiet)
-    assert len(read_scores(tmp_path / "m.csv"))
+    table, head = tmp_path / "m.csv", {"session": "s", "model": "m"}
+    score_session(ScoreJob(session, split, [fit], table, tmp_path / "score", head), analyse, quiet)
+    assert len(read_scores(table))
