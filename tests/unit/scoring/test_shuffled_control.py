@@ -7,6 +7,7 @@ from support import fit_vae
 
 from colatent.data.tasks import NOTHING_WITHHELD
 from colatent.data.trials import Trials
+from colatent.models.fitting import FittedModel
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.scoring.evaluate import evaluate
 
