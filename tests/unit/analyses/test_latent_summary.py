@@ -62,9 +62,7 @@ def test_what_groups_explain_is_what_is_lost_without_them():
     assert "level" not in found["latent"]["time_scale_low"].attrs
 
 
-@pytest.mark.parametrize(
-    ("kind", "unit"), [("gpfa", "√(spikes per bin)"), ("smoothed-fa", "√(spikes per bin)")]
-)
+@pytest.mark.parametrize("kind", ["gpfa", "smoothed-fa"])
 def test_a_model_of_one_modality_explains_what_it_reconstructs(kind):
     fold = fold_of(simulate(30)[0])
     model: Any = fit_to(settings_of(kind, latents={"spikes": 2}), fold.training).model
