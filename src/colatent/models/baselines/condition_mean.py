@@ -69,9 +69,8 @@ class ConditionMean:
         for name in self.modalities:
             means = _Means(training, name)
             choice = means.best_choice()
-            run.progress(
-                f"{name}: smoothing {choice.smoothing:g} bins, prior of {choice.prior_trials:g} trials"
-            )
+            smoothing, prior = choice
+            run.progress(f"{name}: smoothing {smoothing:g} bins, prior of {prior:g} trials")
             course = means.of_conditions(self._conditions, choice)
             self._courses[name] = MeanCourse(course, means.deviation(choice), np.array(choice))
         return self

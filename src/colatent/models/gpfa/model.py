@@ -1,6 +1,7 @@
 """GPFA as the workflow uses it: of one modality, Gaussian with read-outs or of counts themselves."""
 
-from typing import Any, Protocol, Self
+from abc import ABC, abstractmethod
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,39 +34,6 @@ INTERVAL = "interval."
 _INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
 
 
-class Observed(Protocol):
-    """What the likelihood of a GPFA decides."""
-
-    @property
-    def gpfa(self) -> GPFA | CountGPFA: ...
-
-    def fit(self, training: Trials, run: FitRun) -> None:
-        """Fit to the training trials."""
-
-    def observation(self, trials: Trials) -> Array:
-        """Return what the GPFA sees (trial, time, channel), NaN where nothing was observed."""
-        ...
-
-    def predict(self, trials: Trials) -> Predictive:
-        """Return the predictive distribution of all channels, those that were not observed included."""
-        ...
-
-    def decode(self, latents: Array) -> Array:
-        """Return the expected observations (trial, time, channel) at latents."""
-        ...
-
-    def summary(self) -> LatentSummary:
-        """Return what the latents are."""
-        ...
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that the fit has learned."""
-        ...
-
-    def load(self, state: State) -> None:
-        """Take on what a fit has learned."""
-
-
 class GPFAModel(OneModalityModel):
     """GPFA of one modality: Gaussian (of values or square-rooted counts), Poisson or negative binomial.
 
@@ -75,7 +43,7 @@ class GPFAModel(OneModalityModel):
     def __init__(self, settings: GPFASettings, layout: Layout, device: str = "cpu") -> None:
         super().__init__(settings, layout)
         counts = settings.likelihood_of(layout.kinds[self.modality]) in COUNT_LIKELIHOODS
-        self._observed: Observed = _Counts(settings, layout) if counts else _Gaussian(settings, layout)
+        self._observed: _Observed = (_Counts if counts else _Gaussian)(settings, layout)
 
     def _fit(self, training: Trials, run: FitRun) -> None:
         self._observed.fit(training, run)  # there is nothing random in it
@@ -111,16 +79,48 @@ class GPFAModel(OneModalityModel):
         return model
 
 
-class _Gaussian:
+class _Observed(ABC):
+    """What the likelihood of a GPFA decides; methods as in `GPFAModel`."""
+
+    gpfa: GPFA | CountGPFA
+
+    def __init__(self, settings: GPFASettings, layout: Layout) -> None:
+        self.modality, self.n_latents = settings.modality, settings.latents[settings.modality]
+        self.n_channels = layout.n_channels(self.modality)
+        self.spikes = layout.kinds[self.modality] == "spikes"
+        self.likelihood = settings.likelihood_of(layout.kinds[self.modality])
+
+    def observation(self, trials: Trials) -> Array:
+        """Return what the GPFA sees (trial, time, channel), NaN where nothing was observed."""
+        return observations(trials, self.modality, self.likelihood == "gaussian-sqrt")
+
+    @abstractmethod
+    def fit(self, training: Trials, run: FitRun) -> None: ...
+
+    @abstractmethod
+    def predict(self, trials: Trials) -> Predictive: ...
+
+    @abstractmethod
+    def decode(self, latents: Array) -> Array: ...
+
+    @abstractmethod
+    def summary(self) -> LatentSummary: ...
+
+    @abstractmethod
+    def state(self) -> dict[str, NDArray[Any]]: ...
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Take on what a fit has learned."""
+
+
+class _Gaussian(_Observed):
     """Exact Gaussian GPFA; its observations are read out of the latents (`Readouts`)."""
 
     gpfa: GPFA
 
     def __init__(self, settings: GPFASettings, layout: Layout) -> None:
-        self.modality, self.n_latents = settings.modality, settings.latents[settings.modality]
-        self.n_channels = layout.n_channels(self.modality)
-        self.counts = layout.kinds[self.modality] == "spikes"
-        self.square_root = settings.likelihood_of(layout.kinds[self.modality]) == "gaussian-sqrt"
+        super().__init__(settings, layout)
         self.gpfa = GPFA(
             self.n_latents,
             layout.bin_width,
@@ -129,9 +129,6 @@ class _Gaussian:
             convergence=CONVERGENCE,
             automatic_relevance=settings.automatic_relevance,
         )
-
-    def observation(self, trials: Trials) -> Array:
-        return observations(trials, self.modality, self.square_root)
 
     def fit(self, training: Trials, run: FitRun) -> None:
         seen = self.observation(training)
@@ -153,7 +150,7 @@ class _Gaussian:
         likelihood = "penalised" if self.gpfa.automatic_relevance > 0 else "marginal"
         return LatentSummary(
             {self.modality: self.gpfa.loading_},
-            {self.modality: gaussian_unit(self.modality, self.square_root)},
+            {self.modality: gaussian_unit(self.modality, self.likelihood == "gaussian-sqrt")},
             self.gpfa.time_scale_,
             self.interval._asdict(),
             {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood},
@@ -171,23 +168,18 @@ class _Gaussian:
         ends = {name: array_of(state, name, q, finite=False) for name in _INTERVALS}
         arrays = arrays_of({k: v for k, v in state.items() if k not in ends}, shapes)
         self.gpfa = GPFA.from_state(arrays)
-        self.readouts = Readouts.from_state(self.modality, self.counts, arrays)
+        self.readouts = Readouts.from_state(self.modality, self.spikes, arrays)
         self.interval = TimeScaleInterval(*ends.values())
 
 
-class _Counts:
+class _Counts(_Observed):
     """GPFA of counts, which predicts them itself."""
 
     gpfa: CountGPFA
 
     def __init__(self, settings: GPFASettings, layout: Layout) -> None:
-        self.modality, self.n_latents = settings.modality, settings.latents[settings.modality]
-        self.n_channels = layout.n_channels(self.modality)
-        likelihood = settings.likelihood_of(layout.kinds[self.modality])
-        self.gpfa = CountGPFA(self.n_latents, layout.bin_width, settings.kernel, likelihood=likelihood)
-
-    def observation(self, trials: Trials) -> Array:
-        return observations(trials, self.modality, square_root=False)
+        super().__init__(settings, layout)
+        self.gpfa = CountGPFA(self.n_latents, layout.bin_width, settings.kernel, likelihood=self.likelihood)
 
     def fit(self, training: Trials, run: FitRun) -> None:
         self.gpfa.fit(self.observation(training), run.progress)
@@ -200,9 +192,8 @@ class _Counts:
         component = np.exp(eta.mean + quantile[:, None, None, None] * np.sqrt(eta.variance))
         # the quantiles stop short of the tails: the mean is known exactly
         component *= np.exp(eta.mean + eta.variance / 2) / component.mean(axis=0)
-        likelihood = self.gpfa.likelihood
-        scale = self.gpfa.dispersion_ if likelihood == "negative-binomial" else None
-        return Predictive(likelihood, component, scale)
+        scale = self.gpfa.dispersion_ if self.likelihood == "negative-binomial" else None
+        return Predictive(self.likelihood, component, scale)
 
     def decode(self, latents: Array) -> Array:
         return np.exp(latents @ self.gpfa.loading_.T + self.gpfa.offset_)
