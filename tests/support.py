@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from pydantic import TypeAdapter
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.image import ImageSeries
@@ -24,16 +25,20 @@ from colatent.config import (
     Config,
     ContinuousModality,
     MMGPVAESettings,
+    Model,
     SpikesModality,
     TrialAlignment,
 )
+from colatent.data.tasks import NOTHING_WITHHELD, Withheld
 from colatent.data.trials import Layout, Trials
 from colatent.ingest import ingest_session
 from colatent.jobs.checkpoint import STATE, Checkpoint
 from colatent.models import gp
 from colatent.models.base import FitRun
+from colatent.models.fitting import FittedModel, fit_model
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.options import Options
+from colatent.models.registry import model_class
 from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
@@ -314,3 +319,23 @@ def fit_vae(
     """An MM-GPVAE of `vae_options`, fitted to these trials."""
     run = FitRun(seed, device=device, progress=progress, checkpoint=checkpoint)
     return unfitted_vae(trials.layout, **options).fit(trials, run)
+
+
+def settings_of(kind: str, **options: Any) -> Model:
+    """Return a section on a model."""
+    return TypeAdapter(Model).validate_python({"kind": kind, **options})
+
+
+def fit_to(
+    settings: Model, training: Trials, withheld: Withheld = NOTHING_WITHHELD, seed: int = 0
+) -> FittedModel:
+    """Fit a model to all of these trials."""
+    return fit_model(model_class(settings), settings, training, FitRun(seed, withheld))
+
+
+def write_split(
+    folder: Path, groups: dict[str, xr.Dataset], clip: Any = None, time: float | None = None
+) -> None:
+    """Write the store of a split with percentiles to clip to and a share of time to withhold."""
+    settings = {"heldout": {"time": time}, "clip": clip or {}}
+    write_store(folder, groups, provenance("split", settings, {}))

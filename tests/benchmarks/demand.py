@@ -57,22 +57,24 @@ def write_inputs(folder: Path, n_trials: int, n_bins: int, n_units: int) -> None
     groups["trials"] = xr.Dataset(coords={"condition": ("trial", trials.condition)})
     attrs = {"bin_width": 0.02, "alignment": "trials", "modalities": list(values)}
     write_store(folder / "session", groups, provenance("ingest", {}, {}) | attrs)
-    split = make_split(
-        trials, continuous=False, folds=N_FOLDS, stratify=True, channels={"spikes": 0.25}, seeds=[0], guard=1
-    )
-    write_store(folder / "split", split, provenance("split", {}, {"session": identity(folder / "session")}))
+    split = make_split(trials, N_FOLDS, stratify=True, channels={"spikes": 0.25}, seeds=[0], guard=1)
+    settings, inputs = {"heldout": {"time": 0.2}, "clip": {}}, {"session": identity(folder / "session")}
+    write_store(folder / "split", split, provenance("split", settings, inputs))
 
 
 def fit(folder: Path, model: dict[str, Any], fold: int) -> None:
-    from colatent.models.fitting import fit_fold
+    from pydantic import TypeAdapter
+
+    from colatent.config import Model
+    from colatent.models.fitting import FitJob, fit_fold
+    from colatent.models.registry import model_class
     from colatent.store.session import read_fold, read_trials
     from colatent.store.stores import identity
 
     trials, _ = read_trials(folder / "session")
-    fit_fold(
-        read_fold(trials, folder / "split", fold, 0, {}),
-        model=model,
-        time_locked=True,
+    settings = TypeAdapter(Model).validate_python(model)
+    job = FitJob(
+        settings=settings,
         seed=0,
         device="cpu",
         threads=1,
@@ -81,22 +83,22 @@ def fit(folder: Path, model: dict[str, Any], fold: int) -> None:
         output=folder / f"fold-{fold}_seed-0",
         progress=lambda line: None,
     )
+    fit_fold(model_class(settings), read_fold(trials, folder / "split", fold, 0), job)
 
 
 def score(folder: Path) -> None:
-    from colatent.scoring.session import score_session
+    from colatent.analyses import analyse
+    from colatent.scoring.session import ScoreJob, score_session
 
-    score_session(
+    job = ScoreJob(
         session=folder / "session",
         split=folder / "split",
         fits=sorted(folder.glob("fold-*")),
-        clip={},
-        future=0.2,
         table=folder / "scores.csv",
         store=folder / "score",
         head={"session": "s", "model": "m"},
-        progress=lambda line: None,
     )
+    score_session(job, analyse, lambda line: None)
 
 
 def cost(job: Callable[..., None], *arguments: Any) -> dict[str, int]:

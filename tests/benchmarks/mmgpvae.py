@@ -80,20 +80,20 @@ def r2(truth: np.ndarray, guess: np.ndarray, training_mean: np.ndarray) -> float
 def recovery(model, simulation, train, test, given=BOTH) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """R2 of the true latents in the test trials, each from the latents of its own group."""
     from colatent.analyses.recovery import latent_recovery
+    from colatent.data.splits import TEST, TRAINING
 
     truth = simulation.latents
     inferred = np.concatenate([model.latents(part, given)[0] for part in (train, test)])
     training = np.arange(len(truth)) < train.n_trials
-    rows = latent_recovery(
+    found = latent_recovery(
         inferred,
-        model.latent_groups,
+        tuple(group.name for group in model.latent_groups),
         truth,
         np.ones(truth.shape, dtype=bool),
         simulation.latent_groups,
-        training,
-        ~training,
+        np.where(training, TRAINING, TEST),
     )
-    return dict(zip(("shared", "neural", "zoom"), (row["r2"] for row in rows), strict=True))
+    return dict(zip(("shared", "neural", "zoom"), found["r2"], strict=True))
 
 
 def coverage(model, simulation, train, test) -> dict[str, float]:  # type: ignore[no-untyped-def]

@@ -61,11 +61,13 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
 
 def in_one_process(config_file: Path) -> None:
     """Call what the jobs of the demo call, one after another."""
+    from colatent.analyses import analyse
     from colatent.config.file import load_config
     from colatent.data.splits import make_split
     from colatent.ingest.groups import session_groups
     from colatent.ingest.session import ingest_session
-    from colatent.models.fitting import fit_fold
+    from colatent.models.fitting import FitJob, fit_fold
+    from colatent.models.registry import model_class
     from colatent.report import (
         write_model_page,
         write_session_page,
@@ -73,11 +75,10 @@ def in_one_process(config_file: Path) -> None:
     )
     from colatent.results.export import write_latents_nwb, write_latents_store
     from colatent.results.manifest import write_record
-    from colatent.scoring.session import score_session
+    from colatent.scoring.session import ScoreJob, score_session
     from colatent.scoring.tables import join_scores
     from colatent.simulate import simulate_reach, write_reach_nwb
     from colatent.store.layout import (
-        clip_percentiles,
         ingest_settings,
         split_settings,
     )
@@ -103,24 +104,21 @@ def in_one_process(config_file: Path) -> None:
     }  # fmt: skip
     write_store(session, session_groups(ingested, config.truth.groups), attrs)
     trials, _ = read_trials(session)
-    groups = make_split(trials, False, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
+    groups = make_split(trials, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
     write_store(split, groups, provenance("split", split_settings(config), {"session": identity(session)}))
     (results / name / "score").mkdir()
-    clip = clip_percentiles(config)
     made_from = {"session": identity(session), "split": identity(split)}
     tables, stores = [], []
-    for model, options in config.model_dump(mode="json")["models"].items():
+    for model, section in config.models.items():
         fits = [results / name / "fit" / model / f"fold-{fold}_seed-0" for fold in range(heldout.folds)]
         for fold, fit in enumerate(fits):
-            fit_fold(
-                read_fold(trials, split, fold, 0, clip), options, time_locked=True, seed=0, device="cpu",
-                threads=1, inputs=made_from | {"fold": fold, "clip": clip},
-                checkpoint=results / ".checkpoints", output=fit, progress=quiet,
-            )  # fmt: skip
+            inputs = made_from | {"fold": fold}
+            job = FitJob(section, 0, "cpu", 1, inputs, results / ".checkpoints", fit, quiet)
+            fit_fold(model_class(section), read_fold(trials, split, fold, 0), job)
         tables.append(results / name / "score" / f"{model}.csv")
         stores.append(results / name / "score" / model)
         head = {"session": name, "model": model}
-        score_session(session, split, fits, clip, heldout.time, tables[-1], stores[-1], head, quiet)
+        score_session(ScoreJob(session, split, fits, tables[-1], stores[-1], head), analyse, quiet)
     join_scores([str(table) for table in tables], stores, results)
     os.chdir(folder)
     report = results / "report"

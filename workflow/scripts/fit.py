@@ -2,25 +2,31 @@
 
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from colatent.config import Model
 from colatent.jobs.progress import job
-from colatent.models.fitting import fit_fold
+from colatent.models.fitting import FitJob, fit_fold
+from colatent.models.registry import model_class
 from colatent.store.session import read_fold, read_trials
-from colatent.store.stores import identity, read_attrs
+from colatent.store.stores import identity
 
 w = snakemake.wildcards
 session, split, fit = (Path(f).parent for f in (*snakemake.input, *snakemake.output))
 with job(snakemake.log[0], f"fit {w.session} {w.model} fold {w.fold} seed {w.seed}") as progress:
+    settings = TypeAdapter(Model).validate_python(snakemake.params.model)
     trials, _ = read_trials(session)
-    clip = snakemake.params.clip
     fit_fold(
-        read_fold(trials, split, int(w.fold), int(w.seed), clip),
-        model=snakemake.params.model,
-        time_locked=read_attrs(session)["alignment"] == "trials",
-        seed=int(w.seed),
-        device=snakemake.params.device,
-        threads=snakemake.threads,
-        inputs={"session": identity(session), "split": identity(split), "fold": int(w.fold), "clip": clip},
-        checkpoint=snakemake.params.checkpoint,
-        output=fit,
-        progress=progress,
+        model_class(settings),
+        read_fold(trials, split, int(w.fold), int(w.seed)),
+        FitJob(
+            settings=settings,
+            seed=int(w.seed),
+            device=snakemake.params.device,
+            threads=snakemake.threads,
+            inputs={"session": identity(session), "split": identity(split), "fold": int(w.fold)},
+            checkpoint=Path(snakemake.params.checkpoint),
+            output=fit,
+            progress=progress,
+        ),
     )

@@ -13,7 +13,6 @@ with job(snakemake.log[0], f"latent_choice {w.session} {w.model}") as progress:
         Path(snakemake.input.split).parent,
         snakemake.params.model,
         snakemake.params.folds,
-        snakemake.params.clip,
         progress,
     )
     write_table(table, snakemake.output.table)

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
+from colatent.analyses import analyse
 from colatent.jobs.progress import job
-from colatent.scoring.session import score_session
+from colatent.scoring.session import ScoreJob, score_session
 
-with job(snakemake.log[0], f"score {snakemake.wildcards.session} {snakemake.wildcards.model}") as progress:
-    score_session(
+w = snakemake.wildcards
+with job(snakemake.log[0], f"score {w.session} {w.model}") as progress:
+    scored = ScoreJob(
         session=Path(snakemake.input.session).parent,
         split=Path(snakemake.input.split).parent,
         fits=[Path(fit).parent for fit in snakemake.input.fits],
-        clip=snakemake.params.clip,
-        future=snakemake.params.future,
-        table=snakemake.output.scores,
+        table=Path(snakemake.output.scores),
         store=Path(snakemake.output.store).parent,
-        head={"session": snakemake.wildcards.session, "model": snakemake.wildcards.model},
-        progress=progress,
+        head={"session": w.session, "model": w.model},
     )
+    score_session(scored, analyse, progress)

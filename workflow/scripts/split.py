@@ -15,7 +15,6 @@ with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:
     heldout = settings["heldout"]
     groups = make_split(
         trials,
-        continuous="intervals" not in settings["alignment"],
         folds=heldout["folds"],
         stratify=heldout["stratify"] is not None,
         channels=heldout["channels"],

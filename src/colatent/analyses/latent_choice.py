@@ -15,21 +15,18 @@ from colatent.errors import InputError
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.selection import select_n_latents
-from colatent.models.registry import gpfa_likelihood
 from colatent.store.session import read_fold, read_trials
-from colatent.store.stores import read_attrs
 
 N_INNER_FOLDS = 4
 COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
 
 
-def compare_numbers_of_latents(trials: Trials, model: GPFASettings, time_locked: bool) -> pd.DataFrame:
+def compare_numbers_of_latents(trials: Trials, model: GPFASettings) -> pd.DataFrame:
     """Return cross-validated co-smoothing of each candidate on the given (training) trials.
 
     Args:
         trials: training trials; they are split once more, other trials are not looked at.
         model: a section of kind ``gpfa``.
-        time_locked: False for windows of a continuous recording.
 
     Returns:
         One row a candidate: ``n_latents, r2, standard_error`` (over the inner folds), ``best`` and
@@ -39,12 +36,12 @@ def compare_numbers_of_latents(trials: Trials, model: GPFASettings, time_locked:
         InputError: no candidate is smaller than the number of channels left to infer from, or there are
             too few trials to leave some out.
     """
-    if not inner_folds(trials.n_trials, N_INNER_FOLDS, time_locked):
+    if not inner_folds(trials.n_trials, N_INNER_FOLDS, trials.time_locked):
         raise InputError(
             f"{trials.n_trials} training trials or windows are too few to compare numbers of latents on; "
             "take shorter windows, or set the number yourself"
         )
-    likelihood = gpfa_likelihood(model, trials)
+    likelihood = model.likelihood_of(trials.kinds[model.modality])
     value = trials.with_nan(model.modality)
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
     counts = likelihood in COUNT_LIKELIHOODS
@@ -59,7 +56,7 @@ def compare_numbers_of_latents(trials: Trials, model: GPFASettings, time_locked:
         value,
         candidates,
         n_folds=min(N_INNER_FOLDS, trials.n_trials),
-        time_locked=time_locked,
+        time_locked=trials.time_locked,
         bin_width=trials.bin_width,
         kernel=model.kernel,
         **options,
@@ -81,17 +78,15 @@ def choose_latents(
     split: str | Path,
     model: dict,
     n_folds: int,
-    clip: dict[str, tuple[float, float]],
     progress: Callable[[str], None],
 ) -> pd.DataFrame:
     """Return the comparison in the training trials of every fold, with the columns ``COLUMNS``."""
     trials, _ = read_trials(session)
-    time_locked = read_attrs(session)["alignment"] == "trials"
     settings = TypeAdapter(GPFASettings).validate_python(model)
     tables = []
     for fold in range(n_folds):
-        training = read_fold(trials, split, fold, None, clip).training
-        table = compare_numbers_of_latents(training, settings, time_locked)
+        training = read_fold(trials, split, fold, None).training
+        table = compare_numbers_of_latents(training, settings)
         progress(f"fold {fold}: {table['n_latents'][table['chosen']].item()} latents chosen")
         tables.append(table.assign(fold=fold))
     return pd.concat(tables)[COLUMNS]

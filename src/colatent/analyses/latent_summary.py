@@ -1,22 +1,16 @@
 """What the latents of one fit are: time scales, loadings, and what each group explains where."""
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from colatent.analyses.analysed import AnalysedFit
 from colatent.data import metrics
 from colatent.data.scaling import standard_deviation
 from colatent.data.trials import Trials
-
-Array = NDArray[np.float64]
-LEVEL = 0.95  # of the intervals of time scales
+from colatent.models.base import Array, LatentModel, LatentSummary
 
 
-def latent_summary(
-    model: Any, modalities: tuple[str, ...], training: Trials, test: Trials
-) -> dict[str, xr.Dataset]:
+def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     """Return the groups ``latent``, ``explained`` and ``loading/{modality}`` of one fit.
 
     ``latent`` holds the learned ``time_scale`` (s, dim latent) of models that have one, and the ends
@@ -27,87 +21,60 @@ def latent_summary(
     of their training s.d., given all modalities: ``alone`` with the posterior means of the other groups'
     latents replaced by their prior mean, ``unique`` is what is lost if those of this group are replaced.
     NaN where a group does not drive a modality.
-
-    Args:
-        model: a fitted model that has latents.
-        modalities: those it describes, all given to inference.
-        training, test: trials of the fold.
     """
-    if hasattr(model, "decode"):  # MM-GPVAE, whose module loads PyTorch, which others can do without
-        mean = model.latents(test, modalities)[0]
-        loading = {m: model.loading(mean, m) for m in modalities}
-        explained = _explained(model, mean, modalities, training, test)
-        unit = {m: f"{model.decoded_unit(m)} per s.d. of the latent" for m in modalities}
-        scale: Array | None = model.time_scales()
-    else:
-        (name,) = modalities
-        state = model.state()
-        loading = {name: state["loading"]}
-        explained = _whole(model, name, training, test)
-        unit = {name: _gaussian_unit(model, name)}
-        scale = state.get("time_scale")
+    model, training, test = fit.model, fit.fold.training, fit.fold.test
+    mean = model.latents(test, model.modalities)[0]
+    found = model.summary(mean)
     groups = {
         f"loading/{m}": xr.Dataset(
             {"loading": (("channel", "latent"), value)},
             coords={"channel": list(training.channels[m])},
-            attrs={"unit": unit[m]},
+            attrs={"unit": f"{found.unit[m]} per s.d. of the latent"},
         )
-        for m, value in loading.items()
+        for m, value in found.loading.items()
     }
-    if scale is not None:
-        groups["latent"] = _time_scales(model, scale, training)
+    if found.time_scale is not None:
+        groups["latent"] = _time_scales(found, found.time_scale)
+    several = len(model.modalities) > 1
+    explained = _explained(model, mean, training, test) if several else _whole(model, training, test)
     return groups | {"explained": explained}
 
 
-def _time_scales(model: Any, scale: Array, training: Trials) -> xr.Dataset:
-    attrs: dict[str, Any] = {"units": "s"}
+def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
+    unknown = dict.fromkeys(("low", "high", "maximum"), np.full(len(scale), np.nan))
+    attrs = {"units": "s"}
     variables = {"time_scale": ("latent", scale, attrs)}
-    # that of the other models is only bounded, and a bound's profile is not the likelihood's
-    interval = dict.fromkeys(("low", "high", "maximum"), np.full(len(scale), np.nan))
-    if hasattr(model, "time_scale_interval"):
-        from colatent.models.gpfa.time_scale_interval import (
-            interval_drop,  # loads PyTorch, which the model has loaded
-        )
-
-        interval = model.time_scale_interval(training, LEVEL)._asdict()
-        likelihood = "penalised" if model.penalised else "marginal"
-        attrs = attrs | {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood}
-    variables |= {f"time_scale_{k}": ("latent", v, attrs) for k, v in interval.items()}
+    for end, value in (unknown | dict(found.interval)).items():
+        variables[f"time_scale_{end}"] = ("latent", value, attrs | dict(found.interval_attrs))
     return xr.Dataset(variables)
-
-
-def _gaussian_unit(model: Any, modality: str) -> str:
-    if getattr(model, "square_root", False):
-        return "√(spikes per bin) per s.d. of the latent"
-    return f"unit of {modality}, or log rate of a count model, per s.d. of the latent"
 
 
 def _r2(prediction: Array, modality: str, scale: Array, test: Trials) -> float:
     return metrics.r2(test.values[modality], prediction, test.observed[modality], scale).pooled
 
 
-def _explained(
-    model: Any, mean: Array, modalities: tuple[str, ...], training: Trials, test: Trials
-) -> xr.Dataset:
+def _explained(model: LatentModel, mean: Array, training: Trials, test: Trials) -> xr.Dataset:
     groups = list(dict.fromkeys(model.latent_groups))
-    of = np.array(model.latent_groups)
-    alone, unique = np.full((2, len(groups), len(modalities)), np.nan)
-    for j, modality in enumerate(modalities):
+    alone, unique = np.full((2, len(groups), len(model.modalities)), np.nan)
+    for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
         everything = _r2(model.decode(mean, modality), modality, scale, test)
         for i, group in enumerate(groups):
-            if modality in group.split("+"):
-                kept, lost = (np.where(of == group, mean, 0.0), np.where(of == group, 0.0, mean))
+            if modality in group.modalities:
+                own = np.array([g == group for g in model.latent_groups])
+                kept, lost = np.where(own, mean, 0.0), np.where(own, 0.0, mean)
                 alone[i, j] = _r2(model.decode(kept, modality), modality, scale, test)
                 unique[i, j] = everything - _r2(model.decode(lost, modality), modality, scale, test)
-    return _dataset(alone, unique, groups, modalities)
+    return _dataset(alone, unique, [group.name for group in groups], model.modalities)
 
 
-def _whole(model: Any, modality: str, training: Trials, test: Trials) -> xr.Dataset:
-    """A model of one group explains what it reconstructs, and nobody else could."""
+def _whole(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:
+    """A model of one modality, so of one group, explains what it reconstructs; no other group could."""
+    (modality,) = model.modalities
     scale = standard_deviation(training.values[modality], training.observed[modality])
     value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, scale, test)
-    return _dataset(np.array([[value]]), np.array([[value]]), [modality], (modality,))
+    names = [model.latent_groups[0].name]
+    return _dataset(np.array([[value]]), np.array([[value]]), names, (modality,))
 
 
 def _dataset(alone: Array, unique: Array, groups: list[str], modalities: tuple[str, ...]) -> xr.Dataset:

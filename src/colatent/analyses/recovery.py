@@ -1,22 +1,36 @@
 """How well the true latents of a simulation are recovered, in trials that were held out."""
 
-from typing import Any
-
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from colatent.analyses.analysed import AnalysedFit
+from colatent.data.splits import TEST, TRAINING
 
 Array = NDArray[np.float64]
 
 
+def recovery(fit: AnalysedFit) -> pd.DataFrame:
+    """Return the columns ``group, latent, r2``, see `latent_recovery`."""
+    assert fit.truth is not None
+    return latent_recovery(
+        fit.latents[0],
+        fit.groups,
+        fit.truth["value"].values,
+        fit.truth["observed"].values,
+        tuple(map(str, fit.truth["group"].values)),
+        fit.fold.role,
+    )
+
+
 def latent_recovery(
-    inferred: Array,
+    inferred: NDArray[np.floating],
     inferred_groups: tuple[str, ...],
     truth: Array,
     observed: NDArray[np.bool_],
     truth_groups: tuple[str, ...],
-    training: NDArray[np.bool_],
-    test: NDArray[np.bool_],
-) -> list[dict[str, Any]]:
+    role: NDArray[np.integer],
+) -> pd.DataFrame:
     """Return the R2 (test trials) of each true latent, from the inferred latents of its own group.
 
     Latents are known up to an affine map: it is fitted on the training trials only. A model that
@@ -27,7 +41,10 @@ def latent_recovery(
         inferred_groups: group of each inferred latent.
         truth: true latents (trial, time, latent); ``observed`` of the same shape.
         truth_groups: group of each true latent.
-        training, test: booleans (trial,).
+        role: of each trial (trial,).
+
+    Returns:
+        One row for each true latent: ``group, latent, r2``.
     """
     from sklearn.linear_model import LinearRegression  # takes two seconds, and most recordings have no truth
 
@@ -37,10 +54,10 @@ def latent_recovery(
         wanted = frozenset(group.split("+"))
         own = np.array([frozenset(g.split("+")) == wanted for g in inferred_groups])
         own = own if own.any() else np.ones_like(own)
-        fit, held = (observed[..., k] & trials[:, None] for trials in (training, test))
+        fit, held = (observed[..., k] & (role == r)[:, None] for r in (TRAINING, TEST))
         affine = LinearRegression().fit(inferred[fit][:, own], truth[fit][:, k])
         true = truth[held][:, k]
         error = ((true - affine.predict(inferred[held][:, own])) ** 2).sum()
         deviation = ((true - true.mean()) ** 2).sum()
         rows.append({"group": group, "latent": name, "r2": float(1 - error / deviation)})
-    return rows
+    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Which trials and channels are kept from the models.
+"""Which trials and channels are withheld from the models.
 
 Everything that looks at the data (clipping, standardising, read-outs, alignment of latents) takes
 its numbers from the training trials that are named here.
@@ -95,19 +95,13 @@ def hidden_channels(n_channels: int, share: float, seeds: list[int], folds: int)
 
 
 def make_split(
-    trials: Trials,
-    continuous: bool,
-    folds: int,
-    stratify: bool,
-    channels: Mapping[str, float],
-    seeds: list[int],
-    guard: int,
+    trials: Trials, folds: int, stratify: bool, channels: Mapping[str, float], seeds: list[int], guard: int
 ) -> dict[str, xr.Dataset]:
     """Return the groups of the split store: ``split`` and ``hidden/{modality}``."""
-    if continuous:
-        role = split_blocks(trials.n_trials, folds, guard)
-    else:
+    if trials.time_locked:
         role = split_trials(trials.condition if stratify else None, trials.n_trials, folds)
+    else:
+        role = split_blocks(trials.n_trials, folds, guard)
     groups = {"split": xr.Dataset({"role": (("fold", "trial"), role)})}
     for modality, share in channels.items():
         n_channels = len(trials.channels[modality])

@@ -1,4 +1,4 @@
-"""Shares of the training trials and of the channels: of two shares, the larger contains the smaller."""
+"""Nested subsets of the training trials and of the channels, by share: the larger contains the smaller."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from colatent.data.trials import Trials
 Mask = NDArray[np.bool_]
 
 
-def shares_of_trials(
+def trial_subsets(
     condition: NDArray[np.str_] | None, n_trials: int, shares: Sequence[float], seed: Sequence[int]
 ) -> list[Mask]:
     """Return the trials (trial,) of each share: random, each condition in proportion to its number."""
@@ -26,7 +26,7 @@ def shares_of_trials(
     return [_mask(order[: _number(share, n_trials)], n_trials) for share in shares]
 
 
-def shares_of_windows(n_windows: int, shares: Sequence[float], seed: Sequence[int]) -> list[Mask]:
+def window_subsets(n_windows: int, shares: Sequence[float], seed: Sequence[int]) -> list[Mask]:
     """Return the windows (window,) of each share: a contiguous block, as of a shorter recording.
 
     A random point divides what is left out into what lies before the block and what lies after it.
@@ -41,7 +41,7 @@ def shares_of_windows(n_windows: int, shares: Sequence[float], seed: Sequence[in
     return blocks
 
 
-def shares_of_channels(always: Mask, shares: Sequence[float], seed: Sequence[int]) -> list[Mask]:
+def channel_subsets(always: Mask, shares: Sequence[float], seed: Sequence[int]) -> list[Mask]:
     """Return the channels (channel,) of each share: ``always``, and a random share of the others."""
     others = np.random.default_rng(seed).permutation(np.flatnonzero(~always))
     return [always | _mask(others[: _number(share, len(others))], len(always)) for share in shares]

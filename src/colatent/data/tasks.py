@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import chain, combinations
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.data.trials import Layout, Trials
+
 Mask = NDArray[np.bool_]
+DECODING = "decoding"
 
 
 class Task(NamedTuple):
@@ -46,6 +49,27 @@ class Withheld(NamedTuple):
     time: float | None = None
     missing: Mapping[str, Mask] = {}
 
+    @classmethod
+    def of(cls, trials: Trials, channels: Mapping[str, Mask], time: float | None) -> Self:
+        """Return what is withheld where these are all trials of a session: of them, only masks are looked at.
+
+        A channel that is observed in the end of a trial alone is missing once that end is withheld.
+        """
+        versions = (trials, trials.hide_end(time)) if time else (trials,)
+        missing = {
+            name: np.unique(np.concatenate([one.never_observed(name) for one in versions]), axis=0)
+            for name in trials.modalities
+        }
+        some = {name: patterns[patterns.any(axis=1)] for name, patterns in missing.items()}
+        return cls(channels, time, {name: patterns for name, patterns in some.items() if len(patterns)})
+
+    def with_channels(self, kept: Mapping[str, Mask]) -> Self:
+        """Return what is withheld if only these channels (modality -> (channel,)) had been recorded."""
+        channels = {m: hidden[kept[m]] for m, hidden in self.channels.items()}
+        missing = {m: np.unique(patterns[:, kept[m]], axis=0) for m, patterns in self.missing.items()}
+        some = {m: patterns[patterns.any(axis=1)] for m, patterns in missing.items()}
+        return self._replace(channels=channels, missing={m: p for m, p in some.items() if len(p)})
+
 
 NOTHING_WITHHELD = Withheld({})
 
@@ -54,6 +78,27 @@ def subsets(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Return all non-empty subsets, in the order of ``names``."""
     names = tuple(names)
     return list(chain.from_iterable(combinations(names, k) for k in range(1, len(names) + 1)))
+
+
+def largest_tasks(asked: Iterable[Task]) -> list[Task]:
+    """Return, of each kind of question and predicted modality, the one with the most modalities given."""
+    largest: dict[tuple[str, str], Task] = {}
+    for task in asked:
+        key = (task.heldout, task.predicted)
+        if key not in largest or len(task.given) > len(largest[key].given):
+            largest[key] = task
+    return list(largest.values())
+
+
+def decoding_tasks(modalities: tuple[str, ...], layout: Layout) -> list[Task]:
+    """Return what is read out of latents: from each subset of a model's modalities, the continuous others."""
+    continuous = [name for name in layout.modalities if layout.kinds[name] != "spikes"]
+    return [
+        Task(DECODING, given, predicted)
+        for given in subsets(modalities)
+        for predicted in continuous
+        if predicted not in given
+    ]
 
 
 def tasks_of_latent_model(modalities: tuple[str, ...], withheld: Withheld) -> list[Task]:

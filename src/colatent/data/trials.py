@@ -94,6 +94,10 @@ class Trials:
     def n_bins(self) -> int:
         return int(next(iter(self.values.values())).shape[1])
 
+    def never_observed(self, modality: str) -> NDArray[np.bool_]:
+        """Return the channels (trial, channel) that a trial lacks throughout."""
+        return np.logical_not(self.observed[modality].any(axis=1))
+
     def select(self, trial: NDArray) -> "Trials":
         """Return the trials of an index or boolean array."""
         return replace(

@@ -1,4 +1,4 @@
-"""Memory and time that a job asks for, told from the size of its data and its model.
+"""Memory and time that a job asks for, estimated from the size of its data and its model.
 
 Asked for generously, about three times what `tests/benchmarks/demand.py` measured: a job that gets too
 little is killed. What is still too little grows with each attempt (in the rules).
@@ -8,35 +8,15 @@ import json
 import math
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from colatent.config import (
-    COUNT_LIKELIHOODS,
-    Distributed,
-    GPFASettings,
-    LagRegressionSettings,
-    MMGPVAESettings,
-    Model,
-    RidgeLagsSettings,
-)
+from colatent.config import Distributed, Model
+from colatent.config.models import Size
 from colatent.store.stores import MARKER
 
 BASE_MB = 1500  # Python with its libraries, and what surrounds the arrays
 BASE_MINUTES = 30  # also for what waits: a slow disk, a core that others use
-
-
-class Size(NamedTuple):
-    """Size of a session's store: its arrays in memory (MB), and bins, those of all trials together."""
-
-    mb: float
-    bins: int
-
-    @property
-    def channels(self) -> float:
-        """Channels of all modalities together; a bin of one is a number and whether it was observed."""
-        return self.mb * 1e6 / 9 / max(self.bins, 1)
 
 
 def session_size(store: str | Path) -> Size:
@@ -75,13 +55,12 @@ def reading_mb(size: Size) -> int:
 
 def fit_mb(size: Size, model: Model) -> int:
     """Memory of a fit (MB)."""
-    lags = model.lags if isinstance(model, LagRegressionSettings) else 1  # every lag is a copy of its own
-    return math.ceil(BASE_MB + (8 * lags + 4) * size.mb + _posterior_mb(size, model))
+    return math.ceil(BASE_MB + (8 * model.n_copies + 4) * size.mb + model.posterior_mb(size))
 
 
 def score_mb(size: Size, model: Model) -> int:
     """Memory of scoring a model's fits, one after the other (MB)."""
-    return math.ceil(BASE_MB + 30 * size.mb + 1.5 * _posterior_mb(size, model))
+    return math.ceil(BASE_MB + 30 * size.mb + 1.5 * model.posterior_mb(size))
 
 
 def fit_and_score_mb(size: Size, model: Model) -> int:
@@ -89,43 +68,11 @@ def fit_and_score_mb(size: Size, model: Model) -> int:
     return max(fit_mb(size, model), score_mb(size, model))
 
 
-def _posterior_mb(size: Size, model: Model) -> float:
-    """Return what the posterior of latents asks for (MB): so much a bin, however long the trials."""
-    match model:
-        case GPFASettings() if _counts(model):  # every count has a Gaussian site of its own
-            return 0.06 * size.bins + 40 * size.mb
-        case GPFASettings():
-            return 0.03 * size.bins
-        case MMGPVAESettings():
-            return 0.06 * size.bins
-    return 0.0
-
-
-def _counts(model: GPFASettings) -> bool:
-    return not set(COUNT_LIKELIHOODS).isdisjoint(model.likelihood.values())
-
-
 def fit_minutes(size: Size, model: Model) -> int:
     """Time of a fit on one core (minutes)."""
-    return math.ceil(BASE_MINUTES + _fit_seconds(size, model) / 60)
+    return math.ceil(BASE_MINUTES + model.fit_seconds(size) / 60)
 
 
 def score_minutes(size: Size, n_fits: int) -> int:
     """Time of scoring a model's fits on one core (minutes)."""
     return math.ceil(BASE_MINUTES + 5 * size.mb * n_fits / 60)
-
-
-def _fit_seconds(size: Size, model: Model) -> float:
-    match model:
-        case RidgeLagsSettings():  # the predictors' covariance
-            return 1e-4 * size.mb * size.channels * model.lags**2
-        case LagRegressionSettings():
-            return 0.03 * size.mb * model.lags * model.epochs
-        case GPFASettings() if _counts(model):
-            return 4e-3 * size.bins + 5 * size.mb
-        case GPFASettings():
-            return 3 * size.mb
-        case MMGPVAESettings():  # a latent's part does not depend on the channels
-            epochs = model.epochs * (1 + (model.restarts - 1) / 5)  # a start takes a fifth of them
-            return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb  # the last: what ends it
-    return size.mb

@@ -40,6 +40,7 @@ class FitRun:
         device: "cpu" or "cuda".
         progress: gets plain lines.
         checkpoint: where a long fit is kept while it runs, and from where it goes on.
+        intervals: whether confidence intervals of time scales, which take longer than many a fit, are wanted.
     """
 
     seed: int = 0
@@ -47,6 +48,7 @@ class FitRun:
     device: str = "cpu"
     progress: Progress = field(default=quiet)
     checkpoint: "Checkpoint | None" = None
+    intervals: bool = True
 
 
 class Model(Protocol):
@@ -136,11 +138,12 @@ class LatentModel(Model, Protocol):
         ...
 
 
-def array_of(state: State, name: str, *shape: int | None) -> NDArray[Any]:
+def array_of(state: State, name: str, *shape: int | None, finite: bool = True) -> NDArray[Any]:
     """Return an array of a state.
 
     Args:
         shape: what it must be; None for an axis of any length.
+        finite: whether NaN and infinity would be damage.
 
     Raises:
         ValueError: it is missing, of another shape, or not finite.
@@ -152,11 +155,27 @@ def array_of(state: State, name: str, *shape: int | None) -> NDArray[Any]:
         n is not None and n != m for n, m in zip(shape, array.shape, strict=True)
     ):
         raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} is not finite")
     return array
+
+
+def arrays_of(state: State, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a state, which must be these and no others.
+
+    Raises:
+        ValueError: one is unknown, missing, of another shape, or not finite.
+    """
+    if unknown := sorted(state.keys() - shapes.keys()):
+        raise ValueError(f"{unknown[0]} is unknown")
+    return {name: array_of(state, name, *shape) for name, shape in shapes.items()}
 
 
 def part_of(state: State, prefix: str) -> dict[str, NDArray[Any]]:
     """Return the arrays whose names begin so, under what follows."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def with_prefix(prefix: str, state: State) -> dict[str, NDArray[Any]]:
+    """Return the arrays under longer names, as `part_of` takes them apart."""
+    return {prefix + name: array for name, array in state.items()}

@@ -3,101 +3,131 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import xarray as xr
-from pydantic import TypeAdapter
+from numpy.typing import NDArray
 
-from colatent.config import Model
+from colatent.config.models import ModelSettings
 from colatent.data.trials import Trials
 from colatent.jobs.device import device_name, reserved_device
-from colatent.models.registry import model_class_and_options
+from colatent.models.base import FitRun, LatentModel, Model
+from colatent.models.readout.decoding import Decoder
 from colatent.store.provenance import code_fingerprint, provenance
 from colatent.store.session import Fold
 from colatent.store.stores import write_store
 
+if TYPE_CHECKING:
+    from colatent.jobs.checkpoint import Checkpoint
 
-def fit_fold(
-    fold: Fold,
-    model: dict[str, Any],
-    *,
-    time_locked: bool,
-    seed: int,
-    device: str,
-    threads: int,
-    inputs: dict[str, Any],
-    checkpoint: str | Path,
-    output: str | Path,
-    progress: Callable[[str], None],
-) -> None:
-    """Fit a model (a section under ``models``) and write the store of the fit.
 
-    Args:
-        fold: only its training trials are looked at.
-        time_locked: False for windows of a continuous recording.
+class FittedModel(NamedTuple):
+    """A fitted model, and read-outs of its latents if it has any."""
+
+    model: Model
+    decoder: Decoder | None = None
+
+    def tensors(self) -> dict[str, Mapping[str, NDArray[Any]]]:
+        """Return all that was fitted, as the tensors ``state`` and ``decoding`` of a store."""
+        decoding = self.decoder.state() if self.decoder else {}
+        return {"state": self.model.state()} | ({"decoding": decoding} if decoding else {})
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """How a fit runs as a job of the workflow.
+
+    Attributes:
+        settings: the model's section of the config.
+        seed: of all that is random.
+        device: "cpu", "cuda" or "auto".
+        threads: that PyTorch may use.
         inputs: what identifies the data, for the provenance.
         checkpoint: folder in which a long fit leaves its state, to go on after an interruption.
-        output: the store: the tensors ``state``, and for most models a group ``history``.
+        output: the store: the tensors of `FittedModel.tensors`, and for most models a group ``history``.
+        progress: gets plain lines.
     """
-    settings = TypeAdapter(Model).validate_python(model)
-    with fitting_device(settings, device, threads, progress) as used:
-        keeps = settings.kind == "mm-gpvae"
-        kept = {"checkpoint": _checkpoint(checkpoint, model, seed, inputs, used)} if keeps else {}
+
+    settings: ModelSettings
+    seed: int
+    device: str
+    threads: int
+    inputs: Mapping[str, Any]
+    checkpoint: Path
+    output: Path
+    progress: Callable[[str], None]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What of the config makes the fit."""
+        return {"model": self.settings.model_dump(mode="json"), "seed": self.seed}
+
+
+def fit_fold(cls: type[LatentModel] | type[Model], fold: Fold, job: FitJob) -> None:
+    """Fit a model and write the store of the fit.
+
+    Args:
+        cls: the model's class, which is imported before this waits for a GPU: the code that runs is the
+            code that the job started with.
+        fold: only its training trials are looked at, and of the others what is withheld.
+    """
+    with fitting_device(job.settings, job.device, job.threads, job.progress) as used:
         started = time.monotonic()
-        fitted = fit_model(settings, fold.training, time_locked, seed, used, progress, **kept)
-        attrs = provenance("fit", {"model": model, "seed": seed}, inputs, device=device_name(used))
+        run = FitRun(job.seed, fold.withheld, used, job.progress, _checkpoint(job, used))
+        fitted = fit_model(cls, job.settings, fold.training, run)
+        attrs = provenance("fit", job.described, dict(job.inputs), device=device_name(used))
         attrs["volatile"]["duration_s"] = round(time.monotonic() - started, 2)
-        tensors = {"state": fitted.state()}
+        tensors = fitted.tensors()
     groups = {}
-    if fitted.history:
-        history = pd.DataFrame(fitted.history).rename_axis("step")
+    if fitted.model.history:
+        history = pd.DataFrame(fitted.model.history).rename_axis("step")
         groups["history"] = xr.Dataset.from_dataframe(history)
-    write_store(output, groups, attrs, tensors)
-    shutil.rmtree(checkpoint, ignore_errors=True)  # it has served
+    write_store(job.output, groups, attrs, tensors)
+    shutil.rmtree(job.checkpoint, ignore_errors=True)  # it has served
+
+
+def fit_model(
+    cls: type[LatentModel] | type[Model], settings: ModelSettings, training: Trials, run: FitRun
+) -> FittedModel:
+    """Return a model of this class fitted to these trials, and the read-outs of its latents."""
+    model = cls(settings, training.layout, run.device).fit(training, run)
+    if not settings.latent_groups:
+        return FittedModel(model)
+    # latents as scoring infers them: with what is kept of the fit, on the CPU
+    kept: Any = cls.from_state(settings, training.layout, model.state())
+    return FittedModel(model, Decoder.fit(kept, training))
 
 
 @contextmanager
 def fitting_device(
-    settings: Model, device: str, threads: int, progress: Callable[[str], None]
+    settings: ModelSettings, device: str, threads: int, progress: Callable[[str], None]
 ) -> Iterator[str]:
     """Prepare the process for fits of a model, with this many threads; yield "cuda" or "cpu"."""
-    if settings.kind in ("mm-gpvae", "gpfa", "mlp-lags"):
+    if settings.record.needs_torch:
         import torch
 
         torch.set_num_threads(threads)
-    with reserved_device(device if settings.kind == "mm-gpvae" else "cpu", progress) as used:
+    with reserved_device(device if settings.record.uses_gpu else "cpu", progress) as used:
         yield used
 
 
-def fit_model(
-    settings: Model,
-    training: Trials,
-    time_locked: bool,
-    seed: int,
-    device: str,
-    progress: Callable[[str], None],
-    **kept: Any,
-) -> Any:
-    """Return a model fitted to these trials; ``device`` is that of `fitting_device`."""
-    cls, options = model_class_and_options(settings, training, time_locked, device)
-    return cls(**options).fit(training, seed=seed, progress=progress, **kept)
-
-
-def _checkpoint(
-    folder: str | Path, model: dict[str, Any], seed: int, inputs: dict[str, Any], device: str
-) -> Any:
+def _checkpoint(job: FitJob, device: str) -> "Checkpoint | None":
+    """Return where the state of a fit that runs PyTorch is kept; other fits are short."""
+    if not job.settings.record.needs_torch:
+        return None
     import torch
 
     from colatent.jobs.checkpoint import Checkpoint
 
     identity = {
-        "config": json.dumps([model, seed], sort_keys=True),
-        "data": json.dumps(inputs, sort_keys=True),
+        "config": json.dumps(job.described, sort_keys=True),
+        "data": json.dumps(job.inputs, sort_keys=True),
         "code": f"{code_fingerprint('fit')}, torch {torch.__version__}",
         "device": device,
     }
-    return Checkpoint(Path(folder), identity)
+    return Checkpoint(job.checkpoint, identity)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from colatent.data.scaling import Standardizer
 from colatent.data.trials import Trials
-from colatent.scoring.questions import Answer
+from colatent.scoring.answers import Answer
 
 Array = NDArray[np.float64]
 

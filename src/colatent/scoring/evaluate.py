@@ -9,16 +9,12 @@ import xarray as xr
 
 from colatent.data import metrics
 from colatent.data.scaling import standard_deviation
+from colatent.data.tasks import Withheld, largest_tasks
 from colatent.data.trials import Trials
-from colatent.models.readout.decoding import Decoder
+from colatent.models.fitting import FittedModel
 from colatent.scoring import calibration
-from colatent.scoring.answers import all_tasks, answers
+from colatent.scoring.answers import Answer, all_tasks, answers
 from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.questions import (
-    Answer,
-    Withheld,
-    largest_tasks,
-)
 from colatent.scoring.scorable import (
     Array,
     Mask,
@@ -43,32 +39,22 @@ class Evaluation(NamedTuple):
     diagnostics: dict[str, xr.Dataset]
 
 
-def evaluate(
-    model: Any,
-    modalities: tuple[str, ...],
-    training: Trials,
-    test: Trials,
-    withheld: Withheld,
-    decoder: Decoder | None = None,
-) -> Evaluation:
+def evaluate(fit: FittedModel, training: Trials, test: Trials, withheld: Withheld) -> Evaluation:
     """Ask a fit all that it can answer, and score it on its test trials.
 
     Args:
-        model: a fitted model.
-        modalities: those it describes.
-        training, test: trials of the fold.
+        training, test: trials of the fold; of the training trials, the scale of each channel is taken.
         withheld: what is kept from inference in the test trials.
-        decoder: readouts of the model's latents, fitted to the training trials; None to leave them out.
     """
     rows: list[dict[str, Any]] = []
     histograms: list[calibration.Histogram] = []
     errors: dict[str, xr.Dataset] = {}
-    asked = all_tasks(model, modalities, withheld, decoder)
+    asked = all_tasks(fit, withheld)
     largest = largest_tasks(asked)
     deviation = {
         m: standard_deviation(training.values[m], training.observed[m]) for m in {t.predicted for t in asked}
     }
-    for answered in answers(model, asked, test, withheld, decoder):
+    for answered in answers(fit, asked, test, withheld):
         task, scale = answered.task, deviation[answered.task.predicted]
         good = scorable(answered, test.kinds[task.predicted], scale)
         rows += _score(answered, test, scale, good)

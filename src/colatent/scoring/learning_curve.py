@@ -18,48 +18,33 @@ All else is as in the ordinary fit (the epochs, too: with fewer trials, a networ
 that a share of 1 is that fit, and scores as it does on these channels.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from colatent.config import (
-    ConditionMeanSettings,
-    LearningCurve,
-    Model,
-    OneModalitySettings,
-)
+from colatent.config import ConditionMeanSettings, LearningCurve
+from colatent.config.models import ModelSettings
 from colatent.data.scaling import standard_deviation
 from colatent.data.splits import TRAINING, clip_to_training
-from colatent.data.subsets import (
-    shares_of_channels,
-    shares_of_trials,
-    shares_of_windows,
-    with_channels,
-)
+from colatent.data.subsets import channel_subsets, trial_subsets, window_subsets, with_channels
 from colatent.data.trials import Trials
+from colatent.models.base import FitRun, Progress, quiet
 from colatent.models.fitting import fit_model, fitting_device
-from colatent.models.readout.decoding import Decoder
-from colatent.models.registry import load_model, modalities_of
+from colatent.models.registry import load_fit, make_model, model_class
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
-from colatent.store.session import (
-    Fold,
-    read_fold,
-    read_trials,
-)
-from colatent.store.stores import read_attrs
+from colatent.store.session import Fold, read_fold, read_trials
 
 COLUMNS = [
     "session", "model", "fold", "varied", "share", "n", "heldout", "given", "predicted", "metric", "value",
 ]  # fmt: skip
 CHANNELS_OF = "channels of "
 BASELINE = "baseline: condition mean"  # no model of a config can be called so
+MEAN = ConditionMeanSettings(kind="condition-mean")
 # which draw it is, so that trials and channels are not drawn by the same numbers, nor as in `splits`
 DRAW_TRIALS, DRAW_CHANNELS = 1, 2
 
@@ -97,45 +82,35 @@ class Recipe:
     """How every fit of a curve is made and scored.
 
     Attributes:
-        curve: section ``learning_curve`` of the config.
-        time_locked: False for windows of a continuous recording.
+        settings: the model's section of the config.
+        curve: the section ``learning_curve``.
         stratify: draw each condition in proportion.
         seed: of the draws and of the fits.
-        device: "cpu" or "cuda".
-        clip: modality -> percentiles of the training trials.
-        future: share at the end of each test trial that is predicted from what came before, if any.
+        device: "cpu", "cuda" or "auto".
+        progress: gets plain lines.
     """
 
+    settings: ModelSettings
     curve: LearningCurve
-    time_locked: bool
     stratify: bool
     seed: int
-    device: str
-    clip: dict[str, tuple[float, float]]
-    future: float | None
+    device: str = "cpu"
+    progress: Progress = quiet
 
 
 def learning_curve(
     session: str | Path,
     split: str | Path,
-    model: dict,
-    curve: dict,
-    *,
+    recipe: Recipe,
     n_folds: int,
-    stratify: bool,
-    seed: int,
-    device: str,
     threads: int,
-    clip: dict[str, tuple[float, float]],
-    future: float | None,
-    head: dict[str, str],
-    progress: Callable[[str], None],
+    head: Mapping[str, str],
 ) -> pd.DataFrame:
     """Return the pooled scores of a model, and of the condition mean, at every share.
 
     Args:
-        model, curve: sections of the config.
-        n_folds: of the split; the section says how many of them are used.
+        n_folds: of the split; the section ``learning_curve`` says how many of them are used.
+        threads: that PyTorch may use.
         head: the columns ``session`` and ``model``.
 
     Returns:
@@ -143,62 +118,59 @@ def learning_curve(
         was given.
     """
     trials, _ = read_trials(session)
-    settings = TypeAdapter(Model).validate_python(model)
-    section = LearningCurve.model_validate(curve)
-    time_locked = read_attrs(session)["alignment"] == "trials"
+    for settings in (recipe.settings, MEAN):  # imported before this waits for a GPU
+        model_class(settings)
     tables = []
-    with fitting_device(settings, device, threads, progress) as used:
-        recipe = Recipe(section, time_locked, stratify, seed, used, clip, future)
-        for number in range(section.folds or n_folds):
-            fold = read_fold(trials, split, number, seed, clip)
-            table = curve_of_fold(trials, fold, number, settings, recipe, progress)
+    with fitting_device(recipe.settings, recipe.device, threads, recipe.progress) as used:
+        recipe = replace(recipe, device=used)
+        for number in range(recipe.curve.folds or n_folds):
+            table = curve_of_fold(trials, read_fold(trials, split, number, recipe.seed), number, recipe)
             model_name = table["model"].where(table["model"] == BASELINE, head["model"])
-            tables.append(table.assign(**head | {"fold": number}).assign(model=model_name))
+            tables.append(table.assign(session=head["session"], fold=number, model=model_name))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
-def curve_of_fold(
-    trials: Trials, fold: Fold, number: int, settings: Model, recipe: Recipe, progress: Callable[[str], None]
-) -> pd.DataFrame:
+def curve_of_fold(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> pd.DataFrame:
     """Return the scores of one fold; the model's rows have no name yet.
 
     Args:
         trials: all of the session, as recorded: each fit clips and scales its own share.
-        fold: only its test trials, hidden channels and roles enter; its training trials are the ruler.
+        fold: only its test trials, what is withheld and roles enter; its training trials are the ruler.
         number: of the fold.
     """
     scored: dict[tuple[bytes, ...], pd.DataFrame] = {}
     tables = []
-    asked = list(points(trials, fold, number, settings, recipe, progress))
-    fold = fold._replace(training=_ruler(trials, fold, asked, recipe, progress))
+    asked = list(points(trials, fold, number, recipe))
+    fold = fold._replace(training=_ruler(trials, fold, asked, recipe.progress))
     for point in asked:
-        progress(
+        recipe.progress(
             f"fold {number}: {point.share:g} of the {point.varied} ({point.trial.sum()} training "
-            f"{'trials' if recipe.time_locked else 'windows'}, "
+            f"{'trials' if trials.time_locked else 'windows'}, "
             + ", ".join(f"{kept.sum()} {m}" for m, kept in point.channel.items())
             + ")"
         )
         if point.key not in scored:
-            own = score_point(trials, fold, point, settings, recipe, progress).assign(model="")
-            scored[point.key] = own
-            if not isinstance(settings, ConditionMeanSettings):
-                mean = ConditionMeanSettings(kind="condition-mean")
-                baseline = score_point(trials, fold, point, mean, recipe, lambda _: None)
-                baseline = baseline[baseline["predicted"].isin(own["predicted"])]
-                scored[point.key] = pd.concat([own, baseline.assign(model=BASELINE)])
+            scored[point.key] = _with_baseline(trials, fold, point, recipe)
         table = comparable(scored[point.key], point.modality)
         tables.append(table.assign(varied=point.varied, share=point.share, n=_number(table, point, fold)))
     return pd.concat(tables, ignore_index=True)
 
 
-def _ruler(
-    trials: Trials, fold: Fold, asked: list[Point], recipe: Recipe, progress: Callable[[str], None]
-) -> Trials:
+def _with_baseline(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> pd.DataFrame:
+    """Return the scores of a model at a point, and of the condition mean, which may be the model."""
+    own = score_point(trials, fold, point, recipe).assign(model="")
+    if recipe.settings == MEAN:
+        return own
+    mean = score_point(trials, fold, point, replace(recipe, settings=MEAN, progress=quiet))
+    return pd.concat([own, mean[mean["predicted"].isin(own["predicted"])].assign(model=BASELINE)])
+
+
+def _ruler(trials: Trials, fold: Fold, asked: list[Point], progress: Progress) -> Trials:
     """Return the fold's training trials without the continuous channels that do not vary at every point."""
     continuous = [m for m in trials.modalities if trials.kinds[m] != "spikes"]
     flat = {m: np.zeros(len(trials.channels[m]), dtype=bool) for m in continuous}
     for trial in {point.trial.tobytes(): point.trial for point in asked}.values():
-        share = clip_to_training(trials, trial, recipe.clip).select(trial)
+        share = clip_to_training(trials, trial, fold.clip).select(trial)
         for m in continuous:
             flat[m] |= np.isnan(standard_deviation(share.values[m], share.observed[m]))
     for m, channel in flat.items():
@@ -208,66 +180,65 @@ def _ruler(
     return fold.training.hide(flat)
 
 
-def points(
-    trials: Trials, fold: Fold, number: int, settings: Model, recipe: Recipe, progress: Callable[[str], None]
-) -> Iterator[Point]:
+def points(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> Iterator[Point]:
     """Yield what is to be fitted in one fold: shares of the trials, then of each modality's channels."""
-    curve, training = recipe.curve, np.flatnonzero(fold.role == TRAINING)
-    everything = {m: np.ones(len(names), dtype=bool) for m, names in trials.channels.items()}
-    draw = (recipe.seed, number, DRAW_TRIALS)
-    if recipe.time_locked:
-        condition = trials.condition[training] if recipe.stratify and trials.condition is not None else None
-        chosen = shares_of_trials(condition, len(training), curve.trials, draw)
-    else:
-        chosen = shares_of_windows(len(training), curve.trials, draw)
-    for share, mask in zip(curve.trials, chosen, strict=True):
-        kept = np.isin(np.arange(trials.n_trials), training[mask])
-        yield Point("trials" if recipe.time_locked else "windows", share, kept, everything)
-    for modality, shares in curve.shares_of_channels(fold.hidden).items():
-        if reason := _not_compared(modality, settings, trials, fold):
-            progress(f"the number of channels of {modality} is not varied: {reason}")
+    yield from _points_of_trials(trials, fold, number, recipe)
+    everything = _all_channels(trials)
+    hidden = fold.withheld.channels
+    for modality, shares in recipe.curve.shares_of_channels(hidden).items():
+        if reason := _not_compared(modality, trials, fold, recipe.settings):
+            recipe.progress(f"the number of channels of {modality} is not varied: {reason}")
             continue
-        always = fold.hidden.get(modality, np.zeros(len(trials.channels[modality]), dtype=bool))
-        draws = shares_of_channels(always, shares, (recipe.seed, number, DRAW_CHANNELS))
+        always = hidden.get(modality, np.zeros(len(trials.channels[modality]), dtype=bool))
+        draws = channel_subsets(always, shares, (recipe.seed, number, DRAW_CHANNELS))
         for share, mask in zip(shares, draws, strict=True):
-            if isinstance(settings, OneModalitySettings) and mask.sum() < settings.latents[modality]:
-                progress(f"{share:g} of the {modality} are left out: fewer channels than latents")
+            if mask.sum() < recipe.settings.fewest_channels(modality):
+                recipe.progress(f"{share:g} of the {modality} are left out: fewer channels than latents")
                 continue
             channel = everything | {modality: mask}
             yield Point(f"{CHANNELS_OF}{modality}", share, fold.role == TRAINING, channel)
 
 
-def _not_compared(modality: str, settings: Model, trials: Trials, fold: Fold) -> str:
+def _points_of_trials(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> Iterator[Point]:
+    curve, training = recipe.curve, np.flatnonzero(fold.role == TRAINING)
+    draw = (recipe.seed, number, DRAW_TRIALS)
+    if trials.time_locked:
+        condition = trials.condition[training] if recipe.stratify and trials.condition is not None else None
+        chosen = trial_subsets(condition, len(training), curve.trials, draw)
+    else:
+        chosen = window_subsets(len(training), curve.trials, draw)
+    for share, mask in zip(curve.trials, chosen, strict=True):
+        kept = np.isin(np.arange(trials.n_trials), training[mask])
+        yield Point("trials" if trials.time_locked else "windows", share, kept, _all_channels(trials))
+
+
+def _all_channels(trials: Trials) -> dict[str, Mask]:
+    return {m: np.ones(len(names), dtype=bool) for m, names in trials.channels.items()}
+
+
+def _not_compared(modality: str, trials: Trials, fold: Fold, settings: ModelSettings) -> str:
     """Return why the number of a modality's channels is not varied, or nothing if it is."""
-    known = modalities_of(settings, trials)
-    if modality not in known or isinstance(settings, ConditionMeanSettings):
+    given = [t for t in make_model(settings, trials.layout).tasks(fold.withheld) if modality in t.given]
+    if not given:
         return "the model is not given it"
-    if modality in getattr(settings, "image_shape", {}):
+    if not settings.can_lack_channels(modality):
         return "the model reads it as an image"
-    if modality not in fold.hidden and len(known) == 1:
+    if all(task.predicted == modality and task.heldout != "channels" for task in given):
         return "none of its channels are held out, and the model predicts nothing else"
     return ""
 
 
-def score_point(
-    trials: Trials,
-    fold: Fold,
-    point: Point,
-    settings: Model,
-    recipe: Recipe,
-    progress: Callable[[str], None],
-) -> pd.DataFrame:
+def score_point(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> pd.DataFrame:
     """Fit one model to one share, and return its pooled scores on the fold's test trials."""
-    clipped = clip_to_training(trials, point.trial, recipe.clip)
+    clipped = clip_to_training(trials, point.trial, fold.clip)
     training = with_channels(clipped.select(point.trial), point.channel)
-    fitted = fit_model(settings, training, recipe.time_locked, recipe.seed, recipe.device, progress)
+    withheld = fold.withheld.with_channels(point.channel)
+    run = FitRun(recipe.seed, withheld, recipe.device, recipe.progress, intervals=False)
+    fitted = fit_model(model_class(recipe.settings), recipe.settings, training, run)
     # as the ordinary fit is scored: rebuilt from its arrays, on the CPU
-    model = load_model(settings, fitted.state(), training, recipe.time_locked, "cpu")
+    fit = load_fit(recipe.settings, training.layout, fitted.tensors())
     ruler, test = (with_channels(t, point.channel) for t in (fold.training, fold.test))
-    withheld = Withheld({m: h[point.channel[m]] for m, h in fold.hidden.items()}, recipe.future)
-    modalities = modalities_of(settings, training)
-    decoder = Decoder.fit(model, modalities, training, recipe.time_locked)
-    scores = evaluate(model, modalities, ruler, test, withheld, decoder).scores
+    scores = evaluate(fit, ruler, test, withheld).scores
     return scores[scores["channel"] == "pooled"].drop(columns=["channel", "n"])
 
 
@@ -285,5 +256,6 @@ def _number(table: pd.DataFrame, point: Point, fold: Fold) -> NDArray[np.int_]:
     if point.modality is None:
         return np.full(len(table), point.trial.sum())
     n = point.channel[point.modality].sum()
-    hidden = fold.hidden[point.modality].sum() if point.modality in fold.hidden else 0
+    held_out = fold.withheld.channels
+    hidden = held_out[point.modality].sum() if point.modality in held_out else 0
     return np.where(table["predicted"] == point.modality, n - hidden, n)

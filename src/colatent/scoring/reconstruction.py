@@ -1,25 +1,17 @@
 """What a model predicts of some test trials, with its bands, for the report to draw."""
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
+from colatent.data.tasks import Withheld, largest_tasks
 from colatent.data.trials import Trials
-from colatent.models.readout.decoding import Decoder
+from colatent.models.fitting import FittedModel
 from colatent.scoring.answers import all_tasks, answers
-from colatent.scoring.questions import Withheld, largest_tasks
 
 N_DRAWN = 12
 
 
-def reconstructions(
-    model: Any,
-    modalities: tuple[str, ...],
-    test: Trials,
-    withheld: Withheld,
-    decoder: Decoder | None = None,
-) -> dict[str, xr.Dataset]:
+def reconstructions(fit: FittedModel, test: Trials, withheld: Withheld) -> dict[str, xr.Dataset]:
     """Return predictions and their 50 and 95 % bands, under ``{heldout}/{predicted}``.
 
     Of each kind of question and predicted modality, the one with the most modalities given, in test
@@ -29,8 +21,8 @@ def reconstructions(
     drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
     test = test.select(drawn)
     groups = {}
-    asked = largest_tasks(all_tasks(model, modalities, withheld, decoder))
-    for answered in answers(model, asked, test, withheld, decoder):
+    asked = largest_tasks(all_tasks(fit, withheld))
+    for answered in answers(fit, asked, test, withheld):
         task = answered.task
         arrays = {"mean": answered.mean, "observation": answered.observation}
         for level in (50, 95):

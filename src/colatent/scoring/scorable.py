@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.data.scaling import standard_deviation
-from colatent.scoring.questions import Answer
+from colatent.scoring.answers import Answer
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

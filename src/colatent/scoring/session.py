@@ -1,6 +1,7 @@
 """Score all fits of a model of a session."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,17 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from colatent.analyses.latent_summary import latent_summary
-from colatent.analyses.recovery import latent_recovery
 from colatent.config import Model
-from colatent.data.splits import TEST, TRAINING
+from colatent.data.splits import TEST
+from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.models.readout.decoding import Decoder
-from colatent.models.registry import load_model, modalities_of
+from colatent.models.fitting import FittedModel
+from colatent.models.registry import load_fit
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
-from colatent.scoring.tables import (
-    RECOVERY_COLUMNS,
-    SCORE_COLUMNS,
-    write_table,
-)
+from colatent.scoring.tables import SCORE_COLUMNS, write_table
 from colatent.store.provenance import provenance
-from colatent.store.session import (
-    Fold,
-    read_fold,
-    read_trials,
-)
+from colatent.store.session import Fold, read_fold, read_trials
 from colatent.store.stores import (
     MARKER,
     anew,
@@ -41,79 +32,95 @@ from colatent.store.stores import (
     read_attrs,
     read_group,
     read_tensors,
+    tensor_names,
     write_store,
 )
 
+# what analyses find in a fit with latents: name -> groups, or a table that is joined over the fits
+Analyse = Callable[[Any, Fold, xr.Dataset | None], Mapping[str, Mapping[str, xr.Dataset] | pd.DataFrame]]
 
-def score_session(
-    session: str | Path,
-    split: str | Path,
-    fits: list[Path],
-    clip: dict[str, tuple[float, float]],
-    future: float | None,
-    table: str | Path,
-    store: str | Path,
-    head: dict[str, str],
-    progress: Callable[[str], None],
-) -> None:
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What is scored, and where to.
+
+    Attributes:
+        session, split: stores that the fits were made from.
+        fits: stores of the fits of one model, ``fold-{fold}_seed-{seed}``.
+        table: the scores, as CSV.
+        store: latents, diagnostics and reconstructions.
+        head: the columns ``session`` and ``model`` of the table.
+    """
+
+    session: Path
+    split: Path
+    fits: list[Path]
+    table: Path
+    store: Path
+    head: Mapping[str, str]
+
+
+def score_session(job: ScoreJob, analyse: Analyse, progress: Callable[[str], None]) -> None:
     """Write the table of scores, and the store with latents and reconstructions, of one model.
 
+    Nothing is fitted: a fit's store holds all that its answers need.
+
     Args:
-        fits: stores of its fits, ``fold-{fold}_seed-{seed}``.
-        clip: modality -> percentiles of the training trials, as in the fits.
-        future: share at the end of each test trial that is predicted from what came before, if any.
-        head: the columns ``session`` and ``model``.
+        analyse: is asked about each fitted model with latents, see `colatent.analyses.analyse`.
 
     Raises:
         InputError: a fit is damaged, or not that of its place, or was replaced meanwhile.
     """
-    trials, time = read_trials(session)
-    time_locked = read_attrs(session)["alignment"] == "trials"
-    truth = read_group(session, "truth") if "truth" in group_names(session) else None
-    made_from = {"session": identity(session), "split": identity(split)}
+    trials, time = read_trials(job.session)
+    truth = read_group(job.session, "truth") if "truth" in group_names(job.session) else None
+    made_from = {"session": identity(job.session), "split": identity(job.split)}
+    tables, groups = [], {}
+    joined: dict[str, list[pd.DataFrame]] = {}
     scored: dict[Path, str] = {}
-    tables, groups, recovery = [], {}, []
-    for i, path in enumerate(fits):
+    for path in job.fits:
         check_store(path)
         scored[path] = identity(path)  # before it is read: at the end it may be another
-        attrs = read_attrs(path)
-        number, seed = attrs["inputs"]["fold"], attrs["settings"]["seed"]
-        key, name = {"fold": number, "seed": seed}, f"fold-{number}_seed-{seed}"
-        if path.name != name or any(attrs["inputs"][part] != of for part, of in made_from.items()):
-            raise InputError(f"{path}: the fit of another fold or session; {anew(path / MARKER)}")
-        fold = read_fold(trials, split, number, seed, clip)
-        settings = TypeAdapter(Model).validate_python(attrs["settings"]["model"])
-        model = load_model(settings, read_tensors(path, "state"), fold.training, time_locked, "cpu", path)
-        modalities = modalities_of(settings, trials)
-        withheld = Withheld(fold.hidden, future)
-        decoder = Decoder.fit(model, modalities, fold.training, time_locked)
-        found = evaluate(model, modalities, fold.training, fold.test, withheld, decoder)
-        tables.append(found.scores.assign(**head, **key))
+        key = _fold_and_seed(path, made_from)
+        name = path.name
+        fold = read_fold(trials, job.split, key["fold"], key["seed"])
+        fit = _read_fit(path, trials)
+        found = evaluate(fit, fold.training, fold.test, fold.withheld)
+        tables.append(found.scores.assign(**job.head, **key))
         groups[f"calibration/{name}"] = found.calibration
-        if model.latent_groups:
-            groups[f"latents/{name}"] = latents = _latents(model, modalities, fold, time)
-            if truth is not None:
-                recovery += [head | key | row for row in _recovery(latents, truth, fold.role)]
-            summary = latent_summary(model, modalities, fold.training, fold.test)
-            groups |= {f"summary/{name}/{part}": d for part, d in summary.items()}
         questions = {f"diagnostics/{name}/{q}": d for q, d in found.diagnostics.items()}
-        if i == 0:
-            drawn = reconstructions(model, modalities, fold.test, withheld, decoder)
+        if len(tables) == 1:
+            drawn = reconstructions(fit, fold.test, fold.withheld)
             questions |= {f"reconstruction/{name}/{q}": d for q, d in drawn.items()}
-        trial = np.flatnonzero(fold.role == TEST)
-        groups |= {
-            q: d.assign_coords(trial=trial[d["trial"].values], time=time) for q, d in questions.items()
-        }
-        progress(f"fold {number} seed {seed}: {len(found.scores)} scores")
-    if recovery:
-        groups["recovery"] = xr.Dataset.from_dataframe(
-            pd.DataFrame(recovery)[RECOVERY_COLUMNS].rename_axis("row")
-        ).set_coords(RECOVERY_COLUMNS[:-1])
+        groups |= dict(_in_session(questions, np.flatnonzero(fold.role == TEST), time))
+        if fit.decoder is not None:
+            for analysis, of_fit in analyse(fit.model, fold, truth).items():
+                if isinstance(of_fit, pd.DataFrame):
+                    joined.setdefault(analysis, []).append(_after({**job.head, **key}, of_fit))
+                else:
+                    own = {f"{analysis}/{name}/{part}".rstrip("/"): d for part, d in of_fit.items()}
+                    groups |= dict(_in_session(own, None, time))
+        progress(f"fold {key['fold']} seed {key['seed']}: {len(found.scores)} scores")
+    groups |= {analysis: _table_group(pd.concat(parts)) for analysis, parts in joined.items()}
     _refuse_replaced(scored)
-    write_table(pd.concat(tables)[SCORE_COLUMNS], table)
-    inputs = made_from | {"fits": list(scored.values())}
-    attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
-    write_store(store, groups, attrs)
+    write_table(pd.concat(tables)[SCORE_COLUMNS], job.table)
+    attrs = provenance("score", {}, made_from | {"fits": list(scored.values())})
+    write_store(job.store, groups, attrs | {"table": file_sha256(job.table)})
+
+
+def _fold_and_seed(path: Path, made_from: Mapping[str, str]) -> dict[str, int]:
+    """Return the fold and seed of a fit, which lies in its place and was made from this session."""
+    attrs = read_attrs(path)
+    key = {"fold": attrs["inputs"]["fold"], "seed": attrs["settings"]["seed"]}
+    placed = path.name == f"fold-{key['fold']}_seed-{key['seed']}"
+    if not placed or any(attrs["inputs"][part] != of for part, of in made_from.items()):
+        raise InputError(f"{path}: the fit of another fold or session; {anew(path / MARKER)}")
+    return key
+
+
+def _read_fit(path: Path, trials: Trials) -> FittedModel:
+    settings = TypeAdapter(Model).validate_python(read_attrs(path)["settings"]["model"])
+    tensors = {name: read_tensors(path, name) for name in tensor_names(path)}
+    return load_fit(settings, trials.layout, tensors, path)
 
 
 def _refuse_replaced(scored: dict[Path, str]) -> None:
@@ -126,33 +133,21 @@ def _refuse_replaced(scored: dict[Path, str]) -> None:
             )
 
 
-def _latents(model: Any, modalities: tuple[str, ...], fold: Fold, time: NDArray[np.float64]) -> xr.Dataset:
-    """Return the posterior of all trials, training trials included, given all modalities."""
-    mean, variance = model.latents(fold.everything, modalities)
-    count: dict[str, int] = {}
-    names = []
-    for group in model.latent_groups:
-        count[group] = count.get(group, 0) + 1
-        names.append(f"{group} {count[group]}")
-    dims = ("trial", "time", "latent")
-    return xr.Dataset(
-        {
-            "mean": (dims, mean.astype(np.float32)),
-            "variance": (dims, variance.astype(np.float32)),
-            "role": ("trial", fold.role),
-        },
-        coords={"time": time, "latent": names, "group": ("latent", list(model.latent_groups))},
-        attrs={"given": "+".join(modalities)},
-    )
+def _in_session(
+    groups: Mapping[str, xr.Dataset], trial: NDArray[np.intp] | None, time: NDArray[np.float64]
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield groups with the times, and numbers of test trials (trial,), of the session."""
+    for name, data in groups.items():
+        if trial is not None:
+            data = data.assign_coords(trial=trial[data["trial"].values])
+        yield name, data.assign_coords(time=time) if "time" in data.dims else data
 
 
-def _recovery(latents: xr.Dataset, truth: xr.Dataset, role: NDArray[np.int8]) -> list[dict[str, Any]]:
-    return latent_recovery(
-        latents["mean"].values,
-        tuple(map(str, latents["group"].values)),
-        truth["value"].values,
-        truth["observed"].values,
-        tuple(map(str, truth["group"].values)),
-        role == TRAINING,
-        role == TEST,
-    )
+def _after(head: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(dict(head), index=table.index).join(table)
+
+
+def _table_group(table: pd.DataFrame) -> xr.Dataset:
+    """Return a table whose last column is what the others tell apart."""
+    rows = table.reset_index(drop=True).rename_axis("row")
+    return xr.Dataset.from_dataframe(rows).set_coords(list(table)[:-1])

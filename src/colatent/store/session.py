@@ -1,5 +1,6 @@
 """Sessions and splits as stores: what the stages after ingest read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from colatent.data.splits import (
     TRAINING,
     clip_to_training,
 )
+from colatent.data.tasks import Withheld
 from colatent.data.trials import Trials
 from colatent.store.stores import (
     check_store,
@@ -47,30 +49,31 @@ class Fold(NamedTuple):
         training, test: the trials of each role, clipped by the training trials' percentiles.
         everything: all trials, clipped likewise.
         role: role (trial,) of each trial.
-        hidden: modality -> channels (channel,) held out for co-smoothing.
+        withheld: what is kept from inference in the test trials.
+        clip: modality -> percentiles of the training trials, beyond which values are clipped.
     """
 
     training: Trials
     test: Trials
     everything: Trials
     role: NDArray[np.int8]
-    hidden: dict[str, NDArray[np.bool_]]
+    withheld: Withheld
+    clip: Mapping[str, tuple[float, float]]
 
 
-def read_fold(
-    trials: Trials, split: str | Path, fold: int, seed: int | None, clip: dict[str, tuple[float, float]]
-) -> Fold:
-    """Return the trials of one fold; ``clip`` maps modalities to percentiles.
-
-    No channels are hidden without a seed.
-    """
+def read_fold(trials: Trials, split: str | Path, fold: int, seed: int | None) -> Fold:
+    """Return the trials of one fold; no channels are hidden without a seed."""
     check_store(split)
+    settings = read_attrs(split)["settings"]
     role = read_group(split, "split")["role"].values[fold]
     hidden = {
         name.removeprefix("hidden/"): read_group(split, name)["hidden"].sel(seed=seed).values[fold]
         for name in group_names(split)
         if name.startswith("hidden/") and seed is not None
     }
+    clip = settings["clip"]
     everything = clip_to_training(trials, role == TRAINING, clip)
     training, test = (everything.select(role == r) for r in (TRAINING, TEST))
-    return Fold(training, test, everything, role, hidden)
+    # read-outs are fitted for the withheld time, so that another share of it makes other fits
+    withheld = Withheld.of(trials, hidden, settings["heldout"]["time"])
+    return Fold(training, test, everything, role, withheld, clip)

@@ -53,7 +53,8 @@ def test_too_few_windows_are_refused_in_a_sentence():
         {"c": tuple("abcdef")},
         {"c": "continuous"},
         0.1,
+        time_locked=False,
     )
     model = GPFASettings(kind="gpfa", latents={"c": 1}, candidates=[1])
     with pytest.raises(InputError, match="3 training trials or windows are too few"):
-        compare_numbers_of_latents(trials, model, time_locked=False)
+        compare_numbers_of_latents(trials, model)

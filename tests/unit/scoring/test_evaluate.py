@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,23 +10,22 @@ from scipy import stats
 
 from colatent.analyses.recovery import latent_recovery
 from colatent.data.predictive import Predictive
+from colatent.data.splits import GUARD, TEST, TRAINING
+from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Trials
+from colatent.models.fitting import FittedModel
+from colatent.scoring.answers import answer
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import (
-    Task,
-    Withheld,
-    answer,
-    tasks,
-)
 
 
 class Spy:
     """A latent model that remembers what it was shown."""
 
-    latent_groups = ("spikes+emg",)
-
     def __init__(self) -> None:
         self.shown: list[tuple[tuple[str, ...], str, Trials]] = []
+
+    def tasks(self, withheld: Withheld) -> list[Task]:
+        return tasks_of_latent_model(("spikes", "emg"), withheld)
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         self.shown.append((given, predicted, trials))
@@ -44,7 +43,7 @@ WITHHELD = Withheld(HIDDEN, time=0.25)
 
 def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulated_trials):
     spy: Any = Spy()
-    for task in tasks(spy, ("spikes", "emg"), WITHHELD):
+    for task in spy.tasks(WITHHELD):
         scored = answer(spy, task, simulated_trials, WITHHELD).scored
         given, predicted, shown = spy.shown[-1]
         assert given == task.given
@@ -72,7 +71,7 @@ def test_a_model_is_shown_the_given_modalities_and_held_in_channels_only(simulat
 def test_every_question_is_scored_on_every_channel(simulated_trials):
     test, training = simulated_trials.select(np.arange(8)), simulated_trials.select(np.arange(8, 48))
     spy: Any = Spy()
-    scores, calibration, errors = evaluate(spy, ("spikes", "emg"), training, test, WITHHELD)
+    scores, calibration, errors = evaluate(FittedModel(spy), training, test, WITHHELD)
     questions = scores.groupby(["heldout", "given", "predicted"])
     assert set(questions.groups) == {
         ("trials", "spikes", "spikes"), ("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes"),
@@ -106,7 +105,7 @@ def test_errors_by_trial_and_by_bin_are_those_of_what_is_scored(simulated_trials
     test = replace(test, observed={**test.observed, "emg": seen})
     training.values["emg"][..., 3] = 7.0  # a channel without a scale
     spy: Any = Spy()
-    found = evaluate(spy, ("spikes", "emg"), training, test, Withheld({})).diagnostics["modality/emg"]
+    found = evaluate(FittedModel(spy), training, test, Withheld({})).diagnostics["modality/emg"]
     seen[..., 3] = False
     y, before = (np.where(seen, test.values["emg"], np.nan), training.values["emg"].reshape(-1, 8))
     y /= before.std(axis=0) + (np.arange(8) == 3)
@@ -137,19 +136,20 @@ def test_latents_are_aligned_on_training_trials_only():
     truth = rng.normal(size=(30, 10, 2))
     mixing = np.array([[2.0, 1.0], [-1.0, 0.5]])
     inferred = np.concatenate([truth[..., :1] * 3 + 1, rng.normal(size=(30, 10, 1))], axis=-1)
-    training, test = np.arange(30) < 20, np.arange(30) >= 22
+    role = np.select([np.arange(30) < 20, np.arange(30) >= 22], [TRAINING, TEST], GUARD)
+    training, test = role == TRAINING, role == TEST
     seen = np.ones_like(truth, dtype=bool)
     groups = ("a+b", "a")
-    rows = latent_recovery(inferred, groups, truth, seen, groups, training, test)
-    assert rows[0]["r2"] == pytest.approx(1.0)
-    assert rows[1]["r2"] < 0.1  # its own group holds noise; the other group's latent must not help
-    both = latent_recovery(truth @ mixing, ("a", "a"), truth, seen, ("a", "a"), training, test)
-    assert all(r["r2"] == pytest.approx(1.0) for r in both)
+    rows = latent_recovery(inferred, groups, truth, seen, groups, role)["r2"]
+    assert rows[0] == pytest.approx(1.0)
+    assert rows[1] < 0.1  # its own group holds noise; the other group's latent must not help
+    both = latent_recovery(truth @ mixing, ("a", "a"), truth, seen, ("a", "a"), role)
+    assert both["r2"].to_numpy() == pytest.approx(1.0)
     spoiled = inferred.copy()
     spoiled[~training] *= -1  # an alignment that looked at the test trials would not notice
     z = truth[test][..., 0]
     expected = 1 - ((2 * z + 2 / 3) ** 2).sum() / ((z - z.mean()) ** 2).sum()  # (-(3 z + 1) - 1) / 3
-    got = latent_recovery(spoiled, groups, truth, seen, groups, training, test)[0]["r2"]
+    got = latent_recovery(spoiled, groups, truth, seen, groups, role)["r2"][0]
     assert got == pytest.approx(expected)
 
 
@@ -158,7 +158,7 @@ def test_the_scale_of_scores_is_that_of_training_trials(simulated_trials):
     unit = np.array([1.0, 5.0, 1.0, 20.0, 1.0, 1.0, 0.1, 1.0])  # channels vary otherwise than in training
     test = replace(test, values={**test.values, "emg": test.values["emg"] * unit})
     spy: Any = Spy()
-    found = evaluate(spy, ("spikes", "emg"), training, test, Withheld({}))
+    found = evaluate(FittedModel(spy), training, test, Withheld({}))
     scores = found.scores.query("heldout == 'modality'")
     y = test.values["emg"].reshape(-1, 8)  # predicted as zero
     deviation = training.values["emg"].reshape(-1, 8).std(axis=0)
@@ -184,15 +184,7 @@ def test_the_last_part_of_a_trial_ends_where_its_last_observation_is(simulated_t
     np.testing.assert_array_equal(future[:3].argmax(axis=1), expected)
     assert (np.diff(future[:3].astype(int), axis=1) >= 0).all()
     assert trials.last_part(1e-9).sum(axis=1).min() >= 1  # at least a bin
-    task, model = Task("time", ("spikes", "emg"), "emg"), Spy()
+    task, model = Task("time", ("spikes", "emg"), "emg"), cast(Any, Spy())
     scored = answer(model, task, trials, Withheld({}, time=0.2)).scored
     np.testing.assert_array_equal(scored, seen["emg"] & future[..., None])
     assert not scored[3].any()
-
-
-def test_a_model_without_latents_is_asked_for_the_future_too(simulated_trials):
-    class Mean(Spy):
-        latent_groups = ()
-
-    asked = {(t.heldout, t.given) for t in tasks(Mean(), ("spikes", "emg"), WITHHELD)}
-    assert asked == {("trials", ()), ("channels", ()), ("time", ())}

@@ -4,14 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
+from support import fit_to, settings_of, write_split
 
-from colatent.config import Model
 from colatent.data.splits import TRAINING, make_split
 from colatent.data.trials import Trials
-from colatent.models.registry import model_class_and_options
 from colatent.store.session import read_fold
-from colatent.store.stores import write_store
 
 MODELS = {
     "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "cross_weight": {"emg": 1.0}, "epochs": 2},
@@ -26,15 +23,13 @@ CLIP = {"emg": (2.0, 98.0)}
 N_TRIALS, FOLD = 24, 1
 
 
-def quiet(_: str) -> None: ...
-
-
 @pytest.fixture(scope="module", params=["trials", "windows"])
 def split(request, simulated_trials, tmp_path_factory):
     trials = simulated_trials.select(np.arange(N_TRIALS))
-    groups = make_split(trials, request.param == "windows", 3, False, {"spikes": 0.25}, [0], guard=1)
+    trials = replace(trials, time_locked=request.param == "trials")
+    groups = make_split(trials, 3, False, {"spikes": 0.25}, [0], guard=1)
     folder = tmp_path_factory.mktemp("split") / request.param
-    write_store(folder, groups, {})
+    write_split(folder, groups, CLIP, time=0.2)
     return trials, folder, groups["split"]["role"].values[FOLD]
 
 
@@ -54,14 +49,13 @@ def with_noise(trials: Trials, role: np.ndarray) -> Trials:
 @pytest.mark.parametrize("name", MODELS)
 def test_held_out_trials_change_no_fitted_parameter(name, split):
     trials, folder, role = split
-    settings = {"kind": name} | MODELS[name]
-    model = TypeAdapter(Model).validate_python(settings)
+    settings = settings_of(**{"kind": name} | MODELS[name])
     states = []
     for one in (trials, with_noise(trials, role)):
-        training = read_fold(one, folder, FOLD, 0, CLIP).training
-        assert training.n_trials == (role == TRAINING).sum()
-        cls, options = model_class_and_options(model, training, True, "cpu")
-        states.append(cls(**options).fit(training, seed=0, progress=quiet).state())
+        fold = read_fold(one, folder, FOLD, 0)
+        assert fold.training.n_trials == (role == TRAINING).sum()
+        tensors = fit_to(settings, fold.training, fold.withheld).tensors()
+        states.append({(name, key): value for name, part in tensors.items() for key, value in part.items()})
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][key])

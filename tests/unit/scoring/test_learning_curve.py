@@ -6,22 +6,25 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import TypeAdapter
-from support import write_session
+from support import quiet, write_session, write_split
+from support import settings_of as section
 
-from colatent.config import LearningCurve, Model
+from colatent.analyses import analyse
+from colatent.config import LearningCurve
+from colatent.config.models import ModelSettings
 from colatent.data.splits import (
     TEST,
     TRAINING,
     make_split,
 )
 from colatent.data.subsets import (
-    shares_of_channels,
-    shares_of_trials,
-    shares_of_windows,
+    channel_subsets,
+    trial_subsets,
+    window_subsets,
 )
 from colatent.data.trials import Trials
-from colatent.models.fitting import fit_fold
+from colatent.models.fitting import FitJob, fit_fold
+from colatent.models.registry import model_class
 from colatent.report.figures.learning_curve import learning_curve_figure
 from colatent.scoring import learning_curve as module
 from colatent.scoring.learning_curve import (
@@ -31,10 +34,9 @@ from colatent.scoring.learning_curve import (
     curve_of_fold,
     learning_curve,
 )
-from colatent.scoring.session import score_session
-from colatent.store.provenance import provenance
+from colatent.scoring.session import ScoreJob, score_session
 from colatent.store.session import read_fold
-from colatent.store.stores import identity, write_store
+from colatent.store.stores import identity
 
 MODELS = {
     "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "cross_weight": {"emg": 1.0}, "epochs": 2},
@@ -45,35 +47,27 @@ MODELS = {
     "ridge-lags": {"lags": 3},
     "mlp-lags": {"lags": 3, "epochs": 2},
 }
-CONDITION_MEAN = {"kind": "condition-mean"}
 FOLD, FUTURE, CLIP = 1, 0.2, {"emg": (2.0, 98.0)}
 SHARES = [0.2, 0.5, 0.9, 1.0]
 
 
-def quiet(_: str) -> None: ...
+def settings_of(name: str) -> ModelSettings:
+    return section(**{"kind": name} | MODELS[name])
 
 
-def settings_of(name: str) -> dict:
-    return {"kind": name} | MODELS[name]
-
-
-def recipe(time_locked: bool = True, clip: dict | None = None, **curve) -> Recipe:
-    section = LearningCurve(**{"trials": [1.0], "channels": {}} | curve)
-    return Recipe(section, time_locked, True, 0, "cpu", clip or {}, FUTURE)
-
-
-def curve_of(trials: Trials, fold, name: str, how: Recipe) -> pd.DataFrame:
-    model = TypeAdapter(Model).validate_python(settings_of(name))
-    return curve_of_fold(trials, fold, FOLD, model, how, quiet)
+def recipe(name: str, **curve) -> Recipe:
+    shares = LearningCurve(**{"trials": [1.0], "channels": {}} | curve)
+    return Recipe(settings_of(name), shares, True, 0)
 
 
 @pytest.fixture(scope="module", params=["trials", "windows"])
 def split(request, simulated_trials, tmp_path_factory):
     trials = simulated_trials.select(np.arange(24))
-    groups = make_split(trials, request.param == "windows", 3, False, {"spikes": 0.25}, [0], guard=1)
+    trials = replace(trials, time_locked=request.param == "trials")
+    groups = make_split(trials, 3, False, {"spikes": 0.25}, [0], guard=1)
     folder = tmp_path_factory.mktemp("split") / request.param
-    write_store(folder, groups, {})
-    return trials, folder, request.param == "trials"
+    write_split(folder, groups, CLIP, FUTURE)
+    return trials, folder
 
 
 def assert_nested(masks: list[np.ndarray]) -> None:
@@ -82,26 +76,26 @@ def assert_nested(masks: list[np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("counts", [(12, 12, 12), (20, 7, 1, 1), (3, 40)])
-def test_shares_of_trials_are_nested_and_stratified(counts):
+def test_subsets_of_trials_are_nested_and_stratified(counts):
     condition = np.random.default_rng(3).permutation(np.repeat(list("abcd")[: len(counts)], counts))
     n = len(condition)
-    masks = shares_of_trials(condition, n, SHARES, (0, 1))
+    masks = trial_subsets(condition, n, SHARES, (0, 1))
     assert_nested(masks)
     for share, mask in zip(SHARES, masks, strict=True):
         assert mask.sum() == max(round(share * n), 1)
         for label in np.unique(condition):
             wanted = mask.sum() * (condition == label).mean()
             assert abs(mask[condition == label].sum() - wanted) < 1.5
-    again, other = (shares_of_trials(condition, n, SHARES, (seed, 1)) for seed in (0, 5))
+    again, other = (trial_subsets(condition, n, SHARES, (seed, 1)) for seed in (0, 5))
     np.testing.assert_array_equal(masks, again)
     assert (masks[1] != other[1]).any()
 
 
-def test_shares_of_windows_are_nested_blocks_anywhere():
+def test_subsets_of_windows_are_nested_blocks_anywhere():
     n, every = 23, list(np.arange(1, 24) / 23)
     starts = set()
     for seed in range(40):
-        masks = shares_of_windows(n, every, (seed,))
+        masks = window_subsets(n, every, (seed,))
         assert_nested(masks)
         assert [mask.sum() for mask in masks] == list(range(1, 24))
         for mask in masks:
@@ -110,9 +104,9 @@ def test_shares_of_windows_are_nested_blocks_anywhere():
     assert len(starts) > 8
 
 
-def test_shares_of_channels_are_nested_and_hold_the_hidden_ones():
+def test_subsets_of_channels_are_nested_and_hold_the_hidden_ones():
     hidden = np.isin(np.arange(30), [2, 9, 17, 21])
-    masks = shares_of_channels(hidden, [0.01, *SHARES], (0,))
+    masks = channel_subsets(hidden, [0.01, *SHARES], (0,))
     assert_nested(masks)
     assert [mask.sum() - 4 for mask in masks] == [1, 5, 13, 23, 26]
     assert all(mask[hidden].all() for mask in masks)
@@ -122,27 +116,20 @@ def test_shares_of_channels_are_nested_and_hold_the_hidden_ones():
 def test_a_share_of_one_scores_as_the_ordinary_fit_does(name, n_folds, simulated_trials, tmp_path):
     trials = simulated_trials.select(np.arange(24))
     write_session(tmp_path / "session", trials, (np.arange(trials.n_bins) + 0.5) * trials.bin_width)
-    groups = make_split(trials, False, 3, True, {"spikes": 0.25}, [4], guard=1)
-    write_store(tmp_path / "split", groups, provenance("split", {}, {}))
+    groups = make_split(trials, 3, True, {"spikes": 0.25}, [4], guard=1)
+    write_split(tmp_path / "split", groups, CLIP, FUTURE)
     fits, settings = [], settings_of(name)
     made_from = {part: identity(tmp_path / part) for part in ("session", "split")}
     for number in range(n_folds):
         fits.append(tmp_path / f"fit/fold-{number}_seed-4")
-        fold = read_fold(trials, tmp_path / "split", number, 4, CLIP)
-        fit_fold(
-            fold, settings, time_locked=True, seed=4, device="cpu", threads=1,
-            inputs=made_from | {"fold": number}, checkpoint=tmp_path / "none",
-            output=fits[-1], progress=quiet,
-        )  # fmt: skip
+        fold, inputs = read_fold(trials, tmp_path / "split", number, 4), made_from | {"fold": number}
+        job = FitJob(settings, 4, "cpu", 1, inputs, tmp_path / "none", fits[-1], quiet)
+        fit_fold(model_class(settings), fold, job)
     head, places = {"session": "s", "model": "m"}, (tmp_path / "session", tmp_path / "split")
-    files = {"table": tmp_path / "m.csv", "store": tmp_path / "score"}
-    score_session(*places, fits, CLIP, FUTURE, **files, head=head, progress=quiet)
+    score_session(ScoreJob(*places, fits, tmp_path / "m.csv", tmp_path / "score", head), analyse, quiet)
     ordinary = pd.read_csv(tmp_path / "m.csv", keep_default_na=False, float_precision="round_trip")
-    section = {"trials": [0.5, 1.0], "channels": {"spikes": [0.5, 1.0]}, "folds": n_folds}
-    curve = learning_curve(
-        *places, settings, section, n_folds=3, stratify=True, seed=4, device="cpu", threads=1, clip=CLIP,
-        future=FUTURE, head=head, progress=quiet,
-    )  # fmt: skip
+    shares = LearningCurve(trials=[0.5, 1.0], channels={"spikes": [0.5, 1.0]}, folds=n_folds)
+    curve = learning_curve(*places, Recipe(settings, shares, True, 4), n_folds=3, threads=1, head=head)
     assert list(curve) == COLUMNS
     assert set(curve["model"]) == {"m", BASELINE} and set(curve["fold"]) == set(range(n_folds))
     key = ["fold", "heldout", "given", "predicted", "metric"]
@@ -171,37 +158,35 @@ def with_noise(trials: Trials, keep: np.ndarray) -> Trials:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_left_out_training_trials_change_no_score(name, split, monkeypatch):
-    trials, folder, time_locked = split
-    how = recipe(time_locked, CLIP, trials=[0.4])
-    fold = read_fold(trials, folder, FOLD, 0, CLIP)
-    (point,) = module.points(
-        trials, fold, FOLD, TypeAdapter(Model).validate_python(settings_of(name)), how, quiet
-    )
+    trials, folder = split
+    how = recipe(name, trials=[0.4])
+    fold = read_fold(trials, folder, FOLD, 0)
+    (point,) = module.points(trials, fold, FOLD, how)
     assert not (point.trial & (fold.role != TRAINING)).any()
     assert 2 <= point.trial.sum() < (fold.role == TRAINING).sum()
     noisy = with_noise(trials, point.trial | (fold.role == TEST))
     # what is scored is the same, and so is the unit that R² is pooled in: they are of the whole fold
-    spoiled = read_fold(noisy, folder, FOLD, 0, CLIP)._replace(test=fold.test)
+    spoiled = read_fold(noisy, folder, FOLD, 0)._replace(test=fold.test)
     assert (spoiled.training.values["emg"] != fold.training.values["emg"]).any()
     monkeypatch.setattr("colatent.scoring.evaluate.standard_deviation", lambda v, _: np.ones(v.shape[2]))
-    clean, other = (curve_of(*pair, name, how) for pair in ((trials, fold), (noisy, spoiled)))
+    clean, other = (curve_of_fold(*pair, FOLD, how) for pair in ((trials, fold), (noisy, spoiled)))
     assert len(clean) and np.isfinite(clean["value"]).all()
     pd.testing.assert_frame_equal(clean, other, check_exact=True)
 
 
 def test_left_out_channels_change_no_score(split):
-    trials, folder, time_locked = split
-    fold = read_fold(trials, folder, FOLD, 0, {})
-    how = recipe(time_locked, channels={"spikes": [0.3]})
-    model = TypeAdapter(Model).validate_python(settings_of("gpfa"))
-    point = list(module.points(trials, fold, FOLD, model, how, quiet))[-1]
-    assert (~point.channel["spikes"]).sum() > 10 and point.channel["spikes"][fold.hidden["spikes"]].all()
+    trials, folder = split
+    fold = read_fold(trials, folder, FOLD, 0)
+    how = recipe("gpfa", channels={"spikes": [0.3]})
+    point = list(module.points(trials, fold, FOLD, how))[-1]
+    hidden = fold.withheld.channels["spikes"]
+    assert (~point.channel["spikes"]).sum() > 10 and point.channel["spikes"][hidden].all()
     gone = {"spikes": ~point.channel["spikes"]}
     values = dict(trials.values)
     values["spikes"] = np.where(gone["spikes"], 7.0, trials.values["spikes"])
     noisy = replace(trials, values=values)
     clean, other = (
-        curve_of(t, read_fold(t, folder, FOLD, 0, {}), "gpfa", how).query(
+        curve_of_fold(t, read_fold(t, folder, FOLD, 0), FOLD, how).query(
             "varied != 'trials' and varied != 'windows'"
         )
         for t in (trials, noisy)
@@ -211,18 +196,18 @@ def test_left_out_channels_change_no_score(split):
 
 
 def test_what_is_scored_is_the_same_at_every_share(split, monkeypatch):
-    trials, folder, time_locked = split
-    fold = read_fold(trials, folder, FOLD, 0, CLIP)
+    trials, folder = split
+    fold = read_fold(trials, folder, FOLD, 0)
     calls = []
 
-    def spy(model, modalities, training, test, withheld, decoder):
+    def spy(fit, training, test, withheld):
         calls.append((training, test, withheld))
-        return evaluate(model, modalities, training, test, withheld)  # without what is decoded
+        return evaluate(fit._replace(decoder=None), training, test, withheld)
 
     evaluate = module.evaluate
     monkeypatch.setattr(module, "evaluate", spy)
     shares = [0.3, 1.0]
-    table = curve_of(trials, fold, "condition-mean", recipe(time_locked, CLIP, trials=shares))
+    table = curve_of_fold(trials, fold, FOLD, recipe("condition-mean", trials=shares))
     for training, test, _ in calls:
         for m in trials.modalities:
             np.testing.assert_array_equal(test.values[m], fold.test.values[m])
@@ -231,8 +216,8 @@ def test_what_is_scored_is_the_same_at_every_share(split, monkeypatch):
         max(round(s * fold.training.n_trials), 1) for s in shares
     ]
     calls.clear()
-    table = curve_of(trials, fold, "mm-gpvae", recipe(time_locked, CLIP, channels={"spikes": shares}))
-    hidden, names = fold.hidden["spikes"], np.array(trials.channels["spikes"])
+    table = curve_of_fold(trials, fold, FOLD, recipe("mm-gpvae", channels={"spikes": shares}))
+    hidden, names = fold.withheld.channels["spikes"], np.array(trials.channels["spikes"])
     for training, test, withheld in calls:
         own = withheld.channels["spikes"]
         assert list(np.array(test.channels["spikes"])[own]) == list(names[hidden])
@@ -255,14 +240,14 @@ def test_what_is_scored_is_the_same_at_every_share(split, monkeypatch):
 
 
 def test_a_channel_flat_in_some_share_is_scored_at_none(split, monkeypatch):
-    trials, folder, time_locked = split
-    fold = read_fold(trials, folder, FOLD, 0, {})
-    how, model = recipe(time_locked, trials=[0.3, 1.0]), TypeAdapter(Model).validate_python(CONDITION_MEAN)
-    smallest = next(module.points(trials, fold, FOLD, model, how, quiet)).trial
+    trials, folder = split
+    fold = read_fold(trials, folder, FOLD, 0)
+    how = recipe("condition-mean", trials=[0.3, 1.0])
+    smallest = next(module.points(trials, fold, FOLD, how)).trial
     emg = trials.values["emg"].copy()
     emg[smallest, :, 2] = 3.0
     trials = replace(trials, values={**trials.values, "emg": emg})
-    fold = read_fold(trials, folder, FOLD, 0, {})
+    fold = read_fold(trials, folder, FOLD, 0)
     found, said = [], []
 
     def spy(*args):
@@ -271,7 +256,7 @@ def test_a_channel_flat_in_some_share_is_scored_at_none(split, monkeypatch):
 
     evaluate = module.evaluate
     monkeypatch.setattr(module, "evaluate", spy)
-    curve_of_fold(trials, fold, FOLD, model, how, said.append)
+    curve_of_fold(trials, fold, FOLD, replace(how, progress=said.append))
     name = trials.channels["emg"][2]
     assert any("emg: not scored at any share" in line and line.endswith(f": {name}") for line in said)
     assert len(found) == 2
@@ -282,11 +267,11 @@ def test_a_channel_flat_in_some_share_is_scored_at_none(split, monkeypatch):
 
 
 def test_more_trials_and_more_channels_predict_better(simulated_trials, tmp_path):
-    groups = make_split(simulated_trials, False, 3, True, {"spikes": 0.25}, [0], guard=1)
-    write_store(tmp_path / "split", groups, {})
-    fold = read_fold(simulated_trials, tmp_path / "split", FOLD, 0, {})
-    how = recipe(trials=[0.1, 0.4, 1.0], channels={"spikes": [0.1, 0.4, 1.0]})
-    table = curve_of(simulated_trials, fold, "gpfa", how)
+    groups = make_split(simulated_trials, 3, True, {"spikes": 0.25}, [0], guard=1)
+    write_split(tmp_path / "split", groups, time=FUTURE)
+    fold = read_fold(simulated_trials, tmp_path / "split", FOLD, 0)
+    how = recipe("gpfa", trials=[0.1, 0.4, 1.0], channels={"spikes": [0.1, 0.4, 1.0]})
+    table = curve_of_fold(simulated_trials, fold, FOLD, how)
     scores = table.query("heldout == 'channels' and metric == 'bits_per_spike'")
     own = scores[scores["model"] != BASELINE]
     for varied in ("trials", "channels of spikes"):
@@ -298,24 +283,25 @@ def test_more_trials_and_more_channels_predict_better(simulated_trials, tmp_path
 
 
 def test_what_cannot_be_compared_is_said_and_left_out(split):
-    trials, folder, time_locked = split
-    fold = read_fold(trials, folder, FOLD, 0, {})
+    trials, folder = split
+    fold = read_fold(trials, folder, FOLD, 0)
     said: list[str] = []
-    model = TypeAdapter(Model).validate_python({"kind": "smoothed-fa", "latents": {"emg": 2}})
-    how = recipe(time_locked, channels={"spikes": [0.5], "emg": [0.5]})
-    found = list(module.points(trials, fold, FOLD, model, how, said.append))
+    model = section("smoothed-fa", latents={"emg": 2})
+    how = recipe("smoothed-fa", channels={"spikes": [0.5], "emg": [0.5]})
+    how = replace(how, settings=model, progress=said.append)
+    found = list(module.points(trials, fold, FOLD, how))
     assert [point.modality for point in found] == [None]
     assert "spikes is not varied: the model is not given it" in said[0]
     assert "emg is not varied: none of its channels are held out" in said[1]
 
 
 def test_a_share_with_fewer_channels_than_latents_is_said_and_left_out(split):
-    trials, folder, time_locked = split
-    fold = read_fold(trials, folder, FOLD, 0, {})
+    trials, folder = split
+    fold = read_fold(trials, folder, FOLD, 0)
     said: list[str] = []
-    model = TypeAdapter(Model).validate_python({"kind": "gpfa", "latents": {"spikes": 10}})
-    how = recipe(time_locked, channels={"spikes": [0.05, 1.0]})
-    found = list(module.points(trials, fold, FOLD, model, how, said.append))
+    how = recipe("gpfa", channels={"spikes": [0.05, 1.0]})
+    how = replace(how, settings=section("gpfa", latents={"spikes": 10}), progress=said.append)
+    found = list(module.points(trials, fold, FOLD, how))
     assert [point.share for point in found if point.modality] == [1.0]
     assert said == ["0.05 of the spikes are left out: fewer channels than latents"]
 

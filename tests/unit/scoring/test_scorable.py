@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
+from support import fit_to, settings_of
 
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import Standardizer, standard_deviation
 from colatent.data.subsets import with_channels
+from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Trials
-from colatent.models.baselines.condition_mean import ConditionMean
-from colatent.models.readout.channel import value_readout
+from colatent.models.fitting import FittedModel
+from colatent.models.readout.channel import fit_value
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
 
 N_TRIALS, N_BINS = 30, 12
 TEST = np.arange(N_TRIALS) >= 20
@@ -49,10 +50,11 @@ def recording() -> Trials:
 class Sure:
     """Predicts a fixed mean of each channel; surer than it should be of all channels but the good ones."""
 
-    latent_groups = ("spikes+emg",)
-
     def __init__(self, **deviations: float) -> None:
         self.deviations = DEVIATIONS | deviations
+
+    def tasks(self, withheld: Withheld) -> list[Task]:
+        return tasks_of_latent_model(("spikes", "emg"), withheld)
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         shape = (1, *trials.values[predicted].shape)
@@ -64,8 +66,7 @@ class Sure:
 
 def evaluation(trials: Trials, time: float | None = None) -> Any:
     model: Any = Sure()
-    both = ("spikes", "emg")
-    return evaluate(model, both, trials.select(~TEST), trials.select(TEST), Withheld({}, time))
+    return evaluate(FittedModel(model), trials.select(~TEST), trials.select(TEST), Withheld({}, time))
 
 
 def pooled(scores: pd.DataFrame, modality: str, heldout: str = "modality") -> pd.DataFrame:
@@ -183,7 +184,7 @@ def test_a_density_that_is_no_number_is_not_taken_for_a_channel_without_score():
     model: Any = Sure(ordinary=np.nan)
     trials = recording()
     with pytest.raises(ValueError, match="not a number"):
-        evaluate(model, ("spikes", "emg"), trials.select(~TEST), trials.select(TEST), Withheld({}))
+        evaluate(FittedModel(model), trials.select(~TEST), trials.select(TEST), Withheld({}))
 
 
 def test_constant_is_constant_however_many_bins_are_summed():
@@ -201,8 +202,8 @@ def test_constant_is_constant_however_many_bins_are_summed():
 def test_a_perfect_fit_has_the_same_least_deviation_in_any_unit(unit):
     latent = np.random.default_rng(0).normal(size=(50, 2))
     exact = unit * latent @ np.array([1.0, -2.0])
-    assert value_readout(latent, exact).residual_ == pytest.approx(1e-6 * exact.std())
+    assert fit_value(latent, exact).spread == pytest.approx(1e-6 * exact.std())
     trials = recording().select(~TEST)
-    mean = ConditionMean().fit(trials, progress=lambda _: None)
+    mean = fit_to(settings_of("condition-mean"), trials).model
     scale = mean.predict(trials, (), "emg").scale
     assert scale is not None and scale[1] == 1e-6  # flat in training: as the lag regressions have it

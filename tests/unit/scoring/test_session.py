@@ -6,39 +6,29 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import TypeAdapter
 from scipy import stats
-from support import write_session
+from support import quiet, settings_of, write_session, write_split
 
-from colatent.config import Model
+from colatent.analyses import analyse
 from colatent.data.splits import (
     TEST,
-    TRAINING,
     hidden_channels,
     make_split,
 )
 from colatent.errors import InputError
-from colatent.models.fitting import fit_fold
-from colatent.models.registry import load_model
-from colatent.scoring.session import score_session
+from colatent.models.fitting import FitJob, fit_fold
+from colatent.models.registry import load_model, model_class
+from colatent.scoring.session import ScoreJob, score_session
 from colatent.scoring.tables import join_scores, read_scores
-from colatent.store.provenance import provenance
 from colatent.store.session import read_fold
 from colatent.store.stores import (
     identity,
     read_group,
     read_tensors,
-    write_store,
 )
 
 SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
-MODELS = {
-    "fa": {"kind": "smoothed-fa", "latents": {"spikes": 2}},
-    "mean": {"kind": "condition-mean"},
-}
-
-
-def quiet(_: str) -> None: ...
+MODELS = {"fa": settings_of("smoothed-fa", latents={"spikes": 2}), "mean": settings_of("condition-mean")}
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +36,21 @@ def scored(simulated_trials, tmp_path_factory):
     root = tmp_path_factory.mktemp("scored")
     time = (np.arange(simulated_trials.n_bins) + 0.5) * simulated_trials.bin_width
     write_session(root / "session", simulated_trials, time)
-    split = make_split(simulated_trials, False, FOLDS, False, {"spikes": SHARE}, SEEDS, 1)
-    write_store(root / "split", split, provenance("split", {}, {}))
+    split = make_split(simulated_trials, FOLDS, False, {"spikes": SHARE}, SEEDS, 1)
+    write_split(root / "split", split, time=FUTURE)
     made_from = {part: identity(root / part) for part in ("session", "split")}
     for name, settings in MODELS.items():
         fits = []
         for number in (0, 2):
             for seed in SEEDS:
                 fits.append(root / f"fit/{name}/fold-{number}_seed-{seed}")
-                fit_fold(
-                    read_fold(simulated_trials, root / "split", number, seed, {}), settings, time_locked=True,
-                    seed=seed, device="cpu", threads=1, inputs=made_from | {"fold": number},
-                    checkpoint=root / "none", output=fits[-1], progress=quiet,
-                )  # fmt: skip
+                fold = read_fold(simulated_trials, root / "split", number, seed)
+                inputs = made_from | {"fold": number}
+                job = FitJob(settings, seed, "cpu", 1, inputs, root / "none", fits[-1], quiet)
+                fit_fold(model_class(settings), fold, job)
+        files = root / f"{name}.csv", root / f"score/{name}"
         head = {"session": "one", "model": name}
-        files = {"table": root / f"{name}.csv", "store": root / f"score/{name}"}
-        score_session(root / "session", root / "split", fits, {}, FUTURE, **files, head=head, progress=quiet)
+        score_session(ScoreJob(root / "session", root / "split", fits, *files, head), analyse, quiet)
     tables, stores = ([root / p.format(m) for m in MODELS] for p in ("{}.csv", "score/{}"))
     join_scores([str(t) for t in tables], stores, root)
     return root, read_scores(root / "scores.csv"), split["split"]["role"].values
@@ -71,13 +60,13 @@ def test_a_fit_of_another_fold_or_session_is_not_scored(scored, tmp_path):
     root, _, _ = scored
     fit, fold = root / "fit/mean/fold-0_seed-0", tmp_path / "fold-2_seed-0"
     shutil.copytree(fit, fold)
-    files = {"table": tmp_path / "m.csv", "store": tmp_path / "m", "head": {}, "progress": quiet}
+    files = tmp_path / "m.csv", tmp_path / "m"
     with pytest.raises(InputError, match=r"fold-2_seed-0: the fit of another fold or session"):
-        score_session(root / "session", root / "split", [fold], {}, FUTURE, **files)
+        score_session(ScoreJob(root / "session", root / "split", [fold], *files, {}), analyse, quiet)
     shutil.copytree(root / "session", tmp_path / "session")
-    write_store(tmp_path / "split", {}, provenance("split", {}, {}))
+    write_split(tmp_path / "split", {})
     with pytest.raises(InputError, match=r"fold-0_seed-0: the fit of another fold or session"):
-        score_session(root / "session", tmp_path / "split", [fit], {}, None, **files)
+        score_session(ScoreJob(root / "session", tmp_path / "split", [fit], *files, {}), analyse, quiet)
     assert not (tmp_path / "m.csv").exists()
 
 
@@ -93,9 +82,9 @@ def test_a_fit_that_is_replaced_while_it_is_scored_is_refused(scored, tmp_path, 
         if not gone:
             shutil.copytree(root / "fit/fa/fold-0_seed-0", fit)
 
-    files = {"table": tmp_path / "m.csv", "store": tmp_path / "m", "head": {}, "progress": replaced}
+    job = ScoreJob(root / "session", root / "split", [fit], tmp_path / "m.csv", tmp_path / "m", {})
     with pytest.raises(InputError, match=r"fold-0_seed-0: the fit was replaced while it was scored"):
-        score_session(root / "session", root / "split", [fit], {}, None, **files)
+        score_session(job, analyse, replaced)
     assert not (tmp_path / "m.csv").exists()
 
 
@@ -109,9 +98,9 @@ def test_scores_are_those_of_test_trials_of_each_fold_and_of_channels_of_each_se
     for i, seed in enumerate(SEEDS):
         for number in (0, 2):
             assert (hidden[0] != hidden[1]).any()
-            training, test = (simulated_trials.select(role[number] == r) for r in (TRAINING, TEST))
+            test = simulated_trials.select(role[number] == TEST)
             state = read_tensors(root / f"fit/{name}/fold-{number}_seed-{seed}", "state")
-            model = load_model(TypeAdapter(Model).validate_python(MODELS[name]), state, training, True, "cpu")
+            model = load_model(MODELS[name], test.layout, state)
             rows = scores.query(f"model == '{name}' and fold == {number} and seed == {seed}")
             rows = rows.query("predicted == 'spikes' and metric == 'bits_per_spike' and channel != 'pooled'")
             last = round((1 - FUTURE) * test.n_bins)

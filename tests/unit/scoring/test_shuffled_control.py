@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support import fit_vae
 
+from colatent.data.tasks import NOTHING_WITHHELD
 from colatent.data.trials import Trials
+from colatent.models.fitting import FittedModel
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.scoring.evaluate import evaluate
-from colatent.scoring.questions import Withheld
 
 N_TRIALS, N_TRAINING, N_BINS = 90, 50, 25
 OPTIONS = {
@@ -18,7 +20,6 @@ OPTIONS = {
     "time_scale": 0.1,
     "hidden": 16,
     "epochs": 60,
-    "device": "cpu",
 }
 
 
@@ -43,8 +44,8 @@ def explained_by_the_shared_group(model: MMGPVAE, test: Trials) -> float:
     """R2 of the muscles at the posterior mean given both, other groups' latents at their prior mean."""
     network = model.network.modality("emg")
     with torch.no_grad():
-        z = model._posterior(test, ("spikes", "emg")).marginals.mean
-        z = z * torch.tensor([float(group == "spikes+emg") for group in model.latent_groups])
+        z = model.posterior(test, ("spikes", "emg")).marginals.mean
+        z = z * torch.tensor([float(group.name == "spikes+emg") for group in model.latent_groups])
         decoded = network.predictive(z[None][..., network.latents]).mean
     y = test.values["emg"]
     deviation = y - y.mean(axis=(0, 1))
@@ -55,8 +56,8 @@ def explained_by_the_shared_group(model: MMGPVAE, test: Trials) -> float:
 def test_only_modalities_of_the_same_trials_share_latents(permuted):
     trials = simulate(permuted)
     training, test = (trials.select(i) for i in np.split(np.arange(N_TRIALS), [N_TRAINING]))
-    model = MMGPVAE(**OPTIONS).fit(training, 0, lambda _: None)
-    scores = evaluate(model, ("spikes", "emg"), training, test, Withheld({})).scores
+    model = fit_vae(training, **OPTIONS)
+    scores = evaluate(FittedModel(model), training, test, NOTHING_WITHHELD).scores
     pooled = scores.query("channel == 'pooled' and predicted == 'emg' and metric == 'r2'")
     r2 = pooled.set_index(["heldout", "given"])["value"]
     assert r2["trials", "spikes+emg"] > 0.6  # the fit is good, be it of the muscles' own latent

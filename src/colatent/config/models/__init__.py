@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from colatent.config.models.base import COUNT_LIKELIHOODS, LatentGroup, ModelKind, ModelSettings
+from colatent.config.models.base import COUNT_LIKELIHOODS, LatentGroup, ModelKind, ModelSettings, Size
 from colatent.config.models.baselines import (
     ConditionMeanSettings,
     LagRegressionSettings,
@@ -39,5 +39,6 @@ __all__ = [
     "ModelSettings",
     "OneModalitySettings",
     "RidgeLagsSettings",
+    "Size",
     "SmoothedFASettings",
 ]

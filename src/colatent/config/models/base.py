@@ -14,6 +14,18 @@ COUNT_LIKELIHOODS = tuple(
 Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
 
 
+class Size(NamedTuple):
+    """Size of a session's store: its arrays in memory (MB), and bins, those of all trials together."""
+
+    mb: float
+    bins: int
+
+    @property
+    def channels(self) -> float:
+        """Channels of all modalities together; a bin of one is a number and whether it was observed."""
+        return self.mb * 1e6 / 9 / max(self.bins, 1)
+
+
 class LatentGroup(NamedTuple):
     """The modalities that some latents drive together.
 
@@ -78,6 +90,27 @@ class ModelSettings(Settings):
         """The group of each latent, none of a model without latents."""
         latents: dict[str, int] = getattr(self, "latents", {})
         return tuple(LatentGroup.of(name) for name, n in latents.items() for _ in range(n))
+
+    def fewest_channels(self, modality: str) -> int:
+        """Return how many channels of a modality a fit needs."""
+        return 1
+
+    def can_lack_channels(self, modality: str) -> bool:
+        """Return whether a modality may have fewer channels than were recorded."""
+        return True
+
+    @property
+    def n_copies(self) -> int:
+        """How many copies of the data a fit holds, beside those that all fits do."""
+        return 1
+
+    def posterior_mb(self, size: Size) -> float:
+        """Return what the posterior of the latents takes (MB): so much per bin, however long the trials."""
+        return 0.0
+
+    def fit_seconds(self, size: Size) -> float:
+        """Return about three times what a fit was measured to take on one core (s)."""
+        return size.mb
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
         """Raise ValueError if the section names a modality that is not there, or one that it cannot describe.

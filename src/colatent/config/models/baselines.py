@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from colatent.config.modalities import ModalitySettings
-from colatent.config.models.base import ModelKind, ModelSettings
+from colatent.config.models.base import ModelKind, ModelSettings, Size
 from colatent.config.models.gpfa import OneModalitySettings
 from colatent.config.settings import Count, Odd, Positive
 
@@ -48,6 +48,10 @@ class LagRegressionSettings(ModelSettings):
         if len(modalities) < 2:
             raise ValueError(f"{where} predicts a modality from others; name two or more")
 
+    @property
+    def n_copies(self) -> int:
+        return self.lags
+
 
 class RidgeLagsSettings(LagRegressionSettings):
     """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
@@ -60,6 +64,9 @@ class RidgeLagsSettings(LagRegressionSettings):
         baseline=True,
         is_quick=True,
     )
+
+    def fit_seconds(self, size: Size) -> float:
+        return 1e-4 * size.mb * size.channels * self.lags**2  # the predictors' covariance
 
 
 class MLPLagsSettings(LagRegressionSettings):
@@ -76,3 +83,6 @@ class MLPLagsSettings(LagRegressionSettings):
         baseline=True,
         needs_torch=True,
     )
+
+    def fit_seconds(self, size: Size) -> float:
+        return 0.03 * size.mb * self.lags * self.epochs

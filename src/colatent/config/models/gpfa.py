@@ -11,6 +11,7 @@ from colatent.config.models.base import (
     Kernel,
     ModelKind,
     ModelSettings,
+    Size,
     check_likelihoods,
 )
 from colatent.config.settings import Count
@@ -28,6 +29,9 @@ class OneModalitySettings(ModelSettings):
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
         return (self.modality,)
+
+    def fewest_channels(self, modality: str) -> int:
+        return self.latents.get(modality, 1)
 
     @field_validator("latents")
     @classmethod
@@ -67,6 +71,21 @@ class GPFASettings(OneModalitySettings):
         description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
         "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
     )
+
+    def likelihood_of(self, kind: str) -> str:
+        """Return the likelihood of the modality, which is of a kind such as spikes."""
+        return self.likelihood.get(self.modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
+
+    @property
+    def _counts(self) -> bool:
+        return not set(COUNT_LIKELIHOODS).isdisjoint(self.likelihood.values())
+
+    def posterior_mb(self, size: Size) -> float:
+        # every count has a Gaussian site of its own
+        return 0.06 * size.bins + 40 * size.mb if self._counts else 0.03 * size.bins
+
+    def fit_seconds(self, size: Size) -> float:
+        return 4e-3 * size.bins + 5 * size.mb if self._counts else 3 * size.mb
 
     @field_validator("likelihood")
     @classmethod

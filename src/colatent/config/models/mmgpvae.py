@@ -12,6 +12,7 @@ from colatent.config.models.base import (
     Kernel,
     ModelKind,
     ModelSettings,
+    Size,
     check_likelihoods,
 )
 from colatent.config.settings import Count, Odd, Positive
@@ -170,6 +171,17 @@ class MMGPVAESettings(ModelSettings):
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.modalities)
+
+    def can_lack_channels(self, modality: str) -> bool:
+        return modality not in self.image_shape
+
+    def posterior_mb(self, size: Size) -> float:
+        return 0.06 * size.bins
+
+    def fit_seconds(self, size: Size) -> float:
+        epochs = self.epochs * (1 + (self.restarts - 1) / 5)  # a start takes a fifth of them
+        # what a latent takes does not depend on the channels; the last term is for what follows training
+        return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""

@@ -1,6 +1,5 @@
 """Baseline: the mean over the training trials of the same condition (the PSTH)."""
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any, NamedTuple, Self
 
@@ -9,15 +8,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import xlogy
 
+from colatent.config.models import ConditionMeanSettings
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import LEAST_DEVIATION, Standardizer
-from colatent.data.trials import Trials
+from colatent.data.tasks import Task, Withheld
+from colatent.data.trials import Layout, Trials
+from colatent.models.base import Array, FitRun, State, array_of, arrays_of
 
-Array = NDArray[np.float64]
 # a channel that was silent in all training trials still gets a rate, or one spike is impossible
 LEAST_COUNT = 0.5
 SMOOTHINGS = (0.0, 1.0, 2.0, 4.0, 8.0)  # s.d. of the window, bins
 PRIOR_TRIALS = (0.5, 2.0, 8.0, 32.0)  # weight of the channel's mean rate, in trials
+CONDITIONS = "conditions"
 
 
 class Choice(NamedTuple):
@@ -27,107 +29,170 @@ class Choice(NamedTuple):
     prior_trials: float
 
 
+class MeanCourse(NamedTuple):
+    """What is predicted of one modality.
+
+    Attributes:
+        mean: (condition, time, channel); the last is of a condition that training trials lack. One bin
+            stands for all if trials share no time course.
+        deviation: (channel,) of left-out training residuals; unused for counts.
+        choice: how it was taken.
+    """
+
+    mean: Array
+    deviation: Array
+    choice: Array
+
+
 class ConditionMean:
     """Predicts each channel's mean time course over the training trials of the trial's condition.
 
     The mean of few trials is noise bin by bin: it is smoothed over time and drawn towards the
     channel's overall mean, each as much as predicts left-out training trials best. Where there are
-    no conditions, all trials are one. Windows of a continuous recording share no time course: with
-    ``time_locked=False`` the mean over all bins is predicted. It looks at nothing but the trial's
+    no conditions, all trials are one. Windows of a continuous recording share no time course: of
+    these, the mean over all bins is predicted. It looks at nothing but the trial's
     condition. Counts are Poisson; continuous values are Gaussian with the standard deviation of
     left-out training residuals.
     """
 
-    latent_groups: tuple[str, ...] = ()
-
-    def __init__(self, time_locked: bool = True) -> None:
-        self.time_locked = time_locked
+    def __init__(self, settings: ConditionMeanSettings, layout: Layout, device: str = "cpu") -> None:
+        self.layout = layout
+        self.modalities = layout.modalities
         self.history: list[dict[str, float]] = []
-        self._choices: dict[str, Choice] = {}
+        self._conditions: NDArray[np.str_] = np.array([], dtype=str)
+        self._courses: dict[str, MeanCourse] = {}
 
-    def fit(self, trials: Trials, seed: int = 0, progress: Callable[[str], None] = print) -> Self:
+    def fit(self, training: Trials, run: FitRun) -> Self:
         """Choose the smoothing and the prior of each modality by leaving out training trials."""
-        self._training = trials
-        for name in trials.modalities:
-            candidates = [Choice(*c) for c in product(SMOOTHINGS, PRIOR_TRIALS)]
-            if self.time_locked:
-                losses = [self._left_out_loss(name, candidate) for candidate in candidates]
-                self._choices[name] = candidates[int(np.argmin(losses))]
-            else:
-                self._choices[name] = Choice(0.0, PRIOR_TRIALS[-1])
-            chosen = self._choices[name]
-            progress(f"{name}: smoothing {chosen.smoothing:g} bins, prior of {chosen.prior_trials:g} trials")
+        labels = _labels(training)
+        self._conditions = np.unique(labels) if self.layout.time_locked else np.array([], dtype=str)
+        for name in self.modalities:
+            means = _Means(training, name)
+            choice = means.best_choice()
+            smoothing, prior = choice
+            run.progress(f"{name}: smoothing {smoothing:g} bins, prior of {prior:g} trials")
+            course = means.of_conditions(self._conditions, choice)
+            self._courses[name] = MeanCourse(course, means.deviation(choice), np.array(choice))
         return self
+
+    def tasks(self, withheld: Withheld) -> list[Task]:
+        """Return the same predictions for all that can be asked: it looks at no modality."""
+        asked = []
+        for predicted in self.modalities:
+            asked.append(Task("trials", (), predicted))
+            if predicted in withheld.channels:
+                asked.append(Task("channels", (), predicted))
+            if withheld.time:
+                asked.append(Task("time", (), predicted))
+        return asked
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the condition means of ``predicted``; ``given`` is not looked at."""
-        total, count = self._sums(predicted, _labels(trials))
-        mean = self._mean(predicted, total, count, self._choices[predicted])
+        course = self._courses[predicted]
+        same = _labels(trials)[:, None] == self._conditions
+        row = np.where(same.any(axis=1), same.argmax(axis=1) if same.size else 0, len(self._conditions))
+        mean = np.broadcast_to(course.mean[row], trials.values[predicted].shape)
         if trials.kinds[predicted] == "spikes":
             return Predictive("poisson", mean[None])
-        left_out = self._left_out_mean(predicted, self._choices[predicted])
-        values, observed = self._training.values[predicted], self._training.observed[predicted]
-        square = np.where(observed, (values - left_out) ** 2, 0.0)
-        variance = square.sum(axis=(0, 1)) / np.maximum(observed.sum(axis=(0, 1)), 1)
-        least = LEAST_DEVIATION * Standardizer.fit(values, observed).deviation
-        return Predictive("gaussian", mean[None], np.maximum(np.sqrt(variance), least))
+        return Predictive("gaussian", mean[None], course.deviation)
 
-    def _sums(self, name: str, labels: NDArray[np.str_]) -> tuple[Array, Array]:
-        """Return sum and count over the training trials of each label, each (label, time, channel)."""
-        same = (labels[:, None] == _labels(self._training)[None]).astype(float)
-        values, observed = self._training.values[name], self._training.observed[name]
-        total = np.tensordot(same, np.where(observed, values, 0.0), axes=1)
-        return total, np.tensordot(same, observed.astype(float), axes=1)
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the labels of the conditions, as UTF-8 padded with zeros, and what is predicted."""
+        courses = {f"{m}|{k}": v for m, course in self._courses.items() for k, v in course._asdict().items()}
+        return {CONDITIONS: _encoded(self._conditions)} | courses
 
-    def _mean(self, name: str, total: Array, count: Array, choice: Choice) -> Array:
-        values, observed = self._training.values[name], self._training.observed[name]
-        n = np.maximum(observed.sum(axis=(0, 1)), 1)
-        overall = np.where(observed, values, 0.0).sum(axis=(0, 1)) / n
-        if self._training.kinds[name] == "spikes":
-            overall = np.maximum(overall, LEAST_COUNT / n)
+    @classmethod
+    def from_state(
+        cls, settings: ConditionMeanSettings, layout: Layout, state: State, device: str = "cpu"
+    ) -> Self:
+        """Rebuild a fit from its arrays."""
+        model = cls(settings, layout)
+        n_rows = len(array_of(state, CONDITIONS, None, None)) + 1
+        n_bins = layout.n_bins if layout.time_locked else 1
+        shapes: dict[str, tuple[int | None, ...]] = {CONDITIONS: (n_rows - 1, None)}
+        for m in layout.modalities:
+            n = layout.n_channels(m)
+            of_course = ((n_rows, n_bins, n), (n,), (len(Choice._fields),))
+            shapes |= {f"{m}|{k}": s for k, s in zip(MeanCourse._fields, of_course, strict=True)}
+        arrays = arrays_of(state, shapes)
+        model._conditions = _decoded(arrays[CONDITIONS])
+        for m in layout.modalities:
+            model._courses[m] = MeanCourse(*(arrays[f"{m}|{k}"] for k in MeanCourse._fields))
+        return model
+
+
+class _Means:
+    """Means of one modality over the training trials."""
+
+    def __init__(self, training: Trials, name: str) -> None:
+        self.observed = training.observed[name]
+        self.values = np.where(self.observed, training.values[name], 0.0)
+        self.labels, self.time_locked = _labels(training), training.time_locked
+        self.counts = training.kinds[name] == "spikes"
+        self.n = np.maximum(self.observed.sum(axis=(0, 1)), 1)
+        self.overall = self.values.sum(axis=(0, 1)) / self.n
+        self.prior = np.maximum(self.overall, LEAST_COUNT / self.n) if self.counts else self.overall
+
+    def best_choice(self) -> Choice:
+        """Return the choice that predicts left-out trials best."""
         if not self.time_locked:
-            return np.broadcast_to(overall, total.shape)
+            return Choice(0.0, PRIOR_TRIALS[-1])
+        candidates = [Choice(*c) for c in product(SMOOTHINGS, PRIOR_TRIALS)]
+        return candidates[int(np.argmin([self._left_out_loss(candidate) for candidate in candidates]))]
+
+    def of_conditions(self, conditions: NDArray[np.str_], choice: Choice) -> Array:
+        """Return the mean of each condition, and of one without any trial, (condition + 1, time, channel)."""
+        if not self.time_locked:
+            return self.prior[None, None]
+        total, count = (np.pad(a, ((0, 1), (0, 0), (0, 0))) for a in self._sums(conditions))
+        return self._mean(total, count, choice)
+
+    def deviation(self, choice: Choice) -> Array:
+        """Return the standard deviation of left-out residuals (channel,)."""
+        square = np.where(self.observed, (self.values - self.left_out(choice)) ** 2, 0.0)
+        least = LEAST_DEVIATION * Standardizer.fit(self.values, self.observed).deviation
+        return np.maximum(np.sqrt(square.sum(axis=(0, 1)) / self.n), least)
+
+    def left_out(self, choice: Choice) -> Array:
+        """Return each training trial's mean over the others of its condition."""
+        if not self.time_locked:
+            return np.broadcast_to(self.prior, self.values.shape)
+        total, count = self._sums(self.labels)
+        return self._mean(total - self.values, count - self.observed, choice)
+
+    def _sums(self, labels: NDArray[np.str_]) -> tuple[Array, Array]:
+        """Return sum and count over the trials of each label, each (label, time, channel)."""
+        same = (labels[:, None] == self.labels[None]).astype(float)
+        count = np.tensordot(same, self.observed.astype(float), axes=1)
+        return np.tensordot(same, self.values, axes=1), count
+
+    def _mean(self, total: Array, count: Array, choice: Choice) -> Array:
         if choice.smoothing:
             total, count = (
                 gaussian_filter1d(a, choice.smoothing, axis=1, mode="constant") for a in (total, count)
             )
-        return (total + choice.prior_trials * overall) / (count + choice.prior_trials)
+        return (total + choice.prior_trials * self.prior) / (count + choice.prior_trials)
 
-    def _left_out_mean(self, name: str, choice: Choice) -> Array:
-        """Return each training trial's mean over the others of its condition."""
-        total, count = self._sums(name, _labels(self._training))
-        values, observed = self._training.values[name], self._training.observed[name]
-        return self._mean(name, total - np.where(observed, values, 0.0), count - observed, choice)
-
-    def _left_out_loss(self, name: str, choice: Choice) -> float:
-        mean, observed = self._left_out_mean(name, choice), self._training.observed[name]
-        values = self._training.values[name]
-        if self._training.kinds[name] == "spikes":
+    def _left_out_loss(self, choice: Choice) -> float:
+        mean, values, observed = self.left_out(choice), self.values, self.observed
+        if self.counts:
             return float(np.where(observed, mean - xlogy(values, mean), 0.0).sum())
         square = np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1))
-        total = np.where(observed, values, 0.0).sum(axis=(0, 1)) / np.maximum(observed.sum(axis=(0, 1)), 1)
-        spread = np.where(observed, (values - total) ** 2, 0.0).sum(axis=(0, 1))
+        spread = np.where(observed, (values - self.overall) ** 2, 0.0).sum(axis=(0, 1))
         # a constant channel's rounding errors say nothing
         varies = spread > 1e-20 * np.where(observed, values**2, 0.0).sum(axis=(0, 1))
         return float(np.log(np.maximum(square[varies], 1e-12 * spread[varies])).sum())
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the choices; the rest is in the training trials."""
-        return {name: np.array(choice) for name, choice in self._choices.items()}
-
-    @classmethod
-    def state_shapes(cls, options: dict[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each array of a fit to these training trials."""
-        return dict.fromkeys(training.modalities, (len(Choice._fields),))
-
-    @classmethod
-    def from_state(cls, options: dict[str, Any], state: dict[str, np.ndarray], training: Trials) -> Self:
-        """Rebuild a fit from its choices and its training trials."""
-        model = cls(**options)
-        model._training = training
-        model._choices = {name: Choice(*map(float, choice)) for name, choice in state.items()}
-        return model
-
 
 def _labels(trials: Trials) -> NDArray[np.str_]:
     return trials.condition if trials.condition is not None else np.full(trials.n_trials, "")
+
+
+def _encoded(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """Return labels as UTF-8 padded with zeros (label, byte)."""
+    encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
+    return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
+
+
+def _decoded(encoded: NDArray[np.uint8]) -> NDArray[np.str_]:
+    return np.array([bytes(row).rstrip(b"\0").decode() for row in encoded], dtype=str)

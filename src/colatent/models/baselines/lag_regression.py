@@ -1,19 +1,18 @@
 """Baselines that predict one modality from the others at several lags."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from itertools import chain, combinations
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.config.models import LagRegressionSettings
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import LEAST_DEVIATION, Standardizer
-from colatent.data.trials import Trials
+from colatent.data.tasks import Task, Withheld, subsets
+from colatent.data.trials import Layout, Trials
+from colatent.models.base import Array, FitRun, State, arrays_of, part_of, with_prefix
 
-Array = NDArray[np.float64]
-Log = Callable[[str], None]
 # no prediction of a rate falls below this share of the unit's mean: one spike would be impossible
 LEAST_RATE = 0.02
 
@@ -26,85 +25,80 @@ def lagged(values: Array, n_lags: int) -> Array:
     return windows.transpose(0, 1, 3, 2).reshape(*values.shape[:2], -1)
 
 
-def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return all non-empty subsets, in the order of ``names``."""
-    return list(chain.from_iterable(combinations(names, k) for k in range(1, len(names) + 1)))
-
-
 class LagRegression(ABC):
     """Predicts each modality from every set of the others, one regression for each pair.
 
     Predictors and continuous targets are standardised by the training trials; where a predictor
     was not observed, or lies past the trial's end, it is at its training mean. Counts are
     predicted as Poisson, continuous values as Gaussian with the residual deviation of training
-    trials that the regression did not see. Windows of a continuous recording (``time_locked=False``)
-    are left out in blocks.
+    trials that the regression did not see. Windows of a continuous recording are left out in blocks.
     """
 
-    latent_groups: tuple[str, ...] = ()
-
-    def __init__(self, modalities: tuple[str, ...], lags: int, time_locked: bool = True) -> None:
-        self.modalities = tuple(modalities)
-        self.lags = lags
-        self.time_locked = time_locked
+    def __init__(self, settings: LagRegressionSettings, layout: Layout, device: str = "cpu") -> None:
+        self.lags = settings.lags
+        self.layout = layout
+        self.modalities = layout.modalities
         self.history: list[dict[str, float]] = []
-        self._state: dict[str, np.ndarray] = {}
+        self._scales: dict[str, Standardizer] = {}
+        self._least: dict[str, Array] = {}
+        self._fitted: dict[Task, dict[str, NDArray[Any]]] = {}
 
     @staticmethod
     def count_transform(counts: Array) -> Array:
         """Return counts as they enter the regression."""
         return counts
 
-    def pairs(self) -> list[tuple[tuple[str, ...], str]]:
-        """Return every (given, predicted) that is fitted."""
+    def tasks(self, withheld: Withheld) -> list[Task]:
+        """Return every pair that is fitted."""
         return [
-            (given, predicted)
+            Task("modality", given, predicted)
             for predicted in self.modalities
-            for given in subsets(tuple(m for m in self.modalities if m != predicted))
+            for given in subsets(m for m in self.modalities if m != predicted)
         ]
 
-    def fit(self, trials: Trials, seed: int = 0, progress: Log = print) -> Self:
+    def fit(self, training: Trials, run: FitRun) -> Self:
         """Fit all pairs to the training trials."""
-        self._training = trials
-        for given, predicted in self.pairs():
-            target, observed = trials.values[predicted], trials.observed[predicted]
-            scale = Standardizer.fit(target, observed)
-            counts = trials.kinds[predicted] == "spikes"
-            wanted = target if counts else scale.apply(target, observed)
-            fitted = self._regress(self._predictors(trials, given), wanted, observed, counts, seed)
-            name = f"{'+'.join(given)}>{predicted}"
-            self._state |= {f"{name}|{key}": value for key, value in fitted.items()}
-            progress(f"{name}: fitted")
+        for m in self.modalities:
+            values, observed = training.values[m], training.observed[m]
+            self._scales[m] = Standardizer.fit(self._change(m, values), observed)
+            if self._counts(m):
+                mean = Standardizer.fit(values, observed).mean
+                self._least[m] = LEAST_RATE * np.maximum(mean, 1 / max(values.shape[0] * values.shape[1], 1))
+        for task in self.tasks(run.withheld):
+            target, observed = training.values[task.predicted], training.observed[task.predicted]
+            counts = self._counts(task.predicted)
+            wanted = target if counts else self._scales[task.predicted].apply(target, observed)
+            x = self._predictors(training, task.given)
+            self._fitted[task] = self._regress(x, wanted, observed, counts, run.seed)
+            run.progress(f"{task.given_name}>{task.predicted}: fitted")
         return self
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the regression of ``predicted`` on ``given``."""
-        if (tuple(given), predicted) not in self.pairs():
+        fitted = self._fitted.get(Task("modality", tuple(given), predicted))
+        if fitted is None:
             raise ValueError(f"no regression of {predicted!r} on {given}")
-        prefix = f"{'+'.join(given)}>{predicted}|"
-        fitted = {k.removeprefix(prefix): v for k, v in self._state.items() if k.startswith(prefix)}
-        target, observed = self._training.values[predicted], self._training.observed[predicted]
-        scale = Standardizer.fit(target, observed)
-        counts = trials.kinds[predicted] == "spikes"
+        counts, scale = self._counts(predicted), self._scales[predicted]
         mean = self._apply(fitted, self._predictors(trials, given), counts)
         if counts:
-            least = LEAST_RATE * np.maximum(scale.mean, 1 / max(observed.shape[0] * observed.shape[1], 1))
-            return Predictive("poisson", np.maximum(mean, least)[None])
+            return Predictive("poisson", np.maximum(mean, self._least[predicted])[None])
         deviation = np.maximum(fitted["residual"], LEAST_DEVIATION) * scale.deviation
         return Predictive("gaussian", (mean * scale.deviation + scale.mean)[None], deviation)
 
+    def _counts(self, modality: str) -> bool:
+        return self.layout.kinds[modality] == "spikes"
+
+    def _change(self, modality: str, values: Array) -> Array:
+        return self.count_transform(values) if self._counts(modality) else values
+
     def _predictors(self, trials: Trials, given: tuple[str, ...]) -> Array:
-        parts = []
-        for m in given:
-            change = self.count_transform if trials.kinds[m] == "spikes" else np.asarray
-            scale = Standardizer.fit(change(self._training.values[m]), self._training.observed[m])
-            parts.append(lagged(scale.apply(change(trials.values[m]), trials.observed[m]), self.lags))
-        return np.concatenate(parts, axis=-1)
+        scaled = (self._scales[m].apply(self._change(m, trials.values[m]), trials.observed[m]) for m in given)
+        return np.concatenate([lagged(values, self.lags) for values in scaled], axis=-1)
 
     @abstractmethod
     def _regress(
         self, x: Array, y: Array, observed: NDArray[np.bool_], counts: bool, seed: int
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         """Fit x (trial, time, predictor) to y (trial, time, channel); with `residual` (channel,)."""
 
     @abstractmethod
@@ -112,29 +106,46 @@ class LagRegression(ABC):
         """Return the shapes of what `_regress` returns."""
 
     @abstractmethod
-    def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
+    def _apply(self, fitted: dict[str, NDArray[Any]], x: Array, counts: bool) -> Array:
         """Return the prediction (trial, time, channel)."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the regressions' arrays."""
-        return self._state
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the regressions' arrays, and what predictors and targets are standardised by."""
+        state: dict[str, NDArray[Any]] = {}
+        for m, scale in self._scales.items():
+            state |= with_prefix(f"{m}|", vars(scale))
+        for m, least in self._least.items():
+            state[f"{m}|least"] = least
+        for task, fitted in self._fitted.items():
+            state |= with_prefix(_prefix(task), fitted)
+        return state
 
     @classmethod
-    def state_shapes(cls, options: dict[str, Any], training: Trials) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each array of a fit to these training trials."""
-        model = cls(**options)
-        n_channels = {name: values.shape[2] for name, values in training.values.items()}
-        return {
-            f"{'+'.join(given)}>{predicted}|{key}": shape
-            for given, predicted in model.pairs()
-            for key, shape in model._shapes(
-                model.lags * sum(n_channels[m] for m in given), n_channels[predicted]
-            ).items()
-        }
-
-    @classmethod
-    def from_state(cls, options: dict[str, Any], state: dict[str, np.ndarray], training: Trials) -> Self:
-        """Rebuild a fit from its arrays and the training trials."""
-        model = cls(**options)
-        model._training, model._state = training, state
+    def from_state(
+        cls, settings: LagRegressionSettings, layout: Layout, state: State, device: str = "cpu"
+    ) -> Self:
+        """Rebuild a fit from its arrays."""
+        model = cls(settings, layout)
+        arrays = arrays_of(state, model._state_shapes())
+        for m in model.modalities:
+            model._scales[m] = Standardizer(arrays[f"{m}|mean"], arrays[f"{m}|deviation"])
+            if model._counts(m):
+                model._least[m] = arrays[f"{m}|least"]
+        for task in model.tasks(Withheld({})):
+            model._fitted[task] = part_of(arrays, _prefix(task))
         return model
+
+    def _state_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        n = {m: self.layout.n_channels(m) for m in self.modalities}
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        for m in self.modalities:
+            names = ("mean", "deviation", "least") if self._counts(m) else ("mean", "deviation")
+            shapes |= {f"{m}|{name}": (n[m],) for name in names}
+        for task in self.tasks(Withheld({})):
+            own = self._shapes(self.lags * sum(n[m] for m in task.given), n[task.predicted])
+            shapes |= {_prefix(task) + name: shape for name, shape in own.items()}
+        return shapes
+
+
+def _prefix(task: Task) -> str:
+    return f"{task.given_name}>{task.predicted}|"

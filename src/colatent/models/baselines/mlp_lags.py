@@ -1,14 +1,18 @@
 """Baseline: a multi-layer perceptron on lags."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from colatent.config.models import MLPLagsSettings
 from colatent.data.splits import inner_folds
+from colatent.data.trials import Layout
+from colatent.models.base import Array
 from colatent.models.baselines.lag_regression import LagRegression
 
-Array = NDArray[np.float64]
 INNER_FOLDS = 10
 
 
@@ -24,17 +28,9 @@ class MLPLags(LagRegression):
     def count_transform(counts: Array) -> Array:
         return np.sqrt(counts)
 
-    def __init__(
-        self,
-        modalities: tuple[str, ...],
-        lags: int,
-        hidden: tuple[int, ...],
-        dropout: float,
-        epochs: int,
-        time_locked: bool = True,
-    ) -> None:
-        super().__init__(modalities, lags, time_locked)
-        self.hidden, self.dropout, self.epochs = tuple(hidden), dropout, epochs
+    def __init__(self, settings: MLPLagsSettings, layout: Layout, device: str = "cpu") -> None:
+        super().__init__(settings, layout)
+        self.hidden, self.dropout, self.epochs = settings.hidden, settings.dropout, settings.epochs
 
     def _network(self, n_in: int, n_out: int) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -45,11 +41,12 @@ class MLPLags(LagRegression):
 
     def _regress(
         self, x: Array, y: Array, observed: NDArray[np.bool_], counts: bool, seed: int
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network(x.shape[-1], y.shape[-1])
-            folds = inner_folds(len(x), INNER_FOLDS, self.time_locked, seed) or [(np.arange(len(x)),) * 2]
+            everything = np.arange(len(x))
+            folds = inner_folds(len(x), INNER_FOLDS, self.layout.time_locked, seed) or [(everything,) * 2]
             inner, outer = (
                 [torch.tensor(a[part], dtype=torch.float32).flatten(0, 1) for a in (x, y, observed)]
                 for part in folds[seed % len(folds)]
@@ -95,7 +92,7 @@ class MLPLags(LagRegression):
             weights = self._network(n_predictors, n_channels).state_dict()
         return {name: tuple(w.shape) for name, w in weights.items()} | {"residual": (n_channels,)}
 
-    def _apply(self, fitted: dict[str, np.ndarray], x: Array, counts: bool) -> Array:
+    def _apply(self, fitted: dict[str, NDArray[Any]], x: Array, counts: bool) -> Array:
         network = self._network(x.shape[-1], len(fitted["residual"]))
         weights = {k: torch.as_tensor(v) for k, v in fitted.items() if k != "residual"}
         network.load_state_dict(weights)

@@ -1,10 +1,9 @@
 """The read-out of one channel: a regression of its observations on latents, bin by bin."""
 
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 
 from colatent.data.scaling import LEAST_DEVIATION
 
@@ -21,128 +20,101 @@ PRIOR_OBSERVATIONS = 64.0
 LEAST_RATE = 1e-6
 
 
-class ChannelReadout(Protocol):
-    """Predicts a channel.
+class ChannelReadout(NamedTuple):
+    """The read-out of one channel, or along leading axes of several.
+
+    E[count] = min(min(exp(w · z + b), most) · exp(v · [1, z]), most);  E[value] = w · z + b + v · [1, z].
+
+    An exponential beyond what it was fitted to explodes, and one bin could decide a score: no more counts
+    are expected than the most in the bins of the fit.
 
     Attributes:
-        residual_: standard deviation of a continuous channel about its prediction.
+        weight: w (..., latent). intercept: b (...).
+        adaptation: v (..., 1 + latent), zero for a read-out of the bins that it was fitted to.
+        spread: (...), of counts ``most``, of values their s.d. about the read-out.
     """
 
-    residual_: float
-
-    def predict(self, latent: Array) -> Array:
-        """Return the expected observation (bin,) given latents (bin, latent)."""
-
-
-class Constant:
-    """The read-out of a channel of which the training trials say next to nothing."""
-
-    def __init__(self, value: float) -> None:
-        self.value, self.residual_ = value, 1.0
-
-    def predict(self, latent: Array) -> Array:
-        """Return the same value for every bin."""
-        return np.full(len(latent), self.value)
+    weight: Array
+    intercept: Array
+    adaptation: Array
+    spread: Array
 
 
-class LogLinear:
-    """E[count] = exp(w · latent + b), by Poisson regression; no more than the most in the bins of the fit.
-
-    An exponential beyond what it was fitted to explodes: one bin could decide a score.
-    """
-
-    residual_ = np.nan
-
-    def __init__(self, latent: Array, count: Array) -> None:
-        self._regression = PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
-        self.most = float(self._regression.predict(latent).max())
-
-    def predict(self, latent: Array) -> Array:
-        """Return the expected count."""
-        return np.minimum(self._regression.predict(latent), self.most)
-
-    def adapted(self, latent: Array, count: Array) -> "AdaptedLogLinear":
-        """Return this read-out, adapted to other bins."""
-        return AdaptedLogLinear(self, latent, count)
+def expected_count(readout: ChannelReadout, latent: Array) -> Array:
+    """Return the expected counts (bin, channel) at latents (bin, latent)."""
+    rate = np.minimum(np.exp(latent @ readout.weight.T + readout.intercept), readout.spread)
+    return np.minimum(rate * np.exp(_with_one(latent) @ readout.adaptation.T), readout.spread)
 
 
-class AdaptedLogLinear:
-    """E[count] = rate(latent) · exp(v · latent + a): v and a are drawn towards 0 by what counts for the rate.
-
-    With few bins it stays with the rate as it was, with many it is the Poisson regression on them. It
-    predicts no more than the rate ever does.
-    """
-
-    residual_ = np.nan
-
-    def __init__(self, rate: LogLinear, latent: Array, count: Array) -> None:
-        self._rate = rate
-        expected = np.maximum(rate.predict(latent), LEAST_RATE)
-        # weights and ratios make an offset: e · ((y / e) log f - f) = y log f - e f
-        regression = PoissonRegressor(
-            alpha=PRIOR_OBSERVATIONS / expected.sum(), fit_intercept=False, solver="newton-cholesky"
-        )
-        self._factor = regression.fit(_with_one(latent), count / expected, sample_weight=expected)
-
-    def predict(self, latent: Array) -> Array:
-        """Return the expected count."""
-        count = self._rate.predict(latent) * self._factor.predict(_with_one(latent))
-        return np.minimum(count, self._rate.most)
+def expected_value(readout: ChannelReadout, latent: Array) -> Array:
+    """Return the expected values (bin, channel) at latents (bin, latent)."""
+    return latent @ readout.weight.T + readout.intercept + _with_one(latent) @ readout.adaptation.T
 
 
-class Linear:
-    """E[value] = w · latent + b, by least squares."""
+def fit_count(latent: Array, count: Array) -> ChannelReadout:
+    """Return the read-out of counts (bin,) from latents (bin, latent), by Poisson regression."""
+    from sklearn.linear_model import PoissonRegressor  # takes two seconds, and only fits need it
 
-    def __init__(self, latent: Array, value: Array) -> None:
-        self._regression = LinearRegression().fit(latent, value)
-        error = value - self.predict(latent)
-        degrees = max(len(value) - latent.shape[1] - 1, 1)
-        self.residual_ = _deviation(error, degrees, value)
-
-    def predict(self, latent: Array) -> Array:
-        """Return the expected value."""
-        value: Array = self._regression.predict(latent)
-        return value
-
-    def adapted(self, latent: Array, value: Array) -> "AdaptedLinear":
-        """Return this read-out, adapted to other bins."""
-        return AdaptedLinear(self, latent, value)
-
-
-class AdaptedLinear:
-    """E[value] = mean(latent) + v · latent + a, as in `AdaptedLogLinear`; with the residual of these bins."""
-
-    def __init__(self, mean: Linear, latent: Array, value: Array) -> None:
-        self._mean = mean
-        regression = Ridge(alpha=PRIOR_OBSERVATIONS, fit_intercept=False)
-        self._step = regression.fit(_with_one(latent), value - mean.predict(latent))
-        self.residual_ = _deviation(value - self.predict(latent), len(value), value)
-
-    def predict(self, latent: Array) -> Array:
-        """Return the expected value."""
-        value: Array = self._mean.predict(latent) + self._step.predict(_with_one(latent))
-        return value
-
-
-def count_readout(latent: Array, count: Array) -> LogLinear | Constant:
-    """Return the read-out of counts (bin,) from latents (bin, latent)."""
     if not count.any():  # a regression would make a later spike impossible
-        return Constant(LEAST_COUNT / max(len(count), 1))
+        return _constant(LEAST_COUNT / max(len(count), 1), latent)
     if not latent.any():  # of a trial of which nothing is seen; the solver would search in vain
-        return Constant(float(count.mean()))
-    return LogLinear(latent, count)
+        return _constant(float(count.mean()), latent)
+    regression = PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
+    most = regression.predict(latent).max()
+    return _readout(regression.coef_, regression.intercept_, most)
 
 
-def value_readout(latent: Array, value: Array) -> Linear | Constant:
-    """Return the read-out of values (bin,) from latents (bin, latent)."""
-    return Linear(latent, value) if len(value) >= 2 else Constant(0.0)
+def fit_value(latent: Array, value: Array) -> ChannelReadout:
+    """Return the read-out of values (bin,) from latents (bin, latent), by least squares."""
+    from sklearn.linear_model import LinearRegression
+
+    if len(value) < 2:
+        return _readout(np.zeros(latent.shape[1]), 0.0, 1.0)
+    regression = LinearRegression().fit(latent, value)
+    degrees = max(len(value) - latent.shape[1] - 1, 1)
+    deviation = _deviation(value - regression.predict(latent), degrees, value)
+    return _readout(regression.coef_, regression.intercept_, deviation)
 
 
-def adapted(readout: ChannelReadout, latent: Array, observation: Array) -> ChannelReadout:
-    """Return a read-out adapted to the bins of latents (bin, latent), where there are any to learn from."""
-    if isinstance(readout, LogLinear | Linear) and len(observation) >= 2:
-        return readout.adapted(latent, observation)
-    return readout
+def adapt_count(readout: ChannelReadout, latent: Array, count: Array) -> ChannelReadout:
+    """Return a read-out adapted to the bins of latents (bin, latent), where there are any to learn from.
+
+    v is drawn towards 0 by what counts for the read-out as it is: with few bins it stays so, with many it
+    is the Poisson regression on them.
+    """
+    from sklearn.linear_model import PoissonRegressor
+
+    if not readout.weight.any() or len(count) < 2:
+        return readout
+    expected = np.maximum(expected_count(readout, latent), LEAST_RATE)
+    # weights and ratios make an offset: e · ((y / e) log f - f) = y log f - e f
+    regression = PoissonRegressor(
+        alpha=PRIOR_OBSERVATIONS / expected.sum(), fit_intercept=False, solver="newton-cholesky"
+    )
+    regression.fit(_with_one(latent), count / expected, sample_weight=expected)
+    return readout._replace(adaptation=regression.coef_)
+
+
+def adapt_value(readout: ChannelReadout, latent: Array, value: Array) -> ChannelReadout:
+    """Return a read-out of values adapted as `adapt_count` does; with the s.d. of these bins."""
+    from sklearn.linear_model import Ridge
+
+    if len(value) < 2:
+        return readout
+    regression = Ridge(alpha=PRIOR_OBSERVATIONS, fit_intercept=False)
+    regression.fit(_with_one(latent), value - expected_value(readout, latent))
+    adapted = readout._replace(adaptation=regression.coef_)
+    deviation = _deviation(value - expected_value(adapted, latent), len(value), value)
+    return adapted._replace(spread=np.asarray(deviation))
+
+
+def _readout(weight: Array, intercept: float, spread: float) -> ChannelReadout:
+    return ChannelReadout(weight, np.asarray(intercept), np.zeros(len(weight) + 1), np.asarray(spread))
+
+
+def _constant(count: float, latent: Array) -> ChannelReadout:
+    """Return the read-out of a channel of which the training trials say next to nothing."""
+    return _readout(np.zeros(latent.shape[1]), float(np.log(count)), count)
 
 
 def _with_one(latent: Array) -> Array:

@@ -1,6 +1,6 @@
 """Is a behaviour in a model's latents? It is read out of them by ridge regression."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, Self
@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import LEAST_DEVIATION, Standardizer
-from colatent.data.trials import Trials
-from colatent.models.baselines.lag_regression import subsets
+from colatent.data.tasks import Task, decoding_tasks
+from colatent.data.trials import Layout, Trials
+from colatent.models.base import Array, LatentModel, State, arrays_of, part_of, with_prefix
 from colatent.models.readout.ridge import RidgeFit, fit_ridge
-from colatent.scoring.questions import Answer, Task
-
-Array = NDArray[np.float64]
-DECODING = "decoding"
 
 
-class Readout(NamedTuple):
+class LatentReadout(NamedTuple):
     """The regression from latents to one modality, and the training mean and s.d. of its channels."""
 
     ridge: RidgeFit
@@ -47,42 +44,58 @@ class Decoder:
         readouts: question -> regression, questions that give the same modalities beside each other.
     """
 
-    model: Any
-    readouts: Mapping[Task, Readout]
+    model: LatentModel
+    readouts: Mapping[Task, LatentReadout]
 
     @classmethod
-    def fit(cls, model: Any, modalities: tuple[str, ...], training: Trials, time_locked: bool) -> Self:
-        """Fit all readouts to the training trials; none of a model without latents.
-
-        Args:
-            model: a fitted model.
-            modalities: those it describes.
-            time_locked: False for windows of a continuous recording.
-        """
-        continuous = [m for m in training.modalities if training.kinds[m] != "spikes"]
-        readouts = {}
-        for given in subsets(modalities if model.latent_groups else ()):
-            decoded = [m for m in continuous if m not in given]
-            if not decoded:
-                continue
-            latents = _latents(model, training, given)
-            for predicted in decoded:
-                values, observed = training.values[predicted], training.observed[predicted]
+    def fit(cls, model: LatentModel, training: Trials) -> Self:
+        """Fit all read-outs of a fitted model to its training trials."""
+        readouts: dict[Task, LatentReadout] = {}
+        decoder = cls(model, readouts)
+        asked = decoding_tasks(model.modalities, training.layout)
+        for given, same in groupby(asked, key=lambda task: task.given):
+            latents = decoder.latents(training, given)
+            for task in same:
+                values, observed = training.values[task.predicted], training.observed[task.predicted]
                 scale = Standardizer.fit(values, observed)
-                ridge = fit_ridge(latents, scale.apply(values, observed), observed, time_locked)
-                readouts[Task(DECODING, given, predicted)] = Readout(ridge, scale)
+                target = scale.apply(values, observed)
+                ridge = fit_ridge(latents, target, observed, training.time_locked)
+                readouts[task] = LatentReadout(ridge, scale)
+        return decoder
+
+    def latents(self, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means (trial, time, latent), from trials that hold nothing but ``given``."""
+        return np.asarray(self.model.latents(trials.only(given), given)[0], dtype=float)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all regressions, as arrays."""
+        return {
+            name: array
+            for task, (ridge, scale) in self.readouts.items()
+            for name, array in with_prefix(_prefix(task), ridge._asdict() | vars(scale)).items()
+        }
+
+    @classmethod
+    def from_state(cls, model: LatentModel, layout: Layout, state: State) -> Self:
+        """Rebuild the read-outs of a fitted model.
+
+        Raises:
+            ValueError: these are not their arrays.
+        """
+        asked, n_latents = decoding_tasks(model.modalities, layout), len(model.latent_groups)
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        for task in asked:
+            channel = (layout.n_channels(task.predicted),)
+            own = dict.fromkeys(("intercept", "residual", "mean", "deviation"), channel)
+            shapes |= {_prefix(task) + name: shape for name, shape in own.items()}
+            shapes[_prefix(task) + "weight"] = (n_latents, *channel)
+        arrays, readouts = arrays_of(state, shapes), {}
+        for task in asked:
+            of = part_of(arrays, _prefix(task))
+            ridge = RidgeFit(*(of[name] for name in RidgeFit._fields))
+            readouts[task] = LatentReadout(ridge, Standardizer(of["mean"], of["deviation"]))
         return cls(model, readouts)
 
-    def answers(self, asked: Sequence[Task], test: Trials) -> Iterator[Answer]:
-        """Answer some of the questions, with the latents inferred once for each set of given modalities."""
-        for given, same in groupby(asked, key=lambda task: task.given):
-            latents = _latents(self.model, test, given)
-            for task in same:
-                observation, scored = test.values[task.predicted], test.observed[task.predicted]
-                channels = np.ones(scored.shape[2], dtype=bool)
-                yield Answer(task, self.readouts[task].predict(latents), observation, scored, channels)
 
-
-def _latents(model: Any, trials: Trials, given: tuple[str, ...]) -> Array:
-    """Return the posterior means (trial, time, latent), from trials that hold nothing but ``given``."""
-    return np.asarray(model.latents(trials.only(given), given)[0], dtype=float)
+def _prefix(task: Task) -> str:
+    return f"{task.given_name}>{task.predicted}|"

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from colatent.data.tasks import Task, largest_tasks
 from colatent.report.figures.base import ReportFigure, finish, new_figure, style
 from colatent.report.figures.style import BLUE, INK, break_group, short
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.text.heldout import HELDOUT
-from colatent.scoring.questions import Task, largest_tasks
 
 COLUMNS = 5
 HIGHEST = 5.0  # times the flat level; higher bars are cut off and labelled

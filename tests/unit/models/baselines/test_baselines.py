@@ -10,18 +10,40 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 
+from colatent.config import (
+    ConditionMeanSettings,
+    MLPLagsSettings,
+    RidgeLagsSettings,
+    SmoothedFASettings,
+)
 from colatent.data import metrics
 from colatent.data.scaling import Standardizer
-from colatent.data.trials import Trials
-from colatent.models.baselines.condition_mean import Choice, ConditionMean
+from colatent.data.tasks import NOTHING_WITHHELD, Withheld
+from colatent.data.trials import Layout, Trials
+from colatent.models.base import FitRun
+from colatent.models.baselines.condition_mean import Choice, ConditionMean, _Means
 from colatent.models.baselines.lag_regression import lagged
 from colatent.models.baselines.mlp_lags import MLPLags
 from colatent.models.baselines.ridge_lags import RidgeLags
 from colatent.models.baselines.smoothed_fa import SmoothedFA
 from colatent.models.readout.ridge import fit_ridge
 
+MEAN = ConditionMeanSettings(kind="condition-mean")
+RIDGE = RidgeLagsSettings(kind="ridge-lags", lags=5)
 
-def quiet(_: str) -> None: ...
+
+def mean_of(training: Trials) -> ConditionMean:
+    return ConditionMean(MEAN, training.layout).fit(training, FitRun())
+
+
+def factor_analysis(training: Trials, withheld: Withheld = NOTHING_WITHHELD) -> SmoothedFA:
+    smoothing = 2 * training.bin_width
+    settings = SmoothedFASettings(kind="smoothed-fa", latents={"spikes": 3}, smoothing=smoothing)
+    return SmoothedFA(settings, training.layout).fit(training, FitRun(withheld=withheld))
+
+
+def layout(time_locked: bool) -> Layout:
+    return Layout({"a": ("0",), "b": ("0",)}, {"a": "continuous", "b": "continuous"}, 0.02, 5, time_locked)
 
 
 @pytest.fixture
@@ -31,12 +53,14 @@ def halves(simulated_trials: Trials) -> tuple[Trials, Trials]:
 
 def test_condition_means_are_the_training_trials_means(halves):
     training, test = halves
-    model = ConditionMean().fit(training, progress=quiet)
+    conditions, choice = np.unique(training.condition), Choice(0.0, 2.0)
+    assert set(test.condition) <= set(conditions)
     for name in ("spikes", "emg"):
         values, overall = training.values[name], training.values[name].mean(axis=(0, 1))
-        model._choices[name] = choice = Choice(0.0, 2.0)
-        predicted = model.predict(test, (), name).mean
-        left_out = model._left_out_mean(name, choice)
+        means = _Means(training, name)
+        of_conditions, left_out = means.of_conditions(conditions, choice), means.left_out(choice)
+        np.testing.assert_allclose(of_conditions[-1], np.broadcast_to(overall, of_conditions[-1].shape))
+        predicted = of_conditions[np.searchsorted(conditions, test.condition)]
         for i, label in enumerate(test.condition):
             same = training.condition == label
             expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
@@ -44,18 +68,29 @@ def test_condition_means_are_the_training_trials_means(halves):
         same = (training.condition == training.condition[3]) & (np.arange(40) != 3)
         expected = (values[same].sum(axis=0) + 2 * overall) / (same.sum() + 2)
         np.testing.assert_allclose(left_out[3], expected)
-    flat = ConditionMean(time_locked=False).fit(training, progress=quiet).predict(test, (), "spikes")
+    flat = mean_of(replace(training, time_locked=False)).predict(test, (), "spikes")
     mean = training.values["spikes"].mean(axis=(0, 1))
     np.testing.assert_allclose(flat.mean, np.broadcast_to(mean, flat.mean.shape))
 
 
 def test_the_psth_chosen_on_training_trials_beats_the_mean_rate(halves):
     training, test = halves
-    model = ConditionMean().fit(training, progress=quiet)
+    model = mean_of(training)
     count, rate = test.values["spikes"], model.predict(test, (), "spikes").mean
     assert metrics.bits_per_spike(count, rate, test.observed["spikes"]).pooled > 0
-    again = ConditionMean.from_state({"time_locked": True}, model.state(), training)
-    np.testing.assert_array_equal(again.predict(test, (), "spikes").mean, rate)
+
+
+def test_a_condition_without_training_trials_gets_the_mean_over_all(halves):
+    training, test = halves
+    seen = replace(training, condition=np.where(training.condition == "1", "étrange", training.condition))
+    model = ConditionMean.from_state(MEAN, training.layout, mean_of(seen).state())
+    for name in ("spikes", "emg"):
+        got = model.predict(replace(test, condition=np.full(test.n_trials, "1")), (), name).mean
+        overall = training.values[name].mean(axis=(0, 1))
+        np.testing.assert_allclose(got, np.broadcast_to(overall, got.shape))
+        kept = model.predict(replace(test, condition=np.full(test.n_trials, "étrange")), (), name).mean
+        same = mean_of(training).predict(replace(test, condition=np.full(test.n_trials, "1")), (), name).mean
+        np.testing.assert_allclose(kept, same)
 
 
 def test_lags_are_the_neighbours_and_stay_within_the_trial():
@@ -70,7 +105,7 @@ def test_lags_are_the_neighbours_and_stay_within_the_trial():
 
 def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
     training, test = halves
-    model = RidgeLags(modalities=("spikes", "emg"), lags=5).fit(training, progress=quiet)
+    model = RidgeLags(RIDGE, training.layout).fit(training, FitRun())
     predicted = model.predict(test.only(("spikes",)), ("spikes",), "emg").mean
     scales = {m: Standardizer.fit(training.values[m], training.observed[m]) for m in ("spikes", "emg")}
 
@@ -94,7 +129,8 @@ def test_ridge_takes_the_best_penalty_of_folds_that_are_apart(time_locked):
     drift = np.cumsum(rng.normal(size=(36 * 5, 6)), axis=0).reshape(36, 5, 6)  # windows are like neighbours
     x, y = drift + rng.normal(size=drift.shape), rng.normal(size=(36, 5, 2)) + 0.3 * drift[..., :2]
     seen = np.ones(y.shape, dtype=bool)
-    fitted = RidgeLags(("a", "b"), 1, time_locked)._regress(x, y, seen, False, 0)
+    settings = RidgeLagsSettings(kind="ridge-lags", lags=1)
+    fitted = RidgeLags(settings, layout(time_locked))._regress(x, y, seen, False, 0)
 
     def error(penalty: float, fit: np.ndarray, held: np.ndarray) -> np.ndarray:
         flat = [a.reshape(-1, a.shape[-1]) for a in (x[fit], y[fit], x[held], y[held])]
@@ -147,7 +183,7 @@ def test_predictors_that_never_vary_predict_the_mean(constant):
 
 def test_standardised_predictors_have_about_the_penalties_themselves(halves):
     training, test = halves
-    model = RidgeLags(modalities=("spikes", "emg"), lags=5).fit(training, progress=quiet)
+    model = RidgeLags(RIDGE, training.layout).fit(training, FitRun())
     got = model.predict(test, ("spikes",), "emg").mean
     x, x_test = (model._predictors(t, ("spikes",)).reshape(-1, 150) for t in halves)
     scale = Standardizer.fit(training.values["emg"], training.observed["emg"])
@@ -175,7 +211,8 @@ def test_mlp_stops_at_the_best_of_trials_it_is_not_trained_on(time_locked):
     shape = (20, 4, 1)
     x, y = rng.normal(size=(20, 4, 3)), rng.normal(size=shape)  # nothing to learn but noise
     x[..., 0] = np.arange(20)[:, None] / 20  # says which trial it is
-    model = WatchedMLP(("a", "b"), 1, (64,), 0.0, 60, time_locked)
+    settings = MLPLagsSettings(kind="mlp-lags", lags=1, hidden=[64], dropout=0.0, epochs=60)
+    model = WatchedMLP(settings, layout(time_locked))
     fitted = model._regress(x, y, np.ones(shape, dtype=bool), False, 3)
     network, inner, outer = model.watched
     fit, held = (np.unique((part[0][:, 0] * 20).round().numpy()) for part in (inner, outer))
@@ -192,37 +229,30 @@ def test_mlp_stops_at_the_best_of_trials_it_is_not_trained_on(time_locked):
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("cls", "settings"),
     [
-        RidgeLags(modalities=("spikes", "emg"), lags=5),
-        MLPLags(modalities=("spikes", "emg"), lags=5, hidden=(32,), dropout=0.2, epochs=30),
+        (RidgeLags, RIDGE),
+        (MLPLags, MLPLagsSettings(kind="mlp-lags", lags=5, hidden=[32], dropout=0.2, epochs=30)),
     ],
     ids=["ridge", "mlp"],
 )
 @pytest.mark.parametrize(("given", "predicted"), [("spikes", "emg"), ("emg", "spikes")])
-def test_regressions_do_not_see_their_target_and_beat_the_mean(halves, model, given, predicted):
+def test_regressions_do_not_see_their_target_and_beat_the_mean(halves, cls, settings, given, predicted):
     training, test = halves
-    model.fit(training, seed=1, progress=quiet)
+    model = cls(settings, training.layout).fit(training, FitRun(seed=1))
     shown = model.predict(test, (given,), predicted)
     hidden = model.predict(test.only((given,)), (given,), predicted)
     np.testing.assert_array_equal(shown.mean, hidden.mean)
     truth, average = test.values[predicted], training.values[predicted].mean(axis=(0, 1))
     assert ((truth - shown.mean) ** 2).mean() < ((truth - average) ** 2).mean()
     assert (shown.mean > 0).all() or predicted == "emg"
-    options = {
-        k: getattr(model, k)
-        for k in ("modalities", "lags", "hidden", "dropout", "epochs")
-        if hasattr(model, k)
-    }
-    again = type(model).from_state(options, model.state(), training).predict(test, (given,), predicted)
-    np.testing.assert_array_equal(again.mean, shown.mean)
 
 
 def test_smoothed_fa_infers_scikit_learns_latents(halves):
     training, test = halves
-    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
+    model = factor_analysis(training)
     mean, variance = model.latents(test, ("spikes",))
-    smooth = [model._smooth(np.sqrt(t.values["spikes"])).reshape(-1, 30) for t in (training, test)]
+    smooth = [model._smooth(t).reshape(-1, 30) for t in (training, test)]
     peer = FactorAnalysis(3, svd_method="lapack").fit(smooth[0])
     np.testing.assert_allclose(mean.reshape(-1, 3), peer.transform(smooth[1]), atol=1e-6)
     assert (variance > 0).all()
@@ -231,15 +261,15 @@ def test_smoothed_fa_infers_scikit_learns_latents(halves):
 
 def test_co_smoothing_does_not_see_the_hidden_channels(halves):
     training, test = halves
-    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(training, progress=quiet)
     hidden = np.arange(30) < 5
+    model = factor_analysis(training, Withheld({"spikes": hidden}))
     seen = test.hide({"spikes": hidden})
     one = model.predict(seen, ("spikes",), "spikes").mean
     # values where nothing was observed mean nothing
     changed = replace(seen, values={**seen.values, "spikes": seen.values["spikes"] + 7 * hidden})
     np.testing.assert_array_equal(model.predict(changed, ("spikes",), "spikes").mean, one)
     # the read-out is fitted on training latents that were inferred without the hidden channels, too
-    z_train, z_test = (model._infer(model._observation(t))[0].reshape(-1, 3) for t in (
+    z_train, z_test = (model._infer(t)[0].reshape(-1, 3) for t in (
         training.hide({"spikes": hidden}), seen
     ))  # fmt: skip
     for c in np.flatnonzero(hidden):
@@ -261,7 +291,7 @@ def test_a_unit_silent_in_training_does_not_make_its_spikes_impossible(halves):
         values={**training.values, "spikes": np.where(observed, counts, 0.0)},
         observed={**training.observed, "spikes": observed},
     )
-    model = SmoothedFA("spikes", n_latents=3, square_root=True, smoothing=2.0).fit(silent, progress=quiet)
+    model = factor_analysis(silent)
     rate = model.predict(test, ("spikes",), "spikes").mean
     assert (rate > 0).all()
     score = metrics.bits_per_spike(test.values["spikes"], rate, test.observed["spikes"])

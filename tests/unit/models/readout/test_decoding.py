@@ -8,19 +8,22 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from colatent.config import GPFASettings
+from colatent.config.models import LatentGroup
 from colatent.data.splits import inner_folds
+from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
 from colatent.data.trials import Trials
-from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.gaussian_model import GPFAReadout
+from colatent.models.base import FitRun
+from colatent.models.fitting import FittedModel
+from colatent.models.gpfa.model import GPFAModel
 from colatent.models.readout.decoding import Decoder
 from colatent.models.readout.ridge import INNER_FOLDS, PENALTIES
+from colatent.scoring.answers import answers
 from colatent.scoring.evaluate import Evaluation, evaluate
-from colatent.scoring.questions import Withheld
 from colatent.scoring.reconstruction import reconstructions
 
 N_TRIALS, N_TRAINING, N_BINS = 60, 40, 30
 TEST = np.arange(N_TRIALS) >= N_TRAINING
-NOTHING = Withheld({})
 
 
 def simulate() -> Trials:
@@ -57,15 +60,20 @@ def trials() -> Trials:
 
 
 @pytest.fixture(scope="module")
-def model(trials: Trials) -> GPFAReadout:
-    gpfa = GPFAReadout("calcium", 2, False, trials.bin_width, "squared-exponential")
-    return gpfa.fit(trials.select(~TEST), progress=lambda _: None)
+def model(trials: Trials) -> GPFAModel:
+    gpfa = GPFAModel(GPFASettings(kind="gpfa", latents={"calcium": 2}), trials.layout)
+    return gpfa.fit(trials.select(~TEST), FitRun(intervals=False))
 
 
-def decode(model: Any, trials: Trials, time_locked: bool = True) -> tuple[Decoder, Evaluation]:
+def decode(model: Any, trials: Trials) -> tuple[Decoder, Evaluation]:
     training, test = trials.select(~TEST), trials.select(TEST)
-    decoder = Decoder.fit(model, ("calcium",), training, time_locked)
-    return decoder, evaluate(model, ("calcium",), training, test, NOTHING, decoder)
+    decoder = Decoder.fit(model, training)
+    return decoder, evaluate(FittedModel(model, decoder), training, test, NOTHING_WITHHELD)
+
+
+def decoded(decoder: Decoder, test: Trials) -> Any:
+    fit = FittedModel(decoder.model, decoder)
+    return answers(fit, list(decoder.readouts), test, NOTHING_WITHHELD)
 
 
 def pooled_r2(evaluation: Evaluation, predicted: str) -> float:
@@ -84,14 +92,13 @@ def weights(decoder: Decoder) -> Mapping[str, np.ndarray]:
 @pytest.mark.parametrize("time_locked", [True, False])
 def test_the_readout_is_that_of_scikit_learn_over_the_same_folds(trials, model, time_locked):
     training, test = trials.select(~TEST), trials.select(TEST)
-    decoder = Decoder.fit(model, ("calcium",), training, time_locked)
+    decoder = Decoder.fit(model, replace(training, time_locked=time_locked))
     assert [(t.given, t.predicted) for t in decoder.readouts] == [
         (("calcium",), "position"), (("calcium",), "force"),
     ]  # fmt: skip
-    gpfa = GPFA.from_state(model.state())
-    z, z_test = (gpfa.transform(t.values["calcium"]) for t in (training, test))
+    z, z_test = (model.latents(t, ("calcium",))[0] for t in (training, test))
     bins = np.arange(N_TRAINING * N_BINS).reshape(N_TRAINING, N_BINS)
-    answers = {a.task.predicted: a for a in decoder.answers(list(decoder.readouts), test)}
+    answers = {a.task.predicted: a for a in decoded(decoder, test)}
     for predicted, channels in (("position", [0, 1]), ("force", [0, 2]), ("force", [1])):
         seen = training.observed[predicted][..., channels[0]]
         y, x = training.values[predicted][seen][:, channels], z[seen]
@@ -126,7 +133,7 @@ def test_scores_are_those_of_other_continuous_predictions(trials, model):
     assert set(rows["metric"]) == {"r2", "nrmse", "log_density", "coverage_50", "coverage_95"}
     assert set(rows["given"]) == {"calcium"}
     test, training = trials.select(TEST), trials.select(~TEST)
-    (answered, _) = decoder.answers(list(decoder.readouts), test)
+    (answered, _) = decoded(decoder, test)
     y = test.values["position"]
     scale = training.values["position"].std(axis=(0, 1))
     error, total = (((y - p) / scale) ** 2 for p in (answered.mean, y.mean(axis=(0, 1))))
@@ -135,7 +142,7 @@ def test_scores_are_those_of_other_continuous_predictions(trials, model):
     n = TEST.sum() * N_BINS
     assert (seen["0"], seen["1"], seen["pooled"]) == (n, n - 3 * TEST.sum(), 3 * n - 3 * TEST.sum())
     assert {"decoding/position", "decoding/force"} <= set(found.diagnostics)
-    drawn = reconstructions(model, ("calcium",), test, NOTHING, decoder)["decoding/position"]
+    drawn = reconstructions(FittedModel(model, decoder), test, NOTHING_WITHHELD)["decoding/position"]
     np.testing.assert_allclose(drawn["mean"], answered.mean[drawn["trial"].values], rtol=1e-5)
 
 
@@ -157,9 +164,7 @@ def test_what_test_trials_hold_of_the_behaviour_changes_no_readout_and_no_predic
     (before, _), (after, found) = (decode(model, t) for t in (trials, spoiled))
     for name, value in weights(before).items():
         np.testing.assert_array_equal(value, weights(after)[name])
-    pairs = zip(
-        *(before.answers(list(before.readouts), t.select(TEST)) for t in (trials, spoiled)), strict=True
-    )
+    pairs = zip(*(decoded(before, t.select(TEST)) for t in (trials, spoiled)), strict=True)
     for one, other in pairs:
         np.testing.assert_array_equal(one.mean, other.mean)
     assert pooled_r2(found, "position") < 0.1  # the noise is what is scored
@@ -168,10 +173,14 @@ def test_what_test_trials_hold_of_the_behaviour_changes_no_readout_and_no_predic
 class Spy:
     """A model of two modalities that remembers which trials its latents were asked of."""
 
-    latent_groups = ("calcium+force",)
+    modalities = ("calcium", "force")
+    latent_groups = (LatentGroup.of("calcium+force"),)
 
     def __init__(self) -> None:
         self.shown: list[tuple[tuple[str, ...], Trials]] = []
+
+    def tasks(self, withheld: Withheld) -> list[Task]:
+        return []
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         self.shown.append((given, trials))
@@ -180,15 +189,15 @@ class Spy:
 
 
 def test_latents_are_inferred_once_from_the_given_modalities_alone(trials):
-    spy, modalities = Spy(), ("calcium", "force")
-    decoder = Decoder.fit(spy, modalities, trials.select(~TEST), True)
+    spy: Any = Spy()
+    decoder = Decoder.fit(spy, trials.select(~TEST))
     sets = [("calcium",), ("force",), ("calcium", "force")]
     assert [g for g, _ in spy.shown] == sets
     assert {(t.given, t.predicted) for t in decoder.readouts} == {
         (sets[0], "force"), (sets[0], "position"), (sets[1], "calcium"), (sets[1], "position"),
         (sets[2], "position"),
     }  # fmt: skip
-    assert len(list(decoder.answers(list(decoder.readouts), trials.select(TEST)))) == 5
+    assert len(list(decoded(decoder, trials.select(TEST)))) == 5
     assert [g for g, _ in spy.shown] == sets * 2
     for i, (given, shown) in enumerate(spy.shown):
         assert shown.n_trials == (N_TRAINING if i < 3 else TEST.sum())
@@ -196,10 +205,18 @@ def test_latents_are_inferred_once_from_the_given_modalities_alone(trials):
             assert not shown.observed[m].any() and not shown.values[m].any()
 
 
-def test_a_model_without_latents_and_counts_are_not_decoded(trials):
-    spy: Any = Spy()
-    spy.latent_groups = ()
-    assert not Decoder.fit(spy, ("calcium",), trials, True).readouts
+def test_counts_are_not_decoded(trials):
     counts = replace(trials, kinds={**trials.kinds, "position": "spikes"})
-    decoded = Decoder.fit(Spy(), ("calcium",), counts, True).readouts
-    assert [t.predicted for t in decoded] == ["force"]
+    spy: Any = Spy()
+    spy.modalities = ("calcium",)
+    assert [t.predicted for t in Decoder.fit(spy, counts).readouts] == ["force"]
+
+
+def test_read_outs_are_rebuilt_from_their_arrays(trials, model):
+    decoder = Decoder.fit(model, trials.select(~TEST))
+    again = Decoder.from_state(model, trials.layout, decoder.state())
+    pairs = zip(*(decoded(d, trials.select(TEST)) for d in (decoder, again)), strict=True)
+    for one, other in pairs:
+        assert one.task == other.task
+        np.testing.assert_array_equal(one.mean, other.mean)
+        np.testing.assert_array_equal(one.predictive.scale, other.predictive.scale)

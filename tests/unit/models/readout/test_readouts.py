@@ -7,22 +7,19 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
+from colatent.config import GPFASettings, SmoothedFASettings
 from colatent.data import metrics
+from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
 from colatent.data.trials import Trials
+from colatent.models.base import FitRun
 from colatent.models.baselines.smoothed_fa import SmoothedFA
-from colatent.models.gpfa.gaussian_model import GPFAReadout
-from colatent.models.readout.latents import MAX_PATTERNS
-from colatent.scoring.questions import (
-    Task,
-    Withheld,
-    answer,
-)
+from colatent.models.gpfa.model import GPFAModel
+from colatent.models.readout.readouts import MAX_PATTERNS
+from colatent.scoring.answers import answer
 
 N_BINS, Q = 20, 2
 FORWARD, SHARE = Task("time", ("m",), "m"), 0.2
-
-
-def quiet(_: str) -> None: ...
+FUTURE = Withheld({}, SHARE)
 
 
 def simulate(seed: int = 0, kind: str = "spikes", n_trials: int = 60, n_channels: int = 12) -> Trials:
@@ -48,14 +45,14 @@ def halves(trials: Trials) -> tuple[Trials, Trials]:
     return trials.select(np.arange(40)), trials.select(np.arange(40, trials.n_trials))
 
 
-def smoothed_fa(training: Trials) -> SmoothedFA:
-    square_root = training.kinds["m"] == "spikes"
-    return SmoothedFA("m", Q, square_root, smoothing=2.0).fit(training, progress=quiet)
+def smoothed_fa(training: Trials, withheld: Withheld = FUTURE) -> SmoothedFA:
+    settings = SmoothedFASettings(kind="smoothed-fa", latents={"m": Q}, smoothing=2 * 0.02)
+    return SmoothedFA(settings, training.layout).fit(training, FitRun(withheld=withheld))
 
 
-def gpfa(training: Trials) -> GPFAReadout:
-    square_root = training.kinds["m"] == "spikes"
-    return GPFAReadout("m", Q, square_root, 0.02, "squared-exponential").fit(training, progress=quiet)
+def gpfa(training: Trials, withheld: Withheld = FUTURE) -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents={"m": Q})
+    return GPFAModel(settings, training.layout).fit(training, FitRun(withheld=withheld, intervals=False))
 
 
 def latents(model, trials: Trials, bins) -> np.ndarray:
@@ -68,8 +65,9 @@ def test_what_is_predicted_of_a_trial_depends_on_no_other_trial(make, tolerance)
     missing = np.zeros((20, 12), dtype=bool)
     missing[3, 4:] = missing[4:9, :2] = missing[7, 5:7] = missing[12] = True
     test = without(test, missing)
-    model = make(training)
-    for seen in (test, test.hide_end(SHARE), test.hide({"m": np.arange(12) < 3})):
+    hidden = {"m": np.arange(12) < 3}
+    model = make(training, Withheld.of(test, hidden, SHARE))
+    for seen in (test, test.hide_end(SHARE), test.hide(hidden)):
         together = model.predict(seen, ("m",), "m").mean
         assert np.isfinite(together).all()
         for chosen in (np.array([3]), np.array([4, 7]), np.arange(10, 15)):
@@ -81,7 +79,8 @@ def test_a_channel_missing_in_one_trial_is_read_out_as_a_hidden_one():
     training, test = halves(simulate())
     missing = np.zeros((20, 12), dtype=bool)
     missing[3, 4:] = True
-    test, model = without(test, missing), smoothed_fa(training)
+    test = without(test, missing)
+    model = smoothed_fa(training, Withheld.of(test, {}, None))
     predicted = model.predict(test, ("m",), "m").mean
     peer = PoissonRegressor(alpha=1e-4, solver="newton-cholesky")
     for i, seen in ((2, training), (3, training.hide({"m": missing[3]}))):
@@ -105,7 +104,7 @@ def penalised(rate: np.ndarray, latent: np.ndarray, count: np.ndarray) -> np.nda
 def test_the_future_of_counts_is_read_out_as_that_of_training_trials_under_the_same_hiding(make):
     training, test = halves(simulate())
     model = make(training)
-    answered = answer(model, FORWARD, test, Withheld({}, SHARE))
+    answered = answer(model, FORWARD, test, FUTURE)
     end = np.arange(N_BINS) >= 16
     z_all, z, z_test = (
         latents(model, training, ...).reshape(-1, Q),
@@ -127,7 +126,7 @@ def test_with_many_trials_the_future_is_read_out_by_a_regression_on_futures_alon
     trials = simulate(n_trials=3000, n_channels=6)
     training, test = trials.select(np.arange(2960)), trials.select(np.arange(2960, 3000))
     model = smoothed_fa(training)
-    predicted = answer(model, FORWARD, test, Withheld({}, SHARE)).mean[:, 16:]
+    predicted = answer(model, FORWARD, test, FUTURE).mean[:, 16:]
     z, z_test = (latents(model, t.hide_end(SHARE), np.s_[:, 16:]).reshape(-1, Q) for t in (training, test))
     for c in range(6):
         peer = PoissonRegressor(alpha=1e-4).fit(z, training.values["m"][:, 16:, c].ravel())
@@ -137,7 +136,7 @@ def test_with_many_trials_the_future_is_read_out_by_a_regression_on_futures_alon
 def test_the_future_of_values_has_the_noise_of_predicted_futures():
     training, test = halves(simulate(kind="continuous"))
     model = smoothed_fa(training)
-    predictive = answer(model, FORWARD, test, Withheld({}, SHARE)).predictive
+    predictive = answer(model, FORWARD, test, FUTURE).predictive
     z_all = latents(model, training, ...).reshape(-1, Q)
     z, z_test = (latents(model, t.hide_end(SHARE), np.s_[:, 16:]).reshape(-1, Q) for t in (training, test))
     x, x_test = (np.column_stack([np.ones(len(a)), a]) for a in (z, z_test))
@@ -157,10 +156,10 @@ def test_the_future_of_values_has_the_noise_of_predicted_futures():
 
 @pytest.mark.parametrize("make", [smoothed_fa, gpfa])
 def test_a_predicted_future_beats_the_training_mean(make):
-    gain = []
+    gain, share = [], Withheld({}, 0.4)
     for seed in range(4):
         training, test = halves(simulate(seed, n_trials=100))
-        answered = answer(make(training), FORWARD, test, Withheld({}, 0.4))
+        answered = answer(make(training, share), FORWARD, test, share)
         mean = np.broadcast_to(training.values["m"].mean(axis=(0, 1)), answered.mean.shape)
         model, flat = (
             metrics.bits_per_spike(answered.observation, rate, answered.scored).pooled
@@ -177,7 +176,7 @@ def test_what_was_recorded_in_a_hidden_future_changes_no_bit_of_its_prediction(m
     model = make(training)
     noise = np.random.default_rng(1).poisson(9.0, test.values["m"].shape).astype(float)
     spoiled = replace(test, values={"m": np.where(test.last_part(SHARE)[..., None], noise, test.values["m"])})
-    one, two = (answer(model, FORWARD, t, Withheld({}, SHARE)) for t in (test, spoiled))
+    one, two = (answer(model, FORWARD, t, FUTURE) for t in (test, spoiled))
     assert (one.observation != two.observation).any()
     np.testing.assert_array_equal(one.mean, two.mean)
 
@@ -188,7 +187,7 @@ def test_a_unit_silent_in_all_training_futures_may_still_fire():
     counts[:, 16:, 0] = 0.0
     counts[..., 1] = 0.0
     model = smoothed_fa(replace(training, values={"m": counts}))
-    rate = answer(model, FORWARD, test, Withheld({}, SHARE)).mean
+    rate = answer(model, FORWARD, test, FUTURE).mean
     assert rate.min() > 1e-4
 
 
@@ -197,11 +196,30 @@ def test_scattered_gaps_do_not_cost_a_fit_each():
     rng = np.random.default_rng(2)
     lacking = rng.random((40, 12)) < 0.2
     assert len(np.unique(lacking, axis=0)) > MAX_PATTERNS
-    model = smoothed_fa(without(training, lacking))
-    seen = without(test, rng.random((20, 12)) < 0.2)
-    model.predict(seen, ("m",), "m")
-    assert len(model._readouts) == 1
-    hidden = np.arange(12) < 3
-    rate = model.predict(seen.hide({"m": hidden}), ("m",), "m").mean
-    assert {key[0] for key in model._readouts} == {np.zeros(12, dtype=bool).tobytes(), hidden.tobytes()}
-    assert np.isfinite(rate).all()
+    seen, hidden = without(test, rng.random((20, 12)) < 0.2), np.arange(12) < 3
+    model = smoothed_fa(without(training, lacking), Withheld.of(seen, {"m": hidden}, None))
+    np.testing.assert_array_equal(model._readouts.missing, [np.zeros(12, dtype=bool), hidden])
+    for asked in (seen, seen.hide({"m": hidden})):
+        assert np.isfinite(model.predict(asked, ("m",), "m").mean).all()
+
+
+def test_a_pattern_that_was_not_foreseen_is_read_out_as_the_one_that_differs_least():
+    training, test = halves(simulate())
+    missing = np.zeros((20, 12), dtype=bool)
+    missing[3, 4:] = missing[5, :2] = True
+    model = smoothed_fa(training, Withheld.of(without(test, missing), {}, None))
+    missing[3, 4] = False
+    got = model.predict(without(test, missing), ("m",), "m").mean
+    peer = PoissonRegressor(alpha=1e-4, solver="newton-cholesky")
+    z = latents(model, training.hide({"m": np.arange(12) >= 4}), ...).reshape(-1, Q)
+    expected = peer.fit(z, training.values["m"][..., 8].ravel()).predict(
+        latents(model, without(test, missing), 3)
+    )
+    np.testing.assert_allclose(got[3, :, 8], expected, rtol=1e-9)
+
+
+def test_an_end_that_was_not_foreseen_is_refused():
+    training, test = halves(simulate())
+    model = smoothed_fa(training, NOTHING_WITHHELD)
+    with pytest.raises(ValueError, match="no read-out of 'm' was fitted to the end of trials"):
+        answer(model, FORWARD, test, FUTURE)

@@ -1,36 +1,38 @@
-"""Count GPFA as the workflow asks it: predictive distributions, hidden channels, keeping a fit."""
+"""GPFA as the workflow asks it: predictive distributions of counts, hidden channels, what a summary says."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from colatent.config import GPFASettings
 from colatent.data.trials import Trials
-from colatent.models.gpfa.count_model import CountGPFAPrediction
+from colatent.models.base import FitRun
+from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.model import LEVEL, GPFAModel
 
-OPTIONS = {"modality": "spikes", "n_latents": 2, "kernel": "squared-exponential"}
 
-
-def quiet(_: str) -> None: ...
+def fit(trials: Trials, **options) -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents={"spikes": 2}, **options)
+    return GPFAModel(settings, trials.layout).fit(trials.select(np.arange(24)), FitRun())
 
 
 @pytest.fixture(scope="module", params=["poisson", "negative-binomial"])
-def fitted(request: pytest.FixtureRequest, simulated_trials: Trials) -> CountGPFAPrediction:
-    options = OPTIONS | {"bin_width": simulated_trials.bin_width, "likelihood": request.param}
-    return CountGPFAPrediction(**options).fit(simulated_trials.select(np.arange(24)), 0, quiet)
+def fitted(request: pytest.FixtureRequest, simulated_trials: Trials) -> GPFAModel:
+    return fit(simulated_trials, likelihood={"spikes": request.param})
 
 
 def test_prediction_agrees_with_monte_carlo_over_the_posterior(fitted, simulated_trials):
     test = simulated_trials.select(np.arange(40, 44))
     predictive = fitted.predict(test, ("spikes",), "spikes")
     counts = test.values["spikes"]
-    eta = fitted._gpfa.predictor(counts)
+    eta = fitted._observed.gpfa.predictor(counts)
     noise = np.random.default_rng(0).standard_normal((4000, *eta.mean.shape))
     rate = np.exp(eta.mean + np.sqrt(eta.variance) * noise)
     np.testing.assert_allclose(predictive.mean, np.exp(eta.mean + eta.variance / 2), rtol=1e-12)
     if predictive.family == "poisson":
         mass = stats.poisson.pmf(counts, rate)
     else:
-        r = fitted._gpfa.dispersion_
+        r = fitted._observed.gpfa.dispersion_
         mass = stats.nbinom.pmf(counts, r, r / (r + rate))
     np.testing.assert_allclose(predictive.log_density(counts), np.log(mass.mean(axis=0)), atol=0.02)
 
@@ -49,11 +51,24 @@ def test_hidden_channels_are_predicted_from_the_others_only(fitted, simulated_tr
     assert gain.sum() > 0
 
 
-def test_a_kept_fit_predicts_the_same(fitted, simulated_trials):
-    options = OPTIONS | {"bin_width": simulated_trials.bin_width, "likelihood": fitted._gpfa.likelihood}
-    again = CountGPFAPrediction.from_state(options, fitted.state(), simulated_trials)
-    one, two = (m.predict(simulated_trials, ("spikes",), "spikes").mean for m in (fitted, again))
-    np.testing.assert_array_equal(one, two)
-    assert fitted.latent_groups == again.latent_groups == ("spikes", "spikes")
+def test_it_knows_one_modality(fitted, simulated_trials):
+    assert [group.name for group in fitted.latent_groups] == ["spikes", "spikes"]
     with pytest.raises(ValueError, match="knows only 'spikes'"):
         fitted.latents(simulated_trials, ("emg",))
+    rate = fitted.decode(np.zeros((1, 1, 2)), "spikes")
+    np.testing.assert_allclose(rate, np.exp(fitted._observed.gpfa.offset_)[None, None])
+    summary = fitted.summary(np.zeros((1, 1, 2)))
+    assert summary.unit == {"spikes": "log rate"} and not summary.interval
+
+
+def test_intervals_of_time_scales_are_those_of_the_training_trials(simulated_trials):
+    model = fit(simulated_trials, automatic_relevance=0.3)
+    summary = model.summary(np.zeros((1, 1, 2)))
+    gpfa = model._observed.gpfa
+    assert isinstance(gpfa, GPFA)
+    roots = np.sqrt(simulated_trials.select(np.arange(24)).with_nan("spikes"))
+    for name, value in gpfa.time_scale_interval(roots, LEVEL)._asdict().items():
+        np.testing.assert_array_equal(summary.interval[name], value)
+    assert (summary.interval["low"] < summary.time_scale).all()
+    assert summary.interval_attrs["likelihood"] == "penalised"
+    assert summary.unit == {"spikes": "√(spikes per bin)"}

@@ -1,0 +1,59 @@
+"""What an analysis looks at."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from colatent.models.base import LatentModel
+from colatent.store.session import Fold
+
+
+@dataclass(frozen=True)
+class AnalysedFit:
+    """A fitted model with latents.
+
+    Attributes:
+        model: the fit.
+        fold: the trials that it was fitted to, and those that it was not.
+        truth: of a simulation, the true latents ``value`` and where they are ``observed``, each (trial,
+            time, latent), with the coordinate ``group``.
+    """
+
+    model: LatentModel
+    fold: Fold
+    truth: xr.Dataset | None = None
+
+    @cached_property
+    def latents(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Posterior mean and variance (trial, time, latent) of all trials, given all modalities."""
+        mean, variance = self.model.latents(self.fold.everything, self.model.modalities)
+        return mean.astype(np.float32), variance.astype(np.float32)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Name of the group of each latent."""
+        return tuple(group.name for group in self.model.latent_groups)
+
+
+Found = Mapping[str, xr.Dataset] | pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The record of an analysis.
+
+    Attributes:
+        name: of its groups in the store of scores.
+        function: returns what it finds: groups below its own (`` `` for its own), or a table, which is joined
+            over the fits.
+        needs_truth: whether it is for simulations alone.
+    """
+
+    name: str
+    function: Callable[[AnalysedFit], Found]
+    needs_truth: bool = False

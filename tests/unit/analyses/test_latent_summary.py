@@ -1,0 +1,80 @@
+"""What a summary says of a fit, against a model whose latents are known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import fit_to, settings_of, simulate
+
+from colatent.analyses import ANALYSES, analyse
+from colatent.analyses.analysed import AnalysedFit
+from colatent.analyses.latent_summary import latent_summary
+from colatent.config.models import LatentGroup
+from colatent.data import metrics
+from colatent.data.tasks import NOTHING_WITHHELD
+from colatent.data.trials import Trials
+from colatent.models.base import LatentSummary
+from colatent.store.session import Fold
+
+
+def fold_of(trials: Trials) -> Fold:
+    role = np.repeat(np.array([0, 1], dtype=np.int8), [20, 10])
+    training, test = (trials.select(role == r) for r in (0, 1))
+    return Fold(training, test, trials, role, NOTHING_WITHHELD, {})
+
+
+class Linear:
+    """EMG and force are sums of a shared and a private latent."""
+
+    modalities = ("emg", "force")
+    latent_groups = tuple(map(LatentGroup.of, ("emg+force", "emg", "force")))
+
+    def __init__(self, latents: np.ndarray) -> None:
+        self.known = latents
+
+    def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        z = self.known[-trials.n_trials :] if trials.n_trials == 10 else self.known
+        return z, np.ones_like(z)
+
+    def decode(self, latents: np.ndarray, modality: str) -> np.ndarray:
+        private = 1 if modality == "emg" else 2
+        return latents[..., [0]] + 2 * latents[..., [private]]
+
+    def summary(self, latents: np.ndarray) -> LatentSummary:
+        loading = {m: np.ones((1, 3)) for m in self.modalities}
+        return LatentSummary(loading, dict.fromkeys(self.modalities, "N"), np.arange(3.0))
+
+
+def test_what_groups_explain_is_what_is_lost_without_them():
+    z = np.random.default_rng(0).normal(size=(30, 200, 3))
+    model: Any = Linear(z)
+    values = {m: model.decode(z, m) for m in model.modalities}
+    observed = {m: np.ones(v.shape, dtype=bool) for m, v in values.items()}
+    kinds = dict.fromkeys(values, "continuous")
+    trials = Trials(values, observed, dict.fromkeys(values, ("a",)), kinds, 0.02)
+    found = latent_summary(AnalysedFit(model, fold_of(trials)))
+    explained = found["explained"]
+    assert list(explained["group"].values) == ["emg+force", "emg", "force"]
+    np.testing.assert_allclose(explained["alone"], [[0.2, 0.2], [0.8, np.nan], [np.nan, 0.8]], atol=0.05)
+    np.testing.assert_allclose(explained["unique"], [[0.2, 0.2], [0.8, np.nan], [np.nan, 0.8]], atol=0.05)
+    assert found["loading/emg"].attrs["unit"] == "N per s.d. of the latent"
+    assert found["latent"]["time_scale_low"].isnull().all()
+    assert "level" not in found["latent"]["time_scale_low"].attrs
+
+
+@pytest.mark.parametrize("kind", ["gpfa", "smoothed-fa"])
+def test_a_model_of_one_modality_explains_what_it_reconstructs(kind):
+    fold = fold_of(simulate(30)[0])
+    model: Any = fit_to(settings_of(kind, latents={"spikes": 2}), fold.training).model
+    found = analyse(model, fold, None)
+    assert list(found) == [name for name, analysis in ANALYSES.items() if not analysis.needs_truth]
+    summary: Any = found["summary"]
+    rate = model.predict(fold.test.only(("spikes",)), ("spikes",), "spikes").mean
+    scale = fold.training.values["spikes"].std(axis=(0, 1))
+    r2 = metrics.r2(fold.test.values["spikes"], rate, fold.test.observed["spikes"], scale).pooled
+    assert summary["explained"]["alone"].item() == pytest.approx(r2, abs=0.01)
+    assert summary["loading/spikes"].attrs["unit"] == "√(spikes per bin) per s.d. of the latent"
+    assert ("latent" in summary) == (kind == "gpfa")
+    latents: Any = found["latents"]
+    assert list(latents[""]["latent"].values) == ["spikes 1", "spikes 2"]
+    np.testing.assert_array_equal(latents[""]["role"], fold.role)
