@@ -12,7 +12,6 @@ import numpy as np
 from colatent import config as settings
 from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.store.provenance import require_code_as_started
 from colatent.store.stores import DamagedStoreError
 from colatent.store.tensors import SUFFIX
 
@@ -36,13 +35,8 @@ def model_class_and_options(
         trials: trials of the session, for bin width, modalities and kinds.
         time_locked: False for windows of a continuous recording.
         device: "cpu", "cuda" or "auto".
-
-    Raises:
-        InputError: the code of models was edited since the process started.
     """
-    found = _class_and_options(model, trials, time_locked, device)
-    require_code_as_started("fit", found[0].__name__)  # a job's record names the code that it started with
-    return found
+    return _class_and_options(model, trials, time_locked, device)
 
 
 def _class_and_options(

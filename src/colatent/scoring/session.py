@@ -112,7 +112,7 @@ def score_session(
     _refuse_replaced(scored)
     write_table(pd.concat(tables)[SCORE_COLUMNS], table)
     inputs = made_from | {"fits": list(scored.values())}
-    attrs = provenance("score", {"clip": clip, "time": future}, inputs) | {"table": file_sha256(Path(table))}
+    attrs = provenance("score", {}, inputs) | {"table": file_sha256(Path(table))}
     write_store(store, groups, attrs)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from colatent.results.compare.plain import plain
 from colatent.errors import InputError
 from colatent.store.stores import check_store
-from colatent.store.tree import Place, walk_results
+from colatent.store.layout import Place, walk_results
 
 # in the order of the pipeline; the first two belong to a session, the others to one of its models
 SESSION_STAGES = ("ingest", "split")
