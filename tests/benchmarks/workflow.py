@@ -137,7 +137,7 @@ def in_one_process(config_file: Path) -> None:
             write_latents_store(session, store, exported, latents)
     write_session_page(config, name, page / "index.html", page / "figures")
     write_start_page(config, [name], report / "index.html", report / "figures")
-    write_record(results, config, [name], {}, str(config_file), results / "provenance.json")
+    write_record(results, config, [name])
 
 
 def demo() -> None:
