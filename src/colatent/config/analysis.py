@@ -146,7 +146,9 @@ Action = Literal["refuse", "mask", "warn"]
 class Config(Settings):
     """The configuration of one analysis."""
 
-    sessions: str = Field(description="table with the columns session and nwb, relative to where Snakemake is run")
+    sessions: str = Field(
+        description="table with the columns session and nwb; relative, from where snakemake runs"
+    )
     results: str = Field(description="folder for all that is made, one for each config")
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"

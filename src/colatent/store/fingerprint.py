@@ -25,7 +25,7 @@ STAGES = {
     "latent_choice": ("analyses.latent_choice",),
     "learning_curve": ("scoring.learning_curve",),
     "export": ("results.export",),
-    "report": ("report",),
+    "report": ("report", "report.figures.latent_choice", "report.figures.learning_curve"),
     "record": (),
 }
 _MODELS = r"models\.(?!.*\bmethods$)|scoring\.|analyses\.|data\."
@@ -53,7 +53,9 @@ def code_fingerprint(stage: str) -> str:
     """Return the fingerprint of a stage's code."""
     parts = [_part(module) for module in sorted(stage_modules(stage))]
     if stage == "report":  # templates, styles and the pages' script
-        parts += [_hash(s) for name, s in _SOURCE.items() if name.startswith("report/") and name[-3:] != ".py"]
+        parts += [
+            _hash(s) for name, s in _SOURCE.items() if name.startswith("report/") and name[-3:] != ".py"
+        ]
     return _hash("".join(sorted(filter(None, parts))).encode())[:16] if parts else ""
 
 
