@@ -32,6 +32,7 @@ MODELS = {
 
 def write_config(folder: Path, change: dict[str, Any], sessions: dict[str, str]) -> Path:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | change
+    config["sessions"] = str(folder / "sessions.tsv")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = "".join(f"{name}\t{nwb}\n" for name, nwb in sessions.items())
     (folder / "sessions.tsv").write_text("session\tnwb\n" + rows)

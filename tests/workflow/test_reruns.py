@@ -79,7 +79,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(folder / "a.nwb", folder / f"{name}.nwb")
     write_table(folder, "a", "b")
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
-        "sessions": "config/sessions.tsv", "results": "out", "models": MODELS, "simulate": None, "truth": None,
+        "sessions": "config/sessions.tsv", "results": "out", "models": MODELS,
+        "simulate": None, "truth": None,
         "heldout": {"folds": 3, "channels": {"spikes": 0.25}},
     }  # fmt: skip
     config["modalities"] = {"spikes": config["modalities"]["spikes"]}  # fewer figures
@@ -127,7 +128,7 @@ def test_an_edit_redoes_what_depends_on_it(project, edit):
 
 
 def test_what_was_edited_and_put_back_redoes_nothing(project):
-    """After the dry runs of the edits above, for each of which there are settings and code beside the results."""
+    """After the dry runs above, each of which left its settings and code beside the results."""
     assert planned(project) == set()
 
 

@@ -143,7 +143,8 @@ def _first_free(places: list[tuple[str, Path]]) -> tuple[str, FileLock] | None:
         except OSError as error:
             raise InputError(
                 f"{file}: this lock of a GPU cannot be opened ({error.strerror}); remove it or change "
-                f"permissions, or correct the environment variable {VISIBLE}, or set `device: cpu` in the config"
+                f"permissions, or correct the environment variable {VISIBLE}, or set `device: cpu` in the "
+                "config"
             ) from None
         with suppress(PermissionError):
             os.utime(file)  # what is old in /tmp is cleared away, held or not

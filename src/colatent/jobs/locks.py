@@ -1,9 +1,9 @@
 """Locks that say who holds them; one workflow at a time on a tree of results, wherever it is run from.
 
 Snakemake's own lock lies in the folder it runs in: two folders whose configs name the same results would
-write over one another. Locks are the kernel's: nothing is left to remove after a crash. Whether they are seen
-on other machines is up to the file system (NFS passes them on unless mounted with ``local_lock``; Lustre needs
-the option ``flock``). Where there are no locks, nothing is refused.
+write over one another. The kernel drops a lock with its process. Other machines see it where the file system
+passes it on (NFS, unless mounted with ``local_lock``; Lustre with ``flock``); where there are no locks,
+nothing is refused.
 """
 
 import errno
@@ -38,8 +38,8 @@ def hold_results(results: str | Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOLCK:
             raise InputError(
-                f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it or "
-                "change permissions, or give another folder under `results`"
+                f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it "
+                "or change permissions, or give another folder under `results`"
             ) from None
 
 

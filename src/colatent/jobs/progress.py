@@ -92,8 +92,8 @@ def _locked(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
             lock = take(file, _whereabouts())
         except Timeout:
             progress(
-                f"waiting for this job of an earlier run, at work since {holder(file)}; to end it, `kill` that "
-                "process there, or `scancel` a SLURM job"
+                f"waiting for this job of an earlier run, at work since {holder(file)}; to end it, `kill` "
+                "that process there, or `scancel` a SLURM job"
             )
             lock = take(file, _whereabouts(), wait=True)
     except OSError as error:

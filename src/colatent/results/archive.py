@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from colatent.store.atomic import atomically
 from colatent.config import Config
 from colatent.config.file import load_config
-from colatent.errors import InputError
 from colatent.config.location import shown
+from colatent.config.session_table import load_sessions
+from colatent.errors import InputError
+from colatent.results.manifest import read_record
+from colatent.store.atomic import atomically
 from colatent.store.fingerprint import PACKAGE, STAGES, code_fingerprint
 from colatent.store.layout import RECORD
 from colatent.store.provenance import CODE, git_files
-from colatent.results.manifest import read_record
-from colatent.config.session_table import load_sessions
 
 PARTS = (
     *("Snakefile", "workflow", "envs", "config", "src", "tests"),
@@ -89,12 +89,13 @@ def _analysis(config: Path, settings: Config, project: Path) -> tuple[Path, dict
         if other := sorted(key for key in was | now if was.get(key) != now.get(key)):
             content = was
             warnings.append(
-                f"archived/config.yaml is the config that made the results in {folder}, not {config}, which has "
-                f"other {', '.join(other)}; run the workflow with it first to pack that one"
+                f"archived/config.yaml is the config that made the results in {folder}, not {config}, which "
+                f"has other {', '.join(other)}; run the workflow with it first to pack that one"
             )
     else:
         warnings.append(f"without a record: {settings.results} has none, the workflow has not ended there")
-    table = next((t for f in (Path(), project) if (t := f / content["sessions"]).is_file()), Path(settings.sessions))
+    tables = (Path(content["sessions"]), project / content["sessions"])
+    table = next(filter(Path.is_file, tables), tables[0])
     load_sessions(table)
     packed = yaml.safe_dump(content | {"sessions": "archived/sessions.tsv"}, sort_keys=False).encode()
     return table, archived | {"config.yaml": packed, "sessions.tsv": _without_keys(table)}, warnings

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.config.location import shown
 from colatent.errors import InputError
 from colatent.ingest.check import allows_external
 from colatent.ingest.nwb import open_nwb, text
-from colatent.config.location import shown
-from colatent.store.provenance import provenance
 from colatent.simulate.nwb import name_objects, write_file
+from colatent.store.provenance import provenance
 from colatent.store.stores import (
     check_store,
     file_sha256,

@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field
 
-from colatent.store.atomic import atomically
-from colatent.store.checksums import check_files
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.store.atomic import atomically
+from colatent.store.checksums import check_files
+from colatent.store.fingerprint import code_fingerprint
 from colatent.store.layout import (
     CONFIG,
     RECORD,
@@ -26,7 +27,6 @@ from colatent.store.layout import (
     planned_pages,
     planned_stores,
 )
-from colatent.store.fingerprint import code_fingerprint
 from colatent.store.made_with import current_run
 from colatent.store.provenance import RESULT_PACKAGES, git_revision
 from colatent.store.stores import (
@@ -78,7 +78,7 @@ def write_record(results: str | Path, config: Config, sessions: Iterable[str]) -
         sessions: names.
 
     Raises:
-        InputError: a part is damaged, was made with other settings, or from something else than lies beside it.
+        InputError: a part is damaged, or made with other settings, or from other inputs than lie beside it.
     """
     root, sessions = Path(results), list(sessions)
     planned = planned_stores(config, sessions)

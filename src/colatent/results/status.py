@@ -11,7 +11,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from colatent.store.atomic import atomically
 from colatent.errors import InputError
 from colatent.jobs.causes import (
     KILLED,
@@ -24,10 +23,12 @@ from colatent.jobs.progress import (
     FAILED,
     is_running,
 )
+from colatent.store.atomic import atomically
 from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 WILDCARDS = ("session", "model", "fold", "seed")
+
 
 class Plan(NamedTuple):
     """What the workflow was started to do.

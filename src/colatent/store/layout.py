@@ -99,7 +99,7 @@ def what_lies_at(path: str) -> tuple[Output, dict[str, str]] | None:
 
 
 def tracked(path: str) -> str:
-    """Return what Snakemake is told to make so that this file is: itself, the marker of its store, its page."""
+    """Return the file that Snakemake makes this one with: itself, the marker of its store, its page."""
     output, wildcards = what_lies_at(path) or (Output("", path, ""), {})
     if output.kind == "store":
         return f"{path}/{MARKER}"

@@ -99,7 +99,8 @@ def read_made_with(file: str | Path) -> dict[str, Any]:
     said = json.loads(file.read_text(encoding="utf-8"))
     if said["code"] != code_fingerprint(said["stage"]):
         raise InputError(
-            f"the code of the stage {said['stage']} was edited after this run started; run the same command again"
+            f"the code of the stage {said['stage']} was edited after this run started; run the same "
+            "command again"
         )
     name = file.name[: -len(".json") - _HASH - 1]
     for other in file.parent.glob(f"{name}.{'?' * _HASH}.json"):

@@ -9,11 +9,11 @@ import yaml
 from support import FILES, commit, make_clone
 from typer.testing import CliRunner
 
-from colatent.results import archive
 from colatent.cli import app
 from colatent.config.file import load_config
-from colatent.store.fingerprint import STAGES
+from colatent.results import archive
 from colatent.results.manifest import checksum
+from colatent.store.fingerprint import STAGES
 from colatent.store.layout import RECORD
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from colatent.store.fingerprint import STAGES, code_fingerprint
 from colatent.results.status import failures, write_plan
+from colatent.store.fingerprint import STAGES, code_fingerprint
 
 ROOT = Path(__file__).parents[3]
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

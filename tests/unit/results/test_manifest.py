@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from support import make_config
-from support import scores
+from support import make_config, scores
 
-from colatent.store.checksums import write_checksums
 from colatent.config.file import load_config
 from colatent.errors import InputError
+from colatent.results.manifest import read_record, write_record
+from colatent.results.verify import verify
+from colatent.scoring.tables import join_scores, write_table
+from colatent.store.checksums import write_checksums
 from colatent.store.layout import (
     CONFIG,
     latent_models,
@@ -19,14 +21,11 @@ from colatent.store.layout import (
     planned_stores,
 )
 from colatent.store.provenance import provenance
-from colatent.results.manifest import read_record, write_record
-from colatent.scoring.tables import join_scores, write_table
 from colatent.store.stores import (
     file_sha256,
     identity,
     write_store,
 )
-from colatent.results.verify import verify
 
 
 def write_tree(config, sessions):

@@ -19,8 +19,8 @@ from colatent.jobs.causes import (
     Cause,
     likely_cause,
 )
-from colatent.jobs.signals import SIGNALS
 from colatent.jobs.progress import job
+from colatent.jobs.signals import SIGNALS
 from colatent.results.status import (
     failures,
     fit_statuses,

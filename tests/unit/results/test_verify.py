@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-import yaml
-from support import make_config
 from typer.testing import CliRunner
 
-from colatent.store import stores as store
-from colatent.results import verify
 from colatent.cli import app
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.results import verify
 from colatent.results.manifest import checksum
 from colatent.results.repair import repair_command
+from colatent.store import stores as store
 from colatent.store.layout import (
     CONFIG,
     PLAN,
@@ -263,7 +261,8 @@ def test_what_lies_between_two_damages_is_not_redone(tree):
     ]
     commands = repair_command(root, record, [root / name for name in damaged]).split(" && ")
     forced = [re.findall(r" out/(\S+)", line) for line in commands]
-    assert forced[1:] == [[*step, CONFIG] for step in ([damaged[5]], damaged[2:4], [damaged[1]], [damaged[0]], [RECORD])]
+    steps = [damaged[5]], damaged[2:4], [damaged[1]], [damaged[0]], [RECORD]
+    assert forced[1:] == [[*step, CONFIG] for step in steps]
 
 
 def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch, tmp_path):
