@@ -227,7 +227,7 @@ def _read_table(file: Path) -> pd.DataFrame:
 
 def _cells(table: pd.DataFrame, keys: list[str]) -> dict[str, NDArray[Any]]:
     content: dict[str, NDArray[Any]] = {}
-    for column in table:
+    for column in map(str, table):
         values = table[column].to_numpy(str)
         if column in keys or "metric" not in table:
             content[column] = values if column in keys else _numbers(values)
