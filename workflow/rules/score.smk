@@ -32,9 +32,7 @@ rule score:
 
 rule scores:
     input:
-        tables=expand(
-            rules.score.output.scores, session=SESSIONS, model=CONFIG.models
-        ),
+        tables=expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
         stores=expand(rules.score.output.store, session=SESSIONS, model=CONFIG.models),
         made_with=MADE_WITH["scores"],
     output:
