@@ -58,9 +58,8 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
         devices = _visible_devices(torch.cuda.device_count())
         if devices:
             chosen = stack.enter_context(_locked(devices, progress))
-            before = os.environ.get(VISIBLE)
+            stack.callback(_restore, os.environ.get(VISIBLE))
             os.environ[VISIBLE] = chosen
-            stack.callback(_restore, before)
             stack.callback(progress, f"GPU {chosen} is given back")
             progress(f"GPU {chosen} is reserved for this job")
         if torch.cuda.is_available():
