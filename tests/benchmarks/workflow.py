@@ -75,11 +75,7 @@ def in_one_process(config_file: Path) -> None:
     from colatent.scoring.session import score_session
     from colatent.scoring.tables import join_scores
     from colatent.simulate import simulate_reach, write_reach_nwb
-    from colatent.store.layout import (
-        clip_percentiles,
-        ingest_settings,
-        split_settings,
-    )
+    from colatent.store.layout import ingest_settings, split_settings
     from colatent.store.provenance import provenance
     from colatent.store.session import (
         read_fold,
@@ -109,7 +105,7 @@ def in_one_process(config_file: Path) -> None:
     groups = make_split(trials, False, heldout.folds, True, heldout.channels, heldout.seeds, heldout.guard)
     write_store(split, groups, provenance("split", split_settings(config), {"session": identity(session)}))
     (results / name / "score").mkdir()
-    clip = clip_percentiles(config)
+    clip = split_settings(config)["clip"]
     made_from = {"session": identity(session), "split": identity(split)}
     tables, stores = [], []
     for model, options in config.model_dump(mode="json")["models"].items():
@@ -117,7 +113,7 @@ def in_one_process(config_file: Path) -> None:
         for fold, fit in enumerate(fits):
             fit_fold(
                 read_fold(trials, split, fold, 0, clip), options, time_locked=True, seed=0, device="cpu",
-                threads=1, inputs=made_from | {"fold": fold, "clip": clip},
+                threads=1, inputs=made_from | {"fold": fold},
                 checkpoint=results / ".checkpoints", output=fit, progress=quiet,
             )  # fmt: skip
         tables.append(results / name / "score" / f"{model}.csv")

@@ -110,6 +110,7 @@ def write_record(results: str | Path, config: Config, sessions: Iterable[str]) -
         },
     }
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, sort_keys=True)
+    (root / CONFIG).parent.mkdir(exist_ok=True)
     with atomically(root / CONFIG) as made:
         made.write_text(yaml.safe_dump(record["config"], sort_keys=False), encoding="utf-8")
     with atomically(root / RECORD) as made:

@@ -60,7 +60,6 @@ def write_tree(config, sessions):
 
 def record(config, sessions=("a", "b")):
     root = Path(config.results)
-    (root / CONFIG).parent.mkdir(exist_ok=True)
     write_record(root, config, sessions)
     return read_record(root)
 
