@@ -5,8 +5,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# Not unconditional: --configfile would be merged into the demo instead of replacing it.
-if not workflow.overwrite_configfiles and "modalities" not in config:
+# The demo, unless --configfile gives an analysis: Snakemake would merge the two.
+if not {"sessions", "modalities", "models"} & config.keys():
 
     configfile: "config/config.yaml"
 
@@ -50,22 +50,19 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/scores.csv",
-        f"{RESULTS}/report/index.html",
-        f"{RESULTS}/provenance.json",
-
-
-# last, as it looks at all rules
-include: "workflow/rules/profile.smk"
+        rules.scores.output.scores,
+        rules.report.output.page,
+        rules.record.output.record,
 
 
 onstart:
-    if is_main_run():
-        begin_or_stop()
+    with one_sentence():
+        hold_results(RESULTS)
+        write_plan(RESULTS, SESSIONS, CONFIG.models, FOLDS, SEEDS)
 
 
 onsuccess:
-    if is_main_run() and Path(f"{RESULTS}/report/index.html").is_file():
+    if Path(f"{RESULTS}/report/index.html").is_file():
         print(
             f"Report: {RESULTS}/report/index.html    Scores: {RESULTS}/scores.csv"
         )

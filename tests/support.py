@@ -107,7 +107,7 @@ def make_clone(folder: Path, monkeypatch: pytest.MonkeyPatch, tracked: bool = Tr
     if tracked:
         git(folder.parent, "init", "--quiet", folder.name)
         commit(folder)
-    for module in ("store.provenance", "results.archive"):
+    for module in ("store.provenance", "results.archive", "results.repair"):
         monkeypatch.setattr(f"colatent.{module}.PACKAGE", folder / "src/colatent")
     return folder
 

@@ -25,7 +25,7 @@ def check(
 
     with _one_sentence():
         settings = load_config(config)
-        sessions = load_sessions(config.parent / settings.sessions)
+        sessions = load_sessions(settings.sessions)
         check_inputs(settings, sessions)
         n_fits = len(sessions) * len(settings.models) * settings.heldout.folds * len(settings.heldout.seeds)
         print(f"{config}: fine. {len(sessions)} session(s), {len(settings.models)} models, {n_fits} fits")
@@ -47,7 +47,7 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
     """Find what is damaged or missing in results, and say how to make just that anew."""
     from colatent.results.manifest import read_record
-    from colatent.results.repair import repair_command, was_edited
+    from colatent.results.repair import repair_command
     from colatent.results.verify import verify as verification_of
 
     with _one_sentence():
@@ -65,12 +65,7 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
             typer.echo(f"colatent: {escaped(damage.sentence)}", err=True)
         typer.echo(f"{len(damages)} of {looked_at} are damaged.", err=True)
         if targets := [damage.target for damage in damages if damage.target]:
-            record = read_record(results)
-            command = repair_command(results, record, targets)
-            if was_edited(results, record):
-                typer.echo(
-                    "The config was edited since; what follows makes the results of it as it is.", err=True
-                )
+            command = repair_command(results, read_record(results), targets)
             # not by Rich, which makes a heart of :heart: and blanks of a tab
             typer.echo(f"To make them anew:\n{escaped_command(command)}", err=True)
         raise typer.Exit(1)

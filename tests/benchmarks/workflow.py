@@ -33,6 +33,7 @@ MODELS = {
 
 def write_config(folder: Path, change: dict[str, Any], sessions: dict[str, str]) -> Path:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | change
+    config["sessions"] = str(folder / "sessions.tsv")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = "".join(f"{name}\t{nwb}\n" for name, nwb in sessions.items())
     (folder / "sessions.tsv").write_text("session\tnwb\n" + rows)
@@ -78,10 +79,7 @@ def in_one_process(config_file: Path) -> None:
     from colatent.scoring.session import ScoreJob, score_session
     from colatent.scoring.tables import join_scores
     from colatent.simulate import simulate_reach, write_reach_nwb
-    from colatent.store.layout import (
-        ingest_settings,
-        split_settings,
-    )
+    from colatent.store.layout import ingest_settings, split_settings
     from colatent.store.provenance import provenance
     from colatent.store.session import read_fold, read_trials
     from colatent.store.stores import identity, write_store
@@ -133,7 +131,7 @@ def in_one_process(config_file: Path) -> None:
             write_latents_store(session, store, exported, latents)
     write_session_page(config, name, page / "index.html", page / "figures")
     write_start_page(config, [name], report / "index.html", report / "figures")
-    write_record(results, config, [name], {}, str(config_file), results / "provenance.json")
+    write_record(results, config, [name])
 
 
 def demo() -> None:

@@ -52,7 +52,8 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the project's workflow, on the same recording, in a folder of its own."""
     folder.mkdir()
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
-        "results": "out", "simulate": {"seed": 5, "trials": 24, "units": 14}, "models": MODELS,
+        "sessions": "sessions.tsv", "results": "out",
+        "simulate": {"seed": 5, "trials": 24, "units": 14}, "models": MODELS,
         "heldout": {"folds": 3}, "device": "auto",
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(demo))

@@ -35,7 +35,8 @@ pytestmark = pytest.mark.workflow
 def write_config(folder: Path) -> Path:
     folder.mkdir()
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
-        "results": "out", "simulate": {"seed": 5, "trials": 16, "units": 14}, "models": MODELS,
+        "sessions": "sessions.tsv", "results": "out",
+        "simulate": {"seed": 5, "trials": 16, "units": 14}, "models": MODELS,
         "heldout": {"folds": 2, "channels": {"spikes": 0.25}}, "truth": None,
     }  # fmt: skip
     demo["modalities"].pop("pose")
@@ -168,4 +169,4 @@ def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> N
     ):
         told = CliRunner().invoke(app, command)
         assert told.exit_code == 0, told.output
-    assert not list((folder / "out").glob("**/.*building*"))
+    assert not list((folder / "out").glob("**/.*making*"))

@@ -1,4 +1,4 @@
-"""Compare numbers of latents of the GPFA models, on training trials only: `snakemake choose_latents`.
+"""Compare numbers of latents of models that name candidates, on training trials only: `snakemake choose_latents`.
 
 Requires: session and split.
 Makes: `{results}/{session}/latent_choice/{model}.csv`, and `.png` drawn from it; no other rule needs them.
@@ -9,10 +9,11 @@ rule latent_choice:
     input:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
+        made_with=settings_of_model("latent_choice"),
     output:
-        table=f"{RESULTS}/{{session}}/latent_choice/{{model}}.csv",
+        table=place("latent_choice", "table"),
     log:
-        f"{RESULTS}/logs/{{session}}/latent_choice/{{model}}.log",
+        place("latent_choice", "log"),
     conda:
         "../../envs/colatent.yaml"
     threads: 1
@@ -20,11 +21,6 @@ rule latent_choice:
         mem_mb=lambda wildcards, attempt: attempt
         * fit_and_score_mb(size_of(wildcards), model_of(wildcards)),
         runtime=growing(240),
-    params:
-        model=lambda wildcards: settings("models")["models"][wildcards.model],
-        folds=CONFIG.heldout.folds,
-        clip=clip_percentiles(CONFIG),
-        code=code_fingerprint("score"),
     script:
         "../scripts/latent_choice.py"
 
@@ -32,21 +28,20 @@ rule latent_choice:
 rule latent_choice_figure:
     input:
         table=rules.latent_choice.output.table,
+        made_with=MADE_WITH["latent_choice_figure"],
     output:
         figure=report(
-            f"{RESULTS}/{{session}}/latent_choice/{{model}}.png",
+            place("latent_choice_figure", "page"),
             category="Number of latents",
             caption="../report/latent_choice.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/latent_choice_figure/{{model}}.log",
+        place("latent_choice_figure", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
-    params:
-        code=code_fingerprint("report"),
     script:
         "../scripts/latent_choice_figure.py"
 
@@ -56,5 +51,5 @@ rule choose_latents:
         expand(
             rules.latent_choice_figure.output.figure,
             session=SESSIONS,
-            model=[n for n, m in CONFIG.models.items() if isinstance(m, GPFAModel)],
+            model=[n for n, m in CONFIG.models.items() if hasattr(m, "candidates")],
         ),

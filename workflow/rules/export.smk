@@ -11,11 +11,12 @@ rule export:
         session=rules.ingest.output.session,
         score=rules.score.output.store,
         recording=recording,
+        made_with=MADE_WITH["export"],
     output:
-        store=f"{RESULTS}/{{session}}/latents/{{model}}/complete.json",
-        nwb=f"{RESULTS}/{{session}}/latents/{{model}}.nwb",
+        store=place("export", "store"),
+        nwb=place("export", "export"),
     log:
-        f"{RESULTS}/logs/{{session}}/export/{{model}}.log",
+        place("export", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
@@ -23,7 +24,5 @@ rule export:
         runtime=growing(30),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
-        checks=settings("checks")["checks"],
-        code=code_fingerprint("export"),
     script:
         "../scripts/export.py"

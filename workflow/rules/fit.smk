@@ -9,10 +9,11 @@ rule fit:
     input:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
+        made_with=settings_of_model("fit"),
     output:
-        fit=f"{RESULTS}/{{session}}/fit/{{model}}/fold-{{fold}}_seed-{{seed}}/complete.json",
+        fit=place("fit", "store"),
     log:
-        f"{RESULTS}/logs/{{session}}/fit/{{model}}_fold-{{fold}}_seed-{{seed}}.log",
+        place("fit", "log"),
     group:
         group_of_fit
     conda:
@@ -25,10 +26,6 @@ rule fit:
         runtime=lambda wildcards, attempt: attempt
         * fit_minutes(size_of(wildcards), model_of(wildcards)),
     params:
-        model=lambda wildcards: settings("models")["models"][wildcards.model],
-        clip=clip_percentiles(CONFIG),
-        device=CONFIG.device,
-        code=code_fingerprint("fit"),
         # survives a retry: Snakemake deletes declared outputs before each attempt
         checkpoint=f"{RESULTS}/.checkpoints/{{session}}/{{model}}/fold-{{fold}}_seed-{{seed}}",
     script:

@@ -7,12 +7,12 @@ Makes: `{results}/{session}/session`, a store with values and masks (trial, time
 
 rule ingest:
     input:
-        refuse_forgotten,  # here, as whatever the target, sessions lead to it
         nwb=recording,
+        made_with=MADE_WITH["ingest"],
     output:
-        session=f"{RESULTS}/{{session}}/session/complete.json",
+        session=place("ingest", "store"),
     log:
-        f"{RESULTS}/logs/{{session}}/ingest.log",
+        place("ingest", "log"),
     conda:
         "../../envs/colatent.yaml"
     threads: 4
@@ -25,7 +25,5 @@ rule ingest:
         * ingest_minutes(recording_mb(wildcards)),
     params:
         url=lambda wildcards: SESSIONS[wildcards.session].url,
-        settings=ingest_settings(CONFIG),
-        code=code_fingerprint("ingest"),
     script:
         "../scripts/ingest.py"

@@ -9,10 +9,11 @@ rule learning_curve:
     input:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
+        made_with=settings_of_model("learning_curve"),
     output:
-        table=f"{RESULTS}/{{session}}/learning_curve/{{model}}.csv",
+        table=place("learning_curve", "table"),
     log:
-        f"{RESULTS}/logs/{{session}}/learning_curve/{{model}}.log",
+        place("learning_curve", "log"),
     conda:
         "../../envs/colatent.yaml"
     threads: 1
@@ -23,17 +24,6 @@ rule learning_curve:
         runtime=lambda wildcards, attempt: attempt
         * n_points_of_curve()
         * fit_minutes(size_of(wildcards), model_of(wildcards)),
-    params:
-        model=lambda wildcards: settings("models")["models"][wildcards.model],
-        curve=settings("learning_curve")["learning_curve"]
-        | {"channels": shares_of_channels()},
-        folds=CONFIG.heldout.folds,
-        stratify=CONFIG.heldout.stratify is not None,
-        seed=SEEDS[0],
-        device=CONFIG.device,
-        clip=clip_percentiles(CONFIG),
-        future=CONFIG.heldout.time,
-        code=[code_fingerprint("fit"), code_fingerprint("score")],
     script:
         "../scripts/learning_curve.py"
 
@@ -41,21 +31,20 @@ rule learning_curve:
 rule learning_curve_figure:
     input:
         table=rules.learning_curve.output.table,
+        made_with=MADE_WITH["learning_curve_figure"],
     output:
         figure=report(
-            f"{RESULTS}/{{session}}/learning_curve/{{model}}.png",
+            place("learning_curve_figure", "page"),
             category="Learning curves",
             caption="../report/learning_curve.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/learning_curve_figure/{{model}}.log",
+        place("learning_curve_figure", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
-    params:
-        code=code_fingerprint("report"),
     script:
         "../scripts/learning_curve_figure.py"
 

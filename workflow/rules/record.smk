@@ -1,7 +1,8 @@
 """Record what made the results, with checksums of all tables, figures and pages.
 
 Requires: everything else.
-Makes: `{results}/provenance.json`, which `colatent verify` and `colatent compare` read.
+Makes: `{results}/provenance.json`, which `colatent verify` and `colatent archive` read, and the config that it
+goes with, `{results}/made_with/config.yaml`.
 """
 
 
@@ -11,19 +12,15 @@ rule record:
         rules.report.output.page,
         expand(rules.export.output.nwb, session=SESSIONS, model=LATENT_MODELS),
         stores=rules.scores.input.stores,
+        made_with=MADE_WITH["record"],
     output:
-        record=f"{RESULTS}/provenance.json",
+        record=place("record", "record"),
     log:
-        f"{RESULTS}/logs/record.log",
+        place("record", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
-    params:
-        config=CONFIG.model_dump(mode="json"),
-        sessions=list(SESSIONS),
-        code=code_of_run,
-        config_file=str(CONFIG_FILE),
     script:
         "../scripts/record.py"

@@ -13,18 +13,17 @@ rule model_page:
         fits=fits_of,
         scores=rules.score.output.scores,
         store=rules.score.output.store,
+        made_with=settings_of_model("model_page"),
     output:
         page=report(
-            f"{RESULTS}/report/sessions/{{session}}/models/{{model}}/index.html",
+            place("model_page", "page"),
             category="Sessions",
             subcategory="{session}",
             labels={"page": "{model}"},
             caption="../report/model_page.rst",
         ),
         figures=report(
-            directory(
-                f"{RESULTS}/report/sessions/{{session}}/models/{{model}}/figures"
-            ),
+            directory(place("model_page", "figures")),
             patterns=["{name}.png"],
             category="Figures",
             subcategory="{session}",
@@ -32,15 +31,12 @@ rule model_page:
             caption="../report/model_figures.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/model_page/{{model}}.log",
+        place("model_page", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * page_mb(wildcards),
         runtime=growing(30),
-    params:
-        config=config_of_model,
-        code=code_fingerprint("report"),
     script:
         "../scripts/model_page.py"
 
@@ -60,16 +56,17 @@ rule session_page:
             rules.score.output.scores, model=CONFIG.models, allow_missing=True
         ),
         stores=expand(rules.score.output.store, model=CONFIG.models, allow_missing=True),
+        made_with=MADE_WITH["session_page"],
     output:
         page=report(
-            f"{RESULTS}/report/sessions/{{session}}/index.html",
+            place("session_page", "page"),
             category="Sessions",
             subcategory="{session}",
             labels={"page": "models compared"},
             caption="../report/session_page.rst",
         ),
         figures=report(
-            directory(f"{RESULTS}/report/sessions/{{session}}/figures"),
+            directory(place("session_page", "figures")),
             patterns=["{name}.png"],
             category="Figures",
             subcategory="{session}",
@@ -77,15 +74,12 @@ rule session_page:
             caption="../report/session_figures.rst",
         ),
     log:
-        f"{RESULTS}/logs/{{session}}/session_page.log",
+        place("session_page", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * page_mb(wildcards),
         runtime=growing(30),
-    params:
-        config=CONFIG.model_dump(mode="json"),
-        code=code_fingerprint("report"),
     script:
         "../scripts/session_page.py"
 
@@ -101,30 +95,27 @@ rule report:
                 rules.model_page.output.page, session=SESSIONS, model=CONFIG.models
             ),
         ],
+        made_with=MADE_WITH["report"],
     output:
         page=report(
-            f"{RESULTS}/report/index.html",
+            place("report", "page"),
             category="Report",
             labels={"page": "all sessions"},
             caption="../report/page.rst",
         ),
         figures=report(
-            directory(f"{RESULTS}/report/figures"),
+            directory(place("report", "figures")),
             patterns=["{name}.png"],
             category="Report",
             labels={"page": "{name}"},
             caption="../report/figures.rst",
         ),
     log:
-        f"{RESULTS}/logs/report.log",
+        place("report", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(30 + len(SESSIONS)),
-    params:
-        config=CONFIG.model_dump(mode="json"),
-        sessions=list(SESSIONS),
-        code=code_fingerprint("report"),
     script:
         "../scripts/report.py"

@@ -12,11 +12,12 @@ rule score:
         session=rules.ingest.output.session,
         split=rules.split.output.split,
         fits=fits_of,
+        made_with=MADE_WITH["score"],
     output:
-        scores=f"{RESULTS}/{{session}}/score/{{model}}.csv",
-        store=f"{RESULTS}/{{session}}/score/{{model}}/complete.json",
+        scores=place("score", "table"),
+        store=place("score", "store"),
     log:
-        f"{RESULTS}/logs/{{session}}/score/{{model}}.log",
+        place("score", "log"),
     conda:
         "../../envs/colatent.yaml"
     threads: 1
@@ -25,33 +26,27 @@ rule score:
         * score_mb(size_of(wildcards), model_of(wildcards)),
         runtime=lambda wildcards, attempt: attempt
         * score_minutes(size_of(wildcards), N_FITS),
-    params:
-        clip=clip_percentiles(CONFIG),
-        future=CONFIG.heldout.time,
-        code=code_fingerprint("score"),
     script:
         "../scripts/score.py"
 
 
 rule scores:
     input:
-        expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
+        tables=expand(rules.score.output.scores, session=SESSIONS, model=CONFIG.models),
         stores=expand(rules.score.output.store, session=SESSIONS, model=CONFIG.models),
+        made_with=MADE_WITH["scores"],
     output:
         scores=report(
-            f"{RESULTS}/scores.csv",
+            place("scores", "table"),
             category="Scores",
             caption="../report/scores.rst",
         ),
     log:
-        f"{RESULTS}/logs/scores.log",
+        place("scores", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
-    params:
-        order=[*SESSIONS, *CONFIG.models],
-        code=code_fingerprint("score"),
     script:
         "../scripts/scores.py"

@@ -6,6 +6,8 @@ Makes: any `*.simulated.nwb` that the table of sessions names.
 
 
 rule simulate:
+    input:
+        made_with=MADE_WITH["simulate"],
     output:
         nwb="{path}.simulated.nwb",
     log:
@@ -15,8 +17,5 @@ rule simulate:
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
-    params:
-        simulation=settings("simulate")["simulate"],
-        code=code_fingerprint("simulate"),
     script:
         "../scripts/simulate.py"

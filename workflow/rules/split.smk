@@ -8,17 +8,15 @@ Makes: `{results}/{session}/split`, the role of every trial in every fold, and h
 rule split:
     input:
         session=rules.ingest.output.session,
+        made_with=MADE_WITH["split"],
     output:
-        split=f"{RESULTS}/{{session}}/split/complete.json",
+        split=place("split", "store"),
     log:
-        f"{RESULTS}/logs/{{session}}/split.log",
+        place("split", "log"),
     conda:
         "../../envs/colatent.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * reading_mb(size_of(wildcards)),
         runtime=growing(10),
-    params:
-        settings=split_settings(CONFIG),
-        code=code_fingerprint("split"),
     script:
         "../scripts/split.py"

@@ -8,21 +8,26 @@ from colatent.config import Model
 from colatent.jobs.progress import job
 from colatent.models.fitting import FitJob, fit_fold
 from colatent.models.registry import model_class
+from colatent.store.made_with import read_made_with
 from colatent.store.session import read_fold, read_trials
 from colatent.store.stores import identity
 
 w = snakemake.wildcards
-session, split, fit = (Path(f).parent for f in (*snakemake.input, *snakemake.output))
+session, split, fit = (
+    Path(f).parent for f in (snakemake.input.session, snakemake.input.split, snakemake.output.fit)
+)
+settings = read_made_with(snakemake.input.made_with)
+model = TypeAdapter(Model).validate_python(settings["model"])
+cls = model_class(model)  # before the job waits for another, or for a GPU: code may be edited meanwhile
 with job(snakemake.log[0], f"fit {w.session} {w.model} fold {w.fold} seed {w.seed}") as progress:
-    settings = TypeAdapter(Model).validate_python(snakemake.params.model)
     trials, _ = read_trials(session)
     fit_fold(
-        model_class(settings),
+        cls,
         read_fold(trials, split, int(w.fold), int(w.seed)),
         FitJob(
-            settings=settings,
+            settings=model,
             seed=int(w.seed),
-            device=snakemake.params.device,
+            device=settings["device"],
             threads=snakemake.threads,
             inputs={"session": identity(session), "split": identity(split), "fold": int(w.fold)},
             checkpoint=Path(snakemake.params.checkpoint),

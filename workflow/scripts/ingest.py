@@ -15,13 +15,14 @@ from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
 from colatent.ingest.signals.resample import Reading
 from colatent.jobs.progress import job
+from colatent.store.made_with import read_made_with
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
 
 
 def main() -> None:
-    session, settings = snakemake.wildcards.session, snakemake.params.settings
-    nwb = snakemake.params.url or snakemake.input[0]
+    session = snakemake.wildcards.session
+    nwb = snakemake.params.url or snakemake.input.nwb[0]
     modified = None if snakemake.params.url else Path(nwb).stat().st_mtime_ns
     distributed = TypeAdapter(Distributed | None).validate_python(snakemake.config.get("distributed"))
     log, resources = snakemake.log[0], snakemake.resources
@@ -30,6 +31,7 @@ def main() -> None:
         job(log, f"ingest {session}") as progress,
         reading_processes(distributed, nwb, own, progress) as client,
     ):
+        settings = read_made_with(snakemake.input.made_with)
         truth = settings["truth"]
         alignment = TypeAdapter(Alignment).validate_python(settings["alignment"])
         ingested = ingest_session(

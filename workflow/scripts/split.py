@@ -4,12 +4,13 @@ from pathlib import Path
 
 from colatent.data.splits import make_split
 from colatent.jobs.progress import job
+from colatent.store.made_with import read_made_with
 from colatent.store.provenance import provenance
 from colatent.store.session import read_trials
 from colatent.store.stores import identity, write_store
 
-settings = snakemake.params.settings
 with job(snakemake.log[0], f"split {snakemake.wildcards.session}") as progress:
+    settings = read_made_with(snakemake.input.made_with)
     session = Path(snakemake.input.session).parent
     trials, _ = read_trials(session)
     heldout = settings["heldout"]

@@ -129,7 +129,9 @@ class Distributed(Settings):
 class Config(Settings):
     """The configuration of one analysis."""
 
-    sessions: str = Field(description="table with the columns session and nwb, relative to this file")
+    sessions: str = Field(
+        description="table with the columns session and nwb; relative, from where snakemake runs"
+    )
     results: str = Field(description="folder for all results, a different one for each config")
     simulate: Simulation | None = Field(
         None, description="write the sessions' NWB files (*.simulated.nwb) by simulation"

@@ -11,12 +11,6 @@ from colatent.config.location import is_url, protocol
 from colatent.errors import InputError
 
 SIMULATED = ".simulated.nwb"  # how the names of files end that the workflow writes itself
-# what the folder of results, or that of its logs, holds besides sessions
-RESERVED = (
-    *("logs", "report", "scores.csv", "paired_differences.csv", "latent_recovery.csv"),
-    *("provenance.json", "data.zarr"),
-    *("scores.log", "report.log", "record.log"),
-)
 
 
 class Session(Settings):
@@ -77,10 +71,10 @@ def load_sessions(table: str | Path) -> dict[str, Session]:
             )
         row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
         name = row["session"]
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name) or name.lower() in RESERVED:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
             raise InputError(
                 f"{table}, line {line}: the session name {name!r} must be letters, digits, . _ and - "
-                f"(up to 100 of them), and none of {', '.join(RESERVED)}"
+                "(up to 100 of them)"
             )
         if name in sessions:
             raise InputError(f"{table}, line {line}: the session {name!r} appears twice")

@@ -10,6 +10,24 @@ from colatent.config.session_table import Session, is_simulated
 from colatent.data.splits import check_enough
 from colatent.errors import InputError
 from colatent.ingest.check import Found, check_source
+from colatent.ingest.source import found_before, refuse_older
+from colatent.store.layout import RESERVED, ingest_settings
+
+
+def check_before_run(config: Config, sessions: Mapping[str, Session]) -> None:
+    """As `check_inputs`, but files whose sessions were ingested from them are not looked into again.
+
+    Raises:
+        InputError: also where a file was replaced by one that looks older than the session made from it.
+    """
+
+    def known(name: str, session: Session) -> Found | None:
+        if session.url:
+            return None
+        return found_before(f"{config.results}/{name}/session", session.nwb, ingest_settings(config))
+
+    check_inputs(config, sessions, known)
+    refuse_older(config.results, [(name, file) for name, s in sessions.items() for file in s.files])
 
 
 def check_inputs(
@@ -29,6 +47,11 @@ def check_inputs(
         problems.append(f"results: {config.results} is a file; name a folder")
     elif not os.access(_nearest_folder(Path(config.results)), os.W_OK):
         problems.append(f"results: the folder {config.results} cannot be written; choose another")
+    problems += [
+        f"session {name!r}: the folder of results needs this name itself; choose another"
+        for name in sessions
+        if name.lower() in RESERVED
+    ]
     simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
     if len(simulated) > 1:
         problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colatent.errors import InputError
-from colatent.store.provenance import code_fingerprint
-from colatent.store.stores import (
-    MARKER,
-    file_sha256,
-    read_attrs,
-)
+from colatent.store.fingerprint import code_fingerprint
+from colatent.store.layout import MARKER
+from colatent.store.stores import file_sha256, read_attrs
 
 if TYPE_CHECKING:
     from colatent.ingest.check import Found

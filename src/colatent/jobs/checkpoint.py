@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from colatent.errors import InputError
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
 
 STATE = "checkpoint.pt"
 HISTORY = "history.csv"
@@ -53,7 +53,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"identity": dict(self.identity), **state}, buffer)
         content = buffer.getbuffer()
-        with self._writing(), building(self.folder / STATE) as made, made.open("wb") as file:
+        with self._writing(), atomically(self.folder / STATE) as made, made.open("wb") as file:
             file.write(_checksum(content) + b"\n")
             file.write(content)
             file.flush()

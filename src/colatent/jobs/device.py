@@ -11,22 +11,22 @@ CUDA_DEVICE_ORDER=PCI_BUS_ID.
 """
 
 import errno
-import fcntl
 import os
 import re
-import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from colatent.errors import InputError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARED = "COLATENT_FITS_PER_GPU"
 JOB = "SLURM_JOB_ID"
-LOCKS = Path("/tmp/colatent-locks")  # not where TMPDIR says: that differs between jobs
+LOCKS = Path("/tmp/colatent-gpus")  # not where TMPDIR says: that differs between jobs
 MOST_FITS = 64
 POLL_S = 0.5
 UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
@@ -58,9 +58,8 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
         devices = _visible_devices(torch.cuda.device_count())
         if devices:
             chosen = stack.enter_context(_locked(devices, progress))
-            before = os.environ.get(VISIBLE)
+            stack.callback(_restore, os.environ.get(VISIBLE))
             os.environ[VISIBLE] = chosen
-            stack.callback(_restore, before)
             stack.callback(progress, f"GPU {chosen} is given back")
             progress(f"GPU {chosen} is reserved for this job")
         if torch.cuda.is_available():
@@ -111,25 +110,45 @@ def _visible_devices(count: int) -> list[str]:
 @contextmanager
 def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str]:
     """Hold a lock of the first of the devices that has one free: as many as fits may share it."""
-    named = dict(zip(devices, _lock_names(devices), strict=True))
-    places = [(device, _lock_file(named[device], i)) for i in range(fits_per_gpu()) for device in devices]
-    said = False
-    while True:
-        # opened anew each time: one may have been removed, and another be in its place
-        for device, file in places:
-            with _opened(file) as lock:
-                if _is_taken(lock, file):
-                    try:
-                        yield device
-                    finally:
-                        if JOB in os.environ:  # each job has files of its own: they would pile up
-                            with suppress(OSError):
-                                file.unlink()
-                    return
-        if not said:
-            progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
-            said = True
+    names = dict(zip(devices, _lock_names(devices), strict=True))
+    places = [(device, _lock_file(names[device], i)) for i in range(fits_per_gpu()) for device in devices]
+    if (free := _first_free(places)) is None:
+        progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
+    while free is None:
         time.sleep(POLL_S)
+        free = _first_free(places)
+    device, lock = free
+    try:
+        yield device
+    finally:
+        if JOB in os.environ:  # each job has files of its own: they would pile up
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _first_free(places: list[tuple[str, Path]]) -> tuple[str, FileLock] | None:
+    """Lock the first device that is free; the files, and their folder, are for all users."""
+    for device, file in places:
+        lock = FileLock(file, timeout=0, mode=0o666, thread_local=False)
+        try:
+            if not file.parent.is_dir():
+                file.parent.mkdir()
+                file.parent.chmod(0o777)
+            if file.exists() and not file.is_file():
+                raise FileExistsError(errno.EEXIST, "something else is in its place")
+            lock.acquire()
+        except Timeout:
+            continue
+        except OSError as error:
+            raise InputError(
+                f"{file}: this lock of a GPU cannot be opened ({error.strerror}); remove it or change "
+                f"permissions, or correct the environment variable {VISIBLE}, or set `device: cpu` in the "
+                "config"
+            ) from None
+        with suppress(PermissionError):
+            os.utime(file)  # what is old in /tmp is cleared away, held or not
+        return device, lock
+    return None
 
 
 def _lock_names(devices: list[str]) -> list[str]:
@@ -154,47 +173,7 @@ def _lock_file(name: str, place: int) -> Path:
     # with cgroups, device 0 of one job of SLURM is not that of another; and some give a GPU to several jobs
     if JOB in os.environ:
         name = f"job-{os.environ[JOB]}-{name}"
-    return LOCKS / f"colatent-gpu-{name.replace('/', '_')}{f'-{place}' if place else ''}.lock"
-
-
-def _is_taken(lock: int, file: Path) -> bool:
-    """Take a lock if it is free, and is still the one that others find."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(lock), file.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
-@contextmanager
-def _opened(lock: Path) -> Iterator[int]:
-    """Open the file of a lock, which may be another user's; make it, and its folder, for all users."""
-    mask = os.umask(0)  # not chmod: before it, another user's job would find what it may not open
-    try:
-        lock.parent.mkdir(mode=0o1777, exist_ok=True)
-        handle = None
-        while handle is None:
-            with suppress(FileExistsError):
-                os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o666))
-            with suppress(FileNotFoundError):  # removed since
-                # a pipe would wait for a writer
-                handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise FileExistsError(errno.EEXIST, "something else is in its place")
-    except OSError as error:
-        raise InputError(
-            f"{lock}: this lock of a GPU cannot be opened ({error.strerror}); remove it or change "
-            f"permissions, or correct the environment variable {VISIBLE}, or set `device: cpu` in the config"
-        ) from None
-    finally:
-        os.umask(mask)
-    try:
-        with suppress(PermissionError):
-            os.utime(handle)  # what is old in /tmp is cleared away, held or not
-        yield handle
-    finally:
-        os.close(handle)
+    return LOCKS / f"{name.replace('/', '_')}{f'-{place}' if place else ''}.lock"
 
 
 def _restore(before: str | None) -> None:

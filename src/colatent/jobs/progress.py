@@ -1,6 +1,5 @@
 """Progress of a job: on the terminal and in its log file."""
 
-import fcntl
 import os
 import platform
 import sys
@@ -12,9 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from filelock import Timeout
+
 from colatent.errors import InputError
 from colatent.jobs.causes import likely_cause
-from colatent.jobs.locks import other_holder, sign
+from colatent.jobs.locks import holder, is_held, take
 from colatent.jobs.signals import Interrupted, interruptible
 
 DONE, FAILED, CAUSE = "done in", "error:", "; likely cause:"
@@ -36,7 +37,7 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     started = time.monotonic()
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _lock_of(log).open("a+", encoding="utf-8", errors="backslashreplace") as lock, _anew(log) as file:
+    with _new(log) as file:
 
         def progress(line: str) -> None:
             file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
@@ -50,8 +51,8 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
         with warnings.catch_warnings(), interruptible():
             warnings.showwarning = warn
             try:
-                _hold(lock, progress)
-                yield progress
+                with _locked(_lock_of(log), progress):
+                    yield progress
             except InputError as error:
                 progress(f"{FAILED} {error}")
                 sys.exit(1)
@@ -68,17 +69,10 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
 
 def is_running(log: Path) -> bool:
     """Is the job of this log at work?"""
-    try:
-        with _lock_of(log).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # never locked, or a file system without locks
-        return False
-    return False
+    return is_held(_lock_of(log))
 
 
-def _anew(log: Path) -> TextIO:
+def _new(log: Path) -> TextIO:
     """Open a new log; the old one is not emptied: a job that was left running would write on in it."""
     log.unlink(missing_ok=True)
     return log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
@@ -89,20 +83,28 @@ def _lock_of(log: Path) -> Path:
     return log.with_name(f".{log.name}.lock")
 
 
-def _hold(lock: TextIO, progress: Callable[[str], None]) -> None:
-    """Lock a file until it is closed, and leave in it who did; wait for a job that holds it, and say so."""
+@contextmanager
+def _locked(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock, and leave in it who does; wait for a job that holds it, and say so."""
+    lock = None
     try:
-        if (holder := other_holder(lock)) is not None:
+        try:
+            lock = take(file, _whereabouts())
+        except Timeout:
             progress(
-                f"waiting for this job of an earlier run, at work since {holder}; to end it, `kill` that "
-                "process there, or `scancel` a SLURM job"
+                f"waiting for this job of an earlier run, at work since {holder(file)}; to end it, `kill` "
+                "that process there, or `scancel` a SLURM job"
             )
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = take(file, _whereabouts(), wait=True)
     except OSError as error:
         warnings.warn(
             f"no locks here ({error.strerror}): no job of an earlier run is waited for", stacklevel=1
         )
-    sign(lock, _whereabouts())
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _whereabouts() -> str:

@@ -8,22 +8,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from colatent.store.atomic import building
 from colatent.config import Config
-from colatent.config.file import load_config, parse_config
-from colatent.errors import InputError
+from colatent.config.file import load_config
 from colatent.config.location import shown
-from colatent.store.provenance import (
-    CODE,
-    PACKAGE,
-    STAGE_CODE,
-    code_fingerprint,
-    git_files,
-)
-from colatent.results.manifest import read_record
-from colatent.results.repair import option_values
 from colatent.config.session_table import load_sessions
-from colatent.store.tree import RECORD
+from colatent.errors import InputError
+from colatent.results.manifest import read_record
+from colatent.store.atomic import atomically
+from colatent.store.fingerprint import PACKAGE, STAGES, code_fingerprint
+from colatent.store.layout import RECORD
+from colatent.store.provenance import CODE, git_files
 
 PARTS = (
     *("Snakefile", "workflow", "envs", "config", "src", "tests"),
@@ -52,12 +46,11 @@ def write_archive(config: str | Path, output: str | Path) -> Archive:
     the recordings and of all outputs. Recordings stay out, and keys in their URLs.
 
     Args:
-        config: the config file of the analysis; what its results were made with by ``--config`` is added.
+        config: the config file of the analysis; where its results were made with another, that one is packed.
         output: the tar file, such as ``analysis.tar.gz``; one that is there is not overwritten.
 
     Raises:
-        InputError: no sound config, no project around the package, a record of another config, or a file
-            at ``output``.
+        InputError: no sound config, no project around the package, or a file at ``output``.
     """
     config, output, project = Path(config), Path(output), PACKAGE.parents[1]
     settings = load_config(config)
@@ -72,7 +65,7 @@ def write_archive(config: str | Path, output: str | Path) -> Archive:
     warnings += _without_new_code()
     top = output.name.lstrip(".").split(".")[0] or "analysis"
     try:
-        with building(output) as made, tarfile.open(made, "w:gz") as tar:
+        with atomically(output) as made, tarfile.open(made, "w:gz") as tar:
             for name, content in sorted(contents.items()):
                 entry = tarfile.TarInfo(f"{top}/{name}")
                 entry.size = len(content)
@@ -86,25 +79,26 @@ def write_archive(config: str | Path, output: str | Path) -> Archive:
 
 def _analysis(config: Path, settings: Config, project: Path) -> tuple[Path, dict[str, bytes], list[str]]:
     """Return where the table of sessions lies, what belongs into ``archived/``, and warnings."""
-    own, archived, warnings = config.read_bytes(), {}, []
-    # results are relative to where Snakemake ran: here, or at the root of the project
+    content, archived, warnings = yaml.safe_load(config.read_bytes()), {}, []
+    # results, and the table, are relative to where Snakemake ran: here, or at the root of the project
     folders = (Path(settings.results), project / settings.results)
     if folder := next((f for f in folders if (f / RECORD).is_file()), None):
         record, archived[RECORD] = read_record(folder), (folder / RECORD).read_bytes()
         warnings += _other_code(record)
-        if record["config"] != settings.model_dump(mode="json"):
-            _refuse_another(folder / RECORD, record, config, settings)
-            settings, own = parse_config(record["config"], str(folder / RECORD)), _yaml(record["config"])
+        was, now = record["config"], settings.model_dump(mode="json")
+        if other := sorted(key for key in was | now if was.get(key) != now.get(key)):
+            content = was
             warnings.append(
-                "archived/config.yaml is the config as it was run, with --config and all config files in it"
+                f"archived/config.yaml is the config that made the results in {folder}, not {config}, which "
+                f"has other {', '.join(other)}; run the workflow with it first to pack that one"
             )
     else:
         warnings.append(f"without a record: {settings.results} has none, the workflow has not ended there")
-    table = config.parent / settings.sessions
+    tables = (Path(content["sessions"]), project / content["sessions"])
+    table = next(filter(Path.is_file, tables), tables[0])
     load_sessions(table)
-    if settings.sessions != "sessions.tsv":  # the table lies beside the config in the archive
-        own = _yaml(yaml.safe_load(own) | {"sessions": "sessions.tsv"})
-    return table, archived | {"config.yaml": own, "sessions.tsv": _without_keys(table)}, warnings
+    packed = yaml.safe_dump(content | {"sessions": "archived/sessions.tsv"}, sort_keys=False).encode()
+    return table, archived | {"config.yaml": packed, "sessions.tsv": _without_keys(table)}, warnings
 
 
 def _project_files(project: Path, table: Path) -> dict[str, bytes]:
@@ -132,10 +126,6 @@ def _without_keys(table: Path) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _yaml(settings: dict[str, Any]) -> bytes:
-    return yaml.safe_dump(settings, sort_keys=False).encode()
-
-
 def _without_new_code() -> list[str]:
     """Return a sentence if there is code that git does not track."""
     new = git_files("--others", "--exclude-standard", "--", *CODE)
@@ -147,24 +137,10 @@ def _without_new_code() -> list[str]:
 def _other_code(record: dict[str, Any]) -> list[str]:
     """Return a sentence if there is a stage whose results other code made than this."""
     made = [(store.get("stage"), store.get("code")) for store in record["stores"].values()]
-    other = [s for s in STAGE_CODE if any(stage == s and code != code_fingerprint(s) for stage, code in made)]
+    other = [s for s in STAGES if any(stage == s and code != code_fingerprint(s) for stage, code in made)]
     if not other:
         return []
     return [
         f"the results were made by other code than is packed (stages: {', '.join(other)}; their commit: "
         f"{record['volatile'].get('git', 'unknown')}); pack from that commit, or run the workflow again"
     ]
-
-
-def _refuse_another(file: Path, record: dict[str, Any], config: Path, settings: Config) -> None:
-    """Raise InputError unless the options of the run explain what its config has other than this file."""
-    was, now = record["config"], settings.model_dump(mode="json")
-    options = record["volatile"].get("options") or []
-    keys = {value.partition("=")[0] for value in option_values("--config", options)}
-    files = [Path(value).name for value in option_values("--configfile", options)]
-    explained = {key for key in was | now if was.get(key) != now.get(key)} <= keys
-    if not explained and not (len(files) > 1 and config.name in files):
-        raise InputError(
-            f"{file}: the record of another config than is to be packed; "
-            "run the workflow with this config first"
-        )

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.config.location import shown
 from colatent.errors import InputError
 from colatent.ingest.check import allows_external
 from colatent.ingest.nwb.file import open_nwb, text
-from colatent.config.location import shown
-from colatent.store.provenance import provenance
 from colatent.simulate.nwb import name_objects, write_file
+from colatent.store.provenance import provenance
 from colatent.store.stores import (
     check_store,
     file_sha256,
@@ -36,7 +36,7 @@ _LISTS = ("experimenter", "keywords")
 _SUBJECT = ("age", "description", "genotype", "sex", "species", "strain", "subject_id")
 
 
-class Series(NamedTuple):
+class LatentSeries(NamedTuple):
     """Latents of all trials one after the other.
 
     Attributes:
@@ -100,7 +100,7 @@ def write_latents_nwb(
     write_file(nwbfile, output)
 
 
-def series(session: Path, latents: xr.Dataset) -> Series:
+def series(session: Path, latents: xr.Dataset) -> LatentSeries:
     """Put the bins of all trials one after the other, in the recording's clock."""
     trials = read_group(session, "trials")
     width = float(read_attrs(session)["bin_width"])
@@ -113,7 +113,7 @@ def series(session: Path, latents: xr.Dataset) -> Series:
     ahead = np.maximum.accumulate(np.concatenate([[-np.inf], flat[:-1]]))
     kept = running.ravel() & (flat > ahead)
     mean, variance = (latents[k].values[order].reshape(flat.size, -1)[kept] for k in ("mean", "variance"))
-    return Series(flat[kept], mean, np.sqrt(variance))
+    return LatentSeries(flat[kept], mean, np.sqrt(variance))
 
 
 def _fits(session: Path, score: Path) -> list[str]:
@@ -169,7 +169,7 @@ def _like(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
     )
 
 
-def _add_latents(nwbfile: Any, latents: xr.Dataset, flat: Series, model: str, fit: str) -> None:
+def _add_latents(nwbfile: Any, latents: xr.Dataset, flat: LatentSeries, model: str, fit: str) -> None:
     from hdmf.common import DynamicTable, VectorData
     from pynwb import TimeSeries
 

@@ -6,28 +6,29 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, Field
 
-from colatent.store.atomic import building
-from colatent.store.checksums import check_files
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.store.atomic import atomically
+from colatent.store.checksums import check_files
+from colatent.store.fingerprint import code_fingerprint
 from colatent.store.layout import (
+    CONFIG,
+    RECORD,
     Planned,
     latent_models,
     planned_pages,
     planned_stores,
 )
-from colatent.store.provenance import (
-    RESULT_PACKAGES,
-    code_fingerprint,
-    git_revision,
-)
+from colatent.store.made_with import current_run
+from colatent.store.provenance import RESULT_PACKAGES, git_revision
 from colatent.store.stores import (
     MARKER,
     anew,
@@ -36,10 +37,7 @@ from colatent.store.stores import (
     identity,
     read_attrs,
 )
-from colatent.store.tree import RECORD
 
-# set by the Snakefile, as JSON: jobs do not know how Snakemake was called
-RUN_VARIABLE = "COLATENT_RUN"
 _CODE = ("simulate", "report")  # that of stages which leave no store
 
 Attrs = dict[str, Any]
@@ -55,9 +53,7 @@ class _RecordedConfig(BaseModel):
 
 
 class _RecordedRun(BaseModel):
-    config_file: str
-    folder: str | None = None
-    options: list[str] | None = None
+    folder: str
 
 
 class _Record(BaseModel):
@@ -70,28 +66,19 @@ class _Record(BaseModel):
     checksum: str
 
 
-def write_record(
-    results: str | Path,
-    config: Config,
-    sessions: Iterable[str],
-    code: Mapping[str, str],
-    config_file: str,
-    output: str | Path,
-) -> None:
+def write_record(results: str | Path, config: Config, sessions: Iterable[str]) -> None:
     """Write what made the results: config, recordings, code, versions, seeds, devices; and checksums.
 
-    Only what this config makes of these sessions is looked at, not what others left in the folder.
+    Only what this config makes of these sessions is looked at, not what others left in the folder. The config
+    lies beside the record, for whoever runs the workflow with it again.
 
     Args:
-        results: their folder, complete but for this file.
+        results: their folder, complete but for the record.
         config: the config as resolved.
         sessions: names.
-        code: stage -> fingerprint of the code that its stores are to be made with; any, of other stages.
-        config_file: where it was read.
-        output: the JSON file.
 
     Raises:
-        InputError: a part is damaged, or was made from another than lies beside it, or with other code.
+        InputError: a part is damaged, or made with other settings, or from other inputs than lie beside it.
     """
     root, sessions = Path(results), list(sessions)
     planned = planned_stores(config, sessions)
@@ -102,10 +89,8 @@ def write_record(
     identities = {name: identity(root / name) for name in planned}
     for name, plan in planned.items():
         _refuse_other(root / name, stores[name], plan, identities)
-        _refuse_other_code(root / name, stores[name], code)
     files = _checked_files(root, config, sessions, stores)
     _refuse_other_scores(root, [name for name, plan in planned.items() if plan.stage == "score"])
-    run = json.loads(os.environ.get(RUN_VARIABLE, "{}"))
     record = {
         "config": config.model_dump(mode="json"),
         "recordings": {n: a["source"] for n, a in stores.items() if a["stage"] == "ingest"},
@@ -115,9 +100,9 @@ def write_record(
         "stores": {name: {"identity": identities[name], **claims(attrs)} for name, attrs in stores.items()},
         "files": {file.relative_to(root).as_posix(): files[file] for file in sorted(files)},
         "volatile": {
-            "config_file": config_file,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **{key: run.get(key) for key in ("command", "folder", "options")},
+            "command": current_run().command,
+            "folder": os.getcwd(),
             "host": platform.node(),
             "platform": platform.platform(),
             "git": git_revision(),
@@ -125,7 +110,10 @@ def write_record(
         },
     }
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, sort_keys=True)
-    with building(output) as made:
+    (root / CONFIG).parent.mkdir(exist_ok=True)
+    with atomically(root / CONFIG) as made:
+        made.write_text(yaml.safe_dump(record["config"], sort_keys=False), encoding="utf-8")
+    with atomically(root / RECORD) as made:
         made.write_text(text + "\n", encoding="utf-8")
 
 
@@ -163,46 +151,6 @@ def claims(attrs: Attrs) -> Attrs:
     return repeated | ({"seed": attrs["settings"]["seed"]} if repeated["stage"] == "fit" else {})
 
 
-def outdated(results: str | Path, config: Config, sessions: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the stores that were made with other settings or code than now, and the stage of each.
-
-    Those that are missing or damaged are left to whoever reads them.
-    """
-    for name, plan in planned_stores(config, sessions).items():
-        folder = Path(results) / name
-        if not (folder / MARKER).is_file():
-            continue
-        try:
-            attrs = read_attrs(folder)
-        except InputError:
-            continue
-        same = _same(attrs.get("settings"), plan.settings)
-        if not same or attrs.get("code") != code_fingerprint(plan.stage):
-            yield name, plan.stage
-
-
-def other_than_recorded(results: str | Path, config: Config, sessions: Iterable[str]) -> list[str]:
-    """Return the rules that would make anew what the record tells of another config, or of pages' other code.
-
-    Stores are left to `outdated`. Without a record there is nothing to tell.
-    """
-    try:
-        record = read_record(results)
-    except InputError:
-        return []
-    then, now = (c | {"results": ""} for c in (record["config"], config.model_dump(mode="json")))
-    other_sessions = set(record["recordings"]) != {f"{session}/session" for session in sessions}
-    other_code = [stage for stage in _CODE if record["code"].get(stage) != code_fingerprint(stage)]
-    rules = []
-    if config.simulate and ("simulate" in other_code or then.get("simulate") != now["simulate"]):
-        rules.append("simulate")
-    if then != now or other_sessions:
-        rules.append("scores")
-    if rules or "report" in other_code:
-        rules += ["session_page", "model_page", "report"]
-    return rules
-
-
 def _same(written: Any, planned: Any) -> bool:
     """Are settings those that were written as JSON?"""
     return bool(written == json.loads(json.dumps(planned)))
@@ -223,20 +171,6 @@ def _refuse_other(folder: Path, attrs: Attrs, plan: Planned, identities: dict[st
         expected = [identities[p] for p in parts] if isinstance(parts, list) else identities[parts]
         if attrs["inputs"].get(key) != expected:
             raise InputError(f"{folder}: made from another {key} than lies beside it; {remedy}")
-
-
-def _refuse_other_code(folder: Path, attrs: Attrs, code: Mapping[str, str]) -> None:
-    """Raise InputError unless a store was made with the code that the run started with, if that is told.
-
-    What an older run made is redone by Snakemake, unless told not to look at code. So it was edited
-    meanwhile: Snakemake takes the store for one of the code that it saw first, also in later runs.
-    """
-    stage, made_with = attrs["stage"], attrs.get("code")
-    if made_with != code.get(stage, made_with):
-        raise InputError(
-            f"{folder}: made with other code than the run started with: edited meanwhile, or the store was "
-            f"kept with --touch; run again with --forcerun {stage}, or with --rerun-triggers mtime to keep it"
-        )
 
 
 def _checked_files(

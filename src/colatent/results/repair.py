@@ -1,34 +1,23 @@
-"""How damaged results are made anew: the command for a shell, told from the record of the run."""
+"""The command for a shell that makes damaged results again, with the config that the record goes with."""
 
 import os
-import re
 import shlex
 from collections.abc import Iterable
-from itertools import groupby, takewhile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from colatent.config.file import load_config
 from colatent.errors import InputError
-from colatent.store.tree import RECORD
+from colatent.store.fingerprint import PACKAGE
+from colatent.store.layout import CONFIG, OUTPUTS, RECORD, what_lies_at
 
-# One Snakemake each: between two forced targets, it redoes all that leads from one to the other, though the
-# first comes out as it was.
-_STEPS = (
-    "[^/]+/session/.*",
-    "[^/]+/split/.*",
-    "[^/]+/fit/.*",
-    "[^/]+/score/.*",
-    "[^/]+/latents/.*",
-    "scores.csv",
-)
+_ORDER = {rule: place for place, rule in enumerate(dict.fromkeys(output.rule for output in OUTPUTS))}
 
 
 def repair_command(results: Path, record: dict[str, Any], targets: Iterable[Path]) -> str:
-    """Return a command line that makes outputs anew, and then the record.
+    """Return a command line that makes outputs again, and then the record.
 
-    Snakemake is run as it was for the record: in the same folder, with the same Snakefile, config files
-    and ``--config``, whatever the folder this is asked from and the name it gives to the results.
+    Snakemake is run in the folder in which it made the results, or where that was moved to.
 
     Args:
         results: the folder of results.
@@ -36,52 +25,36 @@ def repair_command(results: Path, record: dict[str, Any], targets: Iterable[Path
         targets: outputs below ``results`` that Snakemake knows.
 
     Raises:
-        InputError: the record does not say how Snakemake was run, or results or config lie elsewhere now.
+        InputError: the results lie elsewhere now, or have lost their config.
     """
-    run, named = record["volatile"], Path(record["config"]["results"])
+    named = Path(record["config"]["results"])
+    folder = _working_folder(results, Path(record["volatile"]["folder"]), named)
+    if not (results / CONFIG).is_file():
+        raise InputError(
+            f"{results / CONFIG}: the config of these results is missing; run the workflow with it, and with "
+            "--force for what is damaged"
+        )
+    project, options = PACKAGE.parents[1], ["--configfile", str(named / CONFIG)]
+    if os.path.realpath(folder) != os.path.realpath(project):
+        options = ["--snakefile", str(project / "Snakefile"), *options]
     steps = _steps({target.relative_to(results).as_posix() for target in targets})
-    known = [[str(named / target) for target in step] for step in steps]
-    if run.get("folder") is None or run.get("options") is None:
-        raise InputError(
-            f"{results / RECORD}: does not say how Snakemake was run, so no command can be given; "
-            f"run it as for these results, with --force {shlex.join(known[0])}, and ask again"
-        )
-    folder = _working_folder(results, Path(run["folder"]), named)
-    if not (folder / run["config_file"]).is_file():
-        raise InputError(
-            f"{folder / run['config_file']}: the config of these results is not there any more; "
-            "put it back to make anew what is damaged"
-        )
-    commands = [["snakemake", "--cores", "2", "--force", *step, *run["options"]] for step in known]
+    forced = [[str(named / target) for target in step] for step in steps]
+    commands = [["snakemake", "--cores", "2", "--force", *step, *options] for step in forced]
     if os.path.realpath(folder) != os.path.realpath("."):
         commands.insert(0, ["cd", str(folder)])
     return " && ".join(map(shlex.join, commands))
 
 
-def was_edited(results: Path, record: dict[str, Any]) -> bool:
-    """Is the config another one than was recorded? Unknown, and so not told, if it is of several parts."""
-    run = record["volatile"]
-    folder = _working_folder(results, Path(run["folder"]), Path(record["config"]["results"]))
-    if "--config" in run["options"] or len(option_values("--configfile", run["options"])) > 1:
-        return False
-    try:
-        config = load_config(folder / run["config_file"])
-    except InputError:
-        return False
-    return bool(config.model_dump(mode="json") != record["config"])
-
-
-def option_values(option: str, options: list[str]) -> list[str]:
-    """Return what follows an option of a command line, up to the next option."""
-    following = options[options.index(option) + 1 :] if option in options else []
-    return list(takewhile(lambda value: not value.startswith("--"), following))
-
-
 def _steps(targets: set[str]) -> list[list[str]]:
-    """Return the targets in the order in which they are made, those that are made together in one list."""
+    """Return the targets in the order in which they are made, those of one rule together, the record last.
+
+    One Snakemake each: between two forced targets, it redoes all that leads from one to the other, though the
+    first comes out as it was.
+    """
 
     def place(target: str) -> int:
-        return next((i for i, step in enumerate(_STEPS) if re.fullmatch(step, target)), len(_STEPS))
+        found = what_lies_at(target.removesuffix("/complete.json"))
+        return _ORDER[found[0].rule] if found else len(_ORDER)
 
     ordered = sorted(targets - {RECORD}, key=lambda target: (place(target), target))
     return [*(list(step) for _, step in groupby(ordered, key=place)), [RECORD]]
@@ -96,5 +69,5 @@ def _working_folder(results: Path, folder: Path, named: Path) -> Path:
             return candidate
     raise InputError(
         f"{results}: the results do not lie where they were made ({folder / named}); move or link them there "
-        "to make anew what is damaged"
+        "to make again what is damaged"
     )

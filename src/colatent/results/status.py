@@ -11,7 +11,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from colatent.store.atomic import building
 from colatent.errors import InputError
 from colatent.jobs.causes import (
     KILLED,
@@ -24,19 +23,11 @@ from colatent.jobs.progress import (
     FAILED,
     is_running,
 )
-from colatent.store.stores import MARKER
-from colatent.store.tree import PLAN
+from colatent.store.atomic import atomically
+from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 WILDCARDS = ("session", "model", "fold", "seed")
-# log below `logs/` -> rule and wildcards
-LOGS = (
-    r"(?P<session>[^/]+)/(?P<rule>fit)/(?P<model>\w+)_fold-(?P<fold>\d+)_seed-(?P<seed>\d+)\.log",
-    r"(?P<session>[^/]+)/(?P<rule>score|export|model_page)/(?P<model>\w+)\.log",
-    r"(?P<session>[^/]+)/(?P<rule>(?:latent_choice|learning_curve)(?:_figure)?)/(?P<model>\w+)\.log",
-    r"(?P<session>[^/]+)/(?P<rule>ingest|split|session_page)\.log",
-    r"(?P<rule>scores|report|record)\.log",
-)
 
 
 class Plan(NamedTuple):
@@ -111,7 +102,7 @@ def write_plan(
     file = Path(results) / PLAN
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with building(file) as made:
+        with atomically(file) as made:
             made.write_text(json.dumps(plan._asdict()))
     except OSError as error:
         raise InputError(
@@ -132,8 +123,6 @@ def fit_statuses(results: str | Path) -> list[FitStatus]:
 def _read_plan(root: Path) -> Plan:
     try:
         said = json.loads((root / PLAN).read_text(encoding="utf-8"))
-        if isinstance(said, list):  # as it was before it named the folder: fits of then are worth being shown
-            said = {"fits": said, "folder": "."}
         fits = [(str(s), str(m), int(fold), int(seed)) for s, m, fold, seed in said["fits"]]
         return Plan(fits, os.fspath(Path(said["folder"])))
     except OSError:
@@ -148,9 +137,9 @@ def _read_plan(root: Path) -> Plan:
 
 
 def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
-    name = f"fold-{fold}_seed-{seed}"
-    log = root / "logs" / session / "fit" / f"{model}_{name}.log"
-    done = (root / session / "fit" / model / name / MARKER).is_file()
+    of = {"session": session, "model": model, "fold": fold, "seed": seed}
+    log, store = (root / output_of("fit", kind).format(**of) for kind in ("log", "store"))
+    done = (store / MARKER).is_file()
     state, line = _state(log)
     if state != "running":
         # a store outlives its log, and a log its store
@@ -180,15 +169,10 @@ def failures(results: str | Path) -> Iterator[Failure]:
     # where Snakemake ran, unless all was moved since
     folders = dict.fromkeys([Path(plan.folder), Path.cwd(), *Path(results).resolve().parents])
     for log in sorted(root.rglob("*.log")):
-        name = log.relative_to(root).as_posix()
-        matches = [found for pattern in LOGS if (found := re.fullmatch(pattern, name))]
-        if not matches:
-            continue
-        wildcards = matches[0].groupdict()
-        rule = wildcards.pop("rule")
+        output, wildcards = what_lies_at(log.relative_to(results).as_posix()) or (None, {})
         state, line = _state(log)
-        if state == "failed" and plan.has(wildcards):
-            yield Failure(rule, wildcards, log, line, _cause(log, line, folders))
+        if output and output.kind == "log" and state == "failed" and plan.has(wildcards):
+            yield Failure(output.rule, wildcards, log, line, _cause(log, line, folders))
 
 
 def _cause(log: Path, line: str, folders: Iterable[Path]) -> Cause | None:

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from colatent.store.checksums import CHECKSUMS
 from colatent.errors import InputError
 from colatent.results.manifest import claims, read_record
+from colatent.store.layout import MARKER, RECORD, tracked, walk_results
 from colatent.store.stores import (
-    MARKER,
     DamagedStoreError,
     NewerFormatError,
     check_store,
@@ -15,7 +14,6 @@ from colatent.store.stores import (
     identity,
     read_attrs,
 )
-from colatent.store.tree import RECORD, walk_results
 
 
 class Damage(NamedTuple):
@@ -71,11 +69,11 @@ def _damage_of_file(root: Path, name: str, checksum: str) -> Damage | None:
     file = root / name
     try:
         if not file.is_file():
-            return Damage(_target(root, file), f"{file}: the file is missing")
+            return Damage(_target(root, name), f"{file}: the file is missing")
         if file_sha256(file) != checksum:
-            return Damage(_target(root, file), f"{file}: the file is not as it was written")
+            return Damage(_target(root, name), f"{file}: the file is not as it was written")
     except OSError as error:
-        return Damage(_target(root, file), f"{file}: cannot be read ({error.strerror})")
+        return Damage(_target(root, name), f"{file}: cannot be read ({error.strerror})")
     return None
 
 
@@ -98,10 +96,6 @@ def _damage_of_store(folder: Path, record: Path, recorded: dict[str, Any]) -> Da
     return None
 
 
-def _target(root: Path, file: Path) -> Path:
-    """Return what Snakemake makes anew: figures come with their page, further tables with the scores."""
-    if file.parent == root:
-        return root / "scores.csv"
-    if file.parent.name == "figures":
-        return file.parent.with_name("index.html")
-    return file.with_name("index.html") if file.name == CHECKSUMS else file
+def _target(root: Path, name: str) -> Path:
+    """Return what Snakemake makes again: a figure comes with its page, a further table with the scores."""
+    return root / tracked(name)

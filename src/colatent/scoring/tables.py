@@ -7,7 +7,7 @@ import pandas as pd
 
 from colatent.errors import InputError
 from colatent.scoring.paired import paired_differences
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
 from colatent.store.checksums import write_checksums
 from colatent.store.stores import (
     anew,
@@ -31,7 +31,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
     With the fewest quotes a carriage return would have none, and begin a row when read.
     """
-    with building(path) as made:
+    with atomically(path) as made:
         table.to_csv(made, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 

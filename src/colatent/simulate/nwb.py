@@ -13,7 +13,7 @@ from pynwb.file import Subject
 from pynwb.misc import Units
 
 from colatent.simulate.reach import STEP, ReachSimulation
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
 
 SIMULATED = "SIMULATED DATA, not a recording of an animal"
 SESSION_START = datetime(2026, 1, 1, tzinfo=UTC)  # fixed, so that one seed always gives one file
@@ -50,7 +50,7 @@ def write_file(nwbfile: NWBFile, path: str | Path) -> Path:
     """Write an NWB file, all of it or nothing, and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with building(path) as made, NWBHDF5IO(made, "w") as io:
+    with atomically(path) as made, NWBHDF5IO(made, "w") as io:
         io.write(nwbfile)
     return path
 

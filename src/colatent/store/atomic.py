@@ -1,13 +1,11 @@
 """Files and folders are made beside their place and take it whole, so that nothing there is half-written.
 
-A job that is killed leaves what it was making; the next job for the same place clears it away. Jobs may also
-outlive the workflow that started them, and go on beside the next one's: nobody clears away what one that
-still runs is making, which it holds a lock on.
+What is made lies in a hidden folder, locked while its job runs. A job that is killed leaves the folder; the
+next job for the same place clears it away. Jobs may outlive the workflow that started them, and go on beside
+the next one's: what is locked stays.
 """
 
 import errno
-import fcntl
-import os
 import re
 import secrets
 import shutil
@@ -16,85 +14,84 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MOST_TRIES = 5  # to lock a file; some file systems number one file differently each time
+from filelock import FileLock, Timeout
+
 ABANDONED = 24 * 3600.0  # s without a change, where the file system has no locks
+_LINGER_S = 0.1  # after an error, threads of a library may go on writing for a while
+_MOST_TRIES = 20
+_LOCK, _OLD = "lock", "old"
 
 
 @contextmanager
-def building(place: str | Path) -> Iterator[Path]:
+def atomically(place: str | Path) -> Iterator[Path]:
     """Yield a path beside a place; the file or folder made there takes the place if the block ends well.
 
-    The path keeps the place's suffix. What lay at the place before goes; after an error it stays, and what
-    was made goes. The folder of the place must be there.
+    The path has the place's name. What lay at the place before goes; after an error it stays, and what was
+    made goes. The folder of the place must be there.
 
     Raises:
         OSError: what was made cannot be moved.
     """
     place = Path(place)
     _clear(place)
-    path = place.with_name(f".{place.stem}.building-{secrets.token_hex(4)}{place.suffix}")
-    lock, old = _beside(path)
-    held = _lock(lock)
+    folder, lock = _locked_folder(place)
+    path = folder / place.name
     try:
         yield path
         if path.is_dir():
-            _replace_folder(place, path, old)
+            _replace_folder(place, path, folder / _OLD)
         else:
             path.replace(place)
-    finally:
-        for rest in (path, old, lock):
-            _remove(rest)
-        os.close(held)
-
-
-def _beside(path: Path) -> tuple[Path, Path]:
-    """Return the lock of what is made at a path, and where what it replaces lies meanwhile."""
-    return path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.old")
-
-
-def _lock(lock: Path) -> int:
-    """Make a file and lock it for as long as this process holds it open; return its descriptor."""
-    held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-    for _ in range(MOST_TRIES):
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(held, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(held), lock.stat()):
+    except BaseException:
+        for _ in range(_MOST_TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(_LINGER_S)
+            if not folder.exists():
                 break
-        # another job took it for left behind before it was locked
-        os.close(held)
-        held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-    return held
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder / _LOCK, timeout=0, thread_local=False)
+
+
+def _locked_folder(place: Path) -> tuple[Path, FileLock]:
+    """Make a folder for what is being made, and hold its lock."""
+    while True:
+        folder = place.with_name(f".{place.name}.making-{secrets.token_hex(4)}")
+        folder.mkdir()
+        lock = _lock_of(folder)
+        try:
+            lock.acquire()
+            return folder, lock
+        except (FileNotFoundError, Timeout):  # another job took it for left behind before it was locked
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            if error.errno == errno.ENOLCK:  # a file system without locks
+                return folder, lock
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _clear(place: Path) -> None:
     """Remove what killed jobs were making for a place."""
-    stem, suffix = re.escape(place.stem), re.escape(place.suffix)
-    ours = re.compile(rf"(\.{stem}\.building-[0-9a-f]{{8}}{suffix})(?:\.lock|\.old)?")
-    for name in {match[1] for entry in os.listdir(place.parent) if (match := ours.fullmatch(entry))}:
-        path = place.with_name(name)
-        lock, old = _beside(path)
-        with suppress(OSError):
-            held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+    ours = re.compile(rf"\.{re.escape(place.name)}\.making-[0-9a-f]{{8}}")
+    for folder in [entry for entry in place.parent.iterdir() if ours.fullmatch(entry.name)]:
+        lock = _lock_of(folder)
+        with suppress(OSError, Timeout):
             try:
-                if _is_left_behind(held, path):
-                    if not place.exists():  # killed between the old one's going and the new one's coming
-                        with suppress(OSError):
-                            old.rename(place)
-                    for rest in (path, old, lock):
-                        _remove(rest)
-            finally:
-                os.close(held)
-
-
-def _is_left_behind(lock: int, path: Path) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return path.exists() and time.time() - path.stat().st_mtime > ABANDONED
-    return True
+                lock.acquire()
+            except OSError as error:
+                if error.errno != errno.ENOLCK or time.time() - folder.stat().st_mtime < ABANDONED:
+                    raise
+            if not place.exists():  # killed between the old one's going and the new one's coming
+                with suppress(OSError):
+                    (folder / _OLD).rename(place)
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def _replace_folder(place: Path, path: Path, old: Path) -> None:
@@ -109,16 +106,8 @@ def _replace_folder(place: Path, path: Path, old: Path) -> None:
                 # another job has put its own there since
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _remove(old)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         with suppress(OSError):
             old.rename(place)
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)

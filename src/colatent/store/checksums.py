@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from colatent.errors import InputError
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
 from colatent.store.stores import anew, file_sha256
 
 CHECKSUMS = "SHA256SUMS"  # `sha256sum --check SHA256SUMS` in the folder checks them, too
@@ -14,7 +14,7 @@ def write_checksums(folder: str | Path, files: Iterable[Path]) -> None:
     """Leave the checksums of files below a folder in it; those that are there from before go."""
     folder = Path(folder)
     lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in sorted(files)]
-    with building(folder / CHECKSUMS) as made:
+    with atomically(folder / CHECKSUMS) as made:
         made.write_text("".join(lines), encoding="utf-8")
 
 

@@ -20,14 +20,14 @@ import xarray as xr
 from zarr.codecs import BloscCodec
 
 from colatent.errors import InputError
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
+from colatent.store.layout import MARKER
 from colatent.store.tensors import (
     SUFFIX,
     load_arrays,
     save_arrays,
 )
 
-MARKER = "complete.json"
 FORMAT = 1
 _ROOT = "data.zarr/zarr.json"
 _LABELS = "labels"
@@ -68,7 +68,7 @@ def write_store(
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with building(folder) as made:
+        with atomically(folder) as made:
             _write(made, groups, attrs, tensors or {})
     except OSError as error:
         raise InputError(

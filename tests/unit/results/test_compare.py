@@ -111,7 +111,7 @@ def test_what_varies_between_runs_is_no_difference(trees):
     rewrite(trees[1] / "rat1/split", "split", lambda d: d, volatile={"written": "tomorrow", "host": "other"})
     (trees[1] / ".checkpoints").mkdir()
     (trees[1] / ".checkpoints/state.csv").write_text("a\n1\n")
-    (trees[1] / "rat1/.split.building-7/data.zarr").mkdir(parents=True)
+    (trees[1] / "rat1/.split.making-7/data.zarr").mkdir(parents=True)
     for tree in trees:
         (tree / "index.html").write_text(f"<html>{tree}")
     for name in ("logs/fits.json", "recording.simulated.log", "rat1/latent_choice/gpfa.png"):
@@ -233,7 +233,7 @@ def test_an_empty_cell_is_no_number(trees):
     (trees[0] / "scores.csv").write_text(rows)
     result = compare(*trees, "--tolerance", "0.5")
     assert result.exit_code == 1
-    assert "scores.csv  value of log_density 4 of 4 labels, first: nan ->" in result.output
+    assert "scores.csv  value of log_density, empty 4 of 4 integers" in result.output
 
 
 def test_integers_are_within_no_tolerance(trees):
@@ -301,8 +301,8 @@ def export(tree: Path, **changes) -> Path:
     [
         ({"mean": 100.01}, True, "nwb:processing/latents/mean 6 of 6 values, by at most 0.01 (0.0001 of"),
         ({"mean": 101.0}, False, "nwb:processing/latents/mean 6 of 6 values, by at most 1 ("),
-        ({"unit": "V"}, False, "nwb:processing/latents/mean@unit 1 of 1 labels, first: s.d. -> V"),
-        ({"identifier": "two"}, False, "nwb:identifier 1 of 1 labels, first: b'one' -> b'two'"),
+        ({"unit": "V"}, False, "nwb:processing/latents/mean@unit: s.d. -> V"),
+        ({"identifier": "two"}, False, "nwb:identifier: b'one' -> b'two'"),
         ({"schema": "{ }"}, True, "nwb bytes, but no array and no attribute"),
     ],
     ids=["a little", "much", "attribute", "text", "schema"],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from colatent.store.provenance import STAGE_CODE, code_fingerprint
 from colatent.results.status import failures, write_plan
+from colatent.store.fingerprint import STAGES, code_fingerprint
 
 ROOT = Path(__file__).parents[3]
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -22,9 +22,9 @@ def in_plain_locale(script: str, *arguments: str) -> str:
 
 def test_code_has_the_same_fingerprints():
     script = (
-        "from colatent.store.provenance import STAGE_CODE, code_fingerprint as f; print([f(s) for s in STAGE_CODE])"
+        "from colatent.store.fingerprint import STAGES, code_fingerprint as f; print([f(s) for s in STAGES])"
     )
-    assert in_plain_locale(script).strip() == str([code_fingerprint(stage) for stage in STAGE_CODE])
+    assert in_plain_locale(script).strip() == str([code_fingerprint(stage) for stage in STAGES])
 
 
 def test_a_config_is_read(tmp_path):

@@ -6,35 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from support import make_config
-from support import scores
+from support import make_config, scores
 
-from colatent.store.checksums import write_checksums
+from colatent.config.file import load_config
 from colatent.errors import InputError
+from colatent.results.manifest import read_record, write_record
+from colatent.results.verify import verify
+from colatent.scoring.tables import join_scores, write_table
+from colatent.store.checksums import write_checksums
 from colatent.store.layout import (
+    CONFIG,
     latent_models,
     planned_pages,
     planned_stores,
 )
-from colatent.store.provenance import (
-    STAGE_CODE,
-    code_fingerprint,
-    provenance,
-)
-from colatent.results.manifest import (
-    other_than_recorded,
-    outdated,
-    read_record,
-    write_record,
-)
-from colatent.scoring.tables import join_scores, write_table
+from colatent.store.provenance import provenance
 from colatent.store.stores import (
     file_sha256,
     identity,
     write_store,
 )
-from colatent.store.tree import RECORD
-from colatent.results.verify import verify
 
 
 def write_tree(config, sessions):
@@ -67,9 +58,9 @@ def write_tree(config, sessions):
         (root / folder / "figures/.snakemake_timestamp").touch()
 
 
-def record(config, sessions=("a", "b"), code=()):
+def record(config, sessions=("a", "b")):
     root = Path(config.results)
-    write_record(root, config, sessions, dict(code), "config.yaml", root / RECORD)
+    write_record(root, config, sessions)
     return read_record(root)
 
 
@@ -161,13 +152,9 @@ def test_scores_of_other_fits_are_refused(config):
         record(config)
 
 
-@pytest.mark.parametrize("stage", ["ingest", "split", "fit", "score", "export"])
-def test_a_store_of_other_code_than_the_run_s_is_refused_unless_any_will_do(config, stage):
-    code = {stage: code_fingerprint(stage) for stage in STAGE_CODE}
-    record(config, code=code)
-    with pytest.raises(InputError, match=rf"made with other code .* --forcerun {stage}, or with --rerun-tr"):
-        record(config, code=code | {stage: "edited"})
-    assert record(config)["stores"]["a/split"]["code"] == code["split"]
+def test_the_config_lies_beside_the_record(config):
+    record(config)
+    assert load_config(Path(config.results) / CONFIG) == config
 
 
 @pytest.mark.parametrize(
@@ -214,39 +201,3 @@ def test_versions_are_those_that_made_the_stores(config, monkeypatch):
     attrs = provenance("export", plan.settings, inputs) | {"nwb": file_sha256(root / "b/latents/vae.nwb")}
     write_store(root / "b/latents/vae", {}, attrs)
     assert record(config)["versions"]["scipy"].endswith(", 9.9.9")
-
-
-def test_what_the_record_tells_of_another_config_is_found(config, monkeypatch):
-    root = Path(config.results)
-    assert other_than_recorded(root, config, ["a"]) == []  # there is no record
-    record(config)
-    assert other_than_recorded(root, config, ["b", "a"]) == []
-    assert other_than_recorded(root, changed(config, results="elsewhere"), ["a", "b"]) == []
-    pages = ["session_page", "model_page", "report"]
-    assert other_than_recorded(root, config, ["a"]) == ["scores", *pages]
-    fewer = changed(config, models={"mean": {"kind": "condition-mean"}})
-    assert other_than_recorded(root, fewer, ["a", "b"]) == ["scores", *pages]
-    simulated = changed(config, simulate={"seed": 1, "trials": 9, "units": 3})
-    assert other_than_recorded(root, simulated, ["a", "b"]) == ["simulate", "scores", *pages]
-    monkeypatch.setattr(
-        "colatent.results.manifest.code_fingerprint",
-        lambda stage: "edited" if stage == "report" else code_fingerprint(stage),
-    )
-    assert other_than_recorded(root, config, ["a", "b"]) == pages
-
-
-def test_what_was_made_otherwise_is_outdated(config, monkeypatch):
-    root = Path(config.results)
-    assert list(outdated(root, config, ["a", "b"])) == []
-    assert list(outdated(root, config, ["another"])) == []
-    (root / "b/score/mean/data.zarr/zarr.json").write_text("{}")  # for whoever reads it to say
-    other = changed(config, read_mb=64)
-    assert list(outdated(root, other, ["a"])) == [("a/session", "ingest")]
-    longer = {"folds": 3, "seeds": [0, 1], "channels": {"spikes": 0.25}, "time": 0.3}
-    told = list(outdated(root, changed(config, heldout=longer), ["a"]))
-    assert told == [(f"a/score/{model}", "score") for model in config.models]
-    monkeypatch.setattr(
-        "colatent.results.manifest.code_fingerprint",
-        lambda stage: "edited" if stage == "export" else code_fingerprint(stage),
-    )
-    assert list(outdated(root, config, ["a", "b"])) == [(f"{s}/latents/vae", "export") for s in "ab"]

@@ -4,28 +4,30 @@ import errno
 import json
 import os
 import re
+import shlex
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-import yaml
-from support import make_config
 from typer.testing import CliRunner
 
-from colatent.store import stores as store
-from colatent.results import verify
 from colatent.cli import app
 from colatent.config import Config
 from colatent.errors import InputError
+from colatent.results import verify
 from colatent.results.manifest import checksum
-from colatent.results.repair import repair_command, was_edited
-from colatent.store.tree import (
+from colatent.results.repair import repair_command
+from colatent.store import stores as store
+from colatent.store.layout import (
+    CONFIG,
     PLAN,
     RECORD,
     walk_results,
 )
 
+ROOT = Path(__file__).parents[3]
 FIT = "a/fit/gpfa/fold-0_seed-0"
 
 
@@ -42,17 +44,14 @@ def fit(root, model, seed=0, place="fit/{model}/fold-0_seed-{seed}"):
 def tree(tmp_path):
     root = tmp_path / "my project/out"
     root.mkdir(parents=True)
-    (root.parent / "config.yaml").touch()
+    (root / CONFIG).parent.mkdir()
+    (root / CONFIG).touch()
     (root / "scores.csv").write_text("session\n")
     record = {
         "config": {"models": {"gpfa": {}}, "results": "out"},
         "stores": fit(root, "gpfa"),
         "files": {"scores.csv": store.file_sha256(root / "scores.csv")},
-        "volatile": {
-            "config_file": "config.yaml",
-            "folder": str(root.parent),
-            "options": ["--configfile", "config.yaml", "--config", "heldout={folds: 2}"],
-        },
+        "volatile": {"folder": str(root.parent)},
     }
     return root, record
 
@@ -127,8 +126,7 @@ def test_a_newer_store_is_not_to_be_overwritten(tree):
         ("files", ["scores.csv"]),
         ("files", {"scores.csv": float("nan")}),
         ("config", {"results": "out", "models": float("inf")}),
-        ("volatile", {"config_file": float("nan")}),
-        ("volatile", {"config_file": "config.yaml", "options": "all"}),
+        ("volatile", {"folder": float("nan")}),
     ],
 )
 def test_a_record_of_another_kind_is_refused(tree, key, value):
@@ -203,7 +201,7 @@ def command(root, record, monkeypatch, folder, name=None):
     return run.output.splitlines()[-1]
 
 
-OPTIONS = "--configfile config.yaml --config 'heldout={folds: 2}'"
+OPTIONS = shlex.join(["--snakefile", str(ROOT / "Snakefile"), "--configfile", f"out/{CONFIG}"])
 REPAIR = " && ".join(f"snakemake --cores 2 --force out/{name} {OPTIONS}" for name in ("scores.csv", RECORD))
 
 
@@ -211,25 +209,9 @@ def test_the_command_repeats_how_snakemake_was_run(tree, monkeypatch):
     assert command(*tree, monkeypatch, tree[0].parent, "out") == REPAIR
 
 
-def test_an_edited_config_is_said(tree, monkeypatch):
-    """The command makes what the config says now."""
-    root, record = tree
-    config = make_config("out", ["spikes", "emg"])
-    (root.parent / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    record["config"] = config.model_dump(mode="json")
-    record["volatile"]["options"] = ["--configfile", "config.yaml"]
-    assert not was_edited(root, record)
-    record["config"]["read_mb"] += 1
-    assert was_edited(root, record)
-    write(root, record)
-    (root / "scores.csv").write_text("edited")
-    assert "The config was edited since" in CliRunner().invoke(app, ["verify", str(root)]).output
-    for options in (
-        ["--configfile", "a.yaml", "config.yaml"],
-        ["--configfile", "config.yaml", "--config", "a=1"],
-    ):
-        record["volatile"]["options"] = options
-        assert not was_edited(root, record)  # not known
+def test_in_the_project_itself_no_snakefile_is_named(tree, monkeypatch):
+    monkeypatch.setattr("colatent.results.repair.PACKAGE", tree[0].parent / "src/colatent")
+    assert "--snakefile" not in command(*tree, monkeypatch, tree[0].parent, "out")
 
 
 def test_the_command_names_targets_as_snakemake_knows_them(tree, monkeypatch, tmp_path):
@@ -250,9 +232,9 @@ def test_the_command_can_be_copied_whatever_the_names(tree, monkeypatch, tmp_pat
     root.parent.rename(folder)
     (folder / "out").rename(folder / name)
     record["config"]["results"] = name
-    record["volatile"] |= {"folder": str(folder), "options": ["--config", "a=\ud800"]}
+    record["volatile"] |= {"folder": str(folder)}
     printed = command(folder / name, record, monkeypatch, tmp_path)
-    assert printed.isprintable() and "\\355\\240\\200" in printed  # what is no text still prints
+    assert printed.isprintable()
     told = subprocess.run(
         ["bash", "-c", f'snakemake() {{ printf \'%s\\0\' "$PWD" "$4"; }}; {printed}'], capture_output=True
     )
@@ -262,9 +244,9 @@ def test_the_command_can_be_copied_whatever_the_names(tree, monkeypatch, tmp_pat
 
 def test_what_a_record_holds_does_not_steer_the_terminal(tree, monkeypatch):
     root, record = tree
-    record["volatile"]["config_file"] = "gone\x1b[31mRED\x1b[2J :heart:"
-    said = command(root, record, monkeypatch, root.parent)
-    assert said.isprintable() and "gone\\x1b[31mRED\\x1b[2J :heart:: the config of" in said
+    record["volatile"]["folder"] = "gone\x1b[31mRED\x1b[2J :heart:"
+    said = command(root.rename(root.with_name("copy")), record, monkeypatch, root.parent)
+    assert said.isprintable() and "gone\\x1b[31mRED\\x1b[2J :heart:" in said
 
 
 def test_what_lies_between_two_damages_is_not_redone(tree):
@@ -279,7 +261,8 @@ def test_what_lies_between_two_damages_is_not_redone(tree):
     ]
     commands = repair_command(root, record, [root / name for name in damaged]).split(" && ")
     forced = [re.findall(r" out/(\S+)", line) for line in commands]
-    assert forced[1:] == [[damaged[5]], damaged[2:4], damaged[:2], ["provenance.json"]]
+    steps = [damaged[5]], damaged[2:4], [damaged[1]], [damaged[0]], [RECORD]
+    assert forced[1:] == [[*step, CONFIG] for step in steps]
 
 
 def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch, tmp_path):
@@ -292,10 +275,8 @@ def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch
 
 def test_no_wrong_command_is_given(tree, monkeypatch, tmp_path):
     root, record = tree
-    unknown = record | {"volatile": {"config_file": "config.yaml", "folder": None, "options": None}}
-    assert "does not say how Snakemake was run" in command(root, unknown, monkeypatch, tmp_path)
-    (root.parent / "config.yaml").unlink()
-    assert "the config of these results is not there any more" in command(root, record, monkeypatch, tmp_path)
+    (root / CONFIG).unlink()
+    assert "the config of these results is missing" in command(root, record, monkeypatch, tmp_path)
     root.rename(tmp_path / "copy")
     said = command(tmp_path / "copy", record, monkeypatch, tmp_path)
     assert "the results do not lie where they were made" in said

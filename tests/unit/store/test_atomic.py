@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from colatent.store.atomic import ABANDONED, building
+from colatent.store.atomic import ABANDONED, atomically
 
 
 def make(place: Path, content: str) -> None:
-    with building(place) as made:
+    with atomically(place) as made:
         if place.suffix:
             made.write_text(content)
         else:
@@ -38,7 +41,7 @@ def test_it_takes_the_place_of_what_was_there_and_leaves_nothing_else(tmp_path: 
 @pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_what_was_there(tmp_path: Path, name: str, stop: type[BaseException]) -> None:
     make(tmp_path / name, "old")
-    with pytest.raises(stop), building(tmp_path / name) as made:
+    with pytest.raises(stop), atomically(tmp_path / name) as made:
         made.mkdir()
         (made / "part").write_text("half")
         raise stop
@@ -49,8 +52,8 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, name: str, stop: type[Ba
 def by_another_job(place: Path, act: str) -> int:
     """Make a folder for a place in another process, which does this in the midst; return its exit status."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from colatent.store.atomic import building\n"
-        f"with building(Path(sys.argv[1])) as made: made.mkdir(); {act}"
+        "import os, signal, sys; from pathlib import Path; from colatent.store.atomic import atomically\n"
+        f"with atomically(Path(sys.argv[1])) as made: made.mkdir(); {act}"
     )
     return subprocess.run([sys.executable, "-c", code, str(place)], check=False).returncode
 
@@ -59,22 +62,24 @@ def by_another_job(place: Path, act: str) -> int:
 def test_what_a_killed_job_left_goes(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
     assert by_another_job(place, "os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(os.listdir(tmp_path)) == 1
     make(place, "whole")
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("part", ["", ".old", ".lock"])
+@pytest.mark.parametrize("part", ["", "old", "lock"])
 def test_any_part_of_what_a_killed_job_left_goes(tmp_path: Path, part: str) -> None:
-    left = tmp_path / f".figures.building-0123abcd{part}"
-    left.touch() if part == ".lock" else left.mkdir()
+    left = tmp_path / ".figures.making-0123abcd"
+    left.mkdir()
+    if part:
+        (left / part).touch() if part == "lock" else (left / part).mkdir()
     make(tmp_path / "figures", "whole")
     assert os.listdir(tmp_path) == ["figures"]
 
 
 @pytest.mark.parametrize("name", ["page.html", "figures"])
 def test_what_jobs_that_still_run_are_making_stays(tmp_path: Path, name: str) -> None:
-    with building(tmp_path / name) as made:
+    with atomically(tmp_path / name) as made:
         made.mkdir()
         assert by_another_job(tmp_path / name, "(made / 'part').write_text('theirs')") == 0
         assert (tmp_path / name / "part").read_text() == "theirs"
@@ -102,7 +107,7 @@ def test_without_locks_what_was_left_goes_once_it_is_old(tmp_path: Path, monkeyp
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    left = tmp_path / ".figures.building-0123abcd"
+    left = tmp_path / ".figures.making-0123abcd"
     left.mkdir()
     monkeypatch.setattr(fcntl, "flock", no_locks)
     make(tmp_path / "figures", "whole")
@@ -121,7 +126,7 @@ def test_an_error_while_a_folder_takes_its_place_leaves_the_old_one(
     make(place, "old")
 
     def failing(self: Path, target: Path) -> Path:
-        if target == place and not self.name.endswith(".old"):
+        if target == place and self.name != "old":
             raise stop
         return rename(self, target)
 
@@ -134,16 +139,35 @@ def test_an_error_while_a_folder_takes_its_place_leaves_the_old_one(
 
 def test_what_a_job_killed_between_two_renames_had_put_aside_comes_back(tmp_path: Path) -> None:
     make(tmp_path / "figures", "old")
-    (tmp_path / "figures").rename(tmp_path / ".figures.building-0123abcd.old")
-    with pytest.raises(ValueError), building(tmp_path / "figures"):
+    (tmp_path / ".figures.making-0123abcd").mkdir()
+    (tmp_path / "figures").rename(tmp_path / ".figures.making-0123abcd/old")
+    with pytest.raises(ValueError), atomically(tmp_path / "figures"):
         raise ValueError
     assert content_of(tmp_path / "figures") == "old"
     assert os.listdir(tmp_path) == ["figures"]
 
 
 def test_names_of_other_places_are_told_apart(tmp_path: Path) -> None:
-    others = [".rat.building-0123abcd.2", ".rat.1.building-0123abcd", ".rat"]
+    others = [".rat.making-0123abcd.2", ".rat.1.making-0123abcd", ".rat"]
     for name in others:
         (tmp_path / name).write_text("")
     make(tmp_path / "rat", "whole")
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "rat"])
+
+
+def test_what_threads_go_on_writing_after_an_error_goes_too(tmp_path: Path) -> None:
+    """As those of zarr, whose other chunks are under way when one finds the disk full."""
+
+    def write(made: Path) -> None:
+        for i in range(40):
+            (made / "c").mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):
+                (made / f"c/{i}").touch()
+            time.sleep(0.005)
+
+    with pytest.raises(OSError), atomically(tmp_path / "session") as made:
+        thread = threading.Thread(target=write, args=(made,))
+        thread.start()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    thread.join()
+    assert os.listdir(tmp_path) == []

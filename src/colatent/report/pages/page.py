@@ -14,7 +14,7 @@ from colatent.data.metrics import METRICS
 from colatent.report.figures.base import ReportFigure
 from colatent.report.pages import data_card, pairs
 from colatent.report.text import heldout, methods, numbers
-from colatent.store.atomic import building
+from colatent.store.atomic import atomically
 from colatent.store.checksums import write_checksums
 from colatent.store.provenance import code_fingerprint, git_revision
 
@@ -77,12 +77,12 @@ def write_page(output: Path, folder: Path, html: str, figures: list[ReportFigure
         OSError: something cannot be written; an old page, or the figures' old folder, is kept then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with building(folder) as made:
+    with atomically(folder) as made:
         made.mkdir()
         for figure in figures:
             (made / f"{figure.name}.png").write_bytes(figure.png)
             (made / f"{figure.name}.svg").write_text(figure.svg, encoding="utf-8")
             (made / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
-    with building(output) as made:
+    with atomically(output) as made:
         made.write_text(html, encoding="utf-8")
     write_checksums(output.parent, [output, *folder.iterdir()])

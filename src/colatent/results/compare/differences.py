@@ -1,196 +1,248 @@
-"""How two contents differ: arrays value by value, labels one by one, attributes leaf by leaf."""
+"""How two contents differ. Whatever lies in a tree is read as named arrays, of numbers or of text."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-ABSENT = "(absent)"
+from colatent.errors import InputError
+from colatent.jobs.terminal import escaped
+from colatent.store.stores import file_sha256, group_names, read_attrs, read_group, read_tensors, tensor_names
+
+Content = Mapping[str, NDArray[Any]]
+# where a store comes from: reported as causes, no part of its content; `source` repeats `inputs.nwb`
+ORIGIN = ("settings", "inputs", "code", "versions", "device")
+_NO_CONTENT = (*ORIGIN, "stage", "source", "volatile")
+# columns of tables that say what a row is about; all others are measured
+KEYS = (
+    "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric",
+    "other", "group", "latent", "n_latents", "varied", "share",
+)  # fmt: skip
+_SCHEMA = "specifications"  # of an NWB file: a copy of NWB's own, which goes with the version of pynwb
 
 
-@dataclass(frozen=True)
-class ValuesDiffer:
-    """Two arrays of numbers of one shape that are not the same bits.
-
-    Attributes:
-        part: which array.
-        size, differing: number of values, and of those that differ.
-        absolute: largest difference where both are numbers, in the array's unit.
-        relative: the same as a share of the largest finite magnitude in either array.
-        lone_nans: number of places where only one of them is NaN.
-        integers: both arrays hold integers; then they are counts or numbers of something, and within no
-            tolerance.
-    """
-
-    part: str
-    size: int
-    differing: int
-    absolute: float
-    relative: float
-    lone_nans: int
-    integers: bool = False
-
-    @property
-    def excess(self) -> float:
-        """The smallest tolerance that lets this pass."""
-        return np.inf if self.lone_nans or self.integers else self.relative
-
-
-@dataclass(frozen=True)
-class Differs:
-    """Anything else that differs: ``what`` of ``part`` is ``a`` in one and ``b`` in the other."""
+class Difference(NamedTuple):
+    """A part of a content that differs, what of it, and the smallest tolerance that lets it pass."""
 
     part: str
     what: str
-    a: str = ""
-    b: str = ""
     excess: float = np.inf
 
-
-Difference = ValuesDiffer | Differs
-
-
-class Leaf(NamedTuple):
-    """One entry of nested attributes that differs; values as JSON."""
-
-    path: str
-    a: str
-    b: str
+    def __str__(self) -> str:
+        return " ".join(filter(None, (plain(self.part, 200), plain(self.what, 300))))
 
 
-def compare_datasets(part: str, a: xr.Dataset, b: xr.Dataset) -> list[Difference]:
-    """Return how the variables, coordinates and attributes of two groups differ."""
-    variables = [{str(name): v for name, v in d.variables.items()} for d in (a, b)]
-    found: list[Difference] = [*compare_attrs(part, a.attrs, b.attrs)]
-    found += only_in_one(f"{part}:", variables[0], variables[1])
-    for name in sorted(variables[0].keys() & variables[1].keys()):
-        kind_a, kind_b = ("coordinate" if name in d.coords else "variable" for d in (a, b))
-        if kind_a != kind_b:
-            found.append(Differs(f"{part}:{name}", "kind", kind_a, kind_b))
-        found += _compare_variables(f"{part}:{name}", variables[0][name], variables[1][name])
-    return found
+def plain(text: object, limit: int = 1000) -> str:
+    """Return the text of a file, safe to print, cut to ``limit`` characters."""
+    shown = escaped(str(text)[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
-def _compare_variables(part: str, a: xr.Variable, b: xr.Variable) -> list[Difference]:
-    found: list[Difference] = [*compare_attrs(part, a.attrs, b.attrs)]
-    if a.dims != b.dims:
-        found.append(Differs(part, "dims", _tuple(a.dims), _tuple(b.dims)))
-    return found + _compare_values(part, a.values, b.values)
-
-
-def compare_arrays(
-    part: str, a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]
-) -> list[Difference]:
-    """Return how arrays differ, those of one name with each other."""
-    found = only_in_one(f"{part}:", a, b)
+def compare_contents(a: Content, b: Content) -> list[Difference]:
+    """Return how arrays of one name differ: by dtype, shape, labels, or numbers."""
+    found = [Difference(n, "only in A" if n in a else "only in B") for n in sorted(a.keys() ^ b.keys())]
     for name in sorted(a.keys() & b.keys()):
-        found += _compare_values(f"{part}:{name}", a[name], b[name])
+        found += _compare_arrays(name, a[name], b[name])
     return found
 
 
-def _compare_values(part: str, a: NDArray[Any], b: NDArray[Any]) -> list[Difference]:
-    found: list[Difference] = []
+def _compare_arrays(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Difference]:
     numbers = [v.dtype.kind in "biuf" for v in (a, b)]
-    # the dtype of labels only tells the length of the longest
-    if a.dtype != b.dtype and (any(numbers) or a.dtype.kind != b.dtype.kind):
-        found.append(Differs(part, "dtype", str(a.dtype), str(b.dtype)))
+    # the dtype of text only tells the length of the longest
+    if a.dtype != b.dtype and any(numbers):
+        yield Difference(part, f"dtype: {a.dtype} -> {b.dtype}")
     if a.shape != b.shape:
-        found.append(Differs(part, "shape", _tuple(a.shape), _tuple(b.shape)))
+        yield Difference(part, f"shape: {a.shape} -> {b.shape}")
     elif all(numbers):
-        found += compare_numbers(part, a, b)
+        yield from compare_numbers(part, np.atleast_1d(a), np.atleast_1d(b))
+    elif a.ndim == 0:
+        if str(a) != str(b):
+            yield Difference(f"{part}:", f"{a} -> {b}")
     else:
-        found += compare_labels(part, a, b)
-    return found
+        a, b = a.astype(str), b.astype(str)
+        if (places := np.flatnonzero(a != b)).size:
+            first = f"{a.flat[places[0]]} -> {b.flat[places[0]]}"
+            yield Difference(part, f"{places.size} of {a.size} labels, first: {first}")
 
 
-def _tuple(items: Iterable[object]) -> str:
-    return f"({', '.join(map(str, items))})"
+def compare_numbers(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Difference]:
+    """Yield how two arrays of one shape differ, if they do; NaN in both is the same.
 
-
-def compare_numbers(
-    part: str, a: NDArray[Any], b: NDArray[Any], differs: NDArray[np.bool_] | None = None
-) -> list[Difference]:
-    """Return how two arrays of one shape differ: nothing, or one difference.
-
-    Args:
-        part: what they are called.
-        differs: where they differ, if that is decided already; NaN in both is the same in any case.
+    Numbers may differ by a share of the largest finite magnitude in either array; integers, which count or
+    number something, by none, nor a number and NaN.
     """
-    a, b = np.atleast_1d(a), np.atleast_1d(b)
     nan_a, nan_b = np.isnan(a), np.isnan(b)
-    differs = (_other_bits(a, b) if differs is None else differs) & ~(nan_a & nan_b)
-    if not differs.any():
-        return []
-    lone = nan_a != nan_b
-    both = differs & ~lone
+    lone, both = nan_a != nan_b, ~(nan_a | nan_b)
+    differs = both & _other_bits(a, b)
+    if not (differs.any() or lone.any()):
+        return
     # long double holds 64-bit integers; bool and small integers must not wrap around
-    with np.errstate(over="ignore"):
-        gaps = np.abs(a[both].astype(np.longdouble) - b[both].astype(np.longdouble))
-    absolute = float(gaps.max(initial=0.0))
-    magnitude = max(_magnitude(a), _magnitude(b))
-    relative = absolute / magnitude if magnitude else float(np.inf if absolute else 0.0)
+    wide_a, wide_b = a.astype(np.longdouble), b.astype(np.longdouble)
+    largest = float(np.abs(wide_a[differs] - wide_b[differs]).max(initial=0.0))
+    finite = np.concatenate([np.abs(w[np.isfinite(w)]).ravel() for w in (wide_a, wide_b)])
+    magnitude = float(finite.max(initial=0.0))
+    share = largest / magnitude if magnitude else float(np.inf if largest else 0.0)
     integers = a.dtype.kind in "biu" and b.dtype.kind in "biu"
-    return [ValuesDiffer(part, a.size, int(differs.sum()), absolute, relative, int(lone.sum()), integers)]
+    facts = [f"by at most {largest:.3g} ({share:.2g} of the largest value)"] if differs.any() else []
+    facts += [f"NaN in only one at {lone.sum()}"] if lone.any() else []
+    count = f"{(differs | lone).sum()} of {a.size} {'integers' if integers else 'values'}"
+    yield Difference(part, f"{count}, {', '.join(facts)}", np.inf if integers or lone.any() else share)
 
 
 def _other_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     if a.dtype == b.dtype and a.dtype.kind == "f":  # 0.0 and −0.0 are equal, but not the same
-        bits = f"u{a.dtype.itemsize}"
-        return np.asarray(np.ascontiguousarray(a).view(bits) != np.ascontiguousarray(b).view(bits))
+        return np.asarray((a != b) | (np.signbit(a) != np.signbit(b)))
     return np.asarray(a != b)
 
 
-def _magnitude(a: NDArray[Any]) -> float:
-    finite = a[np.isfinite(a)]
-    # not abs() of the array: the lowest integer has none
-    return max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
+def store_content(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return what a store holds, without where it comes from."""
+    content = _attributes("store", {k: v for k, v in read_attrs(folder).items() if k not in _NO_CONTENT})
+    for name in group_names(folder):
+        content |= {f"group {name}": np.array("there")} | _dataset(name, read_group(folder, name))
+    for name in tensor_names(folder):
+        content[f"tensors {name}"] = np.array("there")
+        content |= {f"{name}:{key}": array for key, array in read_tensors(folder, name).items()}
+    return content
 
 
-def compare_labels(part: str, a: NDArray[Any], b: NDArray[Any]) -> list[Difference]:
-    """Return how two arrays of text of one shape differ: nothing, or one difference with the first."""
-    a, b = np.atleast_1d(a).astype(str), np.atleast_1d(b).astype(str)
-    places = np.flatnonzero(a != b)
-    if not places.size:
+def _dataset(name: str, dataset: xr.Dataset) -> dict[str, NDArray[Any]]:
+    content = _attributes(name, dataset.attrs)
+    for key, variable in dataset.variables.items():
+        part = f"{name}:{key}"
+        kind = "coordinate" if key in dataset.coords else "variable"
+        content |= {part: variable.values, f"{part} kind": np.array(kind)} | _attributes(part, variable.attrs)
+        content[f"{part} dims"] = np.array(f"({', '.join(map(str, variable.dims))})")
+    return content
+
+
+def _attributes(part: str, attrs: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
+    """Return attributes leaf by leaf, numbers as such: those that differ may be within a tolerance."""
+    return {
+        f"{part} attribute {path}": np.array(v if type(v) in (int, float) else json.dumps(v, default=str))
+        for path, v in leaves(dict(attrs))
+    }
+
+
+def leaves(nested: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested attributes; keys and places in lists are joined by dots."""
+    inner = dict(enumerate(nested)) if isinstance(nested, list) else nested
+    if isinstance(inner, dict) and inner:
+        for key, value in inner.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, nested
+
+
+def compare_exports(a: Path, b: Path) -> list[Difference]:
+    """Return how two NWB files differ: arrays and attributes, or else only bytes.
+
+    Raises:
+        InputError: they differ, and one of them is no HDF5 file or a damaged one.
+    """
+    if file_sha256(a) == file_sha256(b):
         return []
-    first = places[0]
-    return [Differs(part, f"{places.size} of {a.size} labels, first", str(a.flat[first]), str(b.flat[first]))]
+    # whatever the tolerance: no number differs
+    only_bytes = Difference("nwb", "bytes, but no array and no attribute", 0.0)
+    return compare_contents(_nwb_content(a), _nwb_content(b)) or [only_bytes]
 
 
-def compare_attrs(part: str, a: dict, b: dict) -> list[Differs]:
-    """Return the attributes that differ, one difference a leaf."""
-    return [
-        Differs(part, f"attribute {leaf.path}", leaf.a, leaf.b, _relative_gap(leaf))
-        for leaf in differing_leaves(a, b)
-    ]
+def _nwb_content(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the datasets of an NWB file by name, and its attributes as ``name@attribute``."""
+    content: dict[str, NDArray[Any]] = {}
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if name.split("/")[0] != _SCHEMA:
+            content.update({f"nwb:{name}@{key}": _array(value) for key, value in item.attrs.items()})
+            if isinstance(item, h5py.Dataset):
+                content[f"nwb:{name}"] = _array(item[()])
+
+    try:
+        with h5py.File(file) as nwb:
+            add("", nwb)
+            nwb.visititems(add)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{plain(file)}: cannot be read as NWB ({plain(error, 200)}); delete it and run again"
+        ) from None
+    return content
 
 
-def _relative_gap(leaf: Leaf) -> float:
-    """Return the difference of two numbers as a share of the larger; infinite for integers and all else."""
-    a, b = (float("nan") if v == ABSENT else json.loads(v) for v in (leaf.a, leaf.b))
-    if type(a) is type(b) is int or not all(type(v) in (int, float) and np.isfinite(v) for v in (a, b)):
-        return np.inf
-    return abs(a - b) / max(abs(a), abs(b)) if a != b else 0.0
+def _array(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    is_number = array.dtype.kind in "biuf"
+    return array if is_number else np.array([str(v) for v in array.ravel()], dtype=str).reshape(array.shape)
 
 
-def differing_leaves(a: Any, b: Any, path: str = "") -> Iterator[Leaf]:
-    """Yield what differs in nested attributes; keys and places in lists are joined by dots."""
-    if isinstance(a, list) and isinstance(b, list):
-        a, b = (dict(enumerate(x)) for x in (a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in [*a, *(k for k in b if k not in a)]:
-            inner = f"{path}.{key}" if path else str(key)
-            yield from differing_leaves(a.get(key, ABSENT), b.get(key, ABSENT), inner)
-        return
-    texts = [v if v is ABSENT else json.dumps(v, ensure_ascii=False, default=str) for v in (a, b)]
-    if texts[0] != texts[1]:  # as JSON: NaN is the same as NaN, 1 is not the same as true
-        yield Leaf(path, texts[0], texts[1])
+def compare_tables(a: Path, b: Path) -> list[Difference]:
+    """Return how two CSV tables differ: columns, rows, then cells column by column.
+
+    Rows are matched by what they are about (``KEYS``), so that a model more does not shift all others.
+    Numbers are those of one metric: a tolerance is a share of the largest.
+
+    Raises:
+        InputError: one of them is no table.
+    """
+    one, other = _read_table(a), _read_table(b)
+    found = compare_contents(*({f"column {c}": np.array(str(c)) for c in t} for t in (one, other)))
+    common = [c for c in one if c in other]
+    if common != [c for c in other if c in common]:
+        found.append(Difference("columns", "the same in another order"))
+    one, other = one[common], other[common]
+    keys = [key for key in KEYS if key in common]
+    if not one[keys].equals(other[keys]):
+        if not keys or one.duplicated(keys).any() or other.duplicated(keys).any():
+            return [*found, Difference("rows", f"others, {len(one)} -> {len(other)}")]
+        one, other = (t.set_axis(pd.MultiIndex.from_frame(t[keys])) for t in (one, other))
+        for name, mine, theirs in (("A", one, other), ("B", other, one)):
+            if alone := (~mine.index.isin(theirs.index)).sum():
+                found.append(Difference("rows", f"{alone} only in {name}"))
+        one, there = one[one.index.isin(other.index)], other[other.index.isin(one.index)]
+        other = there.loc[one.index]
+        if not there.index.equals(one.index):
+            found.append(Difference("rows", "the same in another order"))
+    return found + compare_contents(_cells(one, keys), _cells(other, keys))
 
 
-def only_in_one(prefix: str, a: Iterable[str], b: Iterable[str]) -> list[Difference]:
-    """Return a difference for each name that only one of the two has."""
-    a, b = set(a), set(b)
-    return [Differs(f"{prefix}{n}", "only in A" if n in a else "only in B") for n in sorted(a ^ b)]
+def _read_table(file: Path) -> pd.DataFrame:
+    try:
+        # without a header: then a row that is longer than the first one is an error, not an index
+        cells = pd.read_csv(file, header=None, dtype=str, na_filter=False, encoding="utf-8").fillna("")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{plain(file)}: cannot be read as a table ({plain(error, 200)}); delete it and run again"
+        ) from None
+    names = [str(name) for name in cells.iloc[0]]
+    if len(set(names)) < len(names):
+        raise InputError(f"{plain(file)}: names a column twice; delete it and run again")
+    return cells.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+
+
+def _cells(table: pd.DataFrame, keys: list[str]) -> dict[str, NDArray[Any]]:
+    content: dict[str, NDArray[Any]] = {}
+    for column in map(str, table):
+        values = table[column].to_numpy(str)
+        if column in keys or "metric" not in table:
+            content[column] = values if column in keys else _numbers(values)
+            continue
+        for metric in table["metric"].unique():
+            part = values[(table["metric"] == metric).to_numpy()]
+            content |= {f"{column} of {metric}": _numbers(part), f"{column} of {metric}, empty": part == ""}
+    return content
+
+
+def _numbers(cells: NDArray[np.str_]) -> NDArray[Any]:
+    """Return cells as integers, or as numbers, empty ones as NaN; or as they are."""
+    if all(re.fullmatch(r"-?[0-9]{1,18}", cell) for cell in cells):
+        return cells.astype(np.int64)
+    try:
+        return np.array([float(cell or "nan") for cell in cells])
+    except ValueError:
+        return cells

@@ -1,0 +1,1 @@
+"""What lies on disk: is it whole, how was it made, are two trees equal."""

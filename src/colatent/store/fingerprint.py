@@ -1,0 +1,178 @@
+"""A fingerprint of the code that a stage's results depend on: an edit reruns what it changes, and no more.
+
+A stage's code is what its entry modules import, directly or not, also inside functions. Classes that a record
+names as text (``"module:Class"``) count where the stage looks them up. Comments, docstrings, layout and the
+names of files do not count; where an imported name comes from counts through the code there. Files are taken
+as they were when this process started: they may be edited while a job runs.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = Path(__file__).parents[1]
+STAGES = {
+    "simulate": ("simulate",),
+    "ingest": ("ingest.session", "ingest.cluster", "store.session"),
+    "split": ("data.splits", "store.session"),
+    "fit": ("models.fitting", "store.session"),
+    "score": ("scoring.session",),
+    "scores": ("scoring.tables",),
+    "latent_choice": ("analyses.latent_choice",),
+    "learning_curve": ("scoring.learning_curve",),
+    "export": ("results.export",),
+    "report": ("report", "report.figures.latent_choice", "report.figures.learning_curve"),
+    "record": (),
+}
+_MODELS = r"models\.(?!.*\bmethods$)|scoring\.|analyses\.|data\."
+# which modules that are named as text a stage looks up
+_NAMED = {
+    "ingest": r"ingest\.",
+    **dict.fromkeys(("fit", "score", "latent_choice", "learning_curve"), _MODELS),
+    "report": r"report\.|data\.|models\..*\bmethods$",
+}
+# imported, but no number depends on it: settings reach a job as its input, and a store is checked when read
+_NO_NUMBERS = ("jobs", "store", "config", "errors", "cli", "results")
+_BUT = ("store.session", "results.export")
+_TEXT = re.compile(r"colatent((?:\.\w+)+):\w+")
+_SOURCE = {
+    file.relative_to(PACKAGE).as_posix(): file.read_bytes()
+    for file in sorted(PACKAGE.rglob("*"))
+    if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
+}
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_UNSAID = {"ctx", "type_comment", "kind", "type_ignores"}
+
+
+@cache
+def code_fingerprint(stage: str) -> str:
+    """Return the fingerprint of a stage's code."""
+    parts = [_part(module) for module in sorted(stage_modules(stage))]
+    if stage == "report":  # templates, styles and the pages' script
+        parts += [
+            _hash(s) for name, s in _SOURCE.items() if name.startswith("report/") and name[-3:] != ".py"
+        ]
+    return _hash("".join(sorted(filter(None, parts))).encode())[:16] if parts else ""
+
+
+@cache
+def stage_modules(stage: str) -> frozenset[str]:
+    """Return the modules of this package that a stage's results depend on, such as ``models.gp``."""
+    named = re.compile(_NAMED.get(stage, "(?!)"))
+    in_config = {text for name in _SOURCE if name.startswith("config/") for text in _meaning(name).named}
+    waiting, reached = [*STAGES[stage], *filter(named.match, in_config)], set[str]()
+    while waiting:
+        module = waiting.pop()
+        file = _file(module)
+        if file and module not in reached and _counts(module):
+            reached.add(module)
+            waiting += [each.module for each in _meaning(file).imports]
+            waiting += filter(named.match, _meaning(file).named)
+    return frozenset(reached)
+
+
+def _counts(module: str) -> bool:
+    return module.split(".")[0] not in _NO_NUMBERS or module in _BUT
+
+
+class _Import(NamedTuple):
+    """A name of this package that a file uses: its module, its name there (if any), and its name here."""
+
+    module: str
+    name: str
+    here: str
+
+
+class _Meaning(NamedTuple):
+    """What a file does, what it imports from this package, and the modules that it names as text."""
+
+    text: str
+    imports: tuple[_Import, ...]
+    named: tuple[str, ...]
+
+
+def _part(module: str) -> str:
+    """Return the hash of a module's code and of the code that each imported name stands for."""
+    file = _file(module)
+    text, imports, _ = _meaning(file)
+    if text in ("", "Module\0)") and not imports:
+        return ""
+    origins = {
+        "\0".join((name, here, _hash(_meaning(_file(of)).text.encode()) if _counts(of) else ""))
+        for of, name, here in imports
+    }
+    return _hash("\0".join([text, *sorted(origins)]).encode())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file(module: str) -> str:
+    """Return the file of a module, or nothing if there is none of this name."""
+    path = module.replace(".", "/")
+    return next((name for name in (f"{path}.py", f"{path}/__init__.py") if name in _SOURCE), "")
+
+
+@cache
+def _meaning(file: str) -> _Meaning:
+    """Return what a source file does: its syntax tree without docstrings and own imports."""
+    parts: list[str] = []
+    imports: list[_Import] = []
+    _collect(ast.parse(_SOURCE[file]), parts, imports)
+    named = (match[1][1:] for part in parts if (match := _TEXT.fullmatch(part[1:-1])))
+    return _Meaning("\0".join(parts), tuple(dict.fromkeys(imports)), tuple(dict.fromkeys(named)))
+
+
+def _collect(node: Any, parts: list[str], imports: list[_Import]) -> None:
+    """Add what a syntax tree says, without empty fields, which differ between Pythons."""
+    if isinstance(node, list):
+        for item in node:
+            own = tuple(_own_imports(item)) if isinstance(item, ast.Import | ast.ImportFrom) else ()
+            imports += own
+            if not own and not _is_for_types(item):
+                _collect(item, parts, imports)
+        parts.append("]")
+    elif isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in _UNSAID:
+                continue
+            if name == "body" and isinstance(node, _DOCUMENTED) and _is_docstring(value[0]):
+                value = value[1:]
+            if value:
+                parts.append(name)
+                _collect(value, parts, imports)
+        parts.append(")")
+    else:
+        parts.append(repr(node))
+
+
+def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
+    """Yield what a statement imports from this package."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            package, _, module = alias.name.partition(".")
+            if package == PACKAGE.name:
+                yield _Import(module, "", alias.asname or alias.name)
+        return
+    package, _, module = (node.module or "").partition(".")
+    if package == PACKAGE.name:
+        for alias in node.names:
+            inner = f"{module}.{alias.name}".lstrip(".")
+            is_module = bool(_file(inner))
+            of, name = (inner, "") if is_module else (module or "__init__", alias.name)
+            yield _Import(of, name, alias.asname or alias.name)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)

@@ -1,0 +1,109 @@
+"""Settings and code of each rule, as small files beside the results that Snakemake tracks like any input.
+
+A file is written when its content is first wanted, and then left untouched: what is older than it was made
+otherwise, and is redone. So the memory of what made the results travels with them.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from colatent.errors import InputError
+from colatent.store.atomic import atomically
+from colatent.store.fingerprint import STAGES, code_fingerprint
+from colatent.store.layout import MADE_WITH
+
+_RUN = "COLATENT_RUN"  # set by the first process of a run, for its jobs
+_HASH = 12
+
+
+class Run(NamedTuple):
+    """A run of the workflow.
+
+    Attributes:
+        process: number of the process that the user started.
+        command: with which it was.
+        code: stage -> fingerprint of its code, as it was then.
+    """
+
+    process: int
+    command: str
+    code: dict[str, str]
+
+    @property
+    def is_mine(self) -> bool:
+        """Is this the process that the user started, not one of its jobs?"""
+        return self.process == os.getpid()
+
+
+def current_run() -> Run:
+    """Return the run that this process belongs to; the first process that asks begins one."""
+    if _RUN not in os.environ:
+        code = {stage: code_fingerprint(stage) for stage in STAGES}
+        run = Run(os.getpid(), shlex.join(["snakemake", *sys.argv[1:]]), code)
+        os.environ[_RUN] = json.dumps(run)
+    return Run(*json.loads(os.environ[_RUN]))
+
+
+def write_made_with(
+    results: str | Path, made_with: Mapping[str, tuple[str, dict[str, Any]]], code: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the file of each name, written where it is not there yet.
+
+    Args:
+        made_with: name -> stage and settings.
+        code: stage -> fingerprint.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    return {
+        name: str(_written(Path(results), name, {"stage": stage, "settings": settings, "code": code[stage]}))
+        for name, (stage, settings) in made_with.items()
+    }
+
+
+def _written(results: Path, name: str, content: dict[str, Any]) -> Path:
+    digest = sha256(json.dumps(content).encode()).hexdigest()[:_HASH]
+    file = results / MADE_WITH / f"{name}.{digest}.json"
+    if not file.is_file():
+        # one that comes back after others is another file: Snakemake also goes by checksums
+        text = json.dumps(content | {"wanted_since": time.time_ns()}, indent=1)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomically(file) as made:
+                made.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"{file}: the settings of these results cannot be written ({error.strerror or error}); make "
+                "room, change permissions, or name another folder under `results`"
+            ) from None
+    return file
+
+
+def read_made_with(file: str | Path) -> dict[str, Any]:
+    """Return the settings of the job at hand, which makes its output with them from now on.
+
+    Files of the same rule with other settings or code go: they must not vouch for what this job makes.
+
+    Raises:
+        InputError: the code was edited since the run started.
+    """
+    file = Path(file)
+    said = json.loads(file.read_text(encoding="utf-8"))
+    if said["code"] != code_fingerprint(said["stage"]):
+        raise InputError(
+            f"the code of the stage {said['stage']} was edited after this run started; run the same "
+            "command again"
+        )
+    name = file.name[: -len(".json") - _HASH - 1]
+    for other in file.parent.glob(f"{name}.{'?' * _HASH}.json"):
+        if other.name != file.name:
+            other.unlink(missing_ok=True)
+    return dict(said["settings"])

@@ -1,0 +1,131 @@
+"""Which edits of the code change the fingerprint of a stage, in a small package."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from colatent.store import fingerprint
+from colatent.store.fingerprint import PACKAGE, STAGES, code_fingerprint, stage_modules
+
+ROOT = Path(__file__).parents[3]
+SMALL = {
+    "models/__init__.py": b"",
+    "models/fitting.py": b"""
+from typing import TYPE_CHECKING
+from colatent.errors import InputError
+if TYPE_CHECKING:
+    from colatent.report import page
+def fit():
+    from colatent.models.gp import kernel  # late
+    return kernel()
+""",
+    "models/gp.py": b"def kernel():\n    return 1\n",
+    "models/other.py": b"def kernel():\n    return 2\n",
+    "models/named.py": b"class GPFA: pass\n",
+    "models/methods.py": b"def text(): pass\n",
+    "config/models.py": b"CODE, TEXT = 'colatent.models.named:GPFA', 'colatent.models.methods:text'\n",
+    "errors.py": b"class InputError(Exception): pass\n",
+    "report/__init__.py": b"",
+    "report/page.py": b"SIZE = 1\n",
+    "report/style.css": b"a {}",
+    "store/session.py": b"",
+}
+
+
+def fingerprints(monkeypatch: pytest.MonkeyPatch, source: dict[str, bytes]) -> dict[str, str]:
+    monkeypatch.setattr(fingerprint, "_SOURCE", source)
+    for function in (code_fingerprint, stage_modules, fingerprint._meaning):
+        function.cache_clear()
+    return {stage: code_fingerprint(stage) for stage in ("fit", "report")}
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    for function in (code_fingerprint, stage_modules, fingerprint._meaning):
+        function.cache_clear()
+
+
+def test_what_is_imported_late_or_named_as_text_counts_and_types_do_not(monkeypatch):
+    fingerprints(monkeypatch, SMALL)
+    modules = {"models.fitting", "models.gp", "models.named", "store.session"}
+    assert stage_modules("fit") == modules
+    assert "models.methods" in stage_modules("report")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("models/gp.py", b"return 1", b"return 1  # a remark", set()),
+        ("models/gp.py", b":\n", b':\n    """Return one."""\n', set()),
+        ("models/gp.py", b"return 1", b"return 3", {"fit"}),
+        ("models/named.py", b"pass", b"x = 1", {"fit"}),
+        ("models/fitting.py", b"models.gp import", b"models.other import", {"fit"}),
+        ("errors.py", b"pass", b"x = 1", set()),
+        ("models/other.py", b"2", b"3", set()),
+        ("models/methods.py", b"pass", b"return 1", {"report"}),
+        ("report/style.css", b"{}", b"{ }", {"report"}),
+    ],
+)
+def test_an_edit_changes_the_stages_that_depend_on_it(monkeypatch, file, old, new, changed):
+    before = fingerprints(monkeypatch, SMALL)
+    assert old in SMALL[file]
+    after = fingerprints(monkeypatch, SMALL | {file: SMALL[file].replace(old, new)})
+    assert {stage for stage in before if before[stage] != after[stage]} == changed
+
+
+def test_where_an_imported_name_comes_from_counts_though_both_modules_are_reached(monkeypatch):
+    both = SMALL | {"models/named.py": b"from colatent.models.other import kernel\n"}
+    moved = both["models/fitting.py"].replace(b"models.gp import kernel", b"models.other import kernel")
+    kept = both | {"models/third.py": b"from colatent.models.gp import kernel\n"}
+    kept["models/named.py"] += b"from colatent.models import third\n"
+    before = fingerprints(monkeypatch, kept)
+    assert before["fit"] != fingerprints(monkeypatch, kept | {"models/fitting.py": moved})["fit"]
+
+
+def test_code_that_was_only_moved_has_the_same_fingerprint(monkeypatch):
+    before = fingerprints(monkeypatch, SMALL)
+    moved = dict(SMALL)
+    moved["models/kernels.py"] = moved.pop("models/gp.py")
+    moved["models/fitting.py"] = moved["models/fitting.py"].replace(b"models.gp", b"models.kernels")
+    assert fingerprints(monkeypatch, moved) == before
+
+
+def test_every_import_of_a_script_is_of_its_stage():
+    """A script's rule has the code of a stage: that of the modules that the script imports, and no other."""
+    stage_of = {"model_page": "report", "session_page": "report", "split": "split"}
+    for script in sorted((ROOT / "workflow/scripts").glob("*.py")):
+        stage = stage_of.get(script.stem, "report" if script.stem.endswith("_figure") else script.stem)
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("colatent."):
+                module = str(node.module).removeprefix("colatent.")
+                if not fingerprint._counts(module) or module == "scoring.tables":
+                    continue
+                assert module in stage_modules(stage), f"{script.name}: {module}"
+
+
+def test_all_entries_are_there_and_models_are_reached():
+    assert all(fingerprint._file(module) for entries in STAGES.values() for module in entries)
+    assert {"models.gp", "models.registry", "data.trials"} <= stage_modules("fit")
+    assert not [m for m in stage_modules("fit") if re.match(r"report|scoring|analyses|.*methods", m)]
+    assert stage_modules("fit") <= stage_modules("score") | {"models.fitting"}
+
+
+def test_the_code_is_that_which_the_process_started_with(tmp_path):
+    """An edit while a job runs is not in its results: the next process says so, this one does not."""
+    package = shutil.copytree(PACKAGE, tmp_path / "colatent")
+    edit = f"open({str(package / 'data/splits.py')!r}, 'a').write('\\nedited = True\\n')"
+    script = f"from colatent.store.fingerprint import code_fingerprint as code; {edit}; print(code('split'))"
+    said = [
+        subprocess.check_output(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(tmp_path)}
+        )
+        for _ in range(2)
+    ]
+    assert said[0].decode().strip() == code_fingerprint("split") != said[1].decode().strip()
