@@ -21,14 +21,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.image import ImageSeries
 
-from colatent.config import (
-    Config,
-    ContinuousModality,
-    MMGPVAESettings,
-    Model,
-    SpikesModality,
-    TrialAlignment,
-)
+from colatent.config import Config, ContinuousModality, MMGPVAESettings, Model, SpikesModality, TrialAlignment
 from colatent.data.tasks import NOTHING_WITHHELD, Withheld
 from colatent.data.trials import Layout, Trials
 from colatent.ingest import ingest_session

@@ -89,11 +89,7 @@ def compare(
 
     Exits with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
     """
-    from colatent.results.compare import (
-        Verdict,
-        compare_trees,
-        report_lines,
-    )
+    from colatent.results.compare import Verdict, compare_trees, report_lines
 
     with _one_sentence(exit_code=2):
         comparison = compare_trees(a, b, tolerance)

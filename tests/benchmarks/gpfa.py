@@ -178,12 +178,7 @@ def evaluation_seconds(trials: Any, n_latents: int, tolerance: float = 1e-4) -> 
     """CPU seconds of one evaluation of the log marginal likelihood and its gradient (best of 5)."""
     import torch
 
-    from colatent.models.gpfa.evidence import (
-        Parameters,
-        Prior,
-        evaluate,
-        make_blocks,
-    )
+    from colatent.models.gpfa.evidence import Parameters, Prior, evaluate, make_blocks
     from colatent.models.gpfa.padded_trials import as_padded_trials
 
     torch.set_num_threads(1)

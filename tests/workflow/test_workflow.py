@@ -12,13 +12,7 @@ import pytest
 import yaml
 from support import CHROMIUM, open_page, run_snakemake
 
-from colatent.store.stores import (
-    MARKER,
-    check_store,
-    group_names,
-    read_attrs,
-    read_group,
-)
+from colatent.store.stores import MARKER, check_store, group_names, read_attrs, read_group
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

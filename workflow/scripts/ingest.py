@@ -4,11 +4,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from colatent.config import (
-    Alignment,
-    Distributed,
-    Modality,
-)
+from colatent.config import Alignment, Distributed, Modality
 from colatent.config.session_table import is_simulated
 from colatent.ingest.cluster import Job, reading_processes
 from colatent.ingest.groups import session_groups

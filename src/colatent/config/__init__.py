@@ -4,14 +4,7 @@ The JSON schema and the reference table in ``config/README.md`` are generated fr
 """
 
 from colatent.config.alignment import Alignment, ContinuousAlignment, TrialAlignment
-from colatent.config.analysis import (
-    Config,
-    Distributed,
-    Heldout,
-    LearningCurve,
-    Simulation,
-    TruthSettings,
-)
+from colatent.config.analysis import Config, Distributed, Heldout, LearningCurve, Simulation, TruthSettings
 from colatent.config.modalities import (
     ContinuousModality,
     EnvelopeSettings,

@@ -5,12 +5,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from colatent.config.settings import (
-    BinWidth,
-    Positive,
-    Seconds,
-    Settings,
-)
+from colatent.config.settings import BinWidth, Positive, Seconds, Settings
 
 
 class TrialAlignment(Settings):

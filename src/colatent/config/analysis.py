@@ -12,13 +12,7 @@ from colatent.config.alignment import Alignment
 from colatent.config.checks import Action, refuse_unknown
 from colatent.config.modalities import Modality, require_known
 from colatent.config.models import Model
-from colatent.config.settings import (
-    NAME,
-    Count,
-    Positive,
-    Seed,
-    Settings,
-)
+from colatent.config.settings import NAME, Count, Positive, Seed, Settings
 
 
 class Heldout(Settings):

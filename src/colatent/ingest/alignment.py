@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 from colatent.errors import InputError
 from colatent.ingest.findings import Findings
-from colatent.ingest.nwb.file import (
-    find,
-    place,
-    wrong,
-)
+from colatent.ingest.nwb.file import find, place, wrong
 from colatent.ingest.nwb.tables import scalar_columns, select_rows
 from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
 

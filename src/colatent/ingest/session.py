@@ -14,29 +14,15 @@ from colatent.config import ModalitySettings
 from colatent.config.location import is_url, shown
 from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.ingest.alignment import (
-    Windows,
-    continuous_windows,
-    trial_windows,
-)
+from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
 from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.modalities.base import BinnedModality, ModalitySource, reader_of
-from colatent.ingest.nwb.file import (
-    find,
-    nwb_version,
-    open_nwb,
-    readable,
-    text,
-)
+from colatent.ingest.nwb.file import find, nwb_version, open_nwb, readable, text
 from colatent.ingest.nwb.inspector import check_best_practice
 from colatent.ingest.nwb.remote import identity as remote_identity
 from colatent.ingest.signals.clocks import NANOSECONDS
-from colatent.ingest.signals.resample import (
-    SMALL_BLOCKS,
-    Reading,
-    onto_bins,
-)
+from colatent.ingest.signals.resample import SMALL_BLOCKS, Reading, onto_bins
 from colatent.ingest.signals.series import open_series
 from colatent.store.stores import file_sha256
 

@@ -19,24 +19,10 @@ from colatent.errors import InputError
 from colatent.store.atomic import atomically
 from colatent.store.checksums import check_files
 from colatent.store.fingerprint import code_fingerprint
-from colatent.store.layout import (
-    CONFIG,
-    RECORD,
-    Planned,
-    latent_models,
-    planned_pages,
-    planned_stores,
-)
+from colatent.store.layout import CONFIG, RECORD, Planned, latent_models, planned_pages, planned_stores
 from colatent.store.made_with import current_run
 from colatent.store.provenance import RESULT_PACKAGES, git_revision
-from colatent.store.stores import (
-    MARKER,
-    anew,
-    check_store,
-    file_sha256,
-    identity,
-    read_attrs,
-)
+from colatent.store.stores import MARKER, anew, check_store, file_sha256, identity, read_attrs
 
 _CODE = ("simulate", "report")  # that of stages which leave no store
 

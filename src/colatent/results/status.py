@@ -12,17 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from colatent.errors import InputError
-from colatent.jobs.causes import (
-    KILLED,
-    Cause,
-    likely_cause,
-)
-from colatent.jobs.progress import (
-    CAUSE,
-    DONE,
-    FAILED,
-    is_running,
-)
+from colatent.jobs.causes import KILLED, Cause, likely_cause
+from colatent.jobs.progress import CAUSE, DONE, FAILED, is_running
 from colatent.store.atomic import atomically
 from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
 

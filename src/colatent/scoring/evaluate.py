@@ -15,11 +15,7 @@ from colatent.models.fitting import FittedModel
 from colatent.scoring import calibration
 from colatent.scoring.answers import Answer, all_tasks, answers
 from colatent.scoring.diagnostics import diagnostics
-from colatent.scoring.scorable import (
-    Array,
-    Mask,
-    scorable,
-)
+from colatent.scoring.scorable import Array, Mask, scorable
 
 COLUMNS = ("heldout", "given", "predicted", "channel", "metric", "value", "n")
 

@@ -9,14 +9,7 @@ from colatent.errors import InputError
 from colatent.scoring.paired import paired_differences
 from colatent.store.atomic import atomically
 from colatent.store.checksums import write_checksums
-from colatent.store.stores import (
-    anew,
-    check_store,
-    file_sha256,
-    group_names,
-    read_attrs,
-    read_group,
-)
+from colatent.store.stores import anew, check_store, file_sha256, group_names, read_attrs, read_group
 
 SCORE_COLUMNS = [
     "session", "model", "fold", "seed", "heldout", "given", "predicted", "channel", "metric", "value", "n",

@@ -8,12 +8,7 @@ from pynwb.epoch import TimeIntervals
 from pynwb.misc import Units
 
 from colatent.simulate.binned import Array, BinnedSimulation
-from colatent.simulate.nwb import (
-    SIMULATED,
-    describe_session,
-    name_objects,
-    write_file,
-)
+from colatent.simulate.nwb import SIMULATED, describe_session, name_objects, write_file
 
 GAP_BINS = 5  # between trials
 

@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_digits
 
-from colatent.simulate.binned import (
-    Array,
-    BinnedSimulation,
-    cut_short,
-    gaussian_process,
-)
+from colatent.simulate.binned import Array, BinnedSimulation, cut_short, gaussian_process
 
 SIDE = 36  # pixels
 DIGIT = 3

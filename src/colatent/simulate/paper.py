@@ -6,11 +6,7 @@ they stand in for, and known latents of unit variance: some shared, some private
 
 import numpy as np
 
-from colatent.simulate.binned import (
-    Array,
-    BinnedSimulation,
-    gaussian_process,
-)
+from colatent.simulate.binned import Array, BinnedSimulation, gaussian_process
 
 MUSCLES, PIXELS = 10, (8, 8)
 MOTH_GROUPS = ("spikes+stimulus", "spikes+stimulus", "spikes", "stimulus")

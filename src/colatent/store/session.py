@@ -7,19 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.data.splits import (
-    TEST,
-    TRAINING,
-    clip_to_training,
-)
+from colatent.data.splits import TEST, TRAINING, clip_to_training
 from colatent.data.tasks import Withheld
 from colatent.data.trials import Trials
-from colatent.store.stores import (
-    check_store,
-    group_names,
-    read_attrs,
-    read_group,
-)
+from colatent.store.stores import check_store, group_names, read_attrs, read_group
 
 
 def read_trials(folder: str | Path) -> tuple[Trials, NDArray[np.float64]]:

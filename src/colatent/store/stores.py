@@ -22,11 +22,7 @@ from zarr.codecs import BloscCodec
 from colatent.errors import InputError
 from colatent.store.atomic import atomically
 from colatent.store.layout import MARKER
-from colatent.store.tensors import (
-    SUFFIX,
-    load_arrays,
-    save_arrays,
-)
+from colatent.store.tensors import SUFFIX, load_arrays, save_arrays
 
 FORMAT = 1
 _ROOT = "data.zarr/zarr.json"

@@ -16,19 +16,10 @@ from colatent.ingest.alignment import Windows
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings, robust_z
 from colatent.ingest.modalities.spikes import clean, within_intervals
-from colatent.ingest.signals.clocks import (
-    RegularClock,
-    read_clock,
-    to_ns,
-)
+from colatent.ingest.signals.clocks import RegularClock, read_clock, to_ns
 from colatent.ingest.signals.envelope import envelope
 from colatent.ingest.signals.grid import on_regular_grid
-from colatent.ingest.signals.resample import (
-    Reading,
-    bin_means,
-    interpolate,
-    onto_bins,
-)
+from colatent.ingest.signals.resample import Reading, bin_means, interpolate, onto_bins
 from colatent.ingest.signals.series import Series
 
 settings.register_profile("compiled", deadline=None)  # the first call of a function compiles it

@@ -9,12 +9,7 @@ from ndx_pose import PoseEstimation, PoseEstimationSeries
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from support import quietly
 
-from colatent.config import (
-    ContinuousAlignment,
-    ContinuousModality,
-    Distributed,
-    PoseModality,
-)
+from colatent.config import ContinuousAlignment, ContinuousModality, Distributed, PoseModality
 from colatent.ingest.cluster import Job, reading_processes
 from colatent.ingest.signals.resample import Reading
 

@@ -16,20 +16,11 @@ import xarray as xr
 import zarr
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
-from colatent.config import (
-    ContinuousAlignment,
-    ContinuousModality,
-    SpikesModality,
-)
+from colatent.config import ContinuousAlignment, ContinuousModality, SpikesModality
 from colatent.errors import InputError
 from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
-from colatent.store.stores import (
-    check_store,
-    group_names,
-    read_group,
-    write_store,
-)
+from colatent.store.stores import check_store, group_names, read_group, write_store
 
 N_DELAYS = 10
 PER_KIND = 4  # moments of each kind of change of the disk at which a run is killed

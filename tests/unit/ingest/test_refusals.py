@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 from support import FORCE, SPIKES, TRIALS, quietly
 
-from colatent.config import (
-    ContinuousAlignment,
-    ContinuousModality,
-    SpikesModality,
-    TrialAlignment,
-)
+from colatent.config import ContinuousAlignment, ContinuousModality, SpikesModality, TrialAlignment
 from colatent.errors import InputError
 from colatent.ingest import session
 from colatent.ingest.check import check_source

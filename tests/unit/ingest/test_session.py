@@ -23,12 +23,7 @@ from colatent.errors import InputError
 from colatent.ingest import inspect
 from colatent.ingest.check import check_source
 from colatent.ingest.groups import session_groups
-from colatent.store.stores import (
-    check_store,
-    group_names,
-    read_group,
-    write_store,
-)
+from colatent.store.stores import check_store, group_names, read_group, write_store
 
 
 def test_counts_and_means_equal_those_of_pynwb(recording):

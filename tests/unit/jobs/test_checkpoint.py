@@ -15,16 +15,8 @@ from support import Killed, plant
 from torch import Tensor, nn
 
 from colatent.errors import InputError
-from colatent.jobs.checkpoint import (
-    HISTORY,
-    STATE,
-    Checkpoint,
-)
-from colatent.jobs.signals import (
-    SIGNALS,
-    Interrupted,
-    interruptible,
-)
+from colatent.jobs.checkpoint import HISTORY, STATE, Checkpoint
+from colatent.jobs.signals import SIGNALS, Interrupted, interruptible
 from colatent.models.mmgpvae.training import Schedule, Trainer
 
 IDENTITY = {"config": "c", "data": "d", "code": "x"}

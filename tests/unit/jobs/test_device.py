@@ -11,13 +11,7 @@ import pytest
 import torch
 
 from colatent.errors import InputError
-from colatent.jobs.device import (
-    JOB,
-    SHARED,
-    VISIBLE,
-    fits_per_gpu,
-    reserved_device,
-)
+from colatent.jobs.device import JOB, SHARED, VISIBLE, fits_per_gpu, reserved_device
 
 FORK = multiprocessing.get_context("fork")
 

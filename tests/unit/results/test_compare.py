@@ -10,13 +10,7 @@ import xarray as xr
 from typer.testing import CliRunner, Result
 
 from colatent.cli import app
-from colatent.store.stores import (
-    identity,
-    read_attrs,
-    read_group,
-    read_tensors,
-    write_store,
-)
+from colatent.store.stores import identity, read_attrs, read_group, read_tensors, write_store
 
 FITS = {m: f"rat1/fit/{m}/fold-0_seed-0" for m in ("gpfa", "ridge")}
 

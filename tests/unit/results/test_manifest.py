@@ -14,18 +14,9 @@ from colatent.results.manifest import read_record, write_record
 from colatent.results.verify import verify
 from colatent.scoring.tables import join_scores, write_table
 from colatent.store.checksums import write_checksums
-from colatent.store.layout import (
-    CONFIG,
-    latent_models,
-    planned_pages,
-    planned_stores,
-)
+from colatent.store.layout import CONFIG, latent_models, planned_pages, planned_stores
 from colatent.store.provenance import provenance
-from colatent.store.stores import (
-    file_sha256,
-    identity,
-    write_store,
-)
+from colatent.store.stores import file_sha256, identity, write_store
 
 
 def write_tree(config, sessions):

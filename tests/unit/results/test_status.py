@@ -14,18 +14,10 @@ from typer.testing import CliRunner
 
 from colatent.cli import app
 from colatent.errors import InputError
-from colatent.jobs.causes import (
-    CAUSES,
-    Cause,
-    likely_cause,
-)
+from colatent.jobs.causes import CAUSES, Cause, likely_cause
 from colatent.jobs.progress import job
 from colatent.jobs.signals import SIGNALS
-from colatent.results.status import (
-    failures,
-    fit_statuses,
-    write_plan,
-)
+from colatent.results.status import failures, fit_statuses, write_plan
 from colatent.store.layout import OUTPUTS, PLAN
 
 GPU_MEMORY = "out of memory of the GPU"

@@ -20,12 +20,7 @@ from colatent.results import verify
 from colatent.results.manifest import checksum
 from colatent.results.repair import repair_command
 from colatent.store import stores as store
-from colatent.store.layout import (
-    CONFIG,
-    PLAN,
-    RECORD,
-    walk_results,
-)
+from colatent.store.layout import CONFIG, PLAN, RECORD, walk_results
 
 ROOT = Path(__file__).parents[3]
 FIT = "a/fit/gpfa/fold-0_seed-0"

@@ -12,28 +12,14 @@ from support import settings_of as section
 from colatent.analyses import analyse
 from colatent.config import LearningCurve
 from colatent.config.models import ModelSettings
-from colatent.data.splits import (
-    TEST,
-    TRAINING,
-    make_split,
-)
-from colatent.data.subsets import (
-    channel_subsets,
-    trial_subsets,
-    window_subsets,
-)
+from colatent.data.splits import TEST, TRAINING, make_split
+from colatent.data.subsets import channel_subsets, trial_subsets, window_subsets
 from colatent.data.trials import Trials
 from colatent.models.fitting import FitJob, fit_fold
 from colatent.models.registry import model_class
 from colatent.report.figures.learning_curve import learning_curve_figure
 from colatent.scoring import learning_curve as module
-from colatent.scoring.learning_curve import (
-    BASELINE,
-    COLUMNS,
-    Recipe,
-    curve_of_fold,
-    learning_curve,
-)
+from colatent.scoring.learning_curve import BASELINE, COLUMNS, Recipe, curve_of_fold, learning_curve
 from colatent.scoring.session import ScoreJob, score_session
 from colatent.store.session import read_fold
 from colatent.store.stores import identity

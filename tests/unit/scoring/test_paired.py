@@ -5,12 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from colatent.scoring.paired import (
-    COLUMNS,
-    least_p_value,
-    paired_differences,
-    sign_flip_p_value,
-)
+from colatent.scoring.paired import COLUMNS, least_p_value, paired_differences, sign_flip_p_value
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])

@@ -10,22 +10,14 @@ from scipy import stats
 from support import quiet, settings_of, write_session, write_split
 
 from colatent.analyses import analyse
-from colatent.data.splits import (
-    TEST,
-    hidden_channels,
-    make_split,
-)
+from colatent.data.splits import TEST, hidden_channels, make_split
 from colatent.errors import InputError
 from colatent.models.fitting import FitJob, fit_fold
 from colatent.models.registry import load_model, model_class
 from colatent.scoring.session import ScoreJob, score_session
 from colatent.scoring.tables import join_scores, read_scores
 from colatent.store.session import read_fold
-from colatent.store.stores import (
-    identity,
-    read_group,
-    read_tensors,
-)
+from colatent.store.stores import identity, read_group, read_tensors
 
 SEEDS, FOLDS, SHARE, FUTURE = [0, 7], 3, 0.25, 0.2
 MODELS = {"fa": settings_of("smoothed-fa", latents={"spikes": 2}), "mean": settings_of("condition-mean")}

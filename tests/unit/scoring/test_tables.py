@@ -12,12 +12,7 @@ from support import scores
 from colatent.errors import InputError
 from colatent.results.compare.differences import compare_tables
 from colatent.results.manifest import _refuse_other_scores
-from colatent.scoring.tables import (
-    SCORE_COLUMNS,
-    join_scores,
-    read_scores,
-    write_table,
-)
+from colatent.scoring.tables import SCORE_COLUMNS, join_scores, read_scores, write_table
 from colatent.store.checksums import CHECKSUMS, check_files
 from colatent.store.stores import file_sha256, write_store
 

@@ -12,10 +12,7 @@ import pytest
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb import validate as validate_nwb
 
-from colatent.simulate import (
-    ReachSimulation,
-    write_reach_nwb,
-)
+from colatent.simulate import ReachSimulation, write_reach_nwb
 
 
 def test_nwb_round_trip(simulation: ReachSimulation, written: Path) -> None:

@@ -6,15 +6,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.linear_model import Ridge
 
-from colatent.simulate import (
-    ReachSimulation,
-    simulate_reach,
-)
-from colatent.simulate.reach import (
-    STEP,
-    _gaussian_process,
-    drives,
-)
+from colatent.simulate import ReachSimulation, simulate_reach
+from colatent.simulate.reach import STEP, _gaussian_process, drives
 
 Array = NDArray[np.float64]
 BIN = 0.02

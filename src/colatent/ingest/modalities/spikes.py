@@ -12,26 +12,9 @@ from colatent.config import SpikesModality
 from colatent.errors import InputError
 from colatent.ingest.alignment import Windows
 from colatent.ingest.findings import Findings
-from colatent.ingest.modalities.base import (
-    BinnedModality,
-    Candidate,
-    ChannelInFile,
-    FileGroups,
-    Reader,
-)
-from colatent.ingest.nwb.file import (
-    find,
-    place,
-    wrong,
-)
-from colatent.ingest.nwb.tables import (
-    column,
-    n_rows,
-    ragged,
-    ragged_bounds,
-    scalar_columns,
-    select_rows,
-)
+from colatent.ingest.modalities.base import BinnedModality, Candidate, ChannelInFile, FileGroups, Reader
+from colatent.ingest.nwb.file import find, place, wrong
+from colatent.ingest.nwb.tables import column, n_rows, ragged, ragged_bounds, scalar_columns, select_rows
 from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
 
 _SILENCE = 10.0  # of all units, in multiples of the recording before or after it

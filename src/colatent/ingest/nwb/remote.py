@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from colatent.config.location import (
-    PROTOCOLS,
-    protocol,
-    shown,
-)
+from colatent.config.location import PROTOCOLS, protocol, shown
 from colatent.errors import InputError
 
 BLOCK_BYTES = 2**20  # what is asked of the server at once: NWB's metadata are scattered in small pieces

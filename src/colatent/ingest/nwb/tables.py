@@ -9,13 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb.file import (
-    dataset,
-    neurodata_type,
-    require_filters,
-    text,
-    wrong,
-)
+from colatent.ingest.nwb.file import dataset, neurodata_type, require_filters, text, wrong
 
 _MOST_ROWS = 10**7
 _MOST_VALUES = 10**8  # of one row: a neuron fires less in ten days

@@ -8,11 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colatent.errors import InputError
-from colatent.ingest.nwb.file import (
-    number,
-    place,
-    wrong,
-)
+from colatent.ingest.nwb.file import number, place, wrong
 
 NANOSECONDS = 1_000_000_000
 _FURTHEST_S = 9e9  # nanoseconds in 64 bits end at 9.2e9 s

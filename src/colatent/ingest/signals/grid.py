@@ -7,11 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.signals.clocks import (
-    NANOSECONDS,
-    IrregularClock,
-    RegularClock,
-)
+from colatent.ingest.signals.clocks import NANOSECONDS, IrregularClock, RegularClock
 from colatent.ingest.signals.series import Series
 
 _SCAN_ROWS = 2**20

@@ -10,14 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb.file import (
-    dataset,
-    name_of,
-    neurodata_type,
-    number,
-    text,
-    wrong,
-)
+from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, number, text, wrong
 from colatent.ingest.signals.clocks import Clock, read_clock
 
 _AXES = ("x", "y", "z")

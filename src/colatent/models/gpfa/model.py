@@ -10,15 +10,7 @@ from scipy.special import ndtri
 from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings
 from colatent.data.predictive import Predictive
 from colatent.data.trials import Layout, Trials
-from colatent.models.base import (
-    Array,
-    FitRun,
-    LatentSummary,
-    State,
-    array_of,
-    arrays_of,
-    with_prefix,
-)
+from colatent.models.base import Array, FitRun, LatentSummary, State, array_of, arrays_of, with_prefix
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.options import FitOptions

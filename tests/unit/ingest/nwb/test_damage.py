@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from support import FORCE, SPIKES, TRIALS, quietly
 
-from colatent.config import (
-    ContinuousModality,
-)
+from colatent.config import ContinuousModality
 from colatent.errors import InputError
 from colatent.ingest import inspect
 from colatent.ingest.check import check_source

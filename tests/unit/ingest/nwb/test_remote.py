@@ -23,11 +23,7 @@ from colatent.ingest import ingest_session, inspect
 from colatent.ingest.nwb import remote as streaming
 from colatent.ingest.nwb.file import open_nwb
 from colatent.ingest.preflight import check_inputs
-from colatent.store.stores import (
-    MARKER,
-    check_store,
-    read_attrs,
-)
+from colatent.store.stores import MARKER, check_store, read_attrs
 
 fsspec = pytest.importorskip("fsspec")
 ROOT = Path(__file__).parents[4]

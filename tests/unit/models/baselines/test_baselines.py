@@ -10,12 +10,7 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 
-from colatent.config import (
-    ConditionMeanSettings,
-    MLPLagsSettings,
-    RidgeLagsSettings,
-    SmoothedFASettings,
-)
+from colatent.config import ConditionMeanSettings, MLPLagsSettings, RidgeLagsSettings, SmoothedFASettings
 from colatent.data import metrics
 from colatent.data.scaling import Standardizer
 from colatent.data.tasks import NOTHING_WITHHELD, Withheld

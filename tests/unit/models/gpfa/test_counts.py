@@ -9,12 +9,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from colatent.models.gpfa import counts as gpfa_counts
-from colatent.models.gpfa.counts import (
-    LIKELIHOODS,
-    CountGPFA,
-    _NegativeBound,
-    cut,
-)
+from colatent.models.gpfa.counts import LIKELIHOODS, CountGPFA, _NegativeBound, cut
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.padded_trials import as_padded_trials
 

@@ -8,12 +8,7 @@ import torch
 
 from colatent.models import gp
 from colatent.models.gpfa import evidence as gpfa_evidence
-from colatent.models.gpfa.evidence import (
-    Parameters,
-    Prior,
-    evaluate,
-    make_blocks,
-)
+from colatent.models.gpfa.evidence import Parameters, Prior, evaluate, make_blocks
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.padded_trials import as_padded_trials
 from colatent.models.gpfa.scattered import ScatteredSolver
