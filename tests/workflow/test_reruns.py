@@ -55,7 +55,7 @@ def planned(project: Path) -> set[tuple[str, str, str] | str]:
     run = snakemake(project, "--dry-run")
     assert run.returncode == 0, run.stderr[-3000:]
     jobs: set = set()
-    for block in re.split(r"\n(?=\[|rule |localrule )", run.stdout + run.stderr):
+    for block in re.split(r"\n *(?=\[|rule |localrule )", run.stdout + run.stderr):  # indented in a group
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule and rule[1] != "all":
             named = dict(re.findall(r"(session|model)=(\w+)", block.partition("wildcards:")[2]))

@@ -177,7 +177,7 @@ def test_a_wrong_config_is_said_before_any_job(tmp_path, change, sentence):
     ("name", "sentence"),
     [
         ("logs", "colatent: out/logs: the list of fits cannot be written (File exists); make room"),
-        ("made_with", "the settings of these results cannot be written (Not a directory); make room"),
+        ("made_with", "the settings of these results cannot be written (File exists); make room"),
     ],
 )
 def test_results_that_cannot_be_written_are_said_before_any_job(tmp_path, name, sentence):
