@@ -112,10 +112,10 @@ class SessionResults:
 
     @property
     def main_model(self) -> str:
-        """The model whose scores head the page: the first of the richest kind, with latents if any has."""
+        """The model whose scores head the page: the first of the richest kind, no baseline if there is another."""
         models = self.config.models
-        latent = [name for name, model in models.items() if model.record.has_latents]
-        ranked = sorted(latent, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
+        subjects = [name for name, model in models.items() if not model.record.baseline]
+        ranked = sorted(subjects, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
         return (ranked or list(models))[0]
 
     def reached(self) -> Mask:
