@@ -112,7 +112,7 @@ class SessionResults:
 
     @property
     def main_model(self) -> str:
-        """The model whose scores head the page: the first of the richest kind, no baseline if there is another."""
+        """The model whose scores head the page: the first of the richest kind that is no baseline."""
         models = self.config.models
         subjects = [name for name, model in models.items() if not model.record.baseline]
         ranked = sorted(subjects, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
