@@ -58,10 +58,6 @@ STAGES = {  # new file -> stages that are redone for it
     "ingest.modalities.events": {"ingest"},
     "report.figures.trial_lengths": {"report"},
 }
-KNOWN = {
-    "reruns": "fingerprints miss decoders named by an f-string, and the analyses of the stage score",
-    "refusals": "likelihoods that do not describe counts are a list in config/models/mmgpvae.py",
-}
 
 
 def carry_out(readme: str, package: Path) -> None:
@@ -253,11 +249,6 @@ def main(package: str, output: str) -> None:
     Path(output).write_text(json.dumps(wrong))
 
 
-def parameter(name: str) -> Any:
-    marks = [pytest.mark.xfail(strict=True, reason=KNOWN[name])] if name in KNOWN else []
-    return pytest.param(name, marks=marks)
-
-
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("recipes")
@@ -278,7 +269,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return json.loads(output.read_text())
 
 
-@pytest.mark.parametrize("name", map(parameter, CHECKS))
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_recipe_adds_what_it_says(wrong, name):
     assert name not in wrong, wrong[name]
 
