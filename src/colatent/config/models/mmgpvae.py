@@ -41,17 +41,20 @@ class DecoderKind:
     needs_image_shape: bool = False
 
 
-_CODE = "colatent.models.mmgpvae.decoders"
 DECODERS = {
     kind.name: kind
     for kind in (
         DecoderKind(
-            "linear", f"{_CODE}.linear:LinearDecoder", "linear", frozenset({"spikes"}), is_linear=True
+            "linear",
+            "colatent.models.mmgpvae.decoders.linear:LinearDecoder",
+            "linear",
+            frozenset({"spikes"}),
+            is_linear=True,
         ),
-        DecoderKind("mlp", f"{_CODE}.mlp:MLPDecoder", "multi-layer perceptron"),
+        DecoderKind("mlp", "colatent.models.mmgpvae.decoders.mlp:MLPDecoder", "multi-layer perceptron"),
         DecoderKind(
             "convolutional",
-            f"{_CODE}.convolutional:ConvolutionalDecoder",
+            "colatent.models.mmgpvae.decoders.convolutional:ConvolutionalDecoder",
             "convolutional network",
             needs_image_shape=True,
         ),
@@ -167,7 +170,8 @@ class MMGPVAESettings(ModelSettings):
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
         super().check_modalities(where, modalities)
-        check_likelihoods(where, self.likelihood, modalities, COUNT_LIKELIHOODS, ("gaussian", "bernoulli"))
+        others = set(likelihoods_of("mm-gpvae")).difference(COUNT_LIKELIHOODS)
+        check_likelihoods(where, self.likelihood, modalities, COUNT_LIKELIHOODS, others)
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.modalities)
