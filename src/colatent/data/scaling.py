@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 # smallest s.d. of a prediction, in units of the training s.d.: keeps the density of a perfect fit finite
-LEAST_DEVIATION = 1e-6
+MIN_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
