@@ -168,7 +168,7 @@ def _with_baseline(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> 
 
 
 def _reference_trials(trials: Trials, fold: Fold, asked: list[Point], progress: Progress) -> Trials:
-    """Return the fold's training trials, hiding continuous channels that are constant at any point."""
+    """Return the fold's training trials, hiding continuous channels constant in the trials of any point."""
     continuous = [m for m in trials.modalities if trials.kinds[m] != "spikes"]
     flat = {m: np.zeros(len(trials.channels[m]), dtype=bool) for m in continuous}
     for trial in {point.trial.tobytes(): point.trial for point in asked}.values():

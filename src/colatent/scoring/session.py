@@ -78,10 +78,10 @@ def score_session(job: ScoreJob, analyse: Analyse, progress: Callable[[str], Non
     made_from = {"session": identity(job.session), "split": identity(job.split)}
     tables, groups = [], {}
     joined: dict[str, list[pd.DataFrame]] = {}
-    scored: dict[Path, str] = {}
+    identities: dict[Path, str] = {}
     for path in job.fits:
         check_store(path)
-        scored[path] = identity(path)  # before reading, to detect a replacement at the end
+        identities[path] = identity(path)  # before reading, to detect a replacement at the end
         key = _fold_and_seed(path, made_from)
         name = path.name
         fold = read_fold(trials, job.split, key["fold"], key["seed"])
@@ -93,19 +93,19 @@ def score_session(job: ScoreJob, analyse: Analyse, progress: Callable[[str], Non
         if len(tables) == 1:
             drawn = reconstructions(fit, fold.test, fold.withheld)
             questions |= {f"reconstruction/{name}/{q}": d for q, d in drawn.items()}
-        groups |= dict(_in_session(questions, np.flatnonzero(fold.role == TEST), time))
+        groups |= dict(_with_session_coordinates(questions, np.flatnonzero(fold.role == TEST), time))
         if fit.decoder is not None:
             for analysis, of_fit in analyse(fit.model, fold, truth).items():
                 if isinstance(of_fit, pd.DataFrame):
-                    joined.setdefault(analysis, []).append(_after({**job.head, **key}, of_fit))
+                    joined.setdefault(analysis, []).append(_with_columns({**job.head, **key}, of_fit))
                 else:
                     own = {f"{analysis}/{name}/{part}".rstrip("/"): d for part, d in of_fit.items()}
-                    groups |= dict(_in_session(own, None, time))
+                    groups |= dict(_with_session_coordinates(own, None, time))
         progress(f"fold {key['fold']} seed {key['seed']}: {len(found.scores)} scores")
     groups |= {analysis: _table_group(pd.concat(parts)) for analysis, parts in joined.items()}
-    _refuse_replaced(scored)
+    _check_not_replaced(identities)
     write_table(pd.concat(tables)[SCORE_COLUMNS], job.table)
-    attrs = provenance("score", {}, made_from | {"fits": list(scored.values())})
+    attrs = provenance("score", {}, made_from | {"fits": list(identities.values())})
     write_store(job.store, groups, attrs | {"table": file_sha256(job.table)})
 
 
@@ -114,7 +114,7 @@ def _fold_and_seed(path: Path, made_from: Mapping[str, str]) -> dict[str, int]:
     attrs = read_attrs(path)
     key = {"fold": attrs["inputs"]["fold"], "seed": attrs["settings"]["seed"]}
     placed = path.name == f"fold-{key['fold']}_seed-{key['seed']}"
-    if not placed or any(attrs["inputs"][part] != of for part, of in made_from.items()):
+    if not placed or any(attrs["inputs"][part] != expected for part, expected in made_from.items()):
         raise InputError(f"{path}: the fit of another fold or session; {anew(path / MARKER)}")
     return key
 
@@ -125,17 +125,17 @@ def _read_fit(path: Path, trials: Trials) -> FittedModel:
     return load_fit(settings, trials.layout, tensors, path)
 
 
-def _refuse_replaced(scored: dict[Path, str]) -> None:
+def _check_not_replaced(identities: dict[Path, str]) -> None:
     """Raise InputError if a fit no longer has the identity with which it was read."""
-    for path, was in scored.items():
-        if not (path / MARKER).is_file() or identity(path) != was:
+    for path, before in identities.items():
+        if not (path / MARKER).is_file() or identity(path) != before:
             raise InputError(
                 f"{path}: the fit was replaced while it was scored; make sure that no other job writes it, "
                 "and run again"
             )
 
 
-def _in_session(
+def _with_session_coordinates(
     groups: Mapping[str, xr.Dataset], trial: NDArray[np.intp] | None, time: NDArray[np.float64]
 ) -> Iterator[tuple[str, xr.Dataset]]:
     """Yield groups with the session's times and the session indices of the test trials (trial,)."""
@@ -145,7 +145,7 @@ def _in_session(
         yield name, data.assign_coords(time=time) if "time" in data.dims else data
 
 
-def _after(head: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
+def _with_columns(head: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(dict(head), index=table.index).join(table)
 
 

@@ -25,8 +25,8 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     Channel names may contain commas, quotes and line ends. Minimal quoting would leave a carriage return
     unquoted, which starts a new row on reading.
     """
-    with atomically(path) as made:
-        table.to_csv(made, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    with atomically(path) as temporary:
+        table.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def read_scores(path: Path) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class Likelihood(ABC):
 
     def quantile(self, probability: float, mean: Array, scale: Any) -> Array:
         """Return the quantile of a continuous likelihood."""
-        raise NotImplementedError(f"{self.name} has no closed quantile")
+        raise NotImplementedError(f"{self.name} has no quantile function in closed form")
 
     @abstractmethod
     def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:

@@ -191,7 +191,7 @@ def check_trainable(data: PaddedTrials, n_latents: int) -> None:
     if n_channels < n_latents:
         raise ValueError(f"{n_latents} latents need at least as many channels, not {n_channels}")
     if not data.observed.any():
-        raise ValueError("the trials hold no observation")
+        raise ValueError("the trials contain no observations")
 
 
 def canonical_order(loading: Array) -> tuple[NDArray[np.intp], Array]:

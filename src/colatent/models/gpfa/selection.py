@@ -78,7 +78,7 @@ def select_n_latents(
     n_trials, _, n_channels = values.shape
     if not 2 <= n_folds <= n_trials or n_channels < _CHANNEL_GROUPS or not n_latents:
         raise ValueError(
-            f"need a candidate, at least two folds, a trial for each and {_CHANNEL_GROUPS} channels"
+            f"need a candidate, at least two folds, a trial per fold and {_CHANNEL_GROUPS} channels"
         )
     rng = np.random.default_rng(seed)
     group = rng.permutation(n_channels) % _CHANNEL_GROUPS

@@ -65,19 +65,19 @@ class Readouts:
             training: the training trials.
             withheld: what will be missing in test trials.
         """
-        hidden, foreseen = withheld.channels.get(modality), withheld.missing.get(modality)
+        hidden, expected = withheld.channels.get(modality), withheld.missing.get(modality)
         scattered = len(np.unique(training.never_observed(modality), axis=0)) > MAX_PATTERNS
         nothing = np.zeros((1, len(training.channels[modality])), dtype=bool)
-        lacking = nothing if scattered or foreseen is None else np.concatenate([nothing, foreseen])
-        inside = lacking if hidden is None else np.unique([*lacking, *(lacking | hidden)], axis=0)
+        gaps = nothing if scattered or expected is None else np.concatenate([nothing, expected])
+        ordinary = gaps if hidden is None else np.unique([*gaps, *(gaps | hidden)], axis=0)
         fitter = _ReadoutFitter(infer, modality, training)
-        found = {missing.tobytes(): fitter.readouts(missing) for missing in inside}
-        rows = [found[missing.tobytes()] for missing in inside]
-        missing, end = inside, np.zeros(len(inside), dtype=bool)
+        found = {missing.tobytes(): fitter.readouts(missing) for missing in ordinary}
+        rows = [found[missing.tobytes()] for missing in ordinary]
+        missing, end = ordinary, np.zeros(len(ordinary), dtype=bool)
         if withheld.time:
-            rows += [fitter.adapted(found[m.tobytes()], m, withheld.time) for m in lacking]
-            missing = np.concatenate([inside, lacking])
-            end = np.arange(len(missing)) >= len(inside)
+            rows += [fitter.adapted(found[m.tobytes()], m, withheld.time) for m in gaps]
+            missing = np.concatenate([ordinary, gaps])
+            end = np.arange(len(missing)) >= len(ordinary)
         return cls(modality, fitter.counts, missing, end, _stacked(rows), scattered)
 
     def predict(self, latent: Array, trials: Trials) -> Predictive:
