@@ -26,7 +26,7 @@ class ChannelReadout(NamedTuple):
     E[count] = min(min(exp(w · z + b), most) · exp(v · [1, z]), most);  E[value] = w · z + b + v · [1, z].
 
     The exponential can explode outside the range of the fit, so that a single bin would dominate a score:
-    expected counts are capped at ``most``, the largest in the bins of the fit.
+    expected counts are capped at ``most``, the largest expected count in the bins of the fit.
 
     Attributes:
         weight: w (..., latent). intercept: b (...).
