@@ -1,4 +1,4 @@
-"""What the latents of a fit say: one file for each analysis."""
+"""Analyses of a fit's latents, one file each."""
 
 import xarray as xr
 
@@ -20,7 +20,7 @@ ANALYSES = {
 
 
 def analyse(model: LatentModel, fold: Fold, truth: xr.Dataset | None) -> dict[str, Found]:
-    """Return what each analysis finds in a fitted model with latents, by its name."""
+    """Return the results of all analyses of a fitted model with latents, by analysis name."""
     fit = AnalysedFit(model, fold, truth)
     chosen = (a for a in ANALYSES.values() if truth is not None or not a.needs_truth)
     return {analysis.name: analysis.function(fit) for analysis in chosen}

@@ -1,4 +1,4 @@
-"""Do fits on other folds and from other seeds find the same latents?"""
+"""Do fits on different folds and from different seeds find the same latents?"""
 
 from collections.abc import Hashable, Mapping
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 N_PERMUTATIONS = 200
-NEGLIGIBLE = 1e-10  # of the largest singular value: a direction in which nothing varies
+NEGLIGIBLE = 1e-10  # share of the largest singular value below which a direction has no variance
 
 
 def canonical_correlations(x: Array, y: Array) -> Array:
@@ -37,24 +37,23 @@ def _correlations(x: Array, y: Array) -> Array:
 def agreement(
     latents: Mapping[Hashable, Array], groups: list[str], running: Mask, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare the latents of each fit with those of the first, group by group.
+    """Compare the latents of each fit with the first fit's, group by group.
 
-    Agreement is the mean canonical correlation over all bins of all trials, up to each trial's end:
-    linear maps between the latents of a group do not count. The null permutes the trials of one of the
-    fits, which keeps smoothness and what is common to all trials; it tells how much of the agreement
-    comes from what differs between trials. Of two trials that a permutation pairs, it has the bins in
-    which both run.
+    Agreement is the mean canonical correlation over all bins up to each trial's end, so it is invariant
+    to linear maps between the latents of a group. The null distribution permutes the trials of one fit,
+    which preserves smoothness and structure common to all trials, and so isolates agreement on
+    differences between trials. Each permuted pair of trials is compared in the bins in which both run.
 
     Args:
-        latents: fit -> posterior means (trial, time, latent), the same trials in all.
-        groups: of each latent.
-        running: (trial, time), False past a trial's end, where latents are not looked at.
-        seed: of the permutations.
+        latents: fit -> posterior means (trial, time, latent) of the same trials.
+        groups: group of each latent.
+        running: (trial, time), False past a trial's end, where latents are ignored.
+        seed: seed of the permutations.
 
     Returns:
-        One row a fit but the first and group: ``fit, group, agreement, null_mean, null_95`` (95th
-        percentile of the null). NaN where nothing varies in one of the fits; the null is NaN where trials
-        are too short, and too few, for a bin in common in every order.
+        One row per group and fit except the first: ``fit, group, agreement, null_mean, null_95`` (95th
+        percentile of the null). NaN where the latents of a fit do not vary; the null is also NaN if trials
+        are so short and few that some permutation leaves too few common bins.
     """
     order = np.random.default_rng(seed).permuted(
         np.tile(np.arange(len(running)), (N_PERMUTATIONS, 1)), axis=1
@@ -80,23 +79,23 @@ def agreement(
 
 
 def _permuted(x: Array, y: Array, running: Mask, order: NDArray[np.int_]) -> float:
-    """Return the mean canonical correlation of x and y with the trials of y in another order.
+    """Return the mean canonical correlation of x and y with the trials of y permuted.
 
-    A time of the trial weighs as much as in the agreement itself, though fewer pairs of trials than
-    trials run so long: else what all trials have in common late in a trial would be missing.
+    Fewer pairs of trials than single trials reach late times. Each time is therefore weighted as in the
+    agreement itself, or the null would miss structure common to all trials late in the trial.
 
     Args:
         x, y: orthonormal bases of both fits, (running bin, direction).
         running: (trial, time).
-        order: (trial,).
+        order: permutation (trial,).
     """
     both = running & running[order]
     row = np.zeros(running.shape, dtype=int)
     row[running] = np.arange(len(x))
     partner = y[row[order][both]]
-    if len(partner) == len(x):  # as with trials of one length: both stay orthonormal
+    if len(partner) == len(x):  # trials of equal length: both bases stay orthonormal
         return _mean(_correlations(x, partner))
-    if len(partner) < 2:  # too short, and too few, trials to compare at all
+    if len(partner) < 2:  # trials too short and too few to compare
         return np.nan
     weight = running.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
     joint = np.concatenate([x[row[both]], partner], axis=-1)
@@ -104,7 +103,7 @@ def _permuted(x: Array, y: Array, running: Mask, order: NDArray[np.int_]) -> flo
 
 
 def _weighted_correlation(joint: Array, n: int, weight: Array) -> float:
-    """Return the mean canonical correlation of the first ``n`` columns with the others; weight (row,)."""
+    """Return the mean canonical correlation of the first ``n`` columns with the rest; ``weight`` (row,)."""
     covariance = np.atleast_2d(np.cov(joint, rowvar=False, aweights=weight))
     left, right = _whitener(covariance[:n, :n]), _whitener(covariance[n:, n:])
     return _mean(_correlations(left, covariance[:n, n:] @ right))

@@ -1,4 +1,4 @@
-"""What an analysis looks at."""
+"""The input of an analysis, and its record."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class AnalysedFit:
 
     Attributes:
         model: the fit.
-        fold: the trials that it was fitted to, and those that it was not.
-        truth: of a simulation, the true latents ``value`` and where they are ``observed``, each (trial,
-            time, latent), with the coordinate ``group``.
+        fold: training and test trials of the fit.
+        truth: true latents of a simulation: ``value`` and ``observed``, each (trial, time, latent), with the
+            coordinate ``group``.
     """
 
     model: LatentModel
@@ -48,10 +48,10 @@ class Analysis:
     """The record of an analysis.
 
     Attributes:
-        name: of its groups in the store of scores.
-        function: returns what it finds: groups below its own (`` `` for its own), or a table, which is joined
-            over the fits.
-        needs_truth: whether it is for simulations alone.
+        name: name of its group in the score store.
+        function: returns subgroups by name (the empty name is the group itself), or a table, which is
+            concatenated over fits.
+        needs_truth: whether the analysis applies only to simulations.
     """
 
     name: str

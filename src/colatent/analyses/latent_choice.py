@@ -1,4 +1,4 @@
-"""How many latents should GPFA have? Answered inside the training trials of every fold."""
+"""Choose the number of GPFA latents inside the training trials of every fold."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,19 +22,18 @@ COLUMNS = ["fold", "n_latents", "r2", "standard_error", "best", "chosen"]
 
 
 def compare_numbers_of_latents(trials: Trials, model: GPFASettings) -> pd.DataFrame:
-    """Return cross-validated co-smoothing of each candidate on the given (training) trials.
+    """Return the cross-validated co-smoothing score of each candidate number of latents.
 
     Args:
-        trials: training trials; they are split once more, other trials are not looked at.
-        model: a section of kind ``gpfa``.
+        trials: training trials, split again into inner folds.
+        model: config section of a ``gpfa`` model.
 
     Returns:
-        One row a candidate: ``n_latents, r2, standard_error`` (over the inner folds), ``best`` and
-        ``chosen`` (booleans), see `select_n_latents`.
+        One row per candidate: ``n_latents, r2, standard_error`` (over the inner folds), ``best`` and
+        ``chosen`` (booleans); see `select_n_latents`.
 
     Raises:
-        InputError: no candidate is smaller than the number of channels left to infer from, or there are
-            too few trials to leave some out.
+        InputError: no candidate is smaller than the number of channels, or too few trials for inner folds.
     """
     if not inner_folds(trials.n_trials, N_INNER_FOLDS, trials.time_locked):
         raise InputError(
@@ -80,7 +79,7 @@ def choose_latents(
     n_folds: int,
     progress: Callable[[str], None],
 ) -> pd.DataFrame:
-    """Return the comparison in the training trials of every fold, with the columns ``COLUMNS``."""
+    """Return `compare_numbers_of_latents` for every fold, with the columns ``COLUMNS``."""
     trials, _ = read_trials(session)
     settings = TypeAdapter(GPFASettings).validate_python(model)
     tables = []

@@ -1,4 +1,4 @@
-"""What the latents of one fit are: time scales, loadings, and what each group explains where."""
+"""Summary of a fit's latents: time scales, loadings, and variance explained by each group."""
 
 import numpy as np
 import xarray as xr
@@ -13,14 +13,14 @@ from colatent.models.base import Array, LatentModel, LatentSummary
 def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     """Return the groups ``latent``, ``explained`` and ``loading/{modality}`` of one fit.
 
-    ``latent`` holds the learned ``time_scale`` (s, dim latent) of models that have one, and the ends
-    ``time_scale_low`` and ``time_scale_high`` of its interval, and the ``time_scale_maximum`` in it: NaN
-    where the model has none, 0 and infinite where it is open (see `GPFA.time_scale_interval`). ``loading``
-    (channel, latent) is what one prior s.d. of a latent adds to a channel, in the unit of its attribute.
-    ``explained`` (group, modality) is R² over all bins of the test trials, pooled over channels in units
-    of their training s.d., given all modalities: ``alone`` with the posterior means of the other groups'
-    latents replaced by their prior mean, ``unique`` is what is lost if those of this group are replaced.
-    NaN where a group does not drive a modality.
+    ``latent`` (absent for models without time scales) holds the learned ``time_scale`` (s, dim latent), the
+    ends ``time_scale_low`` and ``time_scale_high`` of its confidence interval and the likelihood's maximum
+    ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
+    `GPFA.time_scale_interval`). ``loading`` (channel, latent) is the change in a channel per prior s.d. of a
+    latent, in the unit given by its attribute. ``explained`` (group, modality) is R² over all bins of the
+    test trials given all modalities, pooled over channels in units of their training s.d.: ``alone`` sets
+    the latents of all other groups to their prior mean; ``unique`` is the loss in R² from doing so to the
+    group's own latents. NaN where a group does not drive a modality.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     mean = model.latents(test, model.modalities)[0]
@@ -36,7 +36,7 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     if found.time_scale is not None:
         groups["latent"] = _time_scales(found, found.time_scale)
     several = len(model.modalities) > 1
-    explained = _explained(model, mean, training, test) if several else _whole(model, training, test)
+    explained = _explained(model, mean, training, test) if several else _reconstructed(model, training, test)
     return groups | {"explained": explained}
 
 
@@ -68,8 +68,8 @@ def _explained(model: LatentModel, mean: Array, training: Trials, test: Trials) 
     return _dataset(alone, unique, [group.name for group in groups], model.modalities)
 
 
-def _whole(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:
-    """A model of one modality, so of one group, explains what it reconstructs; no other group could."""
+def _reconstructed(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:
+    """Return the reconstruction R² of a model of one modality, whose only group explains all of it."""
     (modality,) = model.modalities
     scale = standard_deviation(training.values[modality], training.observed[modality])
     value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, scale, test)

@@ -1,4 +1,4 @@
-"""The latents of all trials."""
+"""Posterior of the latents in all trials."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from colatent.analyses.analysed import AnalysedFit
 
 
 def latent_posterior(fit: AnalysedFit) -> dict[str, xr.Dataset]:
-    """Return ``mean`` and ``variance`` (trial, time, latent) of all trials, given all modalities."""
+    """Return the posterior ``mean`` and ``variance`` (trial, time, latent) given all modalities."""
     mean, variance = fit.latents
     count: Counter[str] = Counter()
     names = []

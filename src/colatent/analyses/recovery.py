@@ -1,4 +1,4 @@
-"""How well the true latents of a simulation are recovered, in trials that were held out."""
+"""How well a simulation's true latents are recovered in held-out trials."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def recovery(fit: AnalysedFit) -> pd.DataFrame:
-    """Return the columns ``group, latent, r2``, see `latent_recovery`."""
+    """Return `latent_recovery` of a fit."""
     assert fit.truth is not None
     return latent_recovery(
         fit.latents[0],
@@ -31,22 +31,23 @@ def latent_recovery(
     truth_groups: tuple[str, ...],
     role: NDArray[np.integer],
 ) -> pd.DataFrame:
-    """Return the R2 (test trials) of each true latent, from the inferred latents of its own group.
+    """Return the R2 (test trials) of each true latent predicted from the inferred latents of its group.
 
-    Latents are known up to an affine map: it is fitted on the training trials only. A model that
-    lacks the latent's group (GPFA knows one modality) is asked with all its latents.
+    Latents are identified only up to an affine map, which is fitted to the training trials. If the model
+    lacks the group (GPFA has one modality), all its latents are used.
 
     Args:
         inferred: posterior means (trial, time, latent) of all trials.
         inferred_groups: group of each inferred latent.
-        truth: true latents (trial, time, latent); ``observed`` of the same shape.
+        truth: true latents (trial, time, latent).
+        observed: where ``truth`` is known, the same shape.
         truth_groups: group of each true latent.
-        role: of each trial (trial,).
+        role: role of each trial (trial,).
 
     Returns:
         One row for each true latent: ``group, latent, r2``.
     """
-    from sklearn.linear_model import LinearRegression  # takes two seconds, and most recordings have no truth
+    from sklearn.linear_model import LinearRegression  # slow to import, and most recordings have no truth
 
     rows = []
     for k, group in enumerate(truth_groups):

@@ -1,11 +1,11 @@
-"""Metrics of predictions against observations; `METRICS` says all that is to be known of each.
+"""Metrics of predictions against observations, with one record for each in `METRICS`.
 
-To add one, write its function and its entry in `METRICS`: it is then computed, tabulated and explained.
+To add a metric, write its function and its `METRICS` entry: it is then computed, tabulated and explained.
 
 All functions take arrays (trial, time, channel) and a mask ``observed``, and return one value per
-channel and one pooled. A channel without a score (see `scorable`; for bits/spike and PSTH R², a silent
-unit) has NaN, with its count of observations: never left out in silence. Pooled values are over the channels
-that have one, and so is their count; only bits/spike also charges what was predicted of silent units.
+channel and one pooled value. A channel without a score (see `scoring.scorable`; for bits/spike and PSTH R²,
+a silent unit) is reported as NaN with its number of observations rather than omitted. Pooled values and
+counts cover the channels with a score; only bits/spike also charges spikes predicted for silent units.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 class Score(NamedTuple):
-    """A metric of each channel (channel,) and pooled, each with its number of observations."""
+    """A metric per channel (channel,) and pooled, each with its number of observations."""
 
     channel: Array
     n_channel: NDArray[np.int_]
@@ -37,19 +37,19 @@ def _score(channel: Array, n: NDArray[np.int_], pooled: float) -> Score:
 
 
 def _require_finite(prediction: Array, observed: Mask) -> None:
-    """A broken prediction must not count as a channel without a score, which would flatter the rest."""
+    """Reject broken predictions: dropping their channels would flatter the rest."""
     if not np.isfinite(prediction[observed]).all():
         raise ValueError("some predictions are not finite where they are scored")
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:
-    """Divide, NaN where the denominator is not positive."""
+    """Divide; NaN where the denominator is not positive."""
     good = denominator > 0
     return np.where(good, numerator / np.where(good, denominator, 1.0), np.nan)
 
 
 def _squares(observation: Array, prediction: Array, observed: Mask) -> tuple[Array, Array]:
-    """Return each channel's squared error and squared deviation from its mean, summed; 0 if constant."""
+    """Return each channel's summed squared error and summed squared deviation (0 if constant)."""
     n = observed.sum(axis=(0, 1))
     mean = np.where(observed, observation, 0.0).sum(axis=(0, 1)) / np.maximum(n, 1)
     error = np.where(observed, (observation - prediction) ** 2, 0.0).sum(axis=(0, 1))
@@ -60,9 +60,9 @@ def _squares(observation: Array, prediction: Array, observed: Mask) -> tuple[Arr
 def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> Score:
     """Coefficient of determination, 1 - SSE / SST about the mean over the evaluated bins.
 
-    Pooled: SSE and SST summed over channels in units of ``scale`` (channel,), each channel's
-    standard deviation in the training trials, so that no channel counts more for its unit. A channel
-    without one (NaN) has no score.
+    For the pooled value, SSE and SST are summed over channels in units of ``scale`` (channel,), each
+    channel's standard deviation in the training trials, so that channels with large units do not dominate.
+    A channel whose ``scale`` is NaN has no score.
     """
     _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
@@ -75,7 +75,7 @@ def r2(observation: Array, prediction: Array, observed: Mask, scale: Array) -> S
 
 
 def nrmse(observation: Array, prediction: Array, observed: Mask, scale: Array) -> Score:
-    """Root-mean-square error over ``scale`` (channel,): the s.d. in the training trials, NaN without one."""
+    """Root-mean-square error divided by ``scale`` (channel,), the training s.d. (NaN if undefined)."""
     _require_finite(prediction, observed)
     error, deviation = _squares(observation, prediction, observed)
     n = observed.sum(axis=(0, 1))
@@ -91,11 +91,11 @@ def poisson_nll(count: Array, rate: Array) -> Array:
 
 
 def bits_per_spike(count: Array, rate: Array, observed: Mask) -> Score:
-    """Bits per spike as the Neural Latents Benchmark defines them.
+    """Bits per spike as defined by the Neural Latents Benchmark.
 
-    (NLL_null - NLL_model) / (number of spikes * ln 2), the null model being each unit's mean over
-    the evaluated bins (Pei et al. 2021, eq. 1). Units that were silent in these bins have no score of
-    their own; the pooled one charges the spikes that were predicted of them.
+    (NLL_null - NLL_model) / (number of spikes * ln 2), where the null model is each unit's mean over
+    the evaluated bins (Pei et al. 2021, eq. 1). Units silent in these bins have no score of their own,
+    but the pooled score charges the spikes predicted for them.
     """
     _require_finite(rate, observed)
     if (rate[observed] < 0).any():
@@ -112,9 +112,9 @@ def bits_per_spike(count: Array, rate: Array, observed: Mask) -> Score:
 def psth_r2(
     observation: Array, prediction: Array, observed: Mask, condition: NDArray[np.str_], scale: Array
 ) -> Score:
-    """R2 of the mean over the evaluated trials of each condition, over conditions and time.
+    """R2, over conditions and time, of the mean over the evaluated trials of each condition.
 
-    What is counted are bins of these means. A unit silent in training (``scale`` NaN) has no score.
+    The counts ``n`` are bins of these means. A unit silent in training (``scale`` NaN) has no score.
     """
     means = []
     for label in np.unique(condition):
@@ -130,10 +130,12 @@ def psth_r2(
 
 
 def mean_over_observed(value: Array, observed: Mask, scorable: Mask) -> Score:
-    """Mean over the observed bins: of log densities (nats) or of coverages.
+    """Mean of log densities (nats) or coverages over the observed bins.
 
     Args:
-        scorable: (channel,), False for those without a score.
+        value: (trial, time, channel).
+        observed: (trial, time, channel).
+        scorable: (channel,), False for channels without a score.
     """
     if np.isnan(value[observed & scorable]).any():
         raise ValueError("some log densities or coverages are not a number where they are scored")
@@ -147,17 +149,17 @@ def mean_over_observed(value: Array, observed: Mask, scorable: Mask) -> Score:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A prediction and what came of it; arrays are (trial, time, channel).
+    """A prediction and its outcome; arrays are (trial, time, channel).
 
     Attributes:
-        observation: what was recorded.
-        mean: the expected observation.
+        observation: recorded values.
+        mean: expected observation.
         scored: True where the prediction is scored.
-        scale: (channel,), each channel's s.d. in the training trials, NaN without one.
+        scale: (channel,), each channel's s.d. in the training trials, NaN if undefined.
         scorable: (channel,), False for channels without a score.
         log_density: log predictive density, nats.
         pit: both ends of the probability integral transform.
-        condition: (trial,), if the trials have one.
+        condition: (trial,), if trials have conditions.
     """
 
     observation: Array
@@ -175,14 +177,14 @@ class Metric:
     """The record of a metric.
 
     Attributes:
-        title: how reports call it.
-        text: its definition, in a report's methods.
-        score: computes it.
-        suits: the modalities it is computed for.
-        more_is_better: None if a level is right; such a metric compares no models.
-        is_main: whether it heads the tables of its modalities, beside which the others stand.
-        needs_conditions: whether it is computed only for trials that have a condition.
-        column: head of its column in tables, if not the title; metrics of the same head share a column.
+        title: name in reports.
+        text: definition in a report's methods.
+        score: function that computes the metric.
+        suits: modalities for which the metric is computed.
+        more_is_better: None if the metric has a target level; models are then not compared by it.
+        is_main: whether the metric leads the tables of its modalities.
+        needs_conditions: whether the metric requires trials with conditions.
+        column: column heading in tables, if not the title; metrics with the same heading share a column.
     """
 
     title: str
@@ -195,7 +197,7 @@ class Metric:
     column: str = ""
 
     def suits_modality(self, counts: bool) -> bool:
-        """Whether it is computed for a modality of counts, or of continuous values."""
+        """Whether the metric applies to counts (or else to continuous values)."""
         return self.suits in ("all", "counts" if counts else "continuous")
 
 
@@ -243,7 +245,7 @@ METRICS = {
     "psth_r2": Metric(
         "PSTH R²",
         "R² of the predicted mean over the test trials of each condition, over conditions and time. Units "
-        "silent in the training trials, or in the test trials, have none.",
+        "silent in the training or test trials have no score.",
         _psth_r2,
         suits="counts",
         needs_conditions=True,
@@ -289,7 +291,7 @@ METRICS = {
 
 
 def computed_metrics(counts: bool, conditions: bool) -> dict[str, Metric]:
-    """Return the metrics of a modality, of counts or not, in trials with or without conditions."""
+    """Return the metrics for counts or other values, in trials with or without conditions."""
     return {
         name: metric
         for name, metric in METRICS.items()
@@ -298,5 +300,5 @@ def computed_metrics(counts: bool, conditions: bool) -> dict[str, Metric]:
 
 
 def main_metric(counts: bool) -> str:
-    """Return the name of the metric that heads the tables of a modality of counts, or of other values."""
+    """Return the name of the main metric for counts or for other values."""
     return next(name for name, m in METRICS.items() if m.is_main and m.suits_modality(counts))

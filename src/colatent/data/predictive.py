@@ -1,6 +1,6 @@
-"""Predictive distributions: what a model says about observations it did not see.
+"""Predictive distributions of held-out observations.
 
-A mixture over posterior samples of the latents, of independent observations per bin and channel.
+A mixture over posterior samples of the latents; given a sample, bins and channels are independent.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Predictive:
     """Mixture of distributions of one family.
 
     Attributes:
-        family: name of a likelihood.
-        component_mean: (sample, trial, time, channel): expected value given one latent sample.
-        scale: the likelihood's second parameter, which broadcasts with ``component_mean``: standard
-            deviation (gaussian), r with variance mean + mean^2 / r (negative binomial).
+        family: name of the likelihood.
+        component_mean: (sample, trial, time, channel), expected value given one latent sample.
+        scale: the likelihood's second parameter, broadcastable to ``component_mean``: standard
+            deviation (Gaussian), or r with variance mean + mean^2 / r (negative binomial).
     """
 
     family: str
@@ -40,7 +40,7 @@ class Predictive:
 
     @property
     def likelihood(self) -> Likelihood:
-        """The record of the family."""
+        """The likelihood named by ``family``."""
         return LIKELIHOODS[self.family]
 
     @property
@@ -54,14 +54,14 @@ class Predictive:
         return logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
 
     def cdf(self, observation: Array) -> Array:
-        """Predictive distribution function, shape (trial, time, channel)."""
+        """Predictive cumulative distribution function, shape (trial, time, channel)."""
         return self.likelihood.cdf(observation, self.component_mean, self.scale).mean(axis=0)
 
     def pit(self, observation: Array) -> tuple[Array, Array]:
         """Return the ends of each observation's probability integral transform, (trial, time, channel).
 
-        For continuous observations both are the distribution function; a count's transform is
-        uniform between the function below the count and at it (randomised PIT).
+        For continuous observations both ends are the CDF; a count's transform is uniform between the
+        CDF just below the count and the CDF at the count (randomised PIT).
         """
         upper = self.cdf(observation)
         if not self.likelihood.discrete:
@@ -84,7 +84,7 @@ class Predictive:
         return high
 
     def _discrete_quantile(self, probability: float) -> Array:
-        """Count up from zero until the distribution function reaches the probability."""
+        """Count up from zero until the CDF reaches the probability."""
         quantile = np.zeros(self.component_mean.shape[1:])
         below = np.ones(quantile.shape, dtype=bool)
         for _ in range(COUNT_LIMIT):
@@ -102,24 +102,24 @@ class Predictive:
 
 
 def coverage(pit: tuple[Array, Array], level: float) -> Array:
-    """Share of each observation that lies in the central predictive interval of a probability.
+    """Share of each observation that lies in the central predictive interval of probability ``level``.
 
-    0 or 1 for continuous observations. A count lies in the interval with the share of its own
-    probability that does (see `share_below`), so that a calibrated model has an expected
-    coverage of exactly the level even for rare spikes.
+    0 or 1 for continuous observations. A count contributes the share of its own probability that
+    lies inside (see `share_below`), so the expected coverage of a calibrated model equals the
+    level even for rare spikes.
 
     Args:
-        pit: of `Predictive.pit`.
+        pit: the two ends from `Predictive.pit`.
         level: probability of the interval.
     """
     return share_below(*pit, (1 + level) / 2) - share_below(*pit, (1 - level) / 2)
 
 
 def share_below(lower: Array, upper: Array, probability: float) -> Array:
-    """Share of each transform of `Predictive.pit` that lies below a probability.
+    """Share of each transform from `Predictive.pit` that lies below a probability.
 
-    The expectation of the randomised PIT's empirical distribution, without its noise (non-randomised
-    PIT, Czado, Gneiting & Held 2009, doi 10.1111/j.1541-0420.2009.01191.x, eq. 2).
+    This is the expected empirical distribution of the randomised PIT (non-randomised PIT, Czado,
+    Gneiting & Held 2009, doi 10.1111/j.1541-0420.2009.01191.x, eq. 2).
     """
     width = upper - lower
     inside = (probability - lower) / np.where(width > 0, width, 1.0)

@@ -1,4 +1,4 @@
-"""Standardising by training trials."""
+"""Standardisation by the training trials."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,16 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-# s.d. of a prediction, in those of its channel in training: a perfect fit must keep a finite density
-LEAST_DEVIATION = 1e-6
+# smallest s.d. of a prediction, in units of the training s.d.: keeps the density of a perfect fit finite
+MIN_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
 class Standardizer:
     """Mean and standard deviation of each channel over its observed training bins.
 
-    A channel that never varies (or was never observed) has the deviation 1, so that it stays
-    finite; it carries no information either way.
+    A channel that never varies or was never observed gets deviation 1, so that it stays finite.
     """
 
     mean: Array
@@ -24,7 +23,7 @@ class Standardizer:
 
     @classmethod
     def fit(cls, values: Array, observed: NDArray[np.bool_]) -> Self:
-        """Take (trial, time, channel) arrays of the training trials."""
+        """Estimate both from the training trials (trial, time, channel)."""
         deviation = standard_deviation(values, observed)
         return cls(_mean(values, observed), np.where(np.isnan(deviation), 1.0, deviation))
 
@@ -34,9 +33,9 @@ class Standardizer:
 
 
 def standard_deviation(values: Array, observed: NDArray[np.bool_]) -> Array:
-    """Return each channel's s.d. over its observed bins (channel,); NaN if it has none there, or is constant.
+    """Return each channel's s.d. over its observed bins (channel,); NaN if constant or never observed.
 
-    Of training trials, it is the unit of errors and residuals; channels without one are not scored.
+    Errors and residuals are expressed in units of the training s.d.; without one, a channel is not scored.
     """
     low, high = (
         f(np.where(observed, values, fill), axis=(0, 1)) for f, fill in ((np.min, np.inf), (np.max, -np.inf))
@@ -44,12 +43,12 @@ def standard_deviation(values: Array, observed: NDArray[np.bool_]) -> Array:
     n = np.maximum(observed.sum(axis=(0, 1)), 1)
     mean = _mean(values, observed)
     deviation = np.sqrt(np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1)) / n)
-    # by range, as the mean of a million bins is off by more than the values' own rounding
+    # use the range: over a million bins, the mean's rounding error exceeds that of the values
     varies = high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
-    return np.where(varies & (deviation > 0), deviation, np.nan)  # 0: squares too small for a number
+    return np.where(varies & (deviation > 0), deviation, np.nan)  # 0: the squares underflowed
 
 
 def _mean(values: Array, observed: NDArray[np.bool_]) -> Array:
-    """Mean of the observed bins (channel,), zero of a channel that has none."""
+    """Mean over the observed bins (channel,), zero where a channel has none."""
     n = np.maximum(observed.sum(axis=(0, 1)), 1)
     return np.asarray(np.where(observed, values, 0.0).sum(axis=(0, 1)) / n)

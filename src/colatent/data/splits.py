@@ -1,7 +1,7 @@
 """Which trials and channels are withheld from the models.
 
-Everything that looks at the data (clipping, standardising, read-outs, alignment of latents) takes
-its numbers from the training trials that are named here.
+Everything estimated from data (clipping, standardisation, read-outs, alignment of latents) uses only
+the training trials defined here.
 """
 
 import warnings
@@ -20,15 +20,15 @@ INNER_GUARD = 1  # windows
 
 
 def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, seed: int = 0) -> NDArray:
-    """Return the role (fold, trial) of each trial: shuffled folds, stratified by ``condition``."""
-    check_enough(n_trials, folds)
+    """Return the role of each trial (fold, trial): shuffled folds, stratified by ``condition``."""
+    check_enough_trials(n_trials, folds)
     role = np.full((folds, n_trials), TRAINING, dtype=np.int8)
-    from sklearn.model_selection import KFold, StratifiedKFold  # most who read splits make none
+    from sklearn.model_selection import KFold, StratifiedKFold  # slow to import, used only here
 
     splitter: type[KFold | StratifiedKFold] = KFold
     strata: NDArray = np.zeros(n_trials)
     if condition is not None:
-        # scikit-learn spreads rare conditions too, but not if all are rarer than the folds
+        # scikit-learn handles rare conditions, but not if every condition has fewer trials than folds
         if (largest := np.unique(condition, return_counts=True)[1].max()) < folds:
             raise InputError(
                 f"heldout.stratify: no condition has more than {largest} trials, too few for {folds} folds; "
@@ -44,8 +44,8 @@ def split_trials(condition: NDArray[np.str_] | None, n_trials: int, folds: int, 
 
 
 def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
-    """Return the role (fold, window): contiguous blocks, with ``guard`` windows left out beside them."""
-    check_enough(n_windows, folds)
+    """Return the role of each window (fold, window): contiguous test blocks with ``guard`` windows beside."""
+    check_enough_trials(n_windows, folds)
     role = np.full((folds, n_windows), TRAINING, dtype=np.int8)
     for fold, block in enumerate(np.array_split(np.arange(n_windows), folds)):
         role[fold, max(block[0] - guard, 0) : block[-1] + 1 + guard] = GUARD
@@ -61,11 +61,11 @@ def split_blocks(n_windows: int, folds: int, guard: int) -> NDArray:
 def inner_folds(
     n_trials: int, folds: int, time_locked: bool, seed: int = 0
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return (fit, held) indices of each fold within the training trials, as the outer folds are made.
+    """Return (fit, held-out) indices of inner folds of the training trials, built like the outer folds.
 
-    Trials are shuffled; windows of a continuous recording (``time_locked=False``) stay in blocks
-    with a guard beside them, or what is chosen on them would be chosen on neighbours of its own
-    training data. Fewer folds if there are too few trials; none if not even two can be made.
+    Trials are shuffled. Windows of a continuous recording (``time_locked=False``) stay in blocks with
+    a guard beside them, so that hyper-parameters are not chosen on neighbours of the data fitted to.
+    Too few trials give fewer folds, or none if even two are impossible.
     """
     guard = 0 if time_locked else INNER_GUARD
     folds = min(folds, n_trials // (1 + guard))
@@ -75,7 +75,7 @@ def inner_folds(
     return [(np.flatnonzero(row == TRAINING), np.flatnonzero(row == TEST)) for row in role]
 
 
-def check_enough(n_trials: int, folds: int) -> None:
+def check_enough_trials(n_trials: int, folds: int) -> None:
     """Raise InputError if there are fewer trials than folds."""
     if n_trials < folds:
         raise InputError(
@@ -84,7 +84,7 @@ def check_enough(n_trials: int, folds: int) -> None:
 
 
 def hidden_channels(n_channels: int, share: float, seeds: list[int], folds: int) -> NDArray[np.bool_]:
-    """Draw the channels (seed, fold, channel) that are predicted from the others (co-smoothing)."""
+    """Draw the channels to hide for co-smoothing, boolean (seed, fold, channel)."""
     n_hidden = min(max(round(share * n_channels), 1), n_channels - 1)
     hidden = np.zeros((len(seeds), folds, n_channels), dtype=bool)
     for i, seed in enumerate(seeds):

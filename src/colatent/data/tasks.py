@@ -1,4 +1,4 @@
-"""What a model is asked: predict this from that, with the rest kept from it."""
+"""Prediction tasks: which modality a model predicts, from what, with what withheld."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain, combinations
@@ -14,13 +14,13 @@ DECODING = "decoding"
 
 
 class Task(NamedTuple):
-    """One question to a model.
+    """One prediction task.
 
     Attributes:
-        heldout: what it does not see of the test trials: ``trials`` (reconstruction: nothing of ``given`` is
-            hidden), ``channels``, ``time``, ``modality`` or ``decoding``.
-        given: modalities that inference sees.
-        predicted: the modality that is scored.
+        heldout: what is hidden in the test trials: ``trials`` (reconstruction, with ``given`` fully visible),
+            ``channels``, ``time``, ``modality`` or ``decoding``.
+        given: modalities visible to inference.
+        predicted: the scored modality.
     """
 
     heldout: str
@@ -29,20 +29,21 @@ class Task(NamedTuple):
 
     @property
     def given_name(self) -> str:
-        """How ``given`` is written in tables and stores."""
+        """Name of ``given`` in tables and stores."""
         return "+".join(self.given) or "none"
 
 
 class Withheld(NamedTuple):
-    """What is kept from inference in the test trials, one kind for each question.
+    """What is withheld from inference in the test trials.
 
-    A fit is told where something will be missing, never a value: read-outs are fitted with the same missing.
+    A fit learns where data will be missing, never their values: its read-outs are fitted with the same
+    data missing.
 
     Attributes:
         channels: modality -> channels (channel,) held out for co-smoothing.
-        time: share at the end of each trial, for forward prediction; None to leave that out.
-        missing: modality -> which channels some trial of the session lacks throughout, (pattern, channel),
-            distinct patterns; a modality that no trial lacks a channel of may be left out.
+        time: share of each trial, at its end, withheld for forward prediction; None to skip that task.
+        missing: modality -> distinct patterns (pattern, channel) of channels that some trial of the session
+            lacks throughout; a modality without such trials may be absent.
     """
 
     channels: Mapping[str, Mask]
@@ -51,9 +52,9 @@ class Withheld(NamedTuple):
 
     @classmethod
     def of(cls, trials: Trials, channels: Mapping[str, Mask], time: float | None) -> Self:
-        """Return what is withheld where these are all trials of a session: of them, only masks are looked at.
+        """Return what is withheld in a session; only the masks of its trials are used.
 
-        A channel that is observed in the end of a trial alone is missing once that end is withheld.
+        A channel observed only in the withheld end of a trial counts as missing.
         """
         versions = (trials, trials.hide_end(time)) if time else (trials,)
         missing = {
@@ -81,7 +82,7 @@ def subsets(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def largest_tasks(asked: Iterable[Task]) -> list[Task]:
-    """Return, of each kind of question and predicted modality, the one with the most modalities given."""
+    """Return, for each held-out kind and predicted modality, the task with the most modalities given."""
     largest: dict[tuple[str, str], Task] = {}
     for task in asked:
         key = (task.heldout, task.predicted)
@@ -91,7 +92,7 @@ def largest_tasks(asked: Iterable[Task]) -> list[Task]:
 
 
 def decoding_tasks(modalities: tuple[str, ...], layout: Layout) -> list[Task]:
-    """Return what is read out of latents: from each subset of a model's modalities, the continuous others."""
+    """Return the decoding tasks: continuous modalities from each subset of the model's other modalities."""
     continuous = [name for name in layout.modalities if layout.kinds[name] != "spikes"]
     return [
         Task(DECODING, given, predicted)
@@ -102,7 +103,7 @@ def decoding_tasks(modalities: tuple[str, ...], layout: Layout) -> list[Task]:
 
 
 def tasks_of_latent_model(modalities: tuple[str, ...], withheld: Withheld) -> list[Task]:
-    """Return what a model of latents can be asked: each modality from each subset of all."""
+    """Return the tasks of a latent variable model: each modality from each subset of modalities."""
     found = []
     for predicted in modalities:
         for given in subsets(modalities):

@@ -1,4 +1,4 @@
-"""The observations of one session on common bins, as the models see them."""
+"""The observations of one session on common time bins."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class Layout(NamedTuple):
-    """What all trials of a session have in common, and any part of them: no observation.
+    """What all trials of a session have in common, without their observations.
 
     Attributes:
         channels: modality -> names of its channels.
         kinds: modality -> "spikes" (counts) or "continuous".
         bin_width: seconds.
-        n_bins: of a trial.
+        n_bins: bins per trial.
         time_locked: False for windows of a continuous recording, which share no time course.
     """
 
@@ -30,25 +30,25 @@ class Layout(NamedTuple):
         return tuple(self.channels)
 
     def n_channels(self, modality: str) -> int:
-        """Return how many channels a modality has."""
+        """Return the number of channels of a modality."""
         return len(self.channels[modality])
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials of one session, every modality on the same bins.
+    """Trials of one session, with all modalities on the same bins.
 
     Attributes:
-        values: modality -> array (trial, time, channel), float64. Where nothing was observed the
-            value means nothing (it is zero, so that arithmetic stays finite): use ``observed``.
+        values: modality -> array (trial, time, channel), float64. Unobserved values are placeholders
+            (zero, so that arithmetic stays finite): use ``observed``.
         observed: modality -> boolean array of the same shape.
         channels: modality -> names of its channels.
         kinds: modality -> "spikes" (counts) or "continuous".
         bin_width: seconds.
         condition: label of each trial, shape (trial,), or None.
         time_locked: False for windows of a continuous recording, which share no time course.
-        hidden: modality -> (channel,), True for the channels that `hide` took away, in every trial.
-        hidden_end: the share of each trial that `hide_end` took away.
+        hidden: modality -> (channel,), True for channels hidden in every trial by `hide`.
+        hidden_end: share of each trial hidden by `hide_end`.
     """
 
     values: Mapping[str, NDArray[np.float64]]
@@ -70,7 +70,7 @@ class Trials:
                 )
             if not np.isfinite(value).all():
                 raise ValueError(
-                    f"modality {name!r}: values must be finite; say what is missing in `observed`"
+                    f"modality {name!r}: values must be finite; mark missing values in `observed`"
                 )
 
     def with_nan(self, modality: str) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ class Trials:
 
     @property
     def layout(self) -> Layout:
-        """What these trials share with all of the session."""
+        """What these trials have in common with all others of the session."""
         return Layout(self.channels, self.kinds, self.bin_width, self.n_bins, self.time_locked)
 
     @property
@@ -95,11 +95,11 @@ class Trials:
         return int(next(iter(self.values.values())).shape[1])
 
     def never_observed(self, modality: str) -> NDArray[np.bool_]:
-        """Return the channels (trial, channel) that a trial lacks throughout."""
+        """Return which channels each trial lacks throughout, boolean (trial, channel)."""
         return np.logical_not(self.observed[modality].any(axis=1))
 
     def select(self, trial: NDArray) -> "Trials":
-        """Return the trials of an index or boolean array."""
+        """Return the trials selected by an index or boolean array."""
         return replace(
             self,
             values={m: v[trial] for m, v in self.values.items()},
@@ -108,9 +108,9 @@ class Trials:
         )
 
     def hide(self, hidden: Mapping[str, NDArray[np.bool_]]) -> "Trials":
-        """Return a copy in which channels (modality -> boolean (channel,)) were never observed.
+        """Return a copy in which channels (modality -> boolean (channel,)) are unobserved.
 
-        Their values are zeroed as well, so that no model can look at them by mistake.
+        Their values are zeroed too, so that no model can use them by mistake.
         """
         values, observed, all_hidden = dict(self.values), dict(self.observed), dict(self.hidden)
         for modality, channel in hidden.items():
@@ -120,13 +120,13 @@ class Trials:
         return replace(self, values=values, observed=observed, hidden=all_hidden)
 
     def last_part(self, share: float) -> NDArray[np.bool_]:
-        """Return True (trial, time) in the last ``share`` of each trial, at least a bin, and past its end."""
+        """Return a mask (trial, time) of the last ``share`` of each trial (at least one bin) and beyond."""
         length = running(self.observed.values()).sum(axis=1)
         kept = np.minimum(np.round((1 - share) * length), length - 1)
         return np.arange(self.n_bins) >= kept[:, None]
 
     def hide_end(self, share: float) -> "Trials":
-        """Return a copy in which nothing was observed in the `last_part` of each trial."""
+        """Return a copy in which the `last_part` of each trial is unobserved."""
         end = self.last_part(share)[..., None]
         return replace(
             self,
@@ -136,16 +136,16 @@ class Trials:
         )
 
     def only(self, given: tuple[str, ...]) -> "Trials":
-        """Return a copy in which only the modalities ``given`` were observed."""
+        """Return a copy in which only the modalities ``given`` are observed."""
         others = {m: np.ones(len(self.channels[m]), dtype=bool) for m in self.modalities if m not in given}
         return self.hide(others)
 
 
 def running(observed: Iterable[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Return where (trial, time) a trial still runs: up to its last bin with any observation.
+    """Return a mask (trial, time) of each trial up to its last bin with any observation.
 
     Args:
-        observed: of each modality, (trial, time, channel).
+        observed: masks of all modalities, each (trial, time, channel).
     """
     anything = np.any([seen.any(axis=2) for seen in observed], axis=0)
     return np.flip(np.logical_or.accumulate(np.flip(anything, axis=1), axis=1), axis=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from colatent.config import Config, OneModalitySettings
 from colatent.config.location import is_url
 from colatent.config.session_table import Session, is_simulated
-from colatent.data.splits import check_enough
+from colatent.data.splits import check_enough_trials
 from colatent.errors import InputError
 from colatent.ingest.check import Found, check_source
 from colatent.ingest.source import found_before, refuse_older
@@ -75,7 +75,7 @@ def check_inputs(
                 session.nwb, config.alignment, config.modalities, truth, config.checks
             )
             if found.n_trials is not None:
-                check_enough(found.n_trials, config.heldout.folds)
+                check_enough_trials(found.n_trials, config.heldout.folds)
             _check_latents(config, found.n_channels)
         except InputError as error:
             problems.append(f"session {name!r}: {error}")

@@ -1,1 +1,1 @@
-"""Models and baselines. Import them from their own modules."""
+"""Models and baselines; import them from their own modules."""

@@ -1,9 +1,9 @@
-"""What every model of the workflow is, and what its fit consists of.
+"""The protocol of all models, and helpers for the state of a fit.
 
-A model is made from its section of the config and a `Layout` of the trials, fitted to training trials, and
-from then on answers tasks. Its state holds all that this needs: a fit that was read back answers the same
-tasks without any training trial. Nobody outside this folder asks for a model's class: kinds of models are
-records (`colatent.config.models.ModelKind`), and `colatent.models.registry` makes models from them.
+A model is built from its section of the config and the `Layout` of the trials, fitted to training trials,
+and then answers tasks. Its state holds everything needed for this: a fit that is read back answers the same
+tasks without the training trials. Code outside this folder never checks a model's class: kinds of models are
+records (`colatent.config.models.ModelKind`), from which `colatent.models.registry` builds models.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,20 +27,20 @@ Progress = Callable[[str], None]
 
 
 def quiet(_: str) -> None:
-    """Say nothing."""
+    """Ignore progress messages."""
 
 
 @dataclass(frozen=True)
 class FitRun:
-    """How a fit runs.
+    """Options of running a fit.
 
     Attributes:
-        seed: of all that is random.
-        withheld: where something will be missing in the test trials, for read-outs.
+        seed: random seed.
+        withheld: where data will be missing in the test trials, for read-outs.
         device: "cpu" or "cuda".
-        progress: gets plain lines.
-        checkpoint: where a long fit is kept while it runs, and from where it goes on.
-        intervals: whether confidence intervals of time scales, which take longer than many a fit, are wanted.
+        progress: called with lines of text.
+        checkpoint: where a long fit saves its state and resumes from.
+        intervals: whether to compute confidence intervals of time scales, which can take longer than the fit.
     """
 
     seed: int = 0
@@ -55,36 +55,36 @@ class Model(Protocol):
     """A model of the workflow.
 
     Attributes:
-        modalities: those it describes, in the session's order.
-        history: rows for training curves, which a fit's store keeps beside the state.
+        modalities: modalities that the model describes, in the session's order.
+        history: rows of the training curve, stored with the state.
     """
 
     modalities: tuple[str, ...]
     history: list[dict[str, float]]
 
     def __init__(self, settings: Any, layout: Layout, device: str = "cpu") -> None:
-        """Make an unfitted model from a section of the config and what all trials of a session share."""
+        """Make an unfitted model from a section of the config and the session's layout."""
 
     def fit(self, training: Trials, run: FitRun) -> Self:
         """Fit to the training trials."""
         ...
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return what the model can be asked about trials of which this is withheld."""
+        """Return the tasks that the model can answer, given what is withheld."""
         ...
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the predictive distribution of every bin of ``predicted``, observed or not.
 
         Args:
-            trials: from which all that must not be seen has been removed (`Trials.only`, `hide`, `hide_end`).
-            given: modalities that are looked at.
-            predicted: one of the model's.
+            trials: trials with all withheld data removed (`Trials.only`, `hide`, `hide_end`).
+            given: modalities to predict from.
+            predicted: one of the model's modalities.
         """
         ...
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that the fit has learned, as arrays of numbers."""
+        """Return everything that the fit has learned, as numeric arrays."""
         ...
 
     @classmethod
@@ -92,20 +92,20 @@ class Model(Protocol):
         """Rebuild a fitted model.
 
         Raises:
-            ValueError, KeyError, IndexError, TypeError: these are not the arrays of such a fit.
+            ValueError, KeyError, IndexError, TypeError: the arrays are not those of such a fit.
         """
         ...
 
 
 class LatentSummary(NamedTuple):
-    """What the latents of a fit are.
+    """Loadings and time scales of a fit's latents.
 
     Attributes:
-        loading: modality -> (channel, latent), what one prior s.d. of a latent adds to a channel.
-        unit: modality -> of what is added, such as "log rate".
-        time_scale: seconds (latent,), None for a model without.
+        loading: modality -> (channel, latent), change in a channel per prior s.d. of a latent.
+        unit: modality -> unit of that change, such as "log rate".
+        time_scale: seconds (latent,), None for a model without time scales.
         interval: ``low``, ``high`` and ``maximum`` of the time scales' confidence intervals (s), each
-            (latent,), NaN for a model without; see `colatent.models.gpfa.time_scale_interval`.
+            (latent,), NaN where not computed; see `colatent.models.gpfa.time_scale_interval`.
         interval_attrs: ``level``, ``drop`` (nats) and ``likelihood`` of the intervals; empty without them.
     """
 
@@ -117,7 +117,7 @@ class LatentSummary(NamedTuple):
 
 
 class LatentModel(Model, Protocol):
-    """A model of latents.
+    """A latent variable model.
 
     Attributes:
         latent_groups: the group of each latent.
@@ -126,7 +126,7 @@ class LatentModel(Model, Protocol):
     latent_groups: tuple[LatentGroup, ...]
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
-        """Return posterior mean and variance of the latents, (trial, time, latent), prior variance 1."""
+        """Return posterior mean and variance of the latents (trial, time, latent), in prior s.d. units."""
         ...
 
     def decode(self, latents: Array, modality: str) -> Array:
@@ -134,19 +134,19 @@ class LatentModel(Model, Protocol):
         ...
 
     def summary(self, latents: Array) -> LatentSummary:
-        """Return what the latents are; slopes of non-linear decoders are those at ``latents``."""
+        """Return the summary; the loadings of non-linear decoders are their slopes at ``latents``."""
         ...
 
 
 def array_of(state: State, name: str, *shape: int | None, finite: bool = True) -> NDArray[Any]:
-    """Return an array of a state.
+    """Return one array of a state, checked.
 
     Args:
-        shape: what it must be; None for an axis of any length.
-        finite: whether NaN and infinity would be damage.
+        shape: expected shape; None for an axis of any length.
+        finite: whether to reject NaN and infinity.
 
     Raises:
-        ValueError: it is missing, of another shape, or not finite.
+        ValueError: the array is missing, has another shape, or is not finite.
     """
     if name not in state:
         raise ValueError(f"{name} is missing")
@@ -161,10 +161,10 @@ def array_of(state: State, name: str, *shape: int | None, finite: bool = True) -
 
 
 def arrays_of(state: State, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a state, which must be these and no others.
+    """Return the arrays of a state, which must be exactly those in ``shapes``.
 
     Raises:
-        ValueError: one is unknown, missing, of another shape, or not finite.
+        ValueError: an array is unknown, missing, has another shape, or is not finite.
     """
     if unknown := sorted(state.keys() - shapes.keys()):
         raise ValueError(f"{unknown[0]} is unknown")
@@ -172,10 +172,10 @@ def arrays_of(state: State, shapes: Mapping[str, tuple[int | None, ...]]) -> dic
 
 
 def part_of(state: State, prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays whose names begin so, under what follows."""
+    """Return the arrays whose names start with ``prefix``, with the prefix removed."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def with_prefix(prefix: str, state: State) -> dict[str, NDArray[Any]]:
-    """Return the arrays under longer names, as `part_of` takes them apart."""
+    """Return the arrays with ``prefix`` added to their names, the inverse of `part_of`."""
     return {prefix + name: array for name, array in state.items()}

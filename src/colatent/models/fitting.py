@@ -1,4 +1,4 @@
-"""Fit one model to the training trials of one fold and keep the fit."""
+"""Fit one model to the training trials of one fold and store the fit."""
 
 import json
 import shutil
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 
 
 class FittedModel(NamedTuple):
-    """A fitted model, and read-outs of its latents if it has any."""
+    """A fitted model and, if it has latents, the read-outs of its latents."""
 
     model: Model
     decoder: Decoder | None = None
 
     def tensors(self) -> dict[str, Mapping[str, NDArray[Any]]]:
-        """Return all that was fitted, as the tensors ``state`` and ``decoding`` of a store."""
+        """Return everything that was fitted, as the tensors ``state`` and ``decoding`` of a store."""
         decoding = self.decoder.state() if self.decoder else {}
         return {"state": self.model.state()} | ({"decoding": decoding} if decoding else {})
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """How a fit runs as a job of the workflow.
+    """A fit as a job of the workflow.
 
     Attributes:
         settings: the model's section of the config.
-        seed: of all that is random.
+        seed: random seed.
         device: "cpu", "cuda" or "auto".
-        threads: that PyTorch may use.
-        inputs: what identifies the data, for the provenance.
-        checkpoint: folder in which a long fit leaves its state, to go on after an interruption.
-        output: the store: the tensors of `FittedModel.tensors`, and for most models a group ``history``.
-        progress: gets plain lines.
+        threads: number of PyTorch threads.
+        inputs: identity of the data, for the provenance.
+        checkpoint: folder where a long fit saves its state, to resume after an interruption.
+        output: store for `FittedModel.tensors` and, for most models, a group ``history``.
+        progress: called with lines of text.
     """
 
     settings: ModelSettings
@@ -64,7 +64,7 @@ class FitJob:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What of the config makes the fit."""
+        """The part of the config that determines the fit."""
         return {"model": self.settings.model_dump(mode="json"), "seed": self.seed}
 
 
@@ -72,9 +72,10 @@ def fit_fold(cls: type[LatentModel] | type[Model], fold: Fold, job: FitJob) -> N
     """Fit a model and write the store of the fit.
 
     Args:
-        cls: the model's class, which is imported before this waits for a GPU: the code that runs is the
-            code that the job started with.
-        fold: only its training trials are looked at, and of the others what is withheld.
+        cls: the model's class, imported before waiting for a GPU, so that the code that runs is the code
+            that the job started with.
+        fold: only its training trials and the pattern of what is withheld are used.
+        job: settings, inputs and output of the fit.
     """
     with fitting_device(job.settings, job.device, job.threads, job.progress) as used:
         started = time.monotonic()
@@ -88,17 +89,17 @@ def fit_fold(cls: type[LatentModel] | type[Model], fold: Fold, job: FitJob) -> N
         history = pd.DataFrame(fitted.model.history).rename_axis("step")
         groups["history"] = xr.Dataset.from_dataframe(history)
     write_store(job.output, groups, attrs, tensors)
-    shutil.rmtree(job.checkpoint, ignore_errors=True)  # it has served
+    shutil.rmtree(job.checkpoint, ignore_errors=True)
 
 
 def fit_model(
     cls: type[LatentModel] | type[Model], settings: ModelSettings, training: Trials, run: FitRun
 ) -> FittedModel:
-    """Return a model of this class fitted to these trials, and the read-outs of its latents."""
+    """Return a model of class ``cls`` fitted to the training trials, with read-outs of its latents."""
     model = cls(settings, training.layout, run.device).fit(training, run)
     if not settings.latent_groups:
         return FittedModel(model)
-    # latents as scoring infers them: with what is kept of the fit, on the CPU
+    # read-outs must see latents as in scoring: from the stored fit, on the CPU
     kept: Any = cls.from_state(settings, training.layout, model.state())
     return FittedModel(model, Decoder.fit(kept, training))
 
@@ -107,7 +108,7 @@ def fit_model(
 def fitting_device(
     settings: ModelSettings, device: str, threads: int, progress: Callable[[str], None]
 ) -> Iterator[str]:
-    """Prepare the process for fits of a model, with this many threads; yield "cuda" or "cpu"."""
+    """Set the number of threads and reserve a device for fits of a model; yield "cuda" or "cpu"."""
     if settings.record.needs_torch:
         import torch
 
@@ -117,7 +118,7 @@ def fitting_device(
 
 
 def _checkpoint(job: FitJob, device: str) -> "Checkpoint | None":
-    """Return where the state of a fit that runs PyTorch is kept; other fits are short."""
+    """Return the checkpoint of a fit that uses PyTorch; other fits are too short to need one."""
     if not job.settings.record.needs_torch:
         return None
     import torch

@@ -1,13 +1,12 @@
 """Gaussian-process priors in the real Fourier basis of a circle.
 
-A stationary GP on equally spaced bins is embedded in a circle of ``n_circle`` bins, longer than
-the trial, so that its wrapped ends do not touch. On the circle the covariance is diagonal in the
-real Fourier basis: coefficient ``f`` has the variance ``S(w_f)``, the kernel's spectral density
-(Wilson & Nickisch 2015; Keeley et al. 2020; Gondur et al. 2024, section 3). Everything here
-measures time in bins.
+A stationary GP on equally spaced bins is embedded in a circle of ``n_circle`` bins, enough longer than
+the trial that its ends are uncorrelated across the wrap. On the circle the covariance is diagonal in
+the real Fourier basis: coefficient ``f`` has variance ``S(w_f)``, the kernel's spectral density
+(Wilson & Nickisch 2015; Keeley et al. 2020; Gondur et al. 2024, section 3). Time is measured in bins.
 
 Order of the coefficients: constant, cos 1, sin 1, cos 2, sin 2, ... Circles have an odd number
-of bins, so that no lone Nyquist coefficient needs a rule of its own.
+of bins, which avoids an unpaired Nyquist coefficient.
 """
 
 import math
@@ -21,7 +20,7 @@ KERNELS = ("squared-exponential", "matern-3/2", "matern-5/2")
 
 
 def correlation(kernel: str, lag: Tensor, time_scale: Tensor) -> Tensor:
-    """Return the kernel of unit variance at ``lag`` (same unit as ``time_scale``).
+    """Return the unit-variance kernel at ``lag`` (in the unit of ``time_scale``).
 
     squared exponential: exp(-r^2/2); Matern 3/2: (1+a) exp(-a), a = sqrt(3) r;
     Matern 5/2: (1+a+a^2/3) exp(-a), a = sqrt(5) r, with r = |lag| / time_scale
@@ -49,7 +48,7 @@ def reach(kernel: str, tolerance: float) -> float:
 def circle_bins(
     n_bins: int, longest_time_scale: float, kernel: str = "squared-exponential", tolerance: float = 1e-6
 ) -> int:
-    """Return an odd, FFT-friendly number of bins for a circle whose wrapped ends do not touch."""
+    """Return an odd, FFT-friendly circle size whose wrap-around correlation is below ``tolerance``."""
     n_circle = n_bins + math.ceil(reach(kernel, tolerance) * longest_time_scale)
     while (n_circle := next_fast_len(n_circle)) % 2 == 0:
         n_circle += 1
@@ -59,9 +58,9 @@ def circle_bins(
 def coefficient_variances(kernel: str, time_scale: Tensor, n_circle: int) -> Tensor:
     """Return the prior variances of the Fourier coefficients, shape (latent, n_circle).
 
-    The discrete Fourier transform of the kernel wrapped round the circle: the spectral density
-    with its aliases, so that the covariance on the bins is the kernel's own, whatever its
-    smoothness. Differentiable in ``time_scale`` (bins, shape (latent,)).
+    They are the discrete Fourier transform of the kernel wrapped round the circle, that is the spectral
+    density including aliases, so that the covariance on the bins is exactly the kernel, however rough.
+    Differentiable in ``time_scale`` (bins, shape (latent,)).
     """
     lag = torch.arange(n_circle, dtype=time_scale.dtype, device=time_scale.device)
     scale = time_scale[:, None]
@@ -72,9 +71,10 @@ def coefficient_variances(kernel: str, time_scale: Tensor, n_circle: int) -> Ten
 
 
 def n_coefficients(variances: np.ndarray | Tensor, tolerance: float = 1e-5) -> int:
-    """Return how many leading coefficients carry more than ``tolerance`` of the largest variance.
+    """Return how many leading coefficients to keep so that none above the threshold is lost.
 
-    The count is odd: the constant and whole cosine-sine pairs.
+    The threshold is ``tolerance`` times the largest variance. The number is odd: the constant and whole
+    cosine-sine pairs.
     """
     v = variances.detach().cpu().numpy() if isinstance(variances, Tensor) else np.asarray(variances)
     kept = np.flatnonzero((v > tolerance * v.max(axis=-1, keepdims=True)).any(axis=tuple(range(v.ndim - 1))))

@@ -1,7 +1,7 @@
-"""What the methods texts of all kinds of models need: what a session is like, and shared sentences.
+"""Shared parts of the models' methods texts.
 
-The text of a kind of model is a function of its settings and of an `About`, named in the kind's record.
-These modules are light: a report loads no model to describe one.
+The text of each kind of model is a function of its settings and an `About`, named in the kind's record.
+These modules must stay light: a report describes models without loading them.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class About:
-    """What a methods text must know about a session.
+    """Properties of a session that a methods text depends on.
 
     Attributes:
         kinds: modality -> its kind, such as spikes.
-        conditions: whether its trials have a condition.
-        continuous: whether its trials are windows of a continuous recording.
+        conditions: whether trials have conditions.
+        continuous: whether trials are windows of a continuous recording.
     """
 
     kinds: Mapping[str, str]
@@ -24,11 +24,11 @@ class About:
 
     @property
     def trial(self) -> str:
-        """What a stretch of data is called."""
+        """The word for a trial: "window" for continuous recordings."""
         return "window" if self.continuous else "trial"
 
     def counts(self, modality: str) -> bool:
-        """Whether a modality is counts of spikes."""
+        """Whether a modality consists of spike counts."""
         return self.kinds[modality] == "spikes"
 
 
@@ -38,7 +38,7 @@ def count(n: int, noun: str) -> str:
 
 
 def capitalised(text: str) -> str:
-    """Return a text with its first letter large, the others as they are."""
+    """Return a text with its first letter in upper case and the rest unchanged."""
     return text[0].upper() + text[1:]
 
 
@@ -48,14 +48,14 @@ def numbers_of_latents(latents: Mapping[str, int]) -> str:
 
 
 def read_out(about: About, modality: str) -> str:
-    """Return how a model without its own decoder predicts from its latents."""
+    """Describe how a model without its own decoder predicts from its latents."""
     kind = "Poisson" if about.counts(modality) else "linear"
     trials = f"{about.trial}s"
     return (
         f"Predictions are read out of its latents by a {kind} regression for each channel, fitted on the "
         f"training {trials} with the latents inferred as in the test {trials} (for hidden channels: from the "
-        f"other channels alone). For the hidden end of test {trials} it is adapted to the same part of the "
-        f"training {trials}, with latents inferred from what came before. Predictions use the posterior "
-        "mean, so their intervals leave out the latents’ own uncertainty, except that continuous values at "
-        "a hidden end have the noise of their predictions there."
+        f"other channels alone). For the hidden end of test {trials} the regression is adapted to the same "
+        f"part of the training {trials}, with latents inferred from the preceding part. Predictions use the "
+        "posterior mean, so their intervals leave out uncertainty about the latents, except that continuous "
+        "values at a hidden end have the residual s.d. of predictions there."
     )

@@ -1,6 +1,6 @@
-"""From a section of the config to a model.
+"""Build models from their sections of the config.
 
-A model's code is imported when it is first needed: a job for a baseline does not wait for that of others.
+A model's code is imported when first needed, so that a job for one model does not load the others.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from colatent.store.tensors import SUFFIX
 
 
 def model_class(settings: ModelSettings) -> Any:
-    """Return the class of a model (`colatent.models.base.Model`); its code is imported."""
+    """Import and return the class of a model (`colatent.models.base.Model`)."""
     module, name = settings.record.code.split(":")
     return getattr(import_module(module), name)
 
@@ -29,7 +29,7 @@ def make_model(settings: ModelSettings, layout: Layout, device: str = "cpu") -> 
 
     Args:
         settings: a section under ``models``.
-        layout: what all trials of the session have in common.
+        layout: layout of the session's trials.
         device: "cpu" or "cuda".
     """
     return model_class(settings)(settings, layout, device)
@@ -41,10 +41,12 @@ def load_model(
     """Rebuild a fitted model (`colatent.models.base.Model`) from its arrays.
 
     Args:
+        settings, layout, device: see `make_model`.
+        state: arrays of the fit.
         fit: the store that holds the arrays, for messages.
 
     Raises:
-        InputError: they are not the arrays of such a fit.
+        InputError: the arrays are not those of such a fit.
     """
     cls = model_class(settings)
     try:
@@ -59,11 +61,12 @@ def load_fit(
     """Rebuild a fitted model with its read-outs on the CPU.
 
     Args:
-        tensors: of the store of the fit, see `FittedModel.tensors`.
-        fit: the store, for messages.
+        settings, layout: see `make_model`.
+        tensors: `FittedModel.tensors` of the fit.
+        fit: the store of the fit, for messages.
 
     Raises:
-        InputError: these are not the tensors of such a fit.
+        InputError: the tensors are not those of such a fit.
     """
     model = load_model(settings, layout, tensors["state"], fit=fit)
     if not settings.latent_groups:

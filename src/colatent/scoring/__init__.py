@@ -1,1 +1,1 @@
-"""Held-out scores: what they compare, and what they did not see."""
+"""Held-out scores."""

@@ -1,4 +1,4 @@
-"""What a fit is asked, and its answers: everything that it must not see is removed before."""
+"""Tasks posed to a fit and its answers; withheld data are removed beforehand."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, and what it is compared with; arrays are (trial, time, channel).
+    """A prediction and the recorded observations; arrays are (trial, time, channel).
 
     Attributes:
-        task: the question.
-        predictive: the predictive distribution of every bin.
-        observation: what was recorded.
+        task: the prediction task.
+        predictive: predictive distribution of every bin.
+        observation: recorded values.
         scored: True where the prediction is scored.
-        channels: (channel,), True for those that are scored at all.
+        channels: (channel,), True for channels that are scored at all.
     """
 
     task: Task
@@ -49,12 +49,12 @@ class Answer:
 
     @cached_property
     def pit(self) -> tuple[Array, Array]:
-        """Both ends of the probability integral transform, see `Predictive.pit`."""
+        """Both ends of the probability integral transform; see `Predictive.pit`."""
         return self.predictive.pit(self.observation)
 
 
 def answer(model: Model, task: Task, test: Trials, withheld: Withheld) -> Answer:
-    """Ask a model: it is handed trials from which everything it must not see has been removed."""
+    """Predict from trials from which everything withheld in this task has been removed."""
     seen = test
     scored = test.observed[task.predicted]
     channels = np.ones(scored.shape[2], dtype=bool)
@@ -70,12 +70,12 @@ def answer(model: Model, task: Task, test: Trials, withheld: Withheld) -> Answer
 
 
 def all_tasks(fit: FittedModel, withheld: Withheld) -> list[Task]:
-    """Return the questions that a model, and the read-outs of its latents if there are any, can answer."""
+    """Return the tasks of a model and of the read-outs of its latents, if any."""
     return [*fit.model.tasks(withheld), *(fit.decoder.readouts if fit.decoder else ())]
 
 
 def answers(fit: FittedModel, asked: Sequence[Task], test: Trials, withheld: Withheld) -> Iterator[Answer]:
-    """Answer questions on test trials, those of the decoder last."""
+    """Answer tasks on the test trials, decoding tasks last."""
     for task in asked:
         if task.heldout != DECODING:
             yield answer(fit.model, task, test, withheld)
@@ -84,7 +84,7 @@ def answers(fit: FittedModel, asked: Sequence[Task], test: Trials, withheld: Wit
 
 
 def _decoded(decoder: Decoder, asked: Sequence[Task], test: Trials) -> Iterator[Answer]:
-    """Read modalities out of latents, inferred once from each set of given modalities and nothing else."""
+    """Decode modalities from latents, which are inferred once per set of given modalities."""
     for given, same in groupby(asked, key=lambda task: task.given):
         latents = decoder.latents(test, given)
         for task in same:

@@ -1,4 +1,4 @@
-"""Is a prediction as sure as it may be? Histograms of the probability integral transform."""
+"""Calibration of predictions: histograms of the probability integral transform (PIT)."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ N_BINS = 20
 
 
 class Histogram(NamedTuple):
-    """PIT of one question's scored bins and channels.
+    """PIT histogram of one task over its scored bins and channels.
 
     Attributes:
-        heldout, given, predicted: the question, as in the table of scores.
+        heldout, given, predicted: the task, as in the table of scores.
         share: share of the observations in each of ``N_BINS`` equal parts of [0, 1]; NaN if none is scored.
         n: number of observations.
     """
@@ -32,12 +32,12 @@ def pit_histogram(
 ) -> tuple[NDArray[np.float64], int]:
     """Return the share of PIT values in each of ``N_BINS`` equal bins, and the number of observations.
 
-    Flat (1 / ``N_BINS``) if the predictive distributions are right; a valley in the middle if they are too
-    narrow, a hill if too wide. Counts enter with the expectation of their randomised PIT.
+    Flat (1 / ``N_BINS``) if the predictive distributions are calibrated; U-shaped if they are too narrow,
+    hump-shaped if too wide. Counts enter with the expectation of their randomised PIT.
 
     Args:
-        pit: its two ends, of `Predictive.pit`, (trial, time, channel).
-        scored: (trial, time, channel).
+        pit: the two ends from `Predictive.pit`, (trial, time, channel).
+        scored: mask (trial, time, channel).
     """
     lower, upper = (end[scored] for end in pit)
     if not lower.size:

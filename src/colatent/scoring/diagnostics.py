@@ -1,4 +1,4 @@
-"""Where in a trial, and in which trials, a model's held-out predictions go wrong."""
+"""Prediction errors by time within the trial and by trial."""
 
 import numpy as np
 import xarray as xr
@@ -12,16 +12,16 @@ Array = NDArray[np.float64]
 
 
 def diagnostics(answered: Answer, training: Trials, scale: Array, scorable: NDArray[np.bool_]) -> xr.Dataset:
-    """Return errors of each test trial and of each bin.
+    """Return the errors of each test trial and each bin.
 
-    Residuals (observed minus predicted) are in units of ``scale`` (channel,), each channel's s.d. in the
-    training trials, and averaged over all ``scorable`` channels (channel,) that have one: units silent in
-    training have none.
+    Residuals (observed minus predicted) are in units of ``scale`` (channel,), each channel's training s.d.,
+    and averaged over the ``scorable`` channels (channel,) with a finite scale (units silent in training
+    have none).
 
     Returns:
         ``log_density`` (trial; nats per scored bin and channel), ``nrmse`` (trial; root mean squared
         residual), ``n`` (trial; number of scored bins x channels), ``residual_mean`` and ``residual_rms``
-        (time), and ``baseline_rms`` (time): the r.m.s. about each channel's mean in the training trials.
+        (time), and ``baseline_rms`` (time; r.m.s. deviation from each channel's training mean).
     """
     task = answered.task
     values, observed = training.values[task.predicted], training.observed[task.predicted]
@@ -44,6 +44,6 @@ def diagnostics(answered: Answer, training: Trials, scale: Array, scorable: NDAr
 
 
 def _mean(value: Array, scored: NDArray[np.bool_], axis: tuple[int, int]) -> Array:
-    """Mean over what is scored; NaN where nothing is."""
+    """Mean over the scored entries; NaN where there are none."""
     n = scored.sum(axis=axis)
     return np.where(n > 0, np.where(scored, value, 0.0).sum(axis=axis) / np.maximum(n, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Score one fit on the trials, channels, modalities and times that it did not see."""
+"""Score one fit on held-out trials, channels, modalities and times."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ COLUMNS = ("heldout", "given", "predicted", "channel", "metric", "value", "n")
 
 
 class Evaluation(NamedTuple):
-    """What is known of one fit's answers on its test trials.
+    """Evaluation of one fit on its test trials.
 
     Attributes:
-        scores: with the columns ``COLUMNS``.
-        calibration: the PIT of each question, see `calibration`.
-        diagnostics: ``{heldout}/{predicted}`` -> errors by trial and by bin, see `diagnostics`. Of each
-            kind of question and predicted modality, the one with the most modalities given.
+        scores: table with the columns ``COLUMNS``.
+        calibration: PIT histogram of each task; see `calibration`.
+        diagnostics: ``{heldout}/{predicted}`` -> errors by trial and by bin (see `diagnostics`), for the task
+            with the most modalities given.
     """
 
     scores: pd.DataFrame
@@ -36,11 +36,13 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(fit: FittedModel, training: Trials, test: Trials, withheld: Withheld) -> Evaluation:
-    """Ask a fit all that it can answer, and score it on its test trials.
+    """Score a fit on its test trials in all tasks that it supports.
 
     Args:
-        training, test: trials of the fold; of the training trials, the scale of each channel is taken.
-        withheld: what is kept from inference in the test trials.
+        fit: the fitted model with its read-outs.
+        training: training trials of the fold, which give the scale of each channel.
+        test: test trials of the fold.
+        withheld: what is withheld from inference in the test trials.
     """
     rows: list[dict[str, Any]] = []
     histograms: list[calibration.Histogram] = []
@@ -62,7 +64,7 @@ def evaluate(fit: FittedModel, training: Trials, test: Trials, withheld: Withhel
 
 
 def _score(answered: Answer, test: Trials, scale: Array, good: Mask) -> Iterator[dict[str, Any]]:
-    """Yield the tidy rows of all metrics that suit the predicted modality; ``scale`` as in `metrics`."""
+    """Yield tidy rows of all metrics that apply to the predicted modality; ``scale`` as in `metrics`."""
     predicted = answered.task.predicted
     outcome = metrics.Outcome(
         observation=answered.observation,

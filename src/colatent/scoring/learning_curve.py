@@ -1,21 +1,21 @@
-"""Learning curves: held-out scores against the number of training trials, and of channels.
+"""Learning curves: held-out scores against the number of training trials or of channels.
 
-What is compared along a curve must differ in nothing but what the model had to learn from:
+Points on a curve must differ only in the data that the model learned from:
 
-- Every fit is scored on the same, whole test trials of the fold. They are clipped by the percentiles of
-  all the fold's training trials, and R² is pooled in units of these trials' standard deviations, for
-  every share: a ruler that changed with the share would be no ruler. Neither reaches a fit.
-- A continuous channel that does not vary in some share's trials is scored at none: of a fit that never saw it
-  vary, a score is that of the least s.d. it allows (see `scorable`). It is said in the log.
-- A fit sees its share alone. The other training trials are gone before anything looks at the data
-  (clipping, standardising, inner folds, read-outs); channels are gone as if never recorded.
-- With the number of channels of a modality, only such scores are compared as are of the same channels at
-  every share, and of a model that was given the modality: of its channels hidden for co-smoothing, which
-  belong to every share (so only held-in ones vary), and of other modalities. Reconstruction of the
-  modality itself would be scored on other channels at every share, and is left out.
+- Every fit is scored on the same, whole test trials of the fold. They are clipped by percentiles of all
+  the fold's training trials, and R² is pooled in units of those trials' standard deviations, so that the
+  reference does not change with the share. No fit sees either.
+- A continuous channel that is constant in the trials of some share is scored at no share: a fit that never
+  saw it vary would be scored on its s.d. floor (see `scorable`). Such channels are logged.
+- A fit sees only its share. The other training trials are removed before anything is estimated (clipping,
+  standardisation, inner folds, read-outs), and channels as if never recorded.
+- When the number of channels of a modality varies, only scores on the same channels at every share are
+  compared, and only for tasks given that modality: its channels hidden for co-smoothing, which belong to
+  every share (so only held-in channels vary), and other modalities. Reconstruction of the modality itself
+  is left out, because each share would be scored on different channels.
 
-All else is as in the ordinary fit (the epochs, too: with fewer trials, a network makes fewer steps), so
-that a share of 1 is that fit, and scores as it does on these channels.
+All else is as in the ordinary fit, including the number of epochs (with fewer trials, a network makes fewer
+steps). A share of 1 is therefore the ordinary fit, with the same scores on these channels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,22 +43,22 @@ COLUMNS = [
     "session", "model", "fold", "varied", "share", "n", "heldout", "given", "predicted", "metric", "value",
 ]  # fmt: skip
 CHANNELS_OF = "channels of "
-BASELINE = "baseline: condition mean"  # no model of a config can be called so
+BASELINE = "baseline: condition mean"  # not a valid model name in a config
 MEAN = ConditionMeanSettings(kind="condition-mean")
-# which draw it is, so that trials and channels are not drawn by the same numbers, nor as in `splits`
+# part of the seed, so that draws of trials and channels differ from each other and from `splits`
 DRAW_TRIALS, DRAW_CHANNELS = 1, 2
 
 Mask = NDArray[np.bool_]
 
 
 class Point(NamedTuple):
-    """What one fit has to learn from.
+    """The training data of one fit.
 
     Attributes:
         varied: "trials" (or "windows"), or "channels of {modality}".
-        share: of them.
-        trial: (trial,) over all trials of the session, True for those that are fitted to.
-        channel: modality -> (channel,), True for those that exist.
+        share: share of them that the fit sees.
+        trial: (trial,) over all trials of the session, True for the trials of the fit.
+        channel: modality -> (channel,), True for the channels of the fit.
     """
 
     varied: str
@@ -73,21 +73,21 @@ class Point(NamedTuple):
 
     @property
     def key(self) -> tuple[bytes, ...]:
-        """The same for points that are one fit."""
+        """Key shared by points with identical training data, which need only one fit."""
         return self.trial.tobytes(), *(kept.tobytes() for kept in self.channel.values())
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every fit of a curve is made and scored.
+    """Options shared by all fits of a curve.
 
     Attributes:
         settings: the model's section of the config.
         curve: the section ``learning_curve``.
-        stratify: draw each condition in proportion.
-        seed: of the draws and of the fits.
+        stratify: draw trials in proportion to their conditions.
+        seed: seed of the draws and of the fits.
         device: "cpu", "cuda" or "auto".
-        progress: gets plain lines.
+        progress: called with lines of text.
     """
 
     settings: ModelSettings
@@ -106,19 +106,20 @@ def learning_curve(
     threads: int,
     head: Mapping[str, str],
 ) -> pd.DataFrame:
-    """Return the pooled scores of a model, and of the condition mean, at every share.
+    """Return the pooled scores of a model and of the condition mean at every share.
 
     Args:
-        n_folds: of the split; the section ``learning_curve`` says how many of them are used.
-        threads: that PyTorch may use.
-        head: the columns ``session`` and ``model``.
+        session, split: paths of the stores.
+        recipe: options of the fits.
+        n_folds: folds of the split; the section ``learning_curve`` may use fewer.
+        threads: number of PyTorch threads.
+        head: values of the columns ``session`` and ``model``.
 
     Returns:
-        The columns ``COLUMNS``; ``n`` is the number of training trials, or of channels that inference
-        was given.
+        The columns ``COLUMNS``; ``n`` is the number of training trials, or of channels given to inference.
     """
     trials, _ = read_trials(session)
-    for settings in (recipe.settings, MEAN):  # imported before this waits for a GPU
+    for settings in (recipe.settings, MEAN):  # import the code before waiting for a GPU
         model_class(settings)
     tables = []
     with fitting_device(recipe.settings, recipe.device, threads, recipe.progress) as used:
@@ -131,17 +132,18 @@ def learning_curve(
 
 
 def curve_of_fold(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> pd.DataFrame:
-    """Return the scores of one fold; the model's rows have no name yet.
+    """Return the scores of one fold; the ``model`` column is still empty for the model's own rows.
 
     Args:
-        trials: all of the session, as recorded: each fit clips and scales its own share.
-        fold: only its test trials, what is withheld and roles enter; its training trials are the ruler.
-        number: of the fold.
+        trials: all trials of the session as recorded; each fit clips and scales its own share.
+        fold: supplies test trials, roles and what is withheld; its training trials set the scale of scores.
+        number: number of the fold.
+        recipe: options of the fits.
     """
     scored: dict[tuple[bytes, ...], pd.DataFrame] = {}
     tables = []
     asked = list(points(trials, fold, number, recipe))
-    fold = fold._replace(training=_ruler(trials, fold, asked, recipe.progress))
+    fold = fold._replace(training=_reference_trials(trials, fold, asked, recipe.progress))
     for point in asked:
         recipe.progress(
             f"fold {number}: {point.share:g} of the {point.varied} ({point.trial.sum()} training "
@@ -152,12 +154,12 @@ def curve_of_fold(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> pd
         if point.key not in scored:
             scored[point.key] = _with_baseline(trials, fold, point, recipe)
         table = comparable(scored[point.key], point.modality)
-        tables.append(table.assign(varied=point.varied, share=point.share, n=_number(table, point, fold)))
+        tables.append(table.assign(varied=point.varied, share=point.share, n=_n_column(table, point, fold)))
     return pd.concat(tables, ignore_index=True)
 
 
 def _with_baseline(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> pd.DataFrame:
-    """Return the scores of a model at a point, and of the condition mean, which may be the model."""
+    """Return the scores of the model and, unless it is the model, of the condition mean at a point."""
     own = score_point(trials, fold, point, recipe).assign(model="")
     if recipe.settings == MEAN:
         return own
@@ -165,8 +167,8 @@ def _with_baseline(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> 
     return pd.concat([own, mean[mean["predicted"].isin(own["predicted"])].assign(model=BASELINE)])
 
 
-def _ruler(trials: Trials, fold: Fold, asked: list[Point], progress: Progress) -> Trials:
-    """Return the fold's training trials without the continuous channels that do not vary at every point."""
+def _reference_trials(trials: Trials, fold: Fold, asked: list[Point], progress: Progress) -> Trials:
+    """Return the fold's training trials, hiding continuous channels constant in the trials of any point."""
     continuous = [m for m in trials.modalities if trials.kinds[m] != "spikes"]
     flat = {m: np.zeros(len(trials.channels[m]), dtype=bool) for m in continuous}
     for trial in {point.trial.tobytes(): point.trial for point in asked}.values():
@@ -176,12 +178,12 @@ def _ruler(trials: Trials, fold: Fold, asked: list[Point], progress: Progress) -
     for m, channel in flat.items():
         if channel.any():
             names = ", ".join(np.array(trials.channels[m], dtype=object)[channel])
-            progress(f"{m}: not scored at any share, as they do not vary in the trials of all: {names}")
+            progress(f"{m}: not scored at any share, because constant in the trials of some share: {names}")
     return fold.training.hide(flat)
 
 
 def points(trials: Trials, fold: Fold, number: int, recipe: Recipe) -> Iterator[Point]:
-    """Yield what is to be fitted in one fold: shares of the trials, then of each modality's channels."""
+    """Yield the points to fit in one fold: shares of the trials, then of each modality's channels."""
     yield from _points_of_trials(trials, fold, number, recipe)
     everything = _all_channels(trials)
     hidden = fold.withheld.channels
@@ -217,10 +219,10 @@ def _all_channels(trials: Trials) -> dict[str, Mask]:
 
 
 def _not_compared(modality: str, trials: Trials, fold: Fold, settings: ModelSettings) -> str:
-    """Return why the number of a modality's channels is not varied, or nothing if it is."""
+    """Return why the number of a modality's channels is not varied; empty if it is."""
     given = [t for t in make_model(settings, trials.layout).tasks(fold.withheld) if modality in t.given]
     if not given:
-        return "the model is not given it"
+        return "the model never predicts from it"
     if not settings.can_lack_channels(modality):
         return "the model reads it as an image"
     if all(task.predicted == modality and task.heldout != "channels" for task in given):
@@ -229,21 +231,21 @@ def _not_compared(modality: str, trials: Trials, fold: Fold, settings: ModelSett
 
 
 def score_point(trials: Trials, fold: Fold, point: Point, recipe: Recipe) -> pd.DataFrame:
-    """Fit one model to one share, and return its pooled scores on the fold's test trials."""
+    """Fit one model to one share and return its pooled scores on the fold's test trials."""
     clipped = clip_to_training(trials, point.trial, fold.clip)
     training = with_channels(clipped.select(point.trial), point.channel)
     withheld = fold.withheld.with_channels(point.channel)
     run = FitRun(recipe.seed, withheld, recipe.device, recipe.progress, intervals=False)
     fitted = fit_model(model_class(recipe.settings), recipe.settings, training, run)
-    # as the ordinary fit is scored: rebuilt from its arrays, on the CPU
+    # rebuild the fit from its arrays on the CPU, as in ordinary scoring
     fit = load_fit(recipe.settings, training.layout, fitted.tensors())
-    ruler, test = (with_channels(t, point.channel) for t in (fold.training, fold.test))
-    scores = evaluate(fit, ruler, test, withheld).scores
+    reference, test = (with_channels(t, point.channel) for t in (fold.training, fold.test))
+    scores = evaluate(fit, reference, test, withheld).scores
     return scores[scores["channel"] == "pooled"].drop(columns=["channel", "n"])
 
 
 def comparable(scores: pd.DataFrame, modality: str | None) -> pd.DataFrame:
-    """Return the scores that mean the same at every share of the channels of ``modality``."""
+    """Return the scores that are comparable across shares of the channels of ``modality``."""
     if modality is None:
         return scores
     given = np.array([modality in names.split("+") for names in scores["given"]], dtype=bool)
@@ -251,8 +253,8 @@ def comparable(scores: pd.DataFrame, modality: str | None) -> pd.DataFrame:
     return scores[(given | (scores["model"] == BASELINE)) & fixed]
 
 
-def _number(table: pd.DataFrame, point: Point, fold: Fold) -> NDArray[np.int_]:
-    """Return the number of training trials, or of channels of the modality that inference was given."""
+def _n_column(table: pd.DataFrame, point: Point, fold: Fold) -> NDArray[np.int_]:
+    """Return the number of training trials, or of the modality's channels given to inference."""
     if point.modality is None:
         return np.full(len(table), point.trial.sum())
     n = point.channel[point.modality].sum()

@@ -1,4 +1,4 @@
-"""Which of two models scores better on the same held-out data, and could it be chance?"""
+"""Paired comparisons of models on the same held-out data."""
 
 from itertools import combinations, product
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from colatent.data.metrics import METRICS
 
-MOST_ENUMERATED = 14  # differences; signs of more are drawn
+MOST_ENUMERATED = 14  # differences up to which all sign flips are enumerated; beyond, they are sampled
 N_DRAWN = 9_999
 
 
 class PairedQuestion(NamedTuple):
-    """What models are compared on, as in the columns of the table of scores."""
+    """A task and metric on which models are compared, as in the columns of the table of scores."""
 
     session: str
     heldout: str
@@ -37,15 +37,15 @@ COLUMNS = [*QUESTION, "model", "other", "difference", "standard_error", "n_folds
 
 
 def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of a mean difference of zero.
+    """Return the two-sided sign-flip p-value for the null hypothesis of zero mean difference.
 
     Under the null hypothesis each difference (n,) has a random sign: the p-value is the share of all 2^n
-    assignments of signs whose mean is at least as far from zero. Beyond ``MOST_ENUMERATED`` differences,
-    it is the share among ``N_DRAWN`` random assignments and the observed one (Phipson & Smyth 2010, doi
-    10.2202/1544-6115.1585).
+    sign assignments whose mean is at least as far from zero as the observed one. Beyond ``MOST_ENUMERATED``
+    differences, it is the share among ``N_DRAWN`` random assignments and the observed one (Phipson & Smyth
+    2010, doi 10.2202/1544-6115.1585).
 
-    An infinite difference (one model gave no probability to what happened) counts as larger than all finite
-    ones together: the p-value is what any finite number as large would give.
+    An infinite difference (one model gave the observation zero probability) counts as larger than all
+    finite differences together.
     """
     n = len(difference)
     beyond = 2 * np.abs(difference[np.isfinite(difference)]).sum() or 1.0
@@ -60,28 +60,28 @@ def sign_flip_p_value(difference: NDArray[np.float64]) -> float:
 
 
 def least_p_value(n: int) -> float:
-    """Return the smallest p-value that ``n`` differences can have: with 5 folds 0.0625."""
+    """Return the smallest possible p-value of ``n`` differences: 0.0625 for 5 folds."""
     return 2 / 2**n if n <= MOST_ENUMERATED else 1 / (N_DRAWN + 1)
 
 
 def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return pairs of models on each question: mean difference over folds, and its sign-flip p-value.
+    """Compare each pair of models in each task: mean difference over folds and sign-flip p-value.
 
-    Folds are the pairs: pooled scores are averaged over seeds first. A model that is given no modality (the
-    condition mean, which knows at most the trial's condition) is compared with the others in every question
-    about its modality; a model without latents (a lag regression) enters decoding with its
-    cross-prediction. Folds share training trials, so p-values are approximate; they are not corrected for the
-    number of comparisons.
+    Scores are paired by fold, after averaging pooled scores over seeds. A model given no modality (the
+    condition mean, which knows at most the trial's condition) is compared with the others in every task
+    that predicts the same modality; a model without latents (a lag regression) enters decoding comparisons
+    with its cross-prediction. Folds share training trials, so p-values are approximate; they are not
+    corrected for multiple comparisons.
 
     Args:
-        scores: `scores.csv`.
+        scores: the table `scores.csv`.
 
     Returns:
         Columns ``COLUMNS``: ``difference`` is ``model`` minus ``other`` in the metric's unit (for most
-        metrics more is better, see `METRICS`), ``standard_error`` the error of its mean over the
-        ``n_folds`` in which both have the score and not both the same infinite one, whose difference is
-        unknown. NaN, and no p-value, with fewer than two such folds. A difference that is infinite in one
-        fold is infinite (NaN if it has the other sign in another fold), with a p-value but no standard error.
+        metrics more is better; see `METRICS`); ``standard_error`` is the standard error of its mean over the
+        ``n_folds`` folds in which both have a score. Folds in which both scores are the same infinity do not
+        count. With fewer than two folds, error and p-value are NaN. A difference that is infinite in any fold
+        is infinite (NaN if infinities of both signs occur), with a p-value but no standard error.
     """
     compared = [name for name, metric in METRICS.items() if metric.more_is_better is not None]
     pooled = scores[(scores["channel"] == "pooled") & scores["metric"].isin(compared)]
@@ -94,7 +94,7 @@ def paired_differences(scores: pd.DataFrame) -> pd.DataFrame:
         others = answers.get(question.without_latents(), {}) | answers.get(question.given_nothing(), {})
         by_model = own | {model: score for model, score in others.items() if model not in own}
         for model, other in combinations(by_model, 2):
-            if model not in own:  # both only stand beside the others: they are paired in another question
+            if model not in own:  # neither has this task itself: they are paired in their own
                 continue
             both = sorted(by_model[model].keys() & by_model[other].keys())
             difference = np.array([by_model[model][fold] - by_model[other][fold] for fold in both])

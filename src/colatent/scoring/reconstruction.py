@@ -1,4 +1,4 @@
-"""What a model predicts of some test trials, with its bands, for the report to draw."""
+"""Predictions with predictive intervals for some test trials, for figures of the report."""
 
 import numpy as np
 import xarray as xr
@@ -12,11 +12,11 @@ N_DRAWN = 12
 
 
 def reconstructions(fit: FittedModel, test: Trials, withheld: Withheld) -> dict[str, xr.Dataset]:
-    """Return predictions and their 50 and 95 % bands, under ``{heldout}/{predicted}``.
+    """Return predictions and their 50 and 95 % intervals under ``{heldout}/{predicted}``.
 
-    Of each kind of question and predicted modality, the one with the most modalities given, in test
-    trials spread over the session; the coordinate ``trial`` counts the test trials. ``recorded`` is True
-    where there is an observation, ``observed`` where it is scored.
+    Each is for the task with the most modalities given, in test trials spread over the session; the
+    coordinate ``trial`` is the index among the test trials. ``recorded`` is True where there is an
+    observation, ``observed`` where it is scored.
     """
     drawn = np.unique(np.linspace(0, test.n_trials - 1, N_DRAWN).round().astype(int))
     test = test.select(drawn)

@@ -1,4 +1,4 @@
-"""Tables of scores as files: written, checked, read, and joined over sessions and models."""
+"""Write, check, read and join the tables of scores."""
 
 import csv
 from pathlib import Path
@@ -20,23 +20,24 @@ RECOVERY_COLUMNS = ["session", "model", "fold", "seed", "group", "latent", "r2"]
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as CSV, all text in quotes: names of channels may hold commas, quotes and line ends.
+    """Write a table as CSV with all text quoted.
 
-    With the fewest quotes a carriage return would have none, and begin a row when read.
+    Channel names may contain commas, quotes and line ends. Minimal quoting would leave a carriage return
+    unquoted, which starts a new row on reading.
     """
-    with atomically(path) as made:
-        table.to_csv(made, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    with atomically(path) as temporary:
+        table.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read a table of scores, as `read_table` does."""
+    """Read a table of scores; InputError if it is missing."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such table; run the stage `score` first")
     return read_table(path)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read what `write_table` wrote: names stay text, even `NA` and `01`; an empty value is NaN."""
+    """Read a table of `write_table`; names stay text, even `NA` and `01`, and empty values are NaN."""
     return pd.read_csv(
         path,
         dtype=dict.fromkeys(TEXT_COLUMNS, str),
@@ -47,7 +48,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def read_recovery(stores: list[Path]) -> pd.DataFrame:
-    """Read how well latents are recovered from all stores of scores of simulations that know them."""
+    """Read and join the latent recovery of all score stores of simulations with known latents."""
     tables = [read_group(s, "recovery").to_dataframe() for s in stores if "recovery" in group_names(s)]
     if not tables:
         return pd.DataFrame(columns=RECOVERY_COLUMNS)
@@ -55,28 +56,28 @@ def read_recovery(stores: list[Path]) -> pd.DataFrame:
 
 
 def check_table(table: str | Path, store: str | Path) -> None:
-    """Raise InputError unless a model's table and store of scores are as they were written."""
+    """Raise InputError if a model's table or store of scores was changed since it was written."""
     check_store(store)
     if file_sha256(Path(table)) != read_attrs(store)["table"]:
         raise InputError(f"{table}: the table is not as it was written; {anew(table)}")
 
 
 def join_scores(tables: list[str], stores: list[Path], folder: str | Path) -> None:
-    """Write `scores.csv`, `paired_differences.csv`, `latent_recovery.csv` if truth is known; and checksums.
+    """Write `scores.csv`, `paired_differences.csv`, `latent_recovery.csv` (if truth is known) and checksums.
 
     Args:
-        tables, stores: of each session and model, in the same order.
-        folder: of the results.
+        tables, stores: table and store of each session and model, in the same order.
+        folder: results folder.
 
     Raises:
-        InputError: a table or store is not as it was written.
+        InputError: a table or store was changed since it was written.
     """
     folder = Path(folder)
     for path, store in zip(tables, stores, strict=True):
         check_table(path, store)
     scores = pd.concat([read_scores(Path(t)) for t in tables])
     joined = {"scores.csv": scores[SCORE_COLUMNS], "paired_differences.csv": paired_differences(scores)}
-    (folder / RECOVERY).unlink(missing_ok=True)  # that of an earlier run with a truth
+    (folder / RECOVERY).unlink(missing_ok=True)  # left by an earlier run with known truth
     if len(recovery := read_recovery(stores)):
         joined[RECOVERY] = recovery
     for name, table in joined.items():

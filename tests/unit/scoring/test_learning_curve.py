@@ -277,7 +277,7 @@ def test_what_cannot_be_compared_is_said_and_left_out(split):
     how = replace(how, settings=model, progress=said.append)
     found = list(module.points(trials, fold, FOLD, how))
     assert [point.modality for point in found] == [None]
-    assert "spikes is not varied: the model is not given it" in said[0]
+    assert "spikes is not varied: the model never predicts from it" in said[0]
     assert "emg is not varied: none of its channels are held out" in said[1]
 
 

@@ -1,6 +1,6 @@
-"""The likelihoods, one record each; to add one, write its file and enter it here.
+"""The likelihoods, one record each; to add one, write its file and register it here.
 
-Importing this package loads neither PyTorch nor SciPy: the config takes the names from it.
+Importing this package must not load PyTorch or SciPy, because the config takes the names from it.
 """
 
 from colatent.data.likelihoods.base import CountLikelihood, Expectation, Likelihood
@@ -9,7 +9,7 @@ from colatent.data.likelihoods.gaussian import Gaussian, GaussianOfRoots
 from colatent.data.likelihoods.negative_binomial import NegativeBinomial
 from colatent.data.likelihoods.poisson import Poisson, SoftplusPoisson
 
-# saved fits of counts number theirs in this order: enter new ones at the end
+# saved count fits store an index into this order: append new ones at the end
 LIKELIHOODS: dict[str, Likelihood] = {
     record.name: record
     for record in (
@@ -24,7 +24,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 def likelihoods_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the likelihoods that a kind of model may have."""
+    """Return the names of the likelihoods that a kind of model supports."""
     return tuple(name for name, record in LIKELIHOODS.items() if kind in record.models)
 
 

@@ -1,4 +1,4 @@
-"""What a likelihood is: the distribution of an observation given a predictor eta."""
+"""Base classes of the likelihoods: the distribution of an observation given a predictor eta."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_NODES = 12  # of the quadrature of an expected log density
-_MIN_COUNT = 1e-3  # per bin; a silent unit starts at a rate that one training set could just have missed
+_NODES = 12  # quadrature nodes for an expected log density
+_MIN_COUNT = 1e-3  # per bin; the log rate of a silent unit needs a finite start
 
 
 class Likelihood(ABC):
     """The distribution of an observation y given its predictor eta, independent over bins and channels.
 
-    NumPy arrays hold expected values and scales in the data's units, for predictions; tensors hold eta and
-    the log of the scale, for fits. All broadcast, the last dimension is the channel. The scale is a second
-    parameter per channel; it is None for likelihoods without one. Log densities are in nats.
+    Predictions use NumPy arrays of expected values and scales in the data's units; fits use tensors of eta
+    and the log scale. All broadcast, with channels last. The scale is a second parameter per channel, None
+    for likelihoods without one. Log densities are in nats.
 
     Attributes:
-        name: in configs and fits.
-        title: in reports.
+        name: identifier in configs and fits.
+        title: name in reports.
         describes: "values", "counts" or "binary".
         models: kinds of models whose configs may name it.
-        unit: of eta, in reports.
+        unit: unit of eta in reports.
         discrete: whether y is a whole number.
         initial_scale: the scale before training.
     """
@@ -46,15 +46,15 @@ class Likelihood(ABC):
 
     @abstractmethod
     def log_density(self, y: Array, mean: Array, scale: Any) -> Array:
-        """Return log p(y) where y has this expected value."""
+        """Return log p(y) given the expected value of y."""
 
     @abstractmethod
     def cdf(self, y: Array, mean: Array, scale: Any) -> Array:
-        """Return the distribution function at y."""
+        """Return the cumulative distribution function at y."""
 
     def quantile(self, probability: float, mean: Array, scale: Any) -> Array:
         """Return the quantile of a continuous likelihood."""
-        raise NotImplementedError(f"{self.name} has no closed quantile")
+        raise NotImplementedError(f"{self.name} has no quantile function in closed form")
 
     @abstractmethod
     def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
@@ -73,7 +73,7 @@ class Likelihood(ABC):
         return self.distribution(eta, log_scale).log_prob(y)
 
     def expected_log_prob(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Any) -> Tensor:
-        """Return E[log p(y | eta)] over eta ~ N(mean, variance); here by Gauss-Hermite quadrature."""
+        """Return E[log p(y | eta)] over eta ~ N(mean, variance), by Gauss-Hermite quadrature."""
         import torch
 
         nodes = quadrature(mean, variance, _NODES)
@@ -86,7 +86,7 @@ class Expectation(NamedTuple):
     Attributes:
         log_density: E[log p(y | eta)].
         slope: E[d log p / d eta].
-        curvature: -E[d^2 log p / d eta^2], not negative.
+        curvature: -E[d^2 log p / d eta^2], non-negative.
         scale_slope: E[d log p / d log scale], zero without a scale.
     """
 
@@ -97,9 +97,9 @@ class Expectation(NamedTuple):
 
 
 class CountLikelihood(Likelihood):
-    """A likelihood of counts that is log-concave in eta, so that Gaussian sites can approximate it.
+    """A log-concave likelihood of counts, which Gaussian sites can approximate.
 
-    Unless a subclass says otherwise, exp(eta) is the expected count.
+    The expected count is exp(eta) unless a subclass says otherwise.
     """
 
     describes = "counts"
@@ -110,25 +110,25 @@ class CountLikelihood(Likelihood):
         return mean.clamp_min(_MIN_COUNT).log()
 
     def initial_loading_and_offset(self, loading: Array, mean: Array) -> tuple[Array, Array]:
-        """Return where fits of C z + d start.
+        """Return initial loadings and offsets of the predictor C z + d.
 
         Args:
-            loading: loadings of log rates (channel, latent).
+            loading: loadings for log rates (channel, latent).
             mean: count per bin (channel,), positive.
         """
         return loading, np.log(mean) - 0.5 * (loading**2).sum(1)
 
     @abstractmethod
     def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
-        """Return the expectations for counts y."""
+        """Return expectations of the log density of y and of its derivatives."""
 
     @abstractmethod
     def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of y over eta ~ N(mean, variance)."""
+        """Return the mean and variance of y under eta ~ N(mean, variance)."""
 
 
 def quadrature(mean: Tensor, variance: Tensor, n_nodes: int) -> Iterator[tuple[Tensor, float]]:
-    """Yield nodes and weights of an expectation under N(mean, variance) (Gauss-Hermite)."""
+    """Yield Gauss-Hermite nodes and weights for expectations under N(mean, variance)."""
     node, weight = np.polynomial.hermite_e.hermegauss(n_nodes)
     sd = variance.clamp_min(0.0).sqrt()
     for x, w in zip(node.tolist(), (weight / weight.sum()).tolist(), strict=True):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
-MIN_SD = 1e-3  # of a standardised channel; without it a constant one ends in an infinite density
+MIN_SD = 1e-3  # of a standardised channel; the density of a constant channel would be infinite
 
 
 class Gaussian(Likelihood):
@@ -52,7 +52,7 @@ class Gaussian(Likelihood):
         return log_scale.exp().clamp_min(MIN_SD)
 
     def log_prob(self, y: Tensor, eta: Tensor, log_scale: Any) -> Tensor:
-        # in the precision of eta: images have many pixels, and torch's own goes up to the scale's
+        # in eta's dtype: images have many pixels, and torch's Normal would promote to the scale's dtype
         sd = self.scale(log_scale).to(eta.dtype)
         return -0.5 * ((y - eta) * (1 / sd)).square() - (sd.log() + 0.5 * math.log(2 * math.pi))
 
@@ -62,7 +62,7 @@ class Gaussian(Likelihood):
 
 
 class GaussianOfRoots(Gaussian):
-    """Gaussian square roots of counts, which have a nearly constant variance: y is the root."""
+    """Gaussian likelihood of y, the square root of a count, whose variance is nearly constant."""
 
     name = "gaussian-sqrt"
     title = "Gaussian of square-rooted counts"

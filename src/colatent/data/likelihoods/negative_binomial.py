@@ -1,4 +1,4 @@
-"""Negative-binomial counts, which vary more than Poisson ones."""
+"""Negative-binomial counts, which are overdispersed relative to Poisson counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NODES = 16
 
 
 class NegativeBinomial(CountLikelihood):
-    """Counts of mean mu = exp(eta) and variance mu + mu^2 / r; the scale is r."""
+    """Counts with mean mu = exp(eta) and variance mu + mu^2 / r; the scale is r."""
 
     name = "negative-binomial"
     title = "negative binomial"
@@ -25,8 +25,8 @@ class NegativeBinomial(CountLikelihood):
     def log_density(self, y: Array, mean: Array, scale: Any) -> Array:
         from scipy.special import gammaln, xlogy
 
-        counted = gammaln(y + scale) - gammaln(scale) - gammaln(y + 1)
-        return counted + xlogy(y, mean) - y * np.log(scale + mean) - scale * np.log1p(mean / scale)
+        log_coefficient = gammaln(y + scale) - gammaln(scale) - gammaln(y + 1)
+        return log_coefficient + xlogy(y, mean) - y * np.log(scale + mean) - scale * np.log1p(mean / scale)
 
     def cdf(self, y: Array, mean: Array, scale: Any) -> Array:
         from scipy.special import betainc
@@ -39,7 +39,7 @@ class NegativeBinomial(CountLikelihood):
         return NegativeBinomial(log_scale.exp(), logits=eta - log_scale, validate_args=False)
 
     def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
-        """By Gauss-Hermite quadrature."""
+        """Compute the expectations by Gauss-Hermite quadrature."""
         from torch.nn.functional import softplus
 
         r = log_scale.exp()

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
 
 _NODES = 16
-_MAX_LOG_RATE = 50.0  # only poor trial steps of an optimiser come near it
+_MAX_LOG_RATE = 50.0  # reached only by poor trial steps of an optimiser
 
 
 class Poisson(CountLikelihood):
-    """y ~ Poisson(exp(eta)) per bin: every expectation is in closed form."""
+    """y ~ Poisson(exp(eta)) per bin, with closed-form expectations."""
 
     name = "poisson"
     title = "Poisson"
@@ -55,14 +55,14 @@ class Poisson(CountLikelihood):
 
 
 class SoftplusPoisson(Poisson):
-    """y ~ Poisson(log(1 + exp(eta))), by Gauss-Hermite quadrature."""
+    """y ~ Poisson(log(1 + exp(eta))), with expectations by Gauss-Hermite quadrature."""
 
     name = "poisson-softplus"
     title = "Poisson with a softplus rate"
     models = frozenset()
     unit = "inverse softplus of the rate"
 
-    # from the distribution, not from what exp(eta) makes of it
+    # undo Poisson's closed forms, which assume a rate of exp(eta)
     log_prob = Likelihood.log_prob
     expected_log_prob = Likelihood.expected_log_prob
 
@@ -85,11 +85,11 @@ class SoftplusPoisson(Poisson):
         total = [mean.new_zeros(mean.shape) for _ in range(3)]
         for eta, weight in quadrature(mean, variance, _NODES):
             rate = softplus(eta).clamp_min(1e-300)
-            rise = eta.sigmoid()
+            rate_slope = eta.sigmoid()
             excess = y / rate - 1
             total[0] += weight * (y * rate.log() - rate)
-            total[1] += weight * excess * rise
-            total[2] += weight * (y * (rise / rate) ** 2 - excess * rise * (1 - rise))
+            total[1] += weight * excess * rate_slope
+            total[2] += weight * (y * (rate_slope / rate) ** 2 - excess * rate_slope * (1 - rate_slope))
         log_density = total[0] - (y + 1).lgamma()
         return Expectation(log_density, total[1], total[2].clamp_min(0.0), mean.new_zeros(mean.shape))
 

@@ -1,1 +1,1 @@
-"""Baselines, tuned inside the training trials."""
+"""Baselines, with hyper-parameters chosen inside the training trials."""

@@ -10,33 +10,33 @@ from scipy.special import xlogy
 
 from colatent.config.models import ConditionMeanSettings
 from colatent.data.predictive import Predictive
-from colatent.data.scaling import LEAST_DEVIATION, Standardizer
+from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, State, array_of, arrays_of
 
-# a channel that was silent in all training trials still gets a rate, or one spike is impossible
-LEAST_COUNT = 0.5
-SMOOTHINGS = (0.0, 1.0, 2.0, 4.0, 8.0)  # s.d. of the window, bins
+# spikes assumed of a channel silent in all training trials, without which a spike would be impossible
+MIN_COUNT = 0.5
+SMOOTHINGS = (0.0, 1.0, 2.0, 4.0, 8.0)  # s.d. of the Gaussian window, bins
 PRIOR_TRIALS = (0.5, 2.0, 8.0, 32.0)  # weight of the channel's mean rate, in trials
 CONDITIONS = "conditions"
 
 
 class Choice(NamedTuple):
-    """How the mean of a modality is taken."""
+    """Smoothing (bins) and prior weight (trials) of a modality's means."""
 
     smoothing: float
     prior_trials: float
 
 
 class MeanCourse(NamedTuple):
-    """What is predicted of one modality.
+    """Predicted time courses of one modality.
 
     Attributes:
-        mean: (condition, time, channel); the last is of a condition that training trials lack. One bin
-            stands for all if trials share no time course.
-        deviation: (channel,) of left-out training residuals; unused for counts.
-        choice: how it was taken.
+        mean: (condition, time, channel); the last row is for conditions absent from training. A single bin
+            if trials share no time course.
+        deviation: s.d. of left-out training residuals (channel,); unused for counts.
+        choice: the fields of `Choice`.
     """
 
     mean: Array
@@ -47,12 +47,11 @@ class MeanCourse(NamedTuple):
 class ConditionMean:
     """Predicts each channel's mean time course over the training trials of the trial's condition.
 
-    The mean of few trials is noise bin by bin: it is smoothed over time and drawn towards the
-    channel's overall mean, each as much as predicts left-out training trials best. Where there are
-    no conditions, all trials are one. Windows of a continuous recording share no time course: of
-    these, the mean over all bins is predicted. It looks at nothing but the trial's
-    condition. Counts are Poisson; continuous values are Gaussian with the standard deviation of
-    left-out training residuals.
+    The mean over few trials is noisy in each bin: it is smoothed over time and shrunk towards the
+    channel's overall mean, both by the amounts that best predict left-out training trials. Without
+    conditions, all trials count as one condition. Windows of a continuous recording share no time
+    course: the mean over all bins is predicted. Only the trial's condition is used. Counts are
+    Poisson; continuous values are Gaussian with the standard deviation of left-out training residuals.
     """
 
     def __init__(self, settings: ConditionMeanSettings, layout: Layout, device: str = "cpu") -> None:
@@ -63,7 +62,7 @@ class ConditionMean:
         self._courses: dict[str, MeanCourse] = {}
 
     def fit(self, training: Trials, run: FitRun) -> Self:
-        """Choose the smoothing and the prior of each modality by leaving out training trials."""
+        """Choose the smoothing and prior of each modality by leave-one-trial-out prediction."""
         labels = _labels(training)
         self._conditions = np.unique(labels) if self.layout.time_locked else np.array([], dtype=str)
         for name in self.modalities:
@@ -76,7 +75,7 @@ class ConditionMean:
         return self
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return the same predictions for all that can be asked: it looks at no modality."""
+        """Return the tasks; given no modality, the predictions are the same in all."""
         asked = []
         for predicted in self.modalities:
             asked.append(Task("trials", (), predicted))
@@ -87,7 +86,7 @@ class ConditionMean:
         return asked
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
-        """Return the condition means of ``predicted``; ``given`` is not looked at."""
+        """Return the condition means of ``predicted``; ``given`` is ignored."""
         course = self._courses[predicted]
         same = _labels(trials)[:, None] == self._conditions
         row = np.where(same.any(axis=1), same.argmax(axis=1) if same.size else 0, len(self._conditions))
@@ -97,7 +96,7 @@ class ConditionMean:
         return Predictive("gaussian", mean[None], course.deviation)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the labels of the conditions, as UTF-8 padded with zeros, and what is predicted."""
+        """Return the condition labels, as zero-padded UTF-8, and the time courses."""
         courses = {f"{m}|{k}": v for m, course in self._courses.items() for k, v in course._asdict().items()}
         return {CONDITIONS: _encoded(self._conditions)} | courses
 
@@ -131,17 +130,17 @@ class _Means:
         self.counts = training.kinds[name] == "spikes"
         self.n = np.maximum(self.observed.sum(axis=(0, 1)), 1)
         self.overall = self.values.sum(axis=(0, 1)) / self.n
-        self.prior = np.maximum(self.overall, LEAST_COUNT / self.n) if self.counts else self.overall
+        self.prior = np.maximum(self.overall, MIN_COUNT / self.n) if self.counts else self.overall
 
     def best_choice(self) -> Choice:
-        """Return the choice that predicts left-out trials best."""
+        """Return the choice that best predicts left-out trials."""
         if not self.time_locked:
             return Choice(0.0, PRIOR_TRIALS[-1])
         candidates = [Choice(*c) for c in product(SMOOTHINGS, PRIOR_TRIALS)]
         return candidates[int(np.argmin([self._left_out_loss(candidate) for candidate in candidates]))]
 
     def of_conditions(self, conditions: NDArray[np.str_], choice: Choice) -> Array:
-        """Return the mean of each condition, and of one without any trial, (condition + 1, time, channel)."""
+        """Return the means of the conditions and of one without trials, (condition + 1, time, channel)."""
         if not self.time_locked:
             return self.prior[None, None]
         total, count = (np.pad(a, ((0, 1), (0, 0), (0, 0))) for a in self._sums(conditions))
@@ -150,18 +149,18 @@ class _Means:
     def deviation(self, choice: Choice) -> Array:
         """Return the standard deviation of left-out residuals (channel,)."""
         square = np.where(self.observed, (self.values - self.left_out(choice)) ** 2, 0.0)
-        least = LEAST_DEVIATION * Standardizer.fit(self.values, self.observed).deviation
+        least = MIN_DEVIATION * Standardizer.fit(self.values, self.observed).deviation
         return np.maximum(np.sqrt(square.sum(axis=(0, 1)) / self.n), least)
 
     def left_out(self, choice: Choice) -> Array:
-        """Return each training trial's mean over the others of its condition."""
+        """Return, for each training trial, the mean over the other trials of its condition."""
         if not self.time_locked:
             return np.broadcast_to(self.prior, self.values.shape)
         total, count = self._sums(self.labels)
         return self._mean(total - self.values, count - self.observed, choice)
 
     def _sums(self, labels: NDArray[np.str_]) -> tuple[Array, Array]:
-        """Return sum and count over the trials of each label, each (label, time, channel)."""
+        """Return the sum and count over the trials of each label, each (label, time, channel)."""
         same = (labels[:, None] == self.labels[None]).astype(float)
         count = np.tensordot(same, self.observed.astype(float), axes=1)
         return np.tensordot(same, self.values, axes=1), count
@@ -179,7 +178,7 @@ class _Means:
             return float(np.where(observed, mean - xlogy(values, mean), 0.0).sum())
         square = np.where(observed, (values - mean) ** 2, 0.0).sum(axis=(0, 1))
         spread = np.where(observed, (values - self.overall) ** 2, 0.0).sum(axis=(0, 1))
-        # a constant channel's rounding errors say nothing
+        # exclude constant channels, whose errors are rounding
         varies = spread > 1e-20 * np.where(observed, values**2, 0.0).sum(axis=(0, 1))
         return float(np.log(np.maximum(square[varies], 1e-12 * spread[varies])).sum())
 
@@ -189,7 +188,7 @@ def _labels(trials: Trials) -> NDArray[np.str_]:
 
 
 def _encoded(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
-    """Return labels as UTF-8 padded with zeros (label, byte)."""
+    """Return labels as zero-padded UTF-8 (label, byte)."""
     encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
     return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
 

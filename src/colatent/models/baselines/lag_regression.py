@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from colatent.config.models import LagRegressionSettings
 from colatent.data.predictive import Predictive
-from colatent.data.scaling import LEAST_DEVIATION, Standardizer
+from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld, subsets
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, State, arrays_of, part_of, with_prefix
 
-# no prediction of a rate falls below this share of the unit's mean: one spike would be impossible
-LEAST_RATE = 0.02
+# floor of predicted rates as a share of the unit's mean, below which a spike would be all but impossible
+MIN_RATE = 0.02
 
 
 def lagged(values: Array, n_lags: int) -> Array:
-    """Return (trial, time, lag * channel): each bin with its neighbours, zero past a trial's ends."""
+    """Return each bin with its neighbours, (trial, time, lag * channel), zero past the trial's ends."""
     half = n_lags // 2
     padded = np.pad(values, ((0, 0), (half, half), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_lags, axis=1)
@@ -26,12 +26,12 @@ def lagged(values: Array, n_lags: int) -> Array:
 
 
 class LagRegression(ABC):
-    """Predicts each modality from every set of the others, one regression for each pair.
+    """Predicts each modality from every subset of the others, with one regression for each pair.
 
-    Predictors and continuous targets are standardised by the training trials; where a predictor
-    was not observed, or lies past the trial's end, it is at its training mean. Counts are
-    predicted as Poisson, continuous values as Gaussian with the residual deviation of training
-    trials that the regression did not see. Windows of a continuous recording are left out in blocks.
+    Predictors and continuous targets are standardised by the training trials; predictors that are
+    unobserved or past the trial's end are set to their training mean. Predictions are Poisson for counts,
+    and Gaussian for continuous values, with the residual s.d. on training trials held out of the
+    regression. Windows of a continuous recording are held out in blocks.
     """
 
     def __init__(self, settings: LagRegressionSettings, layout: Layout, device: str = "cpu") -> None:
@@ -40,16 +40,16 @@ class LagRegression(ABC):
         self.modalities = layout.modalities
         self.history: list[dict[str, float]] = []
         self._scales: dict[str, Standardizer] = {}
-        self._least: dict[str, Array] = {}
+        self._min_rate: dict[str, Array] = {}
         self._fitted: dict[Task, dict[str, NDArray[Any]]] = {}
 
     @staticmethod
     def count_transform(counts: Array) -> Array:
-        """Return counts as they enter the regression."""
+        """Return counts as predictors of the regression."""
         return counts
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return every pair that is fitted."""
+        """Return a task for every fitted pair."""
         return [
             Task("modality", given, predicted)
             for predicted in self.modalities
@@ -63,7 +63,7 @@ class LagRegression(ABC):
             self._scales[m] = Standardizer.fit(self._change(m, values), observed)
             if self._counts(m):
                 mean = Standardizer.fit(values, observed).mean
-                self._least[m] = LEAST_RATE * np.maximum(mean, 1 / max(values.shape[0] * values.shape[1], 1))
+                self._min_rate[m] = MIN_RATE * np.maximum(mean, 1 / max(values.shape[0] * values.shape[1], 1))
         for task in self.tasks(run.withheld):
             target, observed = training.values[task.predicted], training.observed[task.predicted]
             counts = self._counts(task.predicted)
@@ -81,8 +81,8 @@ class LagRegression(ABC):
         counts, scale = self._counts(predicted), self._scales[predicted]
         mean = self._apply(fitted, self._predictors(trials, given), counts)
         if counts:
-            return Predictive("poisson", np.maximum(mean, self._least[predicted])[None])
-        deviation = np.maximum(fitted["residual"], LEAST_DEVIATION) * scale.deviation
+            return Predictive("poisson", np.maximum(mean, self._min_rate[predicted])[None])
+        deviation = np.maximum(fitted["residual"], MIN_DEVIATION) * scale.deviation
         return Predictive("gaussian", (mean * scale.deviation + scale.mean)[None], deviation)
 
     def _counts(self, modality: str) -> bool:
@@ -99,22 +99,22 @@ class LagRegression(ABC):
     def _regress(
         self, x: Array, y: Array, observed: NDArray[np.bool_], counts: bool, seed: int
     ) -> dict[str, NDArray[Any]]:
-        """Fit x (trial, time, predictor) to y (trial, time, channel); with `residual` (channel,)."""
+        """Regress y (trial, time, channel) on x (trial, time, predictor); with ``residual`` (channel,)."""
 
     @abstractmethod
     def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of what `_regress` returns."""
+        """Return the shapes of the arrays returned by `_regress`."""
 
     @abstractmethod
     def _apply(self, fitted: dict[str, NDArray[Any]], x: Array, counts: bool) -> Array:
         """Return the prediction (trial, time, channel)."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the regressions' arrays, and what predictors and targets are standardised by."""
+        """Return the regressions' arrays and the means and s.d.s of the standardisation."""
         state: dict[str, NDArray[Any]] = {}
         for m, scale in self._scales.items():
             state |= with_prefix(f"{m}|", vars(scale))
-        for m, least in self._least.items():
+        for m, least in self._min_rate.items():
             state[f"{m}|least"] = least
         for task, fitted in self._fitted.items():
             state |= with_prefix(_prefix(task), fitted)
@@ -130,7 +130,7 @@ class LagRegression(ABC):
         for m in model.modalities:
             model._scales[m] = Standardizer(arrays[f"{m}|mean"], arrays[f"{m}|deviation"])
             if model._counts(m):
-                model._least[m] = arrays[f"{m}|least"]
+                model._min_rate[m] = arrays[f"{m}|least"]
         for task in model.tasks(Withheld({})):
             model._fitted[task] = part_of(arrays, _prefix(task))
         return model

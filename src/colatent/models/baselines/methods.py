@@ -5,15 +5,15 @@ from colatent.models.methods import About, capitalised, numbers_of_latents, read
 
 
 def condition_mean(settings: ConditionMeanSettings, about: About) -> str:
-    """Describe the mean over training trials: per condition, over all trials, or over all bins."""
+    """Describe the mean over training trials of each condition, over all trials, or over all bins."""
     title = capitalised(settings.record.title)
     if about.continuous:
         return f"{title}: each channel’s mean over all bins of the training windows."
     if not about.conditions:
         return f"{title}: each channel’s mean time course over the training trials."
     return (
-        f"{title}: each channel’s mean time course over the training trials of the same condition. It is "
-        "told the condition of a test trial; no other model is."
+        f"{title}: each channel’s mean time course over the training trials of the same condition. Unlike "
+        "all other models, it knows the condition of a test trial."
     )
 
 

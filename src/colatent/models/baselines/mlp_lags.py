@@ -1,4 +1,4 @@
-"""Baseline: a multi-layer perceptron on lags."""
+"""Baseline: a multi-layer perceptron on lagged predictors."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ INNER_FOLDS = 10
 
 
 class MLPLags(LagRegression):
-    """A multi-layer perceptron with dropout, on the square roots of counts.
+    """A multi-layer perceptron with dropout, on square-rooted counts.
 
-    It stops at the epoch that is best on a tenth of the training trials, which it is not trained on;
-    the residual deviation of continuous targets comes from these as well. Of a single trial, where
-    none can be left out, it keeps what fits best.
+    The weights of the epoch with the least loss on a held-out tenth of the training trials are kept; the
+    residual s.d. of continuous targets comes from these trials too. If no trials can be held out, all are
+    used for both.
     """
 
     @staticmethod
@@ -88,7 +88,7 @@ class MLPLags(LagRegression):
         network.load_state_dict(best_weights)
 
     def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
-        with torch.device("meta"):  # weights are not drawn
+        with torch.device("meta"):  # shapes without drawing weights
             weights = self._network(n_predictors, n_channels).state_dict()
         return {name: tuple(w.shape) for name, w in weights.items()} | {"residual": (n_channels,)}
 

@@ -1,4 +1,4 @@
-"""Baseline: ridge regression on lags."""
+"""Baseline: ridge regression on lagged predictors."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from colatent.models.readout.ridge import fit_ridge
 
 
 class RidgeLags(LagRegression):
-    """Ridge regression; the penalty is chosen by cross-validation over the training trials."""
+    """Ridge regression with the penalty chosen by cross-validation over the training trials."""
 
     def _regress(
         self, x: Array, y: Array, observed: NDArray[np.bool_], counts: bool, seed: int

@@ -18,7 +18,7 @@ class SmoothedFA(OneModalityModel):
     """Factor analysis of Gaussian-smoothed (square-rooted) observations, bin by bin.
 
     y_t = C z_t + d + e, z_t ~ N(0, I), e ~ N(0, diag R). Smoothing stays within a trial and skips
-    what was not observed.
+    missing observations.
     """
 
     def __init__(self, settings: SmoothedFASettings, layout: Layout, device: str = "cpu") -> None:
@@ -27,14 +27,14 @@ class SmoothedFA(OneModalityModel):
         self.smoothing = settings.smoothing / layout.bin_width  # bins
 
     def _fit(self, training: Trials, run: FitRun) -> None:
-        from sklearn.decomposition import FactorAnalysis  # takes two seconds, and only fits need it
+        from sklearn.decomposition import FactorAnalysis  # slow to import, and only fits need it
 
         smooth = self._smooth(training)
         mean = np.nanmean(np.where(np.isnan(smooth).all(axis=(0, 1)), 0.0, smooth), axis=(0, 1))
         bins = np.where(np.isnan(smooth), mean, smooth).reshape(-1, self.n_channels)
         seen = ~np.isnan(smooth).all(axis=-1).ravel()
         analysis = FactorAnalysis(self.n_latents, svd_method="lapack", random_state=run.seed).fit(bins[seen])
-        # a silent channel has no variance at all: give it a little, or its precision is infinite
+        # a silent channel has no variance, which would make its precision infinite
         floor = 1e-6 * max(float(analysis.noise_variance_.max()), 1e-12)
         self._loading, self._offset = np.ascontiguousarray(analysis.components_.T), analysis.mean_
         self._noise = np.maximum(analysis.noise_variance_, floor)
@@ -52,7 +52,7 @@ class SmoothedFA(OneModalityModel):
         observed = ~np.isnan(smooth)
         centred = np.where(observed, smooth - self._offset, 0.0)
         weight = self._loading / self._noise[:, None]
-        # bins share few patterns of observed channels: one inverse for each pattern
+        # few distinct patterns of observed channels occur: invert once for each
         patterns, which = np.unique(observed.reshape(-1, self.n_channels), axis=0, return_inverse=True)
         precision = np.eye(self.n_latents) + np.einsum(
             "pc,ck,cl->pkl", patterns.astype(float), self._loading, weight
@@ -64,7 +64,7 @@ class SmoothedFA(OneModalityModel):
     def _smooth(self, trials: Trials) -> Array:
         observation = observations(trials, self.modality, self.counts)
         observed = ~np.isnan(observation)
-        # the window is cut at the trial's ends; what is left of it is weighted up again
+        # renormalise the window where it is cut at the trial's ends or by gaps
         total, weight = (
             gaussian_filter1d(a, self.smoothing, axis=1, mode="constant", truncate=4.0)
             for a in (np.where(observed, observation, 0.0), observed.astype(float))
@@ -72,12 +72,12 @@ class SmoothedFA(OneModalityModel):
         return np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), np.nan)
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
-        """Return the read-out of the modality; what was not observed is predicted too."""
+        """Return the read-out of every bin and channel, observed or not."""
         self._only_own((*given, predicted))
         return self._readouts.predict(self._mean(trials), trials)
 
     def decode(self, latents: Array, modality: str) -> Array:
-        """Return the read-out at latents of trials of which nothing is missing."""
+        """Return the read-out fitted without missing channels, at the given latents."""
         self._only_own((modality,))
         return self._readouts.decode(latents)
 

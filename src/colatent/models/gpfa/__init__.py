@@ -1,1 +1,1 @@
-"""Gaussian-process factor analysis, of Gaussian observations and of counts."""
+"""Gaussian-process factor analysis of Gaussian observations and of counts."""

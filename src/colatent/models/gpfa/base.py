@@ -1,4 +1,4 @@
-"""What Gaussian and count GPFA share: latents, their orthonormal form, saving and loading."""
+"""Shared base of Gaussian and count GPFA: latents, orthonormal coordinates, saving and loading."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         mean: (trial, time, channel).
-        variance: (trial, time, channel); of the observation, not only of its mean.
+        variance: (trial, time, channel), including the observation noise.
     """
 
     mean: Array
@@ -44,8 +44,8 @@ class Prediction(NamedTuple):
 class GPFAEstimator(ABC):
     """Latents z_k ~ GP(0, kernel with time scale tau_k) that drive channels through C z + d.
 
-    Latents have unit prior variance. They are sorted by the size of their loadings, largest first, and
-    signed so that the largest loading of each is positive.
+    Latents have unit prior variance. They are sorted by the norm of their loadings, largest first, with
+    signs that make the largest loading of each positive.
 
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). time_scale_: seconds (latent,).
@@ -95,7 +95,7 @@ class GPFAEstimator(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Return what a fit consists of, as plain arrays."""
+        """Return the fit as plain arrays."""
         return {
             "loading": self.loading_,
             "offset": self.offset_,
@@ -108,11 +108,11 @@ class GPFAEstimator(ABC):
     @classmethod
     @abstractmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
-        """Rebuild a fitted model from ``state()``."""
+        """Rebuild a fitted model from `state`."""
 
     @classmethod
     def _from_shared_state(cls, state: dict[str, np.ndarray], device: str, **options: Any) -> Self:
-        """Rebuild what all kinds of GPFA have, given the other options of the constructor."""
+        """Rebuild what all kinds of GPFA share; ``options`` are further options of the constructor."""
         loading = np.asarray(state["loading"], dtype=float)
         model = cls(
             n_latents=loading.shape[1],
@@ -131,10 +131,10 @@ class GPFAEstimator(ABC):
     def transform(self, trials: TrialsLike, orthonormal: bool = False) -> Array | list[Array]:
         """Return the posterior means of the latents, (trial, time, latent).
 
-        NaN past the end of a trial; a list for a list.
+        NaN past the end of a trial. Returns a list if ``trials`` is a list.
 
         Args:
-            trials: the training trials or others.
+            trials: training trials or others.
             orthonormal: return the coordinates along ``orthonormal_loading_`` instead.
         """
         data = self._check(trials)
@@ -144,12 +144,12 @@ class GPFAEstimator(ABC):
     def fit_transform(
         self, trials: TrialsLike, progress: Callable[[str], None] | None = None
     ) -> Array | list[Array]:
-        """Fit, and return the posterior means of the latents."""
+        """Fit and return the posterior means of the latents."""
         return self.fit(trials, progress).transform(trials)
 
     @property
     def orthonormal_loading_(self) -> Array:
-        """Orthonormal directions (channel, latent) by variance explained (Yu et al. 2009, eq. 13)."""
+        """Orthonormal loadings (channel, latent) in order of variance explained (Yu et al. 2009, eq. 13)."""
         return self._svd()[0]
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -160,7 +160,7 @@ class GPFAEstimator(ABC):
 
     @classmethod
     def load(cls, path: str | PathLike[str], device: str = "cpu") -> Self:
-        """Read a file that ``save`` wrote."""
+        """Read a fit from a file written by `save`."""
         return cls.from_state(load_arrays(path), device)
 
     @abstractmethod
@@ -191,11 +191,11 @@ def check_trainable(data: PaddedTrials, n_latents: int) -> None:
     if n_channels < n_latents:
         raise ValueError(f"{n_latents} latents need at least as many channels, not {n_channels}")
     if not data.observed.any():
-        raise ValueError("the trials hold no observation")
+        raise ValueError("the trials contain no observations")
 
 
 def canonical_order(loading: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the order of the latents by the size of their loadings, and their signs in that order."""
+    """Return the order of the latents by the norm of their loadings, and their signs in that order."""
     order = np.argsort(-(loading**2).sum(axis=0), kind="stable")
     largest = np.abs(loading).argmax(axis=0)
     sign = np.where(loading[largest, np.arange(loading.shape[1])] < 0, -1.0, 1.0)

@@ -2,11 +2,10 @@
 
     y_t ~ p(y | eta_t),   eta_t = C z_t + d,   z_k ~ GP(0, correlation(. / tau_k))
 
-The posterior is approximated by the Gaussian that maximises the evidence lower bound. It has the
-form of the prior times Gaussian sites, whose parameters are expectations of the likelihood's
-derivatives under the posterior itself and are iterated to that fixed point (conjugate-computation
-variational inference, Khan & Lin 2017). The bound's gradient with respect to the parameters then
-needs no derivative of the sites.
+The posterior is approximated by the Gaussian that maximises the evidence lower bound: the prior times
+Gaussian sites, whose parameters are expectations of the likelihood's derivatives under the posterior
+itself. They are iterated to this fixed point (conjugate-computation variational inference, Khan & Lin
+2017), where the bound's gradient with respect to the model parameters needs no derivative of the sites.
 """
 
 from collections.abc import Callable
@@ -50,12 +49,12 @@ LIKELIHOODS = {
 }
 
 _FIT_TOLERANCE = 1e-4
-# Bins of the pieces into which longer trials are cut for a fit: a piece costs the cube of its length.
+# For a fit, longer trials are cut into pieces of at most this many bins: the cost is cubic in length.
 _PIECE = 100
 _SITE_TOLERANCE = 1e-7  # nats per observation
 _FITTING = FitOptions(max_iterations=100)
 _INITIAL_DISPERSION = 10.0
-# Box that keeps the parameters of units with hardly a spike from running away.
+# Bounds that keep the parameters of nearly silent units from diverging.
 _LARGEST_LOADING = 5.0
 _OFFSET_REACH = 8.0
 _LOG_DISPERSION_BOUNDS = (-4.0, 9.0)
@@ -68,7 +67,7 @@ class CountGPFA(GPFAEstimator):
         >>> model = CountGPFA(n_latents=3, bin_width=0.02).fit(counts)
         >>> rate = model.predict(counts).mean / 0.02         # spikes per second
 
-    Trials come in the forms that ``GPFA`` takes; NaN means missing.
+    Trials take the same forms as for ``GPFA``; NaN means missing.
 
     Args:
         n_latents: number of latents.
@@ -78,7 +77,7 @@ class CountGPFA(GPFAEstimator):
             "negative-binomial" (mean mu = exp(eta), variance mu + mu^2 / r).
         fitting: limits of the fit.
         tolerance: accuracy of the prior's Fourier representation in inference.
-        device: of torch, such as "cpu" or "cuda".
+        device: PyTorch device, such as "cpu" or "cuda".
 
     Attributes:
         dispersion_: r (channel,) of the negative binomial; unused otherwise.
@@ -111,7 +110,7 @@ class CountGPFA(GPFAEstimator):
             progress: called with one line of text per iteration.
 
         Raises:
-            ValueError: trials that are not counts, have a wrong shape, or too few channels.
+            ValueError: the trials are not counts, have the wrong shape, or have too few channels.
         """
         whole = as_padded_trials(trials)
         check_trainable(whole, self.n_latents)
@@ -136,7 +135,7 @@ class CountGPFA(GPFAEstimator):
         fitted, self.converged_ = minimize(_NegativeBound(self, data), start, bounds, self.fitting, report)
         loading, offset, log_dispersion, log_time_scale = (p.cpu().numpy() for p in fitted)
         order, sign = canonical_order(loading)
-        # laid out in memory as in a file, so that a saved fit computes the same last bits
+        # the memory layout of a loaded file, so that a saved fit gives bitwise equal results
         self.loading_ = np.ascontiguousarray(loading[:, order] * sign)
         self.offset_ = offset
         self.dispersion_ = np.exp(log_dispersion)
@@ -150,9 +149,9 @@ class CountGPFA(GPFAEstimator):
         return LatentMoments(posterior.mean.cpu().numpy(), variance.cpu().numpy().copy())
 
     def predict(self, trials: TrialsLike) -> Prediction:
-        """Return the predictive mean and variance of the counts of every channel, missing ones included.
+        """Return the predictive mean and variance of the counts of every channel, including missing ones.
 
-        Both average over the posterior of the latents. Co-smoothing: set held-out channels to NaN.
+        Both average over the posterior of the latents. For co-smoothing, set held-out channels to NaN.
         """
         mean, variance = self._predictor(trials)
         log_dispersion = torch.as_tensor(np.log(self.dispersion_), device=self.device)
@@ -173,30 +172,30 @@ class CountGPFA(GPFAEstimator):
         return self._infer(self._check(trials))[1]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what a fit consists of, as plain arrays."""
+        """Return the fit as plain arrays."""
         likelihood = np.array(list(LIKELIHOODS).index(self.likelihood))
         return super().state() | {"dispersion": self.dispersion_, "likelihood": likelihood}
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
-        """Rebuild a fitted model from ``state()``."""
+        """Rebuild a fitted model from `state`."""
         likelihood = list(LIKELIHOODS)[int(state["likelihood"])]
         model = cls._from_shared_state(state, device, likelihood=likelihood)
         model.dispersion_ = np.asarray(state["dispersion"], dtype=float)
         return model
 
     def _initial_parameters(self, data: PaddedTrials) -> CountParameters:
-        """Start from Gaussian GPFA of the square roots.
+        """Return initial parameters from Gaussian GPFA of the square roots.
 
-        Small changes of the log rate move E[sqrt(y)] by Cov(sqrt(y), y) under the Poisson
-        distribution, which turns loadings for square roots into loadings for log rates.
+        Under the Poisson distribution, the derivative of E[sqrt(y)] with respect to the log rate is
+        Cov(sqrt(y), y), which converts loadings for square roots into loadings for log rates.
         """
         roots = np.where(data.observed, np.sqrt(data.value), np.nan)
         fitting = FitOptions(self.fitting.time_scale_bounds)
         gaussian = GPFA(self.n_latents, self.bin_width, self.kernel, fitting=fitting).fit(roots)
         mean = _mean_counts(data)
         k = np.arange(int(20 + 10 * mean.max()))
-        pmf = np.exp(xlogy(k, mean[:, None]) - mean[:, None] - gammaln(k + 1))  # of the Poisson distribution
+        pmf = np.exp(xlogy(k, mean[:, None]) - mean[:, None] - gammaln(k + 1))  # Poisson
         response = (pmf * np.sqrt(k) * (k - mean[:, None])).sum(1)
         loading = np.clip(gaussian.loading_ / response[:, None], -2.0, 2.0)
         arrays = (
@@ -230,7 +229,7 @@ class CountGPFA(GPFAEstimator):
 
 
 class _NegativeBound:
-    """Negative bound per bin and its gradient; sites are kept from call to call."""
+    """Negative bound per bin and its gradient; each call starts from the sites of the last."""
 
     def __init__(self, model: CountGPFA, data: PaddedTrials):
         self.likelihood = LIKELIHOODS[model.likelihood]
@@ -254,7 +253,7 @@ class _NegativeBound:
 
 
 def cut(data: PaddedTrials, n_bins: int) -> PaddedTrials:
-    """Cut trials into pieces of at most ``n_bins`` bins, all of about one length."""
+    """Cut trials into pieces of roughly equal length, at most ``n_bins`` bins each."""
     length = data.value.shape[1]
     n_pieces = -(-length // n_bins)
     if n_pieces == 1:
@@ -273,7 +272,7 @@ def _check_counts(data: PaddedTrials) -> None:
 
 
 def _mean_counts(data: PaddedTrials) -> Array:
-    """Mean count per bin; a silent channel gets the rate that its observation could just have missed."""
+    """Mean count per bin; a silent channel is assumed to have half a spike."""
     n = np.maximum(data.observed.sum((0, 1)), 1)
     return np.maximum(data.value.sum((0, 1)), 0.5) / n
 

@@ -2,9 +2,8 @@
 
     y_t = C z_t + d + e_t,   e_t ~ N(0, diag R),   z_k ~ GP(0, correlation(. / tau_k))
 
-(Yu et al. 2009, eqs 1-4). The gradient comes from the posterior moments by Fisher's identity: it is
-the expected gradient of the complete-data log likelihood, so nothing is differentiated through a
-Cholesky factorisation.
+(Yu et al. 2009, eqs 1-4). By Fisher's identity the gradient is the posterior expectation of the
+gradient of the complete-data log likelihood, so no Cholesky factorisation is differentiated.
 """
 
 import math
@@ -37,11 +36,11 @@ from colatent.models.gpfa.solvers import (
 
 _LARGEST_FFT_FACTOR = 31
 _CPU = torch.device("cpu")
-_CHUNK = 2**18  # values projected at once: bounds the memory, and stays in the cache
+_CHUNK = 2**18  # values projected at once: limits memory and fits in the cache
 
 
 class Parameters(NamedTuple):
-    """Parameters of GPFA in the form in which they are fitted.
+    """Parameters of GPFA as parametrised in fits.
 
     Attributes:
         loading: C in units of the channels' noise standard deviation (channel, latent).
@@ -58,13 +57,13 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Prior:
-    """Kernel, and how exactly and where it is represented.
+    """The kernel and its Fourier representation.
 
     Attributes:
         kernel: one of ``gp.KERNELS``.
-        tolerance: coefficients with less than this share of the largest variance are dropped, and
-            the circle is long enough for the wrapped correlation to stay below it.
-        device: where posteriors are computed.
+        tolerance: coefficients below this share of the largest variance are dropped, and the circle is
+            long enough for the wrap-around correlation to stay below it.
+        device: device on which posteriors are computed.
     """
 
     kernel: str
@@ -72,14 +71,14 @@ class Prior:
     device: torch.device = _CPU
 
     def extension(self, longest_time_scale: float) -> int:
-        """Return the bins after which latents are uncorrelated, up to the tolerance."""
+        """Return the number of bins beyond which latents are uncorrelated, up to the tolerance."""
         return math.ceil(gp.reach(self.kernel, self.tolerance) * longest_time_scale)
 
     def n_circle(self, n_bins: int, longest_time_scale: float) -> int:
-        """Return the bins of a circle for trials of ``n_bins``: odd, and without large prime factors.
+        """Return the circle size for trials of ``n_bins``: odd, and without large prime factors.
 
-        Powers of the smallest primes would make faster FFTs, but they are far apart among odd
-        numbers, and every bin added to the circle must be taken out again.
+        Products of only the smallest primes would give faster FFTs, but among odd numbers they are far
+        apart, and every bin added to the circle is one more unobserved bin to correct for.
         """
         n_circle = n_bins + self.extension(longest_time_scale)
         n_circle += 1 - n_circle % 2
@@ -92,10 +91,10 @@ class Prior:
         return self._drop(gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle))
 
     def variances_and_slope(self, log_time_scale: Tensor, n_circle: int) -> tuple[Tensor, Tensor]:
-        """Return the variances and their derivatives by the log time scales, both (latent, F).
+        """Return the variances and their derivatives with respect to the log time scales, both (latent, F).
 
-        A central difference, exact to eight digits: on small problems a graph for this one step
-        would cost as much as the rest of an evaluation.
+        Central differences are accurate to eight digits; on small problems, an autograd graph for this
+        step alone would cost as much as the rest of an evaluation.
         """
         h = 1e-4
         scales = torch.cat([log_time_scale, log_time_scale + h, log_time_scale - h])
@@ -126,13 +125,13 @@ def _largest_prime_factor(n: int) -> int:
 class TrialBlock:
     """The trials of one chain of patterns, projected onto the Fourier basis of their circle.
 
-    The projection is kept: evaluations do not touch time.
+    The projection is cached, so that evaluations work on coefficients alone.
 
     Attributes:
         trial: indices of the trials, in the order of the block.
         n_bins: bins up to which the circle represents the latents.
         n_circle: bins in the circle.
-        solver: of the posterior, whichever needs the fewest operations.
+        solver: solver for the posterior, the one with the fewest operations.
     """
 
     def __init__(
@@ -172,7 +171,7 @@ class TrialBlock:
         self.channels = torch.as_tensor(channel_masks(patterns)[0].astype(float), device=device)
 
     def _chunks(self, n_bins: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield some positions in the block, and the values (trial, time, channel) of their trials."""
+        """Yield slices of the block's trials and their values (trial, time, channel)."""
         step = 1 + _CHUNK // (self.n_circle * self._value.shape[2])
         for i in range(0, len(self.trial), step):
             values = self._value[self.trial[i : i + step], :n_bins]
@@ -181,7 +180,7 @@ class TrialBlock:
     def observation(self, n_coef: int) -> Tensor:
         """Return the leading coefficients of the observations (F, p, N)."""
         if n_coef > len(self._observation):
-            n_projected = min(self.n_circle, n_coef + n_coef // 4)  # time scales may become shorter
+            n_projected = min(self.n_circle, n_coef + n_coef // 4)  # room for shorter time scales
             shape = (n_projected, *self._observation.shape[1:])
             self._observation = torch.empty(shape, dtype=torch.float64, device=self.prior.device)
             for position, values in self._chunks(len(self.observed)):
@@ -190,32 +189,32 @@ class TrialBlock:
         return self._observation[:n_coef]
 
     def precision(self, parameters: Parameters) -> Tensor:
-        """Return M of every channel mask (J, q, q)."""
+        """Return M for every channel mask (J, q, q)."""
         loading = parameters.loading
         square = loading[:, :, None] * loading[:, None, :]
         return (self.channels @ square.flatten(1)).unflatten(1, square.shape[1:])
 
     def natural(self, parameters: Parameters, n_coef: int) -> Tensor:
-        """Return h (F, q, N)."""
+        """Return the natural parameters h of the observations (F, q, N); see `solvers`."""
         sigma = (0.5 * parameters.log_noise).exp()[:, None]
         weight = (parameters.loading / sigma).T
         constant = (weight * parameters.offset) @ self.mask[:n_coef]
         return weight @ self.observation(n_coef) - constant[:, :, self.pattern]
 
     def posterior_mean(self, parameters: Parameters) -> Tensor:
-        """Return the posterior mean of the coefficients (F, q, N), trials in the block's order."""
+        """Return the posterior mean of the coefficients (F, q, N)."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         h = self.natural(parameters, variances.shape[1])
         return self.solver.mean(h, self.precision(parameters), variances)
 
     def bin_covariance(self, parameters: Parameters, n_bins: int) -> Tensor:
-        """Return the latents' posterior covariance in the first bins (N, n_bins, q, q)."""
+        """Return the latents' posterior covariance within each of the first bins (N, n_bins, q, q)."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         bins = torch.arange(n_bins, device=variances.device)
         return self.solver.bin_covariance(self.precision(parameters), variances, bins)[self.pattern]
 
     def sample(self, parameters: Parameters, generator: torch.Generator) -> Tensor:
-        """Return one sample of the coefficients' posterior (F, q, N), by Matheron's rule."""
+        """Return one posterior sample of the coefficients (F, q, N), by Matheron's rule."""
         loading = parameters.loading
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         n_coef = variances.shape[1]
@@ -244,12 +243,12 @@ class TrialBlock:
         value = 0.5 * (value.sum() + log_det - (h * mean).sum())
 
         n_coef, q, n_trials = mean.shape
-        of_pattern = mean.new_zeros(n_coef, q, self.mask.shape[2]).index_add_(2, self.pattern, mean)
+        by_pattern = mean.new_zeros(n_coef, q, self.mask.shape[2]).index_add_(2, self.pattern, mean)
         y_mean = (self.observation(n_coef) @ mean.transpose(1, 2)).sum(0)
-        mask_mean = (self.mask[:n_coef] @ of_pattern.transpose(1, 2)).sum(0)
+        mask_mean = (self.mask[:n_coef] @ by_pattern.transpose(1, 2)).sum(0)
         cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
-        of_channel = (self.channels.T @ scatter.flatten(1)).unflatten(1, scatter.shape[1:])
-        second = (of_channel @ loading[:, :, None]).squeeze(2)
+        by_channel = (self.channels.T @ scatter.flatten(1)).unflatten(1, scatter.shape[1:])
+        second = (by_channel @ loading[:, :, None]).squeeze(2)
         shrink = torch.where(s > 0, 0.5 * (n_trials - relevance) / s.clamp_min(1e-300), 0.0)
         gradient = Parameters(
             loading=second - cross,
@@ -263,7 +262,7 @@ class TrialBlock:
 def choose_solver(
     patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int], device: torch.device
 ) -> Solver:
-    """Return the solver that needs the fewest operations."""
+    """Return the applicable solver with the fewest operations."""
     if any(p.is_scattered for p in patterns):
         return ScatteredSolver(patterns, n_circle, device)
     dense, circulant = operations(patterns, n_circle, counts)
@@ -279,11 +278,15 @@ def make_blocks(
     longest: float,
     n_wanted: np.ndarray | None = None,
 ) -> list[TrialBlock]:
-    """Return the blocks of all trials, for latents with time scales (bins) up to ``longest``.
+    """Return the blocks of all trials.
 
     Lengths within a chain differ by at most the circle's extension, because the circulant solver's
-    cost grows with the cube of both together. ``n_wanted`` is the number of bins of each trial in
-    which the posterior is wanted, by default the bins with observations.
+    cost is cubic in the sum of both.
+
+    Args:
+        time_scale: time scales in bins (latent,), to choose the solver.
+        longest: longest time scale that the circles must represent, bins.
+        n_wanted: bins of each trial in which the posterior is needed (trial,); default: observed ones.
     """
     wanted = np.zeros(len(data.value), dtype=int) if n_wanted is None else n_wanted
     chains = chain_patterns(find_patterns(data.observed), prior.extension(longest))
@@ -295,7 +298,7 @@ def make_blocks(
 
 
 def evaluate(blocks: Sequence[TrialBlock], parameters: Parameters) -> tuple[float, Parameters]:
-    """Return the negative log marginal likelihood of all blocks (nats), and its gradient."""
+    """Return the negative log marginal likelihood of all blocks (nats) and its gradient."""
     values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
     gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))
     return float(sum(values)), gradient

@@ -1,4 +1,4 @@
-"""Maximum-likelihood fit of Gaussian GPFA: a start from factor analysis, then L-BFGS-B."""
+"""Maximum-likelihood fit of Gaussian GPFA: initialisation by factor analysis, then L-BFGS-B."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,21 +19,21 @@ from colatent.models.gpfa.padded_trials import PaddedTrials
 
 Array = NDArray[np.float64]
 
-# Squared norm, in units of the noise, below which a column of C explains nothing.
+# Squared norm, in units of the noise, below which a column of C is negligible.
 NEGLIGIBLE_COLUMN = 1e-3
 
 _FA_ITERATIONS = 10
 _START_LAGS = 10
-# Longest time scale that the circle of a fit has room for, in units of the longest at its start.
+# Longest time scale that a fit's circle can represent, relative to the longest at the start.
 _HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
 class FitProblem:
-    """What a fit to some trials maximises, and within which limits.
+    """Limits and penalty of a fit to given trials.
 
     Attributes:
-        limits: of the fit, whatever its trials.
+        limits: limits that do not depend on the trials.
         time_scale_bounds: shortest and longest time scale, in bins.
         automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
     """
@@ -44,9 +44,9 @@ class FitProblem:
 
 
 def standardize(data: PaddedTrials) -> tuple[PaddedTrials, Array, Array]:
-    """Return the data with zero mean and unit variance per channel, the means and the scales.
+    """Return the data with zero mean and unit variance per channel, and the means and scales.
 
-    A channel that never varies gets the median scale of the others, so that it stays at zero.
+    A constant channel gets the median scale of the others and the value zero.
     """
     count = np.maximum(data.observed.sum(axis=(0, 1)), 1)
     mean = data.value.sum(axis=(0, 1)) / count
@@ -62,11 +62,11 @@ def standardize(data: PaddedTrials) -> tuple[PaddedTrials, Array, Array]:
 
 
 def initial_parameters(data: PaddedTrials, n_latents: int, kernel: str, problem: FitProblem) -> Parameters:
-    """Start from factor analysis, rotated so that the latents differ in their time scales.
+    """Return initial parameters from factor analysis, rotated to separate latents by time scale.
 
-    The noise is white, so the covariance of the factor scores at lags > 0 is the latents' own. Its
-    eigenvectors are the rotation in which the latents are uncorrelated at those lags too (Tong et
-    al. 1991, AMUSE), its eigenvalues their autocorrelations, from which the time scales follow.
+    Because the noise is white, the covariance of the factor scores at lags > 0 is the covariance of the
+    latents. Its eigenvectors are the rotation that also decorrelates the latents at those lags (Tong et
+    al. 1991, AMUSE); its eigenvalues are their autocorrelations, which determine the time scales.
     """
     loading, noise = _factor_analysis(data, n_latents, problem.limits.noise_floor)
     weight = loading / noise[:, None]
@@ -84,7 +84,7 @@ def initial_parameters(data: PaddedTrials, n_latents: int, kernel: str, problem:
 
 
 def _factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
-    """Loadings and noise variances of standardised data (iterated principal factors)."""
+    """Return loadings and noise variances of standardised data (iterated principal factors)."""
     flat = data.value.reshape(-1, data.value.shape[2])
     covariance = flat.T @ flat
     if data.observed.all():
@@ -106,7 +106,7 @@ def _factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> 
 
 
 def _time_scales(correlation: Array, n_lags: int, kernel: str, bounds: tuple[float, float]) -> Array:
-    """Time scales (bins) whose mean autocorrelation over lags 1 .. n_lags is the given one."""
+    """Return the time scales (bins) with the given mean autocorrelation over lags 1 .. n_lags."""
     if n_lags == 0:
         return np.full(len(correlation), bounds[0])
     grid = torch.logspace(math.log10(bounds[0]), math.log10(bounds[1]), 200, dtype=torch.float64)
@@ -123,9 +123,9 @@ def maximize(
     problem: FitProblem,
     report: Callable[[int, float], None],
 ) -> tuple[Parameters, bool]:
-    """Return the parameters of the largest marginal likelihood, and whether the fit converged.
+    """Return the parameters that maximise the (penalised) marginal likelihood, and whether it converged.
 
-    The circle has room for time scales up to a cap. If one reaches it, the fit goes on from there
+    The circle can represent time scales up to a cap. If a time scale reaches the cap, the fit continues
     with a longer circle.
 
     Args:
@@ -166,12 +166,12 @@ def maximize(
 
 
 def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Return the automatic-relevance penalty on the columns of C (nats), and its gradient.
+    """Return the automatic-relevance penalty on the columns of C (nats) and its gradient.
 
     Column k has the prior N(0, I / alpha_k) with unknown precision alpha_k (Bishop 1999, Bayesian
-    PCA). With alpha_k at its optimum gamma / |c_k|^2, gamma the number of loadings that the data
-    determine (MacKay 1992), that is (gamma / 2) log |c_k|^2, here levelled off below a negligible
-    column. It draws a column to zero unless the data pay for its loadings.
+    PCA). At the optimal alpha_k = gamma / |c_k|^2, with gamma the number of loadings determined by the
+    data (MacKay 1992), the penalty is (gamma / 2) log |c_k|^2, here bounded from below for negligible
+    columns. It shrinks a column to zero unless the gain in likelihood outweighs the penalty.
 
     Args:
         strength: gamma as a share of the number of channels.
@@ -184,7 +184,7 @@ def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]
 def _negative_evidence(
     parameters: Parameters, blocks: Sequence[TrialBlock], n_bins: int, strength: float
 ) -> tuple[float, Parameters]:
-    """Return the negative log marginal likelihood per bin, with the penalty if any, and its gradient."""
+    """Return the negative (penalised) log marginal likelihood per bin and its gradient."""
     value, gradient = evaluate(blocks, parameters)
     if strength:
         penalty, by_loading = relevance_penalty(parameters.loading, strength)

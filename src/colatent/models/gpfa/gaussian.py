@@ -32,7 +32,7 @@ from colatent.models.gpfa.time_scale_interval import (
 
 Array = NDArray[np.float64]
 
-# What is lost against 1e-8 is far below the standard error of the log likelihood's maximum.
+# The loss relative to 1e-8 is far below the standard error of the maximal log likelihood.
 _FIT_TOLERANCE = 1e-4
 _FITTING = FitOptions()
 
@@ -45,20 +45,20 @@ class GPFA(GPFAEstimator):
         >>> latents = model.transform(np.sqrt(counts))       # (trial, time, latent)
 
     Trials are an array (trial, time, channel), a list of arrays (time, channel) of any lengths, or
-    a DataArray with the dims trial, time and channel. NaN means missing: whole bins or single
-    channels, in any pattern. Missing values are marginalised exactly.
+    a DataArray with dims trial, time and channel. NaN means missing, in any pattern of bins and
+    channels. Missing values are marginalised exactly.
 
     Args:
         n_latents: number of latents.
         bin_width: seconds.
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
-            likelihood) to 1, which draws latents that the data do not need to zero, so that
-            ``n_relevant_`` counts the others. About 0.5 predicts best when trials are few.
+            likelihood) to 1, which shrinks superfluous latents to zero, so that ``n_relevant_`` counts
+            the others. About 0.5 predicts best with few trials.
         fitting: limits of the fit.
         tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
-            variance are dropped, correlations below it neglected.
-        device: of torch, such as "cpu" or "cuda".
+            variance are dropped, and correlations below it are neglected.
+        device: PyTorch device, such as "cpu" or "cuda".
 
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
@@ -92,7 +92,7 @@ class GPFA(GPFAEstimator):
             progress: called with one line of text per iteration.
 
         Raises:
-            ValueError: trials of a wrong shape, nothing observed, or fewer channels than latents.
+            ValueError: the trials have the wrong shape, no observations, or fewer channels than latents.
         """
         data = as_padded_trials(trials)
         check_trainable(data, self.n_latents)
@@ -109,12 +109,12 @@ class GPFA(GPFAEstimator):
 
         prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
         start = initial_parameters(data, self.n_latents, self.kernel, problem)
-        with torch.inference_mode():  # gradients are computed, not recorded
+        with torch.inference_mode():  # gradients are analytic
             fitted, self.converged_ = maximize(data, start, prior, problem, report)
         loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
 
         order, sign = canonical_order(loading)
-        # laid out in memory as in a file, so that a saved fit computes the same last bits
+        # the memory layout of a loaded file, so that a saved fit gives bitwise equal results
         scaled = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
         self.loading_ = np.ascontiguousarray(scaled)
         self.noise_variance_ = np.exp(log_noise) * scale**2
@@ -128,9 +128,9 @@ class GPFA(GPFAEstimator):
         return LatentMoments(mean, covariance.diagonal(axis1=2, axis2=3).copy())
 
     def predict(self, trials: TrialsLike) -> Prediction:
-        """Return the predictive mean and variance of every channel, missing ones included.
+        """Return the predictive mean and variance of every channel, including missing ones.
 
-        Co-smoothing: set the held-out channels to NaN, and read their prediction.
+        For co-smoothing, set the held-out channels to NaN.
         """
         mean, covariance = self._mean_and_covariance(self._check(trials))
         variance = ((self.loading_ @ covariance) * self.loading_).sum(-1)
@@ -139,14 +139,14 @@ class GPFA(GPFAEstimator):
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
 
-        By Matheron's rule: a sample of the prior, plus the posterior mean given the difference
-        between the data and data simulated from that sample.
+        By Matheron's rule: a prior sample plus the posterior mean given the difference between the data
+        and data simulated from that sample.
         """
         data = self._check(trials)
         rng = torch.Generator(device=self.device).manual_seed(seed)
         blocks, parameters = self._blocks(data)
         shape = (n_samples, len(data.value), data.value.shape[1], self.n_latents)
-        samples = np.random.default_rng(seed).standard_normal(shape)  # beyond the reach of data
+        samples = np.random.default_rng(seed).standard_normal(shape)  # prior, kept beyond the reach of data
         for block in blocks:
             n_bins = min(block.n_bins, shape[2])
             for sample in samples:
@@ -163,20 +163,20 @@ class GPFA(GPFAEstimator):
     def time_scale_interval(self, trials: TrialsLike, level: float = 0.95) -> TimeScaleInterval:
         """Return the profile-likelihood intervals of the time scales.
 
-        An interval holds the time scales at which the log marginal likelihood, maximised over all other
+        An interval contains the time scales at which the log marginal likelihood, maximised over all other
         parameters, is at most chi2(1, level) / 2 nats (1.92 for 95 %) below its maximum (Venzon &
-        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` the likelihood is the penalised
-        one. The maximum is searched for more closely than in the fit.
+        Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` the likelihood is penalised. The
+        maximum is located more accurately than in the fit.
 
         Args:
             trials: the training trials of the fit.
-            level: of confidence, between 0 and 1.
+            level: confidence level, between 0 and 1.
 
         Returns:
-            Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile stays above
-            this level down to the shortest or up to the longest time scale of the fit, and for latents
-            without loadings; NaN where it was not found. Latents with similar time scales can change places
-            along a profile, so that the interval of each covers the others.
+            Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile does not
+            fall that far down to the shortest or up to the longest time scale of the fit, and for latents
+            with negligible loadings; NaN if the search for it failed. Latents with similar time scales can
+            swap along a profile, so that the interval of each covers the others.
         """
         data = self._check(trials)
         problem = self._problem(data)
@@ -196,13 +196,13 @@ class GPFA(GPFAEstimator):
 
     @property
     def n_relevant_(self) -> int:
-        """Number of latents whose loadings are not negligible against the noise."""
+        """Number of latents whose loadings are not negligible relative to the noise."""
         size = (self.loading_**2 / self.noise_variance_[:, None]).sum(axis=0)
         return int((size > 10 * NEGLIGIBLE_COLUMN).sum())
 
     @property
     def variance_explained_(self) -> Array:
-        """Share of each channel's variance that each orthonormal latent explains (channel, latent)."""
+        """Share of each channel's variance explained by each orthonormal latent (channel, latent)."""
         left, singular, _ = self._svd()
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
@@ -212,7 +212,7 @@ class GPFA(GPFAEstimator):
         return FitProblem(self.fitting, bounds, self.automatic_relevance)
 
     def _blocks(self, data: PaddedTrials) -> tuple[list[TrialBlock], Parameters]:
-        """Blocks of the data without their offset, and the parameters that go with them."""
+        """Return blocks of the data with the offset subtracted, and the matching parameters."""
         value = data.value - self.offset_
         if not data.observed.all():
             value *= data.observed
@@ -237,7 +237,7 @@ class GPFA(GPFAEstimator):
         return mean
 
     def _mean_and_covariance(self, data: PaddedTrials) -> tuple[Array, Array]:
-        """Posterior means, and covariances between the latents in each bin (trial, time, q, q)."""
+        """Return posterior means, and covariances between latents within each bin (trial, time, q, q)."""
         blocks, parameters = self._blocks(data)
         n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
         mean = np.zeros((n_trials, n_bins, q))
@@ -249,7 +249,7 @@ class GPFA(GPFAEstimator):
         return mean, covariance
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what a fit consists of, as plain arrays."""
+        """Return the fit as plain arrays."""
         state = super().state() | {
             "noise_variance": self.noise_variance_,
             "noise_floor": np.array(self.fitting.noise_floor),
@@ -261,7 +261,7 @@ class GPFA(GPFAEstimator):
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
-        """Rebuild a fitted model from ``state()``; what only fits need may be missing."""
+        """Rebuild a fitted model from `state`; arrays needed only for fitting may be missing."""
         limits: dict[str, Any] = {}
         if "noise_floor" in state:
             limits["noise_floor"] = float(state["noise_floor"])

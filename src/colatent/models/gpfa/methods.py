@@ -5,7 +5,7 @@ from colatent.models.methods import About, capitalised, numbers_of_latents, read
 
 
 def gpfa(settings: GPFASettings, about: About) -> str:
-    """Describe GPFA: its likelihood, its objective, and how it predicts."""
+    """Describe GPFA: its likelihood, objective and predictions."""
     head = (
         f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}; {settings.kernel} "
         "prior)"

@@ -1,4 +1,4 @@
-"""GPFA as the workflow uses it: of one modality, Gaussian with read-outs or of counts themselves."""
+"""GPFA of one modality as a model of the workflow: Gaussian with read-outs, or of counts directly."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -18,10 +18,10 @@ from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval
 from colatent.models.readout.latents import OneModalityModel, gaussian_unit, observations
 from colatent.models.readout.readouts import Readouts
 
-# Stopped as early as by default, time scales may lie outside the intervals that the report gives them.
+# With the default convergence, fitted time scales can lie outside their own confidence intervals.
 FITTING = FitOptions(max_iterations=500, convergence=1e-8)
-LEVEL = 0.95  # of the intervals of time scales
-# Equally likely values of the log mean that stand for its posterior in a predictive distribution.
+LEVEL = 0.95  # confidence level of time-scale intervals
+# Equiprobable values of the log mean that represent its posterior in a predictive distribution.
 N_COMPONENTS = 32
 INTERVAL = "interval."
 _INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
@@ -36,44 +36,44 @@ class GPFAModel(OneModalityModel):
     def __init__(self, settings: GPFASettings, layout: Layout, device: str = "cpu") -> None:
         super().__init__(settings, layout)
         counts = settings.likelihood_of(layout.kinds[self.modality]) in COUNT_LIKELIHOODS
-        self._observed: _Observed = (_Counts if counts else _Gaussian)(settings, layout)
+        self._observation_model: _ObservationModel = (_Counts if counts else _Gaussian)(settings, layout)
 
     def _fit(self, training: Trials, run: FitRun) -> None:
-        self._observed.fit(training, run)  # there is nothing random in it
-        self.history = self._observed.gpfa.history_
+        self._observation_model.fit(training, run)  # deterministic: needs no seed
+        self.history = self._observation_model.gpfa.history_
 
     def _infer(self, trials: Trials) -> tuple[Array, Array]:
-        posterior = self._observed.gpfa.posterior(self._observed.observation(trials))
+        posterior = self._observation_model.gpfa.posterior(self._observation_model.observation(trials))
         return posterior.mean, posterior.variance
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
-        """Return the predictive distribution of the modality; what was not observed is predicted too."""
+        """Return the predictive distribution of every bin and channel, observed or not."""
         self._only_own((*given, predicted))
-        return self._observed.predict(trials)
+        return self._observation_model.predict(trials)
 
     def decode(self, latents: Array, modality: str) -> Array:
         """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
         self._only_own((modality,))
-        return self._observed.decode(latents)
+        return self._observation_model.decode(latents)
 
     def summary(self, latents: Array) -> LatentSummary:
-        """Return loadings and time scales, with their intervals if the likelihood is Gaussian."""
-        return self._observed.summary()
+        """Return loadings and time scales, with confidence intervals if the likelihood is Gaussian."""
+        return self._observation_model.summary()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the parameters, and for Gaussian likelihoods read-outs and intervals of time scales."""
-        return self._observed.state()
+        """Return the parameters and, for Gaussian likelihoods, read-outs and time-scale intervals."""
+        return self._observation_model.state()
 
     @classmethod
     def from_state(cls, settings: GPFASettings, layout: Layout, state: State, device: str = "cpu") -> Self:
         """Rebuild a fit from its arrays."""
         model = cls(settings, layout)
-        model._observed.load(state)
+        model._observation_model.load(state)
         return model
 
 
-class _Observed(ABC):
-    """What the likelihood of a GPFA decides; methods as in `GPFAModel`."""
+class _ObservationModel(ABC):
+    """The parts of `GPFAModel` that depend on the likelihood; methods as there."""
 
     gpfa: GPFA | CountGPFA
 
@@ -84,7 +84,7 @@ class _Observed(ABC):
         self.likelihood = settings.likelihood_of(layout.kinds[self.modality])
 
     def observation(self, trials: Trials) -> Array:
-        """Return what the GPFA sees (trial, time, channel), NaN where nothing was observed."""
+        """Return the input of the GPFA (trial, time, channel), NaN where nothing was observed."""
         return observations(trials, self.modality, self.likelihood == "gaussian-sqrt")
 
     @abstractmethod
@@ -104,11 +104,11 @@ class _Observed(ABC):
 
     @abstractmethod
     def load(self, state: State) -> None:
-        """Take on what a fit has learned."""
+        """Restore a fit from its state."""
 
 
-class _Gaussian(_Observed):
-    """Exact Gaussian GPFA; its observations are read out of the latents (`Readouts`)."""
+class _Gaussian(_ObservationModel):
+    """Exact Gaussian GPFA; observations are predicted from the latents by `Readouts`."""
 
     gpfa: GPFA
 
@@ -164,8 +164,8 @@ class _Gaussian(_Observed):
         self.interval = TimeScaleInterval(*ends.values())
 
 
-class _Counts(_Observed):
-    """GPFA of counts, which predicts them itself."""
+class _Counts(_ObservationModel):
+    """GPFA of counts, which predicts counts directly."""
 
     gpfa: CountGPFA
 
@@ -177,12 +177,12 @@ class _Counts(_Observed):
         self.gpfa.fit(self.observation(training), run.progress)
 
     def predict(self, trials: Trials) -> Predictive:
-        """A mixture over the posterior of each channel's log mean, at equally likely quantiles."""
+        """Return a mixture over the posterior of each channel's log mean, at equiprobable quantiles."""
         eta = self.gpfa.predictor(self.observation(trials))
         quantile = ndtri((np.arange(N_COMPONENTS) + 0.5) / N_COMPONENTS)
-        quantile /= np.sqrt((quantile**2).mean())  # keeps the variance
+        quantile /= np.sqrt((quantile**2).mean())  # unit variance
         component = np.exp(eta.mean + quantile[:, None, None, None] * np.sqrt(eta.variance))
-        # the quantiles stop short of the tails: the mean is known exactly
+        # the quantiles miss the tails: correct the mean, which is known exactly
         component *= np.exp(eta.mean + eta.variance / 2) / component.mean(axis=0)
         scale = self.gpfa.dispersion_ if self.likelihood == "negative-binomial" else None
         return Predictive(self.likelihood, component, scale)

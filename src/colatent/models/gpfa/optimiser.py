@@ -21,11 +21,13 @@ def minimize(
     limits: FitOptions,
     report: Callable[[float], None],
 ) -> tuple[P, bool]:
-    """Return the parameters of the smallest value, and whether the search converged.
+    """Return the parameters that minimise ``function``, and whether the search converged.
 
     Args:
         function: returns a value and its gradient.
-        bounds: lower and upper bound of each parameter, which broadcast with it.
+        start: initial parameters.
+        bounds: lower and upper bounds of each parameter, broadcastable to it.
+        limits: iterations and convergence.
         report: called with the value after each iteration.
     """
     sizes = [p.numel() for p in start]

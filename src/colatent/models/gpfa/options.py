@@ -1,4 +1,4 @@
-"""Options of a fit that are rarely set."""
+"""Rarely used options of a fit."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class FitOptions:
     Attributes:
         time_scale_bounds: shortest and longest time scale in seconds; by default one bin and the longest
             trial.
-        noise_floor: smallest noise variance of a channel as a share of its variance; counts have none.
-        max_iterations: of the optimiser.
-        convergence: relative improvement of the objective at which a fit stops.
+        noise_floor: smallest noise variance of a channel as a share of its variance; unused for counts.
+        max_iterations: iterations of the optimiser.
+        convergence: relative improvement of the objective below which a fit stops.
     """
 
     time_scale_bounds: tuple[float, float] | None = None
@@ -23,10 +23,10 @@ class FitOptions:
     convergence: float = 1e-6
 
     def bounds_in_bins(self, bin_width: float, data: PaddedTrials) -> tuple[float, float]:
-        """Return the bounds of the time scales in a fit to these trials, in bins.
+        """Return the bounds of the time scales in bins, for a fit to the given trials.
 
         Raises:
-            ValueError: they are not positive and increasing.
+            ValueError: the bounds are not positive and increasing.
         """
         if self.time_scale_bounds is None:
             return 1.0, max(2.0, float(data.length.max()))

@@ -1,6 +1,6 @@
-"""Trials of any shape as one padded array, and which of them share an observation pattern.
+"""Trials of any shape as one padded array, grouped by observation pattern.
 
-What depends only on *where* something was observed, above all Cholesky factors, is computed once
+Whatever depends only on *where* trials were observed, above all Cholesky factors, is computed once
 for all trials with the same pattern.
 """
 
@@ -38,9 +38,9 @@ class PaddedTrials:
     ragged: bool = False
 
     def unpad(self, array: Array) -> Array | list[Array]:
-        """Return (trial, time, ...) results in the form in which the trials came.
+        """Return results (trial, time, ...) in the original form of the trials.
 
-        A list without the padding for a list; else the array, NaN past each trial's end.
+        A list without padding for a list; otherwise the array with NaN past each trial's end.
         """
         if self.ragged:
             return [a[:n] for a, n in zip(array, self.length, strict=True)]
@@ -53,14 +53,13 @@ def as_padded_trials(trials: TrialsLike) -> PaddedTrials:
 
     Args:
         trials: array (trial, time, channel); list of arrays (time, channel) of any lengths; or
-            DataArray with the dims trial, time and channel in any order. In an array, bins in
-            which no channel was observed at the end of a trial lie past its end (a trial without
-            any observation keeps its full length).
+            DataArray with dims trial, time and channel in any order. In an array, a trial ends at its
+            last bin with an observation (a trial without any observation keeps its full length).
 
     Raises:
-        ValueError: wrong number of dimensions or of channels, no trials, or infinite values.
+        ValueError: wrong number of dimensions or channels, no trials, or infinite values.
     """
-    # not imported here, which takes a third of a second and 40 MB: whoever holds a DataArray has loaded it
+    # xarray is slow to import; if ``trials`` is a DataArray, it is loaded already
     xarray = sys.modules.get("xarray")
     if xarray is not None and isinstance(trials, xarray.DataArray):
         if set(trials.dims) != {"trial", "time", "channel"}:
@@ -79,7 +78,7 @@ def as_padded_trials(trials: TrialsLike) -> PaddedTrials:
     observed = np.asarray(~np.isnan(padded))
     value = padded if observed.all() else np.where(observed, padded, 0.0)
     if not np.isfinite(value).all():
-        raise ValueError("trials hold infinite values; mark what is missing by NaN")
+        raise ValueError("trials contain infinite values; mark missing values by NaN")
     if length is None:
         length = _last_observed_bin(observed)
     return PaddedTrials(value, observed, length, ragged)
@@ -107,13 +106,13 @@ def _last_observed_bin(observed: Mask) -> Index:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Trials that were observed in the same bins and channels.
+    """Trials observed in the same bins and channels.
 
     Attributes:
         trial: indices of the trials.
-        bins: the bins in which anything was observed (bin,), increasing.
-        channels: the distinct channel masks that occur (mask, channel).
-        mask: for each of ``bins``, the row of ``channels`` that was observed there (bin,).
+        bins: bins with any observation (bin,), increasing.
+        channels: distinct masks of observed channels (mask, channel).
+        mask: for each of ``bins``, the row of its mask in ``channels`` (bin,).
     """
 
     trial: Index
@@ -123,7 +122,7 @@ class Pattern:
 
     @property
     def is_tail_missing(self) -> bool:
-        """Whether only bins at the end are missing, the same channels observed in all others."""
+        """Whether only bins at the end are missing, with the same channels observed in all others."""
         return not self.is_scattered and len(self.bins) > 0 and self.bins[-1] == len(self.bins) - 1
 
     @property
@@ -133,7 +132,7 @@ class Pattern:
 
     @property
     def n_bins(self) -> int:
-        """Bins from the first of the trial to the last one observed."""
+        """Number of bins up to the last observed one."""
         return int(self.bins[-1]) + 1 if len(self.bins) else 0
 
 
@@ -147,7 +146,7 @@ def find_patterns(observed: Mask) -> list[Pattern]:
 
 
 def _distinct(rows: Mask) -> tuple[Index, Index]:
-    """Index of the first of each kind of row, and the kind of every row, in order of appearance."""
+    """Return the first index of each distinct row, and every row's number among the distinct ones."""
     if (rows == rows[0]).all():
         return np.zeros(1, dtype=np.intp), np.zeros(len(rows), dtype=np.intp)
     kinds: dict[bytes, int] = {}
@@ -165,10 +164,10 @@ def _pattern(observed: Mask, trial: Index) -> Pattern:
 
 
 def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[Pattern]]:
-    """Group patterns that are evaluated together, longest first, lengths within ``max_spread`` bins.
+    """Group patterns that are evaluated together, longest first, with lengths within ``max_spread`` bins.
 
-    The patterns of a chain differ only in the trials' length, so that the observed bins are nested, or
-    they are all scattered. Every other pattern forms its own chain.
+    The patterns of a chain either differ only in trial length, so that their observed bins are nested, or
+    are all scattered. Every other pattern forms its own chain.
     """
     chains = [[p] for p in patterns if not (p.is_tail_missing or p.is_scattered)]
     alike: dict[bytes, list[Pattern]] = {}
@@ -188,11 +187,11 @@ def chain_patterns(patterns: Sequence[Pattern], max_spread: float) -> list[list[
 
 
 def channel_masks(patterns: Sequence[Pattern]) -> tuple[Mask, Index]:
-    """Return the distinct channel masks of a chain, and which of them each bin has.
+    """Return the distinct channel masks of a chain, and the mask of each bin.
 
     Returns:
-        Masks (mask, channel), and for each pattern and bin its row, -1 where nothing was observed
-        (pattern, bin).
+        Masks (mask, channel), and for each pattern and bin the row of its mask, -1 where nothing was
+        observed (pattern, bin).
     """
     every = np.concatenate([p.channels for p in patterns])
     first, row = _distinct(every)

@@ -1,10 +1,11 @@
-"""Posterior over the latents' Fourier coefficients where channels are missing here and there.
+"""Posterior over the latents' Fourier coefficients when the missing channels change within trials.
 
 The posterior precision (see `solvers`) is then a sum over bins, each with its own M_t:
 
-    A = I + sum_t x_t x_t' o M_t,   x_t = D b_t,   ``o`` by the latents of row and column
+    A = I + sum_t x_t x_t' o M_t,   x_t = D b_t,
 
-One batch of matrix products and Cholesky factorisations for all patterns, however many there are.
+where ``o`` multiplies each entry by the entry of M_t for the latents of its row and column. Matrix products
+and Cholesky factorisations are batched over patterns.
 
 Shapes: G patterns, K kept coefficients of all latents, N trials, T bins, q latents, J channel masks.
 """
@@ -18,11 +19,11 @@ from colatent.models.gp import fourier_basis
 from colatent.models.gpfa.padded_trials import Pattern, channel_masks
 from colatent.models.gpfa.solvers import Moments, kept_coefficients
 
-_CHUNK = 2**23  # numbers in the largest array of a batch: bounds the memory
+_CHUNK = 2**23  # numbers in the largest array of a batch: limits memory
 
 
 class ScatteredSolver:
-    """Cholesky of the whole precision, for all patterns at once."""
+    """Cholesky factorisation of the full precision, batched over patterns."""
 
     def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
         self.n_circle = n_circle
@@ -96,7 +97,7 @@ class ScatteredSolver:
         return torch.nn.functional.pad(root[:, None] * h[coef, latent], (0, 1))
 
     def _groups(self, x: Tensor) -> Iterator[slice]:
-        """Yield groups of patterns that fit in memory together."""
+        """Yield batches of patterns that fit in memory."""
         n_bins, n_coef = x.shape
         step = max(1, _CHUNK // (n_coef * max(n_bins, n_coef)))
         for start in range(0, len(self.size), step):
@@ -107,7 +108,7 @@ class ScatteredSolver:
         nothing = torch.zeros_like(precision[:1])
         of_bin = torch.cat([precision, nothing])[self.mask_of_bin[group]]  # (G, T, q, q)
         rows = []
-        for k in range(precision.shape[1]):  # row by row of the latents: blocks of matrix products
+        for k in range(precision.shape[1]):  # one latent's rows at a time, as matrix products
             weight = of_bin[:, :, k][:, :, latent]
             rows.append(x[:, latent == k].T @ (weight.mul_(x)))
         a = torch.cat(rows, dim=1)
@@ -116,7 +117,7 @@ class ScatteredSolver:
 
 
 def _blocks_at(matrices: Tensor, x: Tensor, latent: Tensor, n_latents: int) -> Tensor:
-    """Return x_t' (matrix) x_t by pairs of latents (G, T, q, q), for matrices (G, K, K)."""
+    """Return x_t' (matrix) x_t for each pair of latents (G, T, q, q), for matrices (G, K, K)."""
     member = torch.nn.functional.one_hot(latent, n_latents).to(x.dtype)
     rows = [
         ((x[:, latent == k] @ matrices[:, latent == k]).mul_(x)) @ member  # (G, T, q)

@@ -1,7 +1,7 @@
-"""How many latents? Cross-validated co-smoothing over a grid, with the one-standard-error rule.
+"""Choose the number of latents by cross-validated co-smoothing and the one-standard-error rule.
 
-For every number of latents and every fold the model is fitted on the other folds. In the trials of
-the fold, each group of channels is predicted from all the other channels.
+For every number of latents and every fold, the model is fitted to the other folds. In the held-out
+trials, each group of channels is predicted from all other channels.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from colatent.models.gpfa.padded_trials import TrialsLike, as_padded_trials
 
 Array = NDArray[np.float64]
 
-_CHANNEL_GROUPS = 4  # parts of the channels; each is predicted from the others
+_CHANNEL_GROUPS = 4
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Co-smoothing of every number of latents.
+    """Co-smoothing scores of the candidate numbers of latents.
 
     Attributes:
-        n_latents: the grid (candidate,).
-        r2: share of the held-out variance that is explained, per candidate and fold (candidate, fold).
+        n_latents: candidates (candidate,).
+        r2: share of held-out variance explained (candidate, fold).
         best: the candidate with the largest mean.
         chosen: the smallest candidate within one standard error of ``best``.
     """
@@ -59,16 +59,16 @@ def select_n_latents(
     """Choose the number of latents by cross-validated co-smoothing.
 
     The one-standard-error rule (Hastie, Tibshirani & Friedman 2009, section 7.10) takes the smallest
-    model whose mean is within one standard error of the best mean (the standard error of the best).
+    model whose mean is within one standard error of the best mean (the standard error of the best model).
 
     Args:
         estimator: ``GPFA`` or ``CountGPFA``.
-        trials: array (trial, time, channel), list or DataArray as ``estimator.fit`` takes them.
-        n_latents: numbers to compare.
-        n_folds: folds of the trials.
-        time_locked: False for windows of a continuous recording: their folds are guarded blocks.
-        seed: of the random assignment of trials and channels.
-        options: of the estimator.
+        trials: array (trial, time, channel), list or DataArray, as for ``estimator.fit``.
+        n_latents: candidates.
+        n_folds: number of folds.
+        time_locked: False for windows of a continuous recording, whose folds are guarded blocks.
+        seed: seed of the random assignment of trials and channels.
+        options: options of the estimator.
 
     Raises:
         ValueError: fewer trials than folds, fewer than two folds, no candidates, or too few channels.
@@ -78,14 +78,14 @@ def select_n_latents(
     n_trials, _, n_channels = values.shape
     if not 2 <= n_folds <= n_trials or n_channels < _CHANNEL_GROUPS or not n_latents:
         raise ValueError(
-            f"need a candidate, at least two folds, a trial for each and {_CHANNEL_GROUPS} channels"
+            f"need a candidate, at least two folds, a trial per fold and {_CHANNEL_GROUPS} channels"
         )
     rng = np.random.default_rng(seed)
     group = rng.permutation(n_channels) % _CHANNEL_GROUPS
     candidates = tuple(sorted(n_latents))
     folds = inner_folds(n_trials, n_folds, time_locked, seed)
     if len(folds) < 2:
-        raise ValueError(f"{n_trials} windows are too few to leave some out and a guard beside them")
+        raise ValueError(f"{n_trials} windows are too few to hold some out with a guard beside them")
     r2 = np.empty((len(candidates), len(folds)))
     for i, q in enumerate(candidates):
         for f, (fit, held) in enumerate(folds):
@@ -101,15 +101,15 @@ def select_n_latents(
 def co_smoothing_r2(
     model: GPFAEstimator, trials: Array, group: NDArray[np.intp], scale: Array | None = None
 ) -> float:
-    """Return the variance explained of channels predicted from those of the other groups.
+    """Return the pooled R2 of the channels, each group predicted from the other groups.
 
-    Channels that do not vary in ``trials``, or have no ``scale``, do not count.
+    Channels that are constant in ``trials`` or without a positive ``scale`` are left out.
 
     Args:
         model: a fit.
         trials: (trial, time, channel), NaN where missing.
         group: group of each channel (channel,).
-        scale: unit that each channel's errors are measured in (channel,): its s.d. in training trials.
+        scale: s.d. of each channel in the training trials (channel,), the unit of its errors.
     """
     squared = np.zeros(trials.shape[2])
     for g in np.unique(group):

@@ -1,4 +1,4 @@
-"""Gaussian variational posterior of GPFA with count observations, from one site per bin and channel.
+"""Gaussian variational posterior of GPFA of counts, with one site per bin and channel.
 
 Shapes: N trials, T bins, p channels, q latents, n kept Fourier coefficients of all latents together.
 """
@@ -25,14 +25,14 @@ class CountParameters(NamedTuple):
 
 
 class CountSites(NamedTuple):
-    """exp(slope * eta - precision * eta^2 / 2) for each count, eta without its offset (N, T, p)."""
+    """Factors exp(slope * eta - precision * eta^2 / 2), one per count, eta without its offset (N, T, p)."""
 
     slope: Tensor
     precision: Tensor
 
 
 class SitePosterior(NamedTuple):
-    """Moments of the latents under prior times sites.
+    """Moments of the latents under the prior times the sites.
 
     Attributes:
         mean: (N, T, q).
@@ -56,7 +56,7 @@ class CoefficientBasis:
         self.rows = [s[:n].sqrt()[:, None] * basis[:n] for s, n in zip(variances, self.counts, strict=True)]
 
     def posterior(self, sites: CountSites, loading: Tensor) -> SitePosterior:
-        """Return the posterior; cost per trial: a Cholesky of n x n and n^2 T."""
+        """Return the posterior; the cost per trial is a Cholesky factorisation of n x n plus n^2 T."""
         n_trials, n_bins, n_channels = sites.slope.shape
         q = loading.shape[1]
         outer = (loading[:, :, None] * loading[:, None, :]).view(n_channels, q * q)
@@ -85,7 +85,7 @@ class CoefficientBasis:
                 covariance[:, :, k, j] = covariance[:, :, j, k] = between
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
         second = u**2 + inverse.diagonal(dim1=1, dim2=2)
-        # overflowing sites: the worst possible posterior, so that iterations turn back
+        # overflowing sites give an infinite KL divergence, so that iterations turn back
         kl = torch.where(failed == 0, 0.5 * (second.sum(1) - ends[-1] + log_det), math.inf)
         return SitePosterior(mean, covariance, kl, [second[:, part].sum(0) for part in parts])
 
@@ -98,13 +98,13 @@ class Counts(NamedTuple):
 
 
 def predictor(posterior: SitePosterior, loading: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of C z (N, T, p)."""
+    """Return the mean and variance of C z (N, T, p)."""
     variance = ((loading @ posterior.covariance) * loading).sum(-1)
     return posterior.mean @ loading.T, variance
 
 
 class Bound(NamedTuple):
-    """Evidence lower bound of each trial (N,), and what it was computed from."""
+    """Evidence lower bound of each trial (N,) and the quantities behind it."""
 
     elbo: Tensor
     posterior: SitePosterior
@@ -119,7 +119,7 @@ def evaluate_bound(
     basis: CoefficientBasis,
     likelihood: CountLikelihood,
 ) -> Bound:
-    """Return the bound for the posterior that the sites define; any sites give a lower bound."""
+    """Return the bound at the posterior defined by the sites; it is a lower bound for any sites."""
     posterior = basis.posterior(sites, parameters.loading)
     mean, variance = predictor(posterior, parameters.loading)
     expectation = likelihood.expectation(
@@ -130,16 +130,16 @@ def evaluate_bound(
 
 
 def next_sites(bound: Bound, counts: Counts) -> CountSites:
-    """Return the sites that would leave the posterior as it is at the optimum."""
+    """Return the sites implied by the current posterior; at the optimum they are a fixed point."""
     precision = counts.observed * bound.expectation.curvature
     return CountSites(counts.observed * bound.expectation.slope + precision * bound.mean, precision)
 
 
 def initial_sites(counts: Counts, parameters: CountParameters, likelihood: CountLikelihood) -> CountSites:
-    """Return sites for a predictor that is the offset everywhere.
+    """Return sites for a predictor equal to the offset everywhere.
 
-    Their precision is raised so that no site asks for a step of more than 1: from a low rate, a
-    Newton step towards a high count would overshoot by far.
+    Their precision is raised so that no site implies a step larger than 1: from a low rate, a
+    Newton step towards a high count would overshoot far.
     """
     zero = torch.zeros_like(counts.value)
     e = likelihood.expectation(counts.value, zero + parameters.offset, zero, parameters.log_dispersion)
@@ -154,14 +154,14 @@ def iterate_sites(
     likelihood: CountLikelihood,
     tolerance: float,
 ) -> tuple[CountSites, Bound]:
-    """Iterate the sites to the optimum; a trial whose bound would fall takes half the step.
+    """Iterate the sites to the optimum, halving the step of trials whose bound would fall.
 
     Stops when no trial's bound gains more than ``tolerance`` nats per observation.
     """
-    enough = tolerance * counts.observed.sum((1, 2)).clamp_min(1.0)
+    min_gain = tolerance * counts.observed.sum((1, 2)).clamp_min(1.0)
     step = torch.ones(len(counts.value), dtype=torch.float64, device=counts.value.device)
     bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
-    if not bound.elbo.isfinite().all():  # sites of other parameters
+    if not bound.elbo.isfinite().all():  # the sites came from other parameters
         sites = initial_sites(counts, parameters, likelihood)
         bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
     for _ in range(_MAX_SITE_ITERATIONS):
@@ -170,10 +170,10 @@ def iterate_sites(
         proposed = CountSites(*(old + share * (new - old) for old, new in zip(sites, target, strict=True)))
         candidate = evaluate_bound(proposed, counts, parameters, basis, likelihood)
         gain = candidate.elbo - bound.elbo
-        fell = ~(gain >= -enough)  # true for NaN as well
+        fell = ~(gain >= -min_gain)  # also True for NaN
         if not fell.any():
             sites, bound = proposed, candidate
-            if bool((gain <= enough).all()):
+            if bool((gain <= min_gain).all()):
                 break
             step = torch.clamp(step * 2, max=1.0)
             continue
@@ -189,11 +189,12 @@ def iterate_sites(
 def bound_gradient(
     bound: Bound, counts: Counts, parameters: CountParameters, variances: Tensor, variance_slope: Tensor
 ) -> CountParameters:
-    """Return the gradient of the summed bound at converged sites.
+    """Return the gradient of the bound, summed over trials, at converged sites.
 
     Args:
-        variances: prior variances S (q, F), and ``variance_slope`` their derivatives by the log time
-            scales.
+        bound, counts, parameters: the bound and what it was evaluated at.
+        variances: prior variances S (q, F).
+        variance_slope: their derivatives with respect to the log time scales (q, F).
     """
     slope = counts.observed * bound.expectation.slope
     curvature = counts.observed * bound.expectation.curvature

@@ -1,4 +1,4 @@
-"""Posterior over the Fourier coefficients of the latents, where trials miss nothing but whole bins.
+"""Posterior over the latents' Fourier coefficients when only whole bins, or whole channels, are missing.
 
 Given the natural parameters of the observations, h = sum_t b_t (x) C' R^-1 (y_t - d), the
 coefficients x have the posterior precision S^-1 + sum_t b_t b_t' (x) M_t, where b_t is the Fourier
@@ -7,10 +7,10 @@ D = S^(1/2), A = I + D (sum_t b_t b_t' (x) M_t) D:
 
     mean = D A^-1 D h,   covariance = D A^-1 D,   log p(y) = (h' mean - log|A|) / 2 + ...
 
-Two exact ways where M_t is the same M in every observed bin (`scattered` is for channels that
-are missing here and there). ``DenseSolver`` factorises A for each observation
-pattern. ``CirculantSolver`` starts from the circle on which every bin is observed, where A is
-block-diagonal, and takes the unobserved bins back out: linear in the length of a trial.
+There are two exact solvers for an M_t that is the same M in every observed bin (if it changes within
+trials, see `scattered`). ``DenseSolver`` factorises A for each observation pattern. ``CirculantSolver``
+starts from a fully observed circle, where A is block-diagonal, and then corrects for the unobserved
+bins, at a cost that is linear in trial length.
 
 Shapes: F coefficients, N trials, q latents, J channel masks, U unobserved bins, P bins in the circle.
 """
@@ -26,17 +26,17 @@ from torch import Tensor
 from colatent.models.gp import fourier_basis
 from colatent.models.gpfa.padded_trials import Pattern
 
-# Operations of a matrix product that take as long as one operation of a strided FFT (measured).
+# Matrix-product operations that take as long as one operation of a strided FFT (measured).
 _FFT_PAYS = 20
 
 
 class Moments(NamedTuple):
-    """What the marginal likelihood and its gradient need of the posterior.
+    """Posterior moments for the marginal likelihood and its gradient.
 
     Attributes:
         mean: posterior mean of the coefficients (F, q, N).
         log_det: sum over trials of log|A|.
-        scatter: sum over trials, and the bins of each channel mask, of E[z z'] (J, q, q).
+        scatter: sum over trials and over the bins with each channel mask of E[z z'] (J, q, q).
         relevance: sum over trials of E[x^2] / S for each coefficient (q, F).
     """
 
@@ -61,7 +61,7 @@ class Solver(Protocol):
         ...
 
     def bin_covariance(self, precision: Tensor, variances: Tensor, bins: Tensor) -> Tensor:
-        """Return the posterior covariance of the latents at ``bins``, (pattern, bin, q, q)."""
+        """Return the posterior covariance between latents at each of ``bins``, (pattern, bin, q, q)."""
         ...
 
 
@@ -85,14 +85,14 @@ def to_leading_coefficients(values: Tensor, n_circle: int, n_coef: int) -> Tenso
 
 
 def to_bins(coefficients: Tensor, n_circle: int) -> Tensor:
-    """Return the time series on the circle (n_circle, ...) of leading coefficients (F, ...)."""
+    """Return the time series on the circle (n_circle, ...) for leading coefficients (F, ...)."""
     real = torch.cat([coefficients[:1] * math.sqrt(2), coefficients[1::2]])
     imag = torch.cat([torch.zeros_like(coefficients[:1]), -coefficients[2::2]])
     return torch.fft.irfft(torch.complex(real, imag), n=n_circle, dim=0) * math.sqrt(n_circle / 2)
 
 
 class DenseSolver:
-    """Cholesky of the whole precision, once for every pattern."""
+    """Cholesky factorisation of the full precision for each pattern."""
 
     def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
         self.n_circle = n_circle
@@ -153,9 +153,9 @@ class DenseSolver:
 
 
 class _GramCache:
-    """sum_t b_t b_t' (F, F) over the observed bins of each pattern.
+    """Gram matrices sum_t b_t b_t' (F, F) over the observed bins of each pattern.
 
-    Kept while they fit in ``BYTES``, otherwise computed again at each use.
+    Cached if they fit in ``BYTES``, otherwise recomputed at each use.
     """
 
     BYTES = 2**28
@@ -170,8 +170,8 @@ class _GramCache:
         if 8 * n_coef**2 * len(self.patterns) > self.BYTES:
             yield from (self._of_pattern(i, n_coef) for i in range(len(self.patterns)))
             return
-        if n_coef > self.n_coef:  # time scales have become shorter
-            self.n_coef = min(self.n_circle, n_coef + n_coef // 4)
+        if n_coef > self.n_coef:
+            self.n_coef = min(self.n_circle, n_coef + n_coef // 4)  # room for shorter time scales
             self.grams = [self._of_pattern(i, self.n_coef) for i in range(len(self.patterns))]
         yield from self.grams
 
@@ -182,7 +182,7 @@ class _GramCache:
 
 
 def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
-    """Positions of each pattern's trials when the trials of all patterns are put in a row."""
+    """Return the positions of each pattern's trials in the concatenation of all patterns."""
     ends = np.cumsum([len(p.trial) for p in patterns])
     return [
         torch.arange(end - len(p.trial), end, device=device)
@@ -191,13 +191,13 @@ def _columns(patterns: Sequence[Pattern], device: torch.device) -> list[Tensor]:
 
 
 def kept_coefficients(variances: Tensor) -> Kept:
-    """Latent and frequency index, and prior standard deviation, of all coefficients that count."""
+    """Return latent index, frequency index and prior s.d. of all coefficients with non-zero variance."""
     latent, coef = variances.nonzero(as_tuple=True)
     return latent, coef, variances[latent, coef].sqrt()
 
 
 def _factor(gram: Tensor, precision: Tensor, kept: Kept) -> Tensor:
-    """Cholesky factor of A = I + D (gram (x) M) D."""
+    """Return the Cholesky factor of A = I + D (gram (x) M) D."""
     latent, coef, root = kept
     a = gram[coef[:, None], coef] * precision[latent[:, None], latent]
     a *= root[:, None] * root
@@ -209,11 +209,11 @@ class CirculantSolver:
     """Block-diagonal precision of the full circle, corrected for the bins without observations.
 
     If every bin of the circle were observed, the posterior covariance would be one q x q block
-    K_f = (S_f^-1 + M)^-1 per frequency, and its correlation in time kappa(lag) one inverse FFT.
-    Taking the unobserved bins U out again needs W = I - L' kappa(u - u') L, M = L L', over U.
+    K_f = (S_f^-1 + M)^-1 per frequency, and the covariance in time kappa(lag) its inverse FFT.
+    The correction for the unobserved bins U needs W = I - L' kappa(u - u') L over U, with M = L L'.
 
-    ``unobserved`` is ordered so that the unobserved bins of every pattern in the chain are its
-    first ones: their matrices are leading blocks of one W, so one Cholesky serves all lengths.
+    ``unobserved`` is ordered so that the unobserved bins of every pattern in the chain come first.
+    Their matrices are then leading blocks of one W, so that one Cholesky factor serves all lengths.
     """
 
     def __init__(self, patterns: Sequence[Pattern], n_circle: int, device: torch.device):
@@ -284,7 +284,7 @@ class CirculantSolver:
         return out
 
     def _correction(self, k: Tensor, half: Tensor) -> Tensor:
-        """Cholesky factor of W."""
+        """Return the Cholesky factor of W."""
         kappa = half.T @ torch.fft.irfft(k, n=self.n_circle, dim=0) @ half
         size = len(self.lag) * len(half)
         w = kappa[self.lag].transpose(1, 2).reshape(size, size).neg_()
@@ -297,7 +297,7 @@ class CirculantSolver:
         block = _per_coefficient(k)
         full_circle = to_bins(block @ h, self.n_circle)[self.unobserved]
         residual = (half.T @ full_circle).view(len(factor), -1)
-        # zeroes past a trial's own unobserved bins make it a solve with its leading block of W
+        # zeros past a trial's own unobserved bins restrict the solve to its leading block of W
         gap = torch.linalg.solve_triangular(factor, residual, upper=False)
         gap *= self.is_missing_in_trial.repeat_interleave(q, dim=0)
         gap = torch.linalg.solve_triangular(factor.T, gap, upper=True)
@@ -308,29 +308,29 @@ class CirculantSolver:
 
 
 def _per_coefficient(per_frequency: Tensor) -> Tensor:
-    """Repeat (frequency, ...) for the cosine and the sine of each frequency, (F, ...)."""
+    """Repeat the values of each frequency (frequency, ...) for its cosine and sine, (F, ...)."""
     return torch.cat([per_frequency[:1], per_frequency[1:].repeat_interleave(2, dim=0)])
 
 
 def _outer_sum(values: Tensor) -> Tensor:
-    """Sum of the outer products z z' over (.., latent, trial)."""
+    """Sum outer products z z' over the first axis and trials, for values (..., latent, trial)."""
     return (values @ values.transpose(1, 2)).sum(0)
 
 
 def _half(precision: Tensor) -> Tensor:
-    """Cholesky factor of M; the jitter is for latents whose loadings have shrunk to zero."""
+    """Return the Cholesky factor of M, with jitter for latents whose loadings have shrunk to zero."""
     jitter = 1e-12 * precision.diagonal().mean() + 1e-30
     return torch.linalg.cholesky(precision + jitter * torch.eye(len(precision)).to(precision))
 
 
 def _inverse(factor: Tensor) -> Tensor:
-    """Inverse of a lower triangular matrix."""
+    """Return the inverse of a lower triangular matrix."""
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
     return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
 def _blocks(variances: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior covariance of each frequency on the full circle, and log|N| over coefficients."""
+    """Return each frequency's posterior covariance K_f on the full circle, and log|A| there."""
     per_frequency = torch.cat([variances[:, :1], variances[:, 1::2]], dim=1).T
     root = per_frequency.sqrt()
     n = root[:, :, None] * precision * root[:, None, :]
@@ -342,10 +342,10 @@ def _blocks(variances: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def operations(patterns: Sequence[Pattern], n_circle: int, counts: Sequence[int]) -> tuple[float, float]:
-    """Return floating-point operations per evaluation of the dense and of the circulant solver.
+    """Return the floating-point operations per evaluation of the dense and the circulant solver.
 
     Args:
-        patterns: a chain.
+        patterns: chain of patterns.
         n_circle: bins in the circle.
         counts: Fourier coefficients kept for each latent.
     """

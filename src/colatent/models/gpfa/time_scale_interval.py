@@ -1,13 +1,13 @@
 """Profile-likelihood intervals of the time scales of Gaussian GPFA.
 
-The interval of tau_k holds the values at which the log likelihood, maximised over all other
+The interval of tau_k contains the values at which the log likelihood, maximised over all other
 parameters, is at most chi2(1, level) / 2 nats below its maximum (Venzon & Moolgavkar 1988, Applied
 Statistics 37:87-94, doi 10.2307/2347496). If the fit is penalised, so is the likelihood here.
 
-A fit stops where an iteration gains little; along the directions in which the data say little it is
-then some nats short of the maximum, more than an interval is about. The climb to the maximum and the
-profiles therefore share one quasi-Newton estimate of the inverse Hessian, which starts from the
-curvature of those few directions and learns from each evaluation.
+A fit stops when an iteration gains little. Along poorly determined directions it can then be several nats
+short of the maximum, more than the drop that defines an interval. The search therefore first climbs to
+the maximum. This climb and the profiles share one quasi-Newton estimate of the inverse Hessian, which
+starts from the curvature along the poorly determined directions and is updated by each evaluation.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import LbfgsInvHessProduct
-from scipy.special import chdtri  # that of scipy.stats takes a second to import
+from scipy.special import chdtri  # scipy.stats is slow to import
 
 from colatent.models.gpfa.evidence import Parameters, Prior, evaluate, make_blocks
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, relevance_penalty
@@ -26,20 +26,20 @@ from colatent.models.gpfa.padded_trials import PaddedTrials
 
 Array = NDArray[np.float64]
 
-# of the prior: with the fit's, a coefficient less would be a step in a profile
+# tolerance of the prior: at the fit's, dropping a coefficient would cause a step in a profile
 PROFILE_TOLERANCE = 1e-6
 
-_GAIN = 5e-3  # nats that a climb may leave: the ends move by a thousandth of the interval
+_GAIN = 5e-3  # nats short of the maximum at which a climb stops: moves the ends by 0.1 % of the interval
 _CLOSE = 0.02  # accuracy of the signed root of the deviance at an end, in standard errors
-_STEPS = 60  # of a climb
-_HISTORY = 100  # differences of gradients that are kept besides those of the first directions
-_ROUNDS = 2  # over all latents, if a profile leads to a higher maximum
-# Evaluations after which an end is given up: NaN. Most take three to ten; many more only if latents
-# with like time scales can change places.
+_STEPS = 60  # steps of a climb
+_HISTORY = 100  # gradient differences kept in addition to those of the first directions
+_ROUNDS = 2  # rounds over all latents, if a profile leads to a higher maximum
+# Evaluations after which the search for an end gives up (NaN). Most take three to ten; many more only if
+# latents with similar time scales can swap.
 _EVALUATIONS = 40
 _AT_BOUND = 1e-3  # in log tau
 _ROOM = 1.5  # factor by which the circle's longest time scale grows
-_NUDGE = 1e-4  # of a finite difference of gradients, in units of what is nudged
+_NUDGE = 1e-4  # step of finite differences of gradients, relative to the perturbed quantity
 
 
 class TimeScaleInterval(NamedTuple):
@@ -49,7 +49,8 @@ class TimeScaleInterval(NamedTuple):
         low: seconds (latent,); 0 if there is no end down to the shortest time scale of the fit, NaN if the
             search for it failed.
         high: seconds (latent,); infinite if there is no end up to the longest, NaN likewise.
-        maximum: seconds (latent,), where the likelihood is largest: the fit's, but for where it stopped.
+        maximum: seconds (latent,), where the likelihood is largest; differs from the fit only because the
+            fit stops early.
     """
 
     low: Array
@@ -58,7 +59,7 @@ class TimeScaleInterval(NamedTuple):
 
 
 def interval_drop(level: float) -> float:
-    """Return how far the log likelihood falls to the ends of an interval (nats)."""
+    """Return the drop in log likelihood that defines the ends of an interval (nats)."""
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval must lie between 0 and 1, not {level!r}")
     return float(chdtri(1, 1 - level)) / 2
@@ -69,12 +70,14 @@ def profile_intervals(
 ) -> TimeScaleInterval:
     """Return the intervals of all time scales, in bins.
 
-    Latents with negligible loadings have a flat profile, and the interval (0, infinity).
+    Latents with negligible loadings have a flat profile and the interval (0, infinity).
 
     Args:
         data: standardised training trials.
         fitted: parameters of the fit to them.
-        drop: of the log likelihood at the ends (nats).
+        prior: the kernel and its Fourier representation.
+        problem: limits and penalty of the fit.
+        drop: drop in log likelihood at the ends (nats).
     """
     relevant = np.flatnonzero((fitted.loading**2).sum(0).numpy() > 10 * NEGLIGIBLE_COLUMN)
     log_low, log_high = np.full((2, fitted.loading.shape[1]), np.inf) * [[-1], [1]]
@@ -83,22 +86,22 @@ def profile_intervals(
         n_maxima = search.n_maxima
         for k in relevant:
             for side, end in ((-1, log_low), (1, log_high)):
-                if not math.isnan(end[k]):  # given up in the round before
+                if not math.isnan(end[k]):  # NaN: given up in the previous round
                     limit = search.objective.n_evaluations + _EVALUATIONS
                     end[k] = _end(search, int(k), side, drop, limit)
-        if search.n_maxima == n_maxima:  # else some ends were measured from a lower maximum
+        if search.n_maxima == n_maxima:  # otherwise some ends refer to a lower maximum
             break
     return TimeScaleInterval(*np.exp([log_low, log_high, search.objective.log_time_scales(search.best)]))
 
 
 def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float:
-    """Return log tau_k (bins) at one end of its interval, infinite if it has none.
+    """Return log tau_k (bins) at one end of its interval, infinite if there is no end.
 
-    NaN if it is not found before the objective has been evaluated ``limit`` times, or is nearer than
-    rounding tells apart.
+    NaN if the end is not found within ``limit`` evaluations of the objective, or is closer than rounding
+    can resolve.
 
-    The root of the deviance, r = sqrt(2 (maximum - profile)), is nearly linear in log tau_k: the secant
-    of the last two points finds the end in two or three of them.
+    The root of the deviance, r = sqrt(2 (maximum - profile)), is nearly linear in log tau_k, so that the
+    secant through the last two points finds the end in two or three steps.
     """
     objective, goal = search.objective, math.sqrt(2 * drop)
     at, bound = objective.place(k), objective.bound(side)
@@ -114,7 +117,7 @@ def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float
             search.climb_to_maximum()
             return _end(search, k, side, drop, limit)
         value, there = search.profile(at, log_tau, x)
-        if not math.isfinite(value):  # too far: `_ScaledNegativeEvidence`
+        if not math.isfinite(value):  # too far, see `_ScaledNegativeEvidence`
             log_tau = (known + log_tau) / 2
             continue
         x = there
@@ -134,12 +137,12 @@ def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float
 
 
 class _Search:
-    """Quasi-Newton climbs to the maximum and along the profiles, all of which share one curvature.
+    """Quasi-Newton climbs to the maximum and along the profiles, sharing one estimate of the curvature.
 
     Attributes:
-        objective: what is minimised; it counts its evaluations.
-        best, lowest: its minimum, place and value.
-        n_maxima: how often a higher maximum of the likelihood was found on a profile.
+        objective: negative log likelihood; counts its evaluations.
+        best, lowest: location and value of its minimum.
+        n_maxima: how often a profile led to a higher maximum of the likelihood.
     """
 
     def __init__(self, objective: "_ScaledNegativeEvidence", relevant: NDArray[np.intp]):
@@ -150,7 +153,7 @@ class _Search:
         self.climb_to_maximum()
 
     def climb_to_maximum(self, higher: Array | None = None) -> None:
-        """Climb from the best point, or from a higher one, with room for the time scales there."""
+        """Climb from the best point or a higher one, on a circle long enough for the time scales there."""
         if higher is not None:
             self.best, self.n_maxima = higher, self.n_maxima + 1
         while True:
@@ -159,13 +162,13 @@ class _Search:
                 return
 
     def standard_error(self, at: int) -> float:
-        """Return the standard error of variable ``at`` that the curvature implies."""
+        """Return the standard error of variable ``at`` implied by the curvature."""
         return math.sqrt(self._inverse()(_unit(at, len(self.best)))[at])
 
     def profile(self, at: int, value: float, nearby: Array) -> tuple[float, Array]:
-        """Return the minimum with variable ``at`` held at a value, and its place.
+        """Return value and location of the minimum with variable ``at`` held at ``value``.
 
-        It starts on the line along which the minimum moves if the curvature is constant.
+        The search starts where the minimum would be if the curvature were constant.
         """
         direction = self._inverse()(_unit(at, len(nearby)))
         x = self.objective.clip(nearby + direction * (value - nearby[at]) / direction[at])
@@ -185,7 +188,7 @@ class _Search:
             if -slope / 2 < _GAIN:
                 break
             share, new = 1.0, None
-            while share > 1e-3:  # nearly always the whole step
+            while share > 1e-3:  # nearly always the full step
                 candidate = self.objective.clip(x + share * step)
                 found, slope_there = self.objective(candidate)
                 self._learn(candidate - x, slope_there - gradient)
@@ -199,7 +202,7 @@ class _Search:
         return value, x
 
     def _step(self, x: Array, gradient: Array, held: int | None) -> Array:
-        """Newton step with one variable held, and those at their bounds that would leave them."""
+        """Return the Newton step with one variable held, as are variables that would leave their bounds."""
         inverse = self._inverse()
         free = self.objective.may_move(x, gradient)
         step = -inverse(gradient * free)
@@ -210,15 +213,15 @@ class _Search:
         return step * free
 
     def _learn(self, step: Array, change: Array) -> None:
-        if step @ change > 1e-8 * (step @ step):  # else the curvature would not stay positive
+        if step @ change > 1e-8 * (step @ step):  # keeps the curvature positive definite
             self._later.append((step, change))
 
 
 class _ScaledNegativeEvidence:
-    """Negative log likelihood (nats), with the penalty if any, of one vector of scaled variables.
+    """Negative (penalised) log likelihood (nats) of a vector of scaled variables.
 
-    They are C, log R, d and log tau. Unlike the fit's C / sqrt(R), C is all but independent of R. The
-    first three are scaled so that their second derivatives are about 1, were the latents known.
+    The variables are C, log R, d and log tau. C is nearly uncoupled from R, unlike the fit's C / sqrt(R).
+    The first three are scaled so that their second derivatives would be about 1 if the latents were known.
     """
 
     def __init__(self, data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem):
@@ -247,7 +250,7 @@ class _ScaledNegativeEvidence:
         self.make_room(self.longest(self.start))
 
     def place(self, k: int) -> int:
-        """Return where log tau_k is."""
+        """Return the index of log tau_k in the vector."""
         return len(self.start) - self._shape[1] + k
 
     def bound(self, side: int) -> float:
@@ -263,7 +266,7 @@ class _ScaledNegativeEvidence:
         return float(self.log_time_scales(x).max())
 
     def make_room(self, log_tau: float) -> bool:
-        """Make the circle long enough for a time scale, and return whether it had to be."""
+        """Extend the circle if a time scale needs it, and return whether it did."""
         if log_tau < self._cap - _AT_BOUND or self._cap == self.bound(1):
             return False
         self._cap = min(log_tau + math.log(_ROOM), self.bound(1))
@@ -278,11 +281,11 @@ class _ScaledNegativeEvidence:
         return np.clip(x, self._lower, self._upper)
 
     def may_move(self, x: Array, gradient: Array) -> NDArray[np.bool_]:
-        """Return which variables descent would not push out of their bounds."""
+        """Return which variables can move downhill without leaving their bounds."""
         return ~(((x <= self._lower) & (gradient > 0)) | ((x >= self._upper) & (gradient < 0)))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        """Return the value and the gradient; infinity and NaN where rounding leaves no positive precision."""
+        """Return value and gradient; infinity and NaN if rounding makes the precision indefinite."""
         self.n_evaluations += 1
         p, q = self._shape
         loading, log_noise, offset, log_tau = np.split(x / self._scale, [p * q, p * q + p, p * q + 2 * p])
@@ -303,10 +306,10 @@ class _ScaledNegativeEvidence:
         return value, np.concatenate(flat) / self._scale
 
     def first_differences(self, relevant: NDArray[np.intp]) -> list[tuple[Array, Array]]:
-        """Return steps and changes of the gradient along what the data determine least.
+        """Return steps and gradient changes along the directions that the data determine least.
 
-        That is mixing the latents, trading their means for offsets, and the time scales. The steps are
-        combined so that the curvature couples none of them: each then keeps its place in the estimate.
+        These mix latents, trade latent means for offsets, and change time scales. The steps are combined
+        into directions conjugate under the curvature, so that each stays exact in the estimate.
         """
         p, q = self._shape
         loading = (self.start / self._scale)[: p * q].reshape(p, q)

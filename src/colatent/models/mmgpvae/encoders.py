@@ -1,4 +1,4 @@
-"""Encoders: from a modality's observations to one Gaussian site per bin and latent."""
+"""Encoders map a modality's observations to one Gaussian site per bin and latent."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, d
 from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Sites
 
-# Sites start weak: an encoder that is sure of itself before it has learned anything drags along
-# the latents that it shares with others.
+# Initial sites are weak: an overconfident untrained encoder would distort latents shared with others.
 INITIAL_LOG_PRECISION = -3.0
 
 
 class ImageProjection(nn.Module):
-    """A convolution over the patches of each image, and a projection of what it finds.
+    """A convolution over the patches of each image, followed by a linear projection of its features.
 
     Args:
-        shape: rows and columns; the channels are the pixels, row by row.
+        shape: rows and columns; the channels are the pixels in row-major order.
         n_out: number of projections.
+        generator: random generator of the weights.
     """
 
     def __init__(self, shape: tuple[int, int], n_out: int, generator: torch.Generator) -> None:
@@ -37,14 +37,14 @@ class ImageProjection(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A projection of the channels, filters over a few bins, and a per-bin network to the sites.
+    """A projection of the channels, temporal filters, and a bin-by-bin network that outputs the sites.
 
-    The filters act on each projection by itself: a full convolution over channels and bins has
-    many times the weights, costs as much more and over-fits sooner.
+    Each filter acts on a single projection: a full convolution over channels and bins would have many
+    times the weights and cost, and would overfit sooner.
 
     Args:
-        options: of the modality; ``hidden`` is also the number of projections.
-        generator: on the CPU; of the weights, and later of the dropout.
+        options: options of the modality; ``hidden`` is also the number of projections.
+        generator: CPU random generator of the weights and later of the dropout.
     """
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
@@ -68,20 +68,20 @@ class Encoder(nn.Module):
 
         Args:
             features: centred observations, zero where not observed, (trial, time, channel).
-            observed: boolean, same shape.
+            observed: boolean mask of the same shape.
         """
         hidden = self.dropout(silu(self._filtered(self.projection(features))))
         hidden = self.dropout(silu(self.hidden(hidden)))
-        # Information adds over channels, so the precision shrinks with the share of them that was
-        # observed, down to exactly zero where nothing was.
+        # Information adds over channels, so precision is proportional to the share of observed channels
+        # and exactly zero where none is observed.
         share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
         precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
         return Sites(precision.double(), (precision * self.location(hidden)).double())
 
     def _filtered(self, projected: Tensor) -> Tensor:
-        """Filter each projection (trial, time, projection) by itself."""
+        """Filter each projection (trial, time, projection) separately."""
         n_projections, _, context = self.filters.shape
-        if context == 1:  # a factor each, which a convolution takes six times as long to apply
+        if context == 1:  # plain factors: six times faster than a convolution
             return projected * self.filters[:, 0, 0]
         padding = context // 2
         filtered = conv1d(projected.transpose(1, 2), self.filters, padding=padding, groups=n_projections)

@@ -1,11 +1,11 @@
-"""How the modalities' sites become a posterior: this project's way, and others for comparison.
+"""From the modalities' sites to a posterior: exact inference, and alternatives for comparison.
 
-An `Inference` is three choices: the basis that the prior is written in, the posterior that its
-coefficients get, and how modalities that see the same latent are put together. `INFERENCES` names
-the combinations: ``sites`` is exact; ``mean-field`` and ``averaged`` follow Gondur et al. (2024) (a
-diagonal Gaussian over Fourier coefficients; shared latents averaged over the encoders);
-``time-domain`` is the GP-VAE with a Gaussian that is diagonal over bins (Casale et al. 2018, Pearce
-2020); ``independent`` is the plain VAE, without a prior over time.
+An `Inference` combines three choices: the basis of the prior, the form of the posterior over its
+coefficients, and how sites of several modalities on the same latent are combined. `INFERENCES` lists
+them by name: ``sites`` is exact; ``mean-field`` and ``averaged`` follow Gondur et al. (2024) (a
+diagonal Gaussian over Fourier coefficients; shared latents averaged over encoders); ``time-domain`` is
+the GP-VAE with a Gaussian that is diagonal over bins (Casale et al. 2018, Pearce 2020);
+``independent`` is the plain VAE, without a prior over time.
 """
 
 from collections.abc import Callable
@@ -25,19 +25,19 @@ from colatent.models.mmgpvae.posterior import (
     prior_basis,
 )
 
-# Without it the covariance of a slow latent over the bins has no Cholesky factor.
+# The covariance of a slow latent over the bins is numerically singular without it.
 JITTER = 1e-4
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What is fitted to the sites.
+    """A way of inferring the posterior from the sites.
 
     Attributes:
         basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
         posterior: (bases, sites) -> posterior.
-        combine: the modalities' sites -> those of the posterior.
-        refined: whether the sites are brought to their optimum for the trials at hand (`refinement`).
+        combine: sites of each modality -> combined sites.
+        refined: whether inference refines the sites to their optimum for the given trials (`refinement`).
     """
 
     basis: Callable[[str, Tensor, int], Tensor]
@@ -47,12 +47,12 @@ class Inference:
 
 
 def product(sites: list[Sites]) -> Sites:
-    """Return the product of the sites: natural parameters add up."""
+    """Return the product of the sites, whose natural parameters add up."""
     return Sites(*(torch.stack(parts).sum(dim=0) for parts in zip(*sites, strict=True)))
 
 
 def average(sites: list[Sites]) -> Sites:
-    """Return the mean of the sites over the modalities that have one on the bin and latent."""
+    """Return the mean of the sites over the modalities with a site on that bin and latent."""
     n = torch.stack([s.precision > 0 for s in sites]).sum(dim=0).clamp_min(1)
     return Sites(*(x / n for x in product(sites)))
 
@@ -66,22 +66,22 @@ def cholesky_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
 
 
 def white_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
-    """Return the prior without correlation over time, whatever the kernel."""
+    """Return the basis of a prior that is white in time; the kernel is ignored."""
     identity = torch.eye(n_bins, dtype=time_scale.dtype, device=time_scale.device)
     return identity.expand(len(time_scale), -1, -1)
 
 
 def diagonal_over_coefficients(bases: Tensor, sites: Sites) -> Posterior:
-    """Return the best posterior (least KL to the exact one) with independent coefficients.
+    """Return the posterior with independent coefficients that minimises KL(q || exact posterior).
 
-    It has the exact mean and the inverse of the diagonal of the exact precision.
+    Its mean is exact and its variances are the inverse of the diagonal of the exact precision.
     """
     precision = 1 + by_latent(sites.precision) @ bases.square().mT
     return _in_one_block(bases, sites, torch.diag_embed(precision.rsqrt()))
 
 
 def diagonal_over_bins(bases: Tensor, sites: Sites) -> Posterior:
-    """Return the best posterior with independent bins; the bases must be square (`cholesky_basis`)."""
+    """Return the same with independent bins; the bases must be square (`cholesky_basis`)."""
     identity = torch.eye(bases.shape[1], dtype=bases.dtype, device=bases.device)
     inverse = torch.linalg.solve_triangular(bases, identity, upper=True)  # z = G' u, K = G' G
     precision = inverse.square().sum(dim=2)[:, None] + by_latent(sites.precision)  # K^-1 = G^-1 G'^-1

@@ -1,6 +1,6 @@
-"""Layers that encoders and decoders are made of.
+"""Layers of encoders and decoders.
 
-Weights are drawn from a `torch.Generator` of the caller's, never from torch's global one.
+Weights are drawn from the caller's `torch.Generator`, never from PyTorch's global one.
 """
 
 import math
@@ -13,8 +13,8 @@ from torch.nn.utils import skip_init
 # Networks run in single precision, which halves their cost; sites and posteriors are float64.
 DTYPE = torch.float32
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
-# Images are convolved as patches of pixels, 16 features each: on a CPU this costs a fifth of strided
-# convolutions over single pixels.
+# Images are convolved as patches of 4 x 4 pixels with 16 features each: on a CPU this costs a fifth of
+# strided convolutions over single pixels.
 PATCH = 4
 
 
@@ -25,7 +25,7 @@ def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) 
 
 
 def convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
-    """Return a 3 x 3 convolution that keeps an image's sides."""
+    """Return a 3 x 3 convolution that preserves the image size."""
     layer: nn.Conv2d = skip_init(nn.Conv2d, n_in, n_out, 3, padding=1, dtype=DTYPE)
     return _draw(layer, 9 * n_in, generator)
 
@@ -39,12 +39,12 @@ def _draw(layer: Layer, n_in: int, generator: torch.Generator, gain: float = 1.0
 
 
 def n_patches(shape: tuple[int, int]) -> tuple[int, int]:
-    """Return how many patches of `PATCH` x `PATCH` pixels cover an image, down and across."""
+    """Return the number of rows and columns of `PATCH` x `PATCH` patches that cover an image."""
     return -(-shape[0] // PATCH), -(-shape[1] // PATCH)
 
 
 class Dropout(nn.Module):
-    """Set a random ``share`` of the units to zero in training; torch's own draws from global state."""
+    """Zero a random ``share`` of the units in training; unlike PyTorch's, independent of global state."""
 
     def __init__(self, share: float, generator: torch.Generator) -> None:
         super().__init__()

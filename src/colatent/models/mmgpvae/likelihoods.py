@@ -1,7 +1,7 @@
-"""Likelihoods with a learned scale: how likely a modality's observations are given its decoder's output.
+"""Likelihoods of a modality's observations given its decoder's output, with a learned scale.
 
-The decoder's output ``eta`` (..., channel) is what `colatent.data.likelihoods` calls the predictor. All
-log densities are in nats per bin and channel; `masked_sum` adds up the observed ones.
+The decoder's output is the predictor ``eta`` (..., channel) of `colatent.data.likelihoods`. Log densities
+are in nats per bin and channel; `masked_sum` sums the observed ones.
 """
 
 import math
@@ -19,14 +19,14 @@ def masked_sum(log_prob: Tensor, observed: Tensor) -> Tensor:
 
 
 class ChannelLikelihood(nn.Module):
-    """A likelihood and, if it has a scale, the logarithm of the scale for each channel.
+    """A likelihood with, if it has a scale, a learned log scale per channel.
 
     Args:
-        name: of the likelihood.
-        n_channels: of the modality.
+        name: name of the likelihood.
+        n_channels: channels of the modality.
 
     Attributes:
-        record: of the likelihood.
+        record: record of the likelihood.
         log_scale: (channel,), None for a likelihood without a scale.
     """
 
@@ -45,11 +45,11 @@ class ChannelLikelihood(nn.Module):
         return self.record.distribution(eta, self.log_scale)
 
     def scale(self) -> Tensor | None:
-        """Return the scale of each channel (channel,), if the likelihood has one."""
+        """Return the scale of each channel (channel,), or None."""
         return None if self.log_scale is None else self.record.scale(self.log_scale)
 
     def log_prob(self, observation: Tensor, eta: Tensor) -> Tensor:
-        """Return the log density of each observation, shape of ``eta``."""
+        """Return the log density of each observation, in the shape of ``eta``."""
         return self.record.log_prob(observation, eta, self.log_scale)
 
     def expected_log_prob(self, observation: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The methods text of the MM-GPVAE: its objective, and what a fit does besides."""
+"""The methods text of the MM-GPVAE: its objective, training and last steps."""
 
 from collections.abc import Iterator, Mapping
 
@@ -26,7 +26,7 @@ def mmgpvae(settings: MMGPVAESettings, about: About) -> str:
 
 
 def objective(settings: MMGPVAESettings) -> Iterator[str]:
-    """Yield sentences on what was maximised."""
+    """Yield sentences on the objective."""
     final = _objective(settings, settings.cross_weight)
     first = final
     if settings.first_cross_weight is not None:
@@ -37,20 +37,20 @@ def objective(settings: MMGPVAESettings) -> Iterator[str]:
     if CROSS_MODAL in first + final:
         yield (
             "Cross-modal prediction is the log density of a modality, decoded from the posterior mean given "
-            "only the others (latents that none of them informs are at their prior mean); it makes shared "
-            "latents predictive, and the sum is no bound on the likelihood."
+            "only the others (with latents that none of them informs at their prior mean); it makes shared "
+            "latents predictive, and the sum is not a bound on the likelihood."
         )
     if CROSS_MODAL in final:
-        yield "These modalities, where not given, are predicted in the same way, with a noise of their own."
+        yield "Where these modalities are not given, they are predicted in the same way, with separate noise."
     if settings.weight:
         factors = ", ".join(f"of {m} by {w:g}" for m, w in settings.weight.items())
-        yield f"Log-densities in the ELBO were multiplied ({factors}), so it is no bound on the likelihood."
+        yield f"Log densities in the ELBO were weighted ({factors}), so it is not a bound on the likelihood."
     if text := POSTERIOR[settings.posterior]:
         yield text
 
 
 def _objective(settings: MMGPVAESettings, cross_weight: Mapping[str, float]) -> str:
-    """Return the objective with these cross weights in words."""
+    """Return the objective with the given cross weights, in words."""
     weights = {m: w for m, w in cross_weight.items() if w > 0 and len(settings.modalities) > 1}
     terms = [f"{w:g} × {CROSS_MODAL} {m}" for m, w in weights.items()]
     return " + ".join(["ELBO", *terms]) if terms else "the ELBO"
@@ -61,7 +61,7 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     if settings.channel_dropout:
         yield (
             f"In half of the batches {100 * settings.channel_dropout:g} % of one modality’s channels were "
-            "hidden from its encoder and still reconstructed."
+            "hidden from its encoder but still reconstructed."
         )
     if settings.restarts > 1:
         yield (
@@ -71,43 +71,43 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
 
 
 def calibrated(about: About) -> str:
-    """What a fit does to encoders of modalities with a non-linear decoder."""
+    """Describe the calibration of encoders of modalities with a non-linear decoder."""
     return (
-        "encoders of modalities with a non-linear decoder were made less certain where training "
-        f"{about.trial}s held out of the updates asked for it, by one factor of at most 1 per latent, judged "
-        "by the evidence of what the encoders say or by the objective without cross-modal prediction"
+        "the precision of encoders of modalities with a non-linear decoder was reduced by one factor of at "
+        "most 1 per latent where this improved the marginal likelihood of the encoders’ outputs, or the "
+        f"objective without cross-modal prediction, on training {about.trial}s held out of the updates"
     )
 
 
 def improved(about: About) -> str:
-    """What a fit does to linear decoders."""
+    """Describe the optimisation of linear decoders."""
     return (
-        "linear decoders and the time scales were improved further by the objective, with the posterior that "
-        "inference uses and a standard normal prior on the loadings, up to the step at which training "
-        f"{about.trial}s held out of the updates had gained most"
+        "linear decoders and the time scales were optimised further under the posterior used for inference, "
+        "with a standard normal prior on the loadings, up to the step at which the objective on training "
+        f"{about.trial}s held out of the updates was greatest"
     )
 
 
 def freed(_: About) -> str:
-    """What a fit does to private latents of modalities with linear decoders."""
+    """Describe the separation of private from shared latents."""
     return (
-        "latents of modalities with linear decoders and without a term of cross-modal prediction were freed "
-        "of what is linear in the latents that these modalities share with more, which leaves all expected "
+        "for modalities with linear decoders and without a cross-modal prediction term, latents were made "
+        "linearly uncorrelated with latents shared with further modalities, which leaves all expected "
         "observations unchanged"
     )
 
 
 def refined(about: About) -> str:
-    """What a fit does to non-linear decoders."""
+    """Describe the refinement of non-linear decoders."""
     return (
-        "non-linear decoders of modalities without a term of cross-modal prediction were fitted once more, "
-        f"to the posterior of the training {about.trial}s, by the same objective and with the same "
-        f"{about.trial}s held out of the updates"
+        "non-linear decoders of modalities without a cross-modal prediction term were fitted again, to the "
+        f"posterior of the training {about.trial}s, with the same objective and the same {about.trial}s held "
+        "out of the updates"
     )
 
 
 def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
-    """Yield a sentence on what follows training by gradients, if anything does."""
+    """Yield a sentence on the steps after stochastic gradient training, if any."""
     exact = settings.posterior == "sites"
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
     linear = {m for m in settings.modalities if settings.decoder_of(m, about.kinds[m]) == "linear"}

@@ -1,4 +1,4 @@
-"""What one modality has: encoder (observations -> sites), decoder (latents -> eta) and likelihood."""
+"""The networks of one modality: encoder (observations -> sites), decoder (latents -> eta), likelihood."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class NetworkInput(NamedTuple):
-    """One modality as its networks see it, each (trial, time, channel).
+    """Data of one modality in the networks' units, each (trial, time, channel).
 
     Attributes:
-        features: the encoder's input: square roots (counts) or standardised, centred, zero where
+        features: input of the encoder: square-rooted (counts) or standardised, centred, zero where
             not observed.
-        target: what the likelihood scores: standardised (Gaussian) or the values themselves.
+        target: observations for the likelihood: standardised (Gaussian) or raw.
         observed: boolean.
     """
 
@@ -41,7 +41,7 @@ class NetworkInput(NamedTuple):
         return NetworkInput(*(x[trial] for x in self))
 
     def hide(self, hidden: Tensor) -> "NetworkInput":
-        """Return what the encoder sees when channels are hidden, boolean (trial, 1, channel)."""
+        """Return the encoder's input with channels hidden, boolean (trial, 1, channel)."""
         return self._replace(
             features=torch.where(hidden, 0.0, self.features), observed=self.observed & ~hidden
         )
@@ -51,12 +51,12 @@ class ModalityNetwork(nn.Module):
     """Encoder, decoder and likelihood of one modality.
 
     Attributes:
-        latents: which of all latents drive it.
-        feature_mean: of the encoder's input, (channel,).
-        offset, scale: of the observations, in their original units, (channel,).
-        site_factor: of the precision of the encoder's sites, for each latent (`refinement.calibration`).
-        cross_likelihood: predictions from other modalities err more than reconstructions, and have a noise
-            of their own.
+        latents: indices of the latents that drive the modality.
+        feature_mean: mean subtracted from the encoder's input, (channel,).
+        offset, scale: location and scale of the observations in their original units, (channel,).
+        site_factor: factor of the precision of the encoder's sites, (latent,); see `refinement.calibration`.
+        cross_likelihood: likelihood of predictions from other modalities, whose errors are larger than
+            those of reconstructions and need separate noise.
     """
 
     latents: Tensor
@@ -81,11 +81,11 @@ class ModalityNetwork(nn.Module):
 
     @property
     def linear_decoder(self) -> "LinearDecoder":
-        """The decoder, of a modality whose decoder is linear."""
+        """The decoder, if it is linear."""
         return cast("LinearDecoder", self.decoder)
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
-        """Set the units and the decoder's bias from the training trials, (trial, time, channel)."""
+        """Set the units and the decoder's bias from the training trials (trial, time, channel)."""
         likelihood = self.likelihood.record
         if likelihood.describes == "binary" and not np.isin(values[observed], (0.0, 1.0)).all():
             raise InputError(f"likelihood {likelihood.name}: the values must be 0 or 1; use gaussian")
@@ -93,7 +93,7 @@ class ModalityNetwork(nn.Module):
         if likelihood.describes == "values":
             self.offset.copy_(torch.from_numpy(raw.mean))
             deviation = torch.from_numpy(raw.deviation)
-            # One scale for all pixels: neighbours must stay comparable, and rarely lit ones small.
+            # one scale for all pixels, so that neighbours stay comparable and rarely active ones small
             rms = deviation.square().mean().sqrt().expand_as(deviation)
             self.scale.copy_(deviation if self.options.image_shape is None else rms)
         else:
@@ -104,7 +104,7 @@ class ModalityNetwork(nn.Module):
             self.decoder.output_bias.copy_(likelihood.initial_eta(mean))
 
     def inputs(self, values: Tensor, observed: Tensor) -> NetworkInput:
-        """Bring values (trial, time, channel), in their original units, into the networks' units."""
+        """Convert values (trial, time, channel) from their original into the networks' units."""
         target = torch.where(observed, (values - self.offset) / self.scale, 0.0)
         features = torch.where(observed, self._transform(target) - self.feature_mean, 0.0)
         return NetworkInput(features.to(DTYPE), target.to(DTYPE), observed)
@@ -114,20 +114,20 @@ class ModalityNetwork(nn.Module):
         return target.clamp_min(0.0).sqrt() if counts else target
 
     def expected_log_prob(self, data: NetworkInput, latents: Marginals, generator: torch.Generator) -> Tensor:
-        """E[log p(data | z)] in nats, shape (trial,), latents those of this modality."""
+        """Return E[log p(data | z)] in nats (trial,) over the marginals of this modality's latents."""
         log_prob = self.decoder.expected_log_prob(self.likelihood, data.target, latents, generator)
         return masked_sum(log_prob, data.observed)
 
     def cross_log_prob(self, data: NetworkInput, latent_mean: Tensor) -> Tensor:
-        """log p(data | z = latent_mean) with the noise of cross-modal predictions, shape (trial,)."""
+        """Return log p(data | z = latent_mean) with the noise of cross-modal predictions, nats (trial,)."""
         log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
         return masked_sum(log_prob, data.observed)
 
     def decoder_slopes(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield each latent of this modality, and the decoder's derivative with respect to it.
+        """Yield each latent of this modality and the decoder's derivative by it (trial, time, channel).
 
         Args:
-            latents: all latents (trial, time, latent), where the derivative (trial, time, channel) is taken.
+            latents: all latents (trial, time, latent) at which to take the derivative.
         """
         own = latents[..., self.latents]
         for i, k in enumerate(self.latents.tolist()):
@@ -136,11 +136,11 @@ class ModalityNetwork(nn.Module):
             yield k, jvp(self.decoder, (own,), (direction,))[1]
 
     def predictive(self, latents: Tensor, cross: bool = False) -> Predictive:
-        """Return the observations' distribution, in their original units, given latent samples.
+        """Return the predictive distribution given latent samples, in the observations' original units.
 
         Args:
-            latents: those of this modality, (sample, trial, time, latent).
-            cross: with the noise of cross-modal predictions, which `cross_log_prob` has learned.
+            latents: samples of this modality's latents (sample, trial, time, latent).
+            cross: whether to use the noise of cross-modal predictions, learned by `cross_log_prob`.
         """
         likelihood = self.cross_likelihood if cross else self.likelihood
         given = likelihood.distribution(self.decoder(latents).double())

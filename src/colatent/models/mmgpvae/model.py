@@ -1,9 +1,9 @@
-"""MM-GPVAE: the multi-modal Gaussian-process variational autoencoder, with a sites posterior.
+"""MM-GPVAE: the multi-modal Gaussian-process variational autoencoder, with a posterior from sites.
 
-Gondur, Sikandar, Schaffer, Aoi & Keeley (ICLR 2024, arXiv 2310.03111): smooth latents that are
-shared by several modalities or private to one, each modality with its own decoder. Here every
-modality's encoder emits Gaussian sites, which multiply with the prior (`colatent.models.mmgpvae.posterior`);
-inference from any subset of modalities, channels and bins is the same computation.
+Gondur, Sikandar, Schaffer, Aoi & Keeley (ICLR 2024, arXiv 2310.03111): smooth latents shared by several
+modalities or private to one, with one decoder per modality. Here every modality's encoder outputs
+Gaussian sites that multiply the prior (`colatent.models.mmgpvae.posterior`), so that inference from any
+subset of modalities, channels and bins is the same computation.
 """
 
 from collections.abc import Iterable
@@ -31,11 +31,11 @@ class MMGPVAE:
     """Multi-modal GP-VAE (`colatent.models.base.LatentModel`).
 
     Attributes:
-        options: replace them before `fit` to change what the config does not offer.
+        options: replace before `fit` to change options that are not in the config.
         history: one row per epoch, see `Trainer`; losses are negative objectives, nats per bin.
-        network: its latents are in the order of `latent_groups`.
-        order: which of the network's latents each reported one is, (latent,).
-        sign: by which the network's latents are multiplied, in the reported order, (latent,).
+        network: the networks, with latents in the order of `latent_groups`.
+        order: index in the network of each reported latent, (latent,).
+        sign: sign applied to the network's latents, in the reported order, (latent,).
     """
 
     network: MultiModalNetwork
@@ -64,21 +64,21 @@ class MMGPVAE:
         return self
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return what the model can be asked: each modality from each subset of all."""
+        """Return the tasks: each modality from each subset of modalities."""
         return tasks_of_latent_model(self.modalities, withheld)
 
     @torch.no_grad()
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the predictive distribution of ``predicted`` given the modalities ``given``.
 
-        In the data's own units (counts per bin for spikes). A modality with a cross weight that is not
-        given is predicted as the cross-modal objective has it. All trials share the samples' noise,
-        so that no trial's prediction depends on which others are predicted with it.
+        It is in the data's own units (counts per bin for spikes). A modality that has a cross weight and is
+        not given is predicted as in the cross-modal objective. All trials share the samples' noise, so
+        that a trial's prediction does not depend on the other trials.
         """
         network, settings = self.network.modality(predicted), self.options.settings
         if predicted not in given and settings.cross_weight.get(predicted):
-            # as the objective has it: the encoders were trained to predict it from their mean, better
-            # than the likeliest latents do, and with a noise of its own
+            # the encoders were trained to predict the modality from their posterior mean: this is more
+            # accurate than the refined posterior, and has its own noise
             mean = self.network.encoded_posterior(trials, given).marginals.mean
             return network.predictive(mean[None][..., network.latents], cross=True)
         generator = torch.Generator().manual_seed(self.seed)
@@ -90,10 +90,10 @@ class MMGPVAE:
         return infer(self.network, trials, given)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
-        """Return posterior mean and variance of the latents, each (trial, time, latent), prior variance 1.
+        """Return posterior mean and variance of the latents (trial, time, latent), with prior variance 1.
 
-        Within a group, latents are in descending order of what they move in the decoders; the sign
-        is that in which they raise the channels on average.
+        Within a group, latents are in descending order of their effect on the decoders, signed so that
+        they raise the channels on average.
         """
         q, sd = self.posterior(trials, given).marginals, self.network.prior_sd().detach()
         mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
@@ -101,12 +101,12 @@ class MMGPVAE:
 
     @torch.no_grad()
     def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents as `latents` gives them."""
+        """Return the expected observations (trial, time, channel) at latents in the form of `latents`."""
         network = self.network.modality(modality)
         return network.predictive(self._raw(latents)[None][..., network.latents]).mean
 
     def summary(self, latents: Array) -> LatentSummary:
-        """Return the decoders' mean derivatives at latents, and the learned time scales."""
+        """Return the decoders' mean derivatives at the latents, and the learned time scales."""
         units = {m: self.network.modality(m).likelihood.record.unit for m in self.modalities}
         return LatentSummary({m: self._loading(latents, m) for m in units}, units, self.time_scales())
 
@@ -117,9 +117,9 @@ class MMGPVAE:
 
     @torch.no_grad()
     def _loading(self, latents: Array, modality: str) -> Array:
-        """Return a decoder's mean derivative at latents, (channel, latent), per s.d. of their prior.
+        """Return a decoder's mean derivative at the latents, (channel, latent), per prior s.d.
 
-        In units of the likelihood's eta; zero for the latents of other groups.
+        In units of the likelihood's eta; zero for latents that do not drive the modality.
         """
         network, sd = self.network.modality(modality), self.network.prior_sd()
         slope = np.zeros((len(network.scale), latents.shape[-1]))
@@ -128,7 +128,7 @@ class MMGPVAE:
         return slope[:, self.order] * self.sign
 
     def _raw(self, latents: Array) -> Tensor:
-        """Bring latents from the order, signs and units of `latents` into those of the network."""
+        """Convert latents from the order, signs and units of `latents` to the network's."""
         raw = np.empty_like(latents)
         raw[..., self.order] = latents * self.sign
         raw *= self.network.prior_sd().detach().cpu().numpy()
@@ -146,7 +146,7 @@ class MMGPVAE:
 
     @torch.no_grad()
     def _set_order(self, trials: Trials) -> None:
-        """Fix order (within groups) and sign of the latents by their effect on the decoders."""
+        """Set the order (within groups) and sign of the latents by their effect on the decoders."""
         network = self.network
         sites = network.sites(network.inputs(trials, self.modalities))
         mean = posterior_mean(network.bases(trials.n_bins), network.inference.combine(list(sites.values())))
@@ -156,7 +156,7 @@ class MMGPVAE:
         self.sign = np.where(slope < 0, -1.0, 1.0)[self.order]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that the fit has learned, as arrays."""
+        """Return everything that the fit has learned, as arrays."""
         weights = {f"network.{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()}
         bin_width = np.array(self.options.layout.bin_width)
         own = {"order": self.order, "sign": self.sign, "bin_width": bin_width, "seed": np.array(self.seed)}
@@ -167,13 +167,13 @@ class MMGPVAE:
         """Rebuild a fitted model.
 
         Raises:
-            ValueError: these are not the arrays of such a fit.
+            ValueError: the arrays are not those of such a fit.
         """
         return cls(settings, layout, device).restore(state)
 
     def restore(self, state: State) -> Self:
-        """Become the fit that a state was taken from; see `from_state`."""
-        generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
+        """Restore the fit from its state; see `from_state`."""
+        generator = torch.Generator().manual_seed(0)  # the weights are overwritten
         self.network = MultiModalNetwork(self.options, generator)
         self.order, self.sign = np.arange(len(self.latent_groups)), np.ones(len(self.latent_groups))
         expected = self.state()

@@ -1,4 +1,4 @@
-"""The networks of all modalities around one prior: the objective of the MM-GPVAE."""
+"""The networks of all modalities, with their common prior, and the terms of the objective."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,19 +16,19 @@ from colatent.models.mmgpvae.posterior import Posterior, Sites, posterior_mean
 Array = NDArray[np.float64]
 Data = Mapping[str, NetworkInput]
 
-SHORTEST_TIME_SCALE = 0.5  # bins: shorter ones are white noise on the bins
-LONGEST_TIME_SCALE = 2.0  # trials: longer ones are constant in every trial
+SHORTEST_TIME_SCALE = 0.5  # bins: shorter latents are white noise on the bins
+LONGEST_TIME_SCALE = 2.0  # trial lengths: longer latents are constant within a trial
 
 
 class MultiModalNetwork(nn.Module):
     """Prior, encoders and decoders of all modalities.
 
     Attributes:
-        options: of the model.
-        names: of the modalities, in alphabetical order.
-        log_prior_sd: decoders take long to learn the scale of their latents; a free prior variance, which
-            they could absorb, finds it at once. Latents are reported in units of it.
-        bounds: of the log time scales.
+        options: options of the model.
+        names: modalities in alphabetical order.
+        log_prior_sd: log prior s.d. of the latents. It is redundant with the decoders' scale, but learned
+            much faster. Latents are reported in units of it.
+        bounds: bounds of the log time scales (bins).
     """
 
     bounds: Tensor
@@ -44,7 +44,7 @@ class MultiModalNetwork(nn.Module):
         self.log_prior_sd = nn.Parameter(torch.zeros(self.n_latents, dtype=torch.float64))
         bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * options.layout.n_bins])
         self.register_buffer("bounds", torch.from_numpy(bounds))
-        # A list, because a ModuleDict refuses names such as "type".
+        # a list, because ModuleDict rejects names such as "type"
         self.modalities = nn.ModuleList(
             ModalityNetwork(modality, generator) for modality in options.modalities.values()
         )
@@ -63,10 +63,10 @@ class MultiModalNetwork(nn.Module):
             self.modality(name).calibrate(trials.values[name], trials.observed[name])
 
     def inputs(self, trials: Trials, given: Iterable[str]) -> Data:
-        """Return the observations of the modalities that are given and recorded, in the networks' units.
+        """Return the observations of the given modalities that were recorded, in the networks' units.
 
         Raises:
-            ValueError: the bins have another width than those of the training trials.
+            ValueError: the bin width differs from the training trials'.
         """
         if trials.bin_width != (own := self.options.layout.bin_width):
             raise ValueError(f"bins of {trials.bin_width} s, but the model has bins of {own} s")
@@ -93,7 +93,7 @@ class MultiModalNetwork(nn.Module):
         return self.prior_sd()[:, None, None] * basis
 
     def sites(self, data: Data) -> dict[str, Sites]:
-        """Return each modality's sites on all latents: zero on those that do not drive it."""
+        """Return each modality's sites on all latents, zero on latents that do not drive it."""
         return {name: self._sites(name, data[name]) for name in data}
 
     def _sites(self, name: str, data: NetworkInput) -> Sites:
@@ -103,26 +103,26 @@ class MultiModalNetwork(nn.Module):
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
     def calibrated_sites(self, data: Data) -> dict[str, Sites]:
-        """Return `sites` with their calibrated precision (`refinement.calibration`)."""
+        """Return `sites` with calibrated precision (`refinement.calibration`)."""
         factors = {name: self.modality(name).site_factor for name in data}
         return {
             name: s.times(self.on_all_latents(name, factors[name])) for name, s in self.sites(data).items()
         }
 
     def on_all_latents(self, name: str, factor: Tensor) -> Tensor:
-        """Return the factors of a modality's latents, and 1 for those that do not drive it."""
+        """Return the factors of a modality's latents, with 1 for latents that do not drive it."""
         return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
 
     @torch.no_grad()
     def prior(self, trials: Trials) -> tuple[Tensor, Sites]:
-        """Return the bases of the prior, fixed, and sites that say nothing of these trials."""
+        """Return the bases of the prior, without gradient, and empty sites for the trials."""
         bases = self.bases(trials.n_bins)
         zero = bases.new_zeros((trials.n_trials, trials.n_bins, self.n_latents))
         return bases, Sites(zero, zero)
 
     @torch.no_grad()
     def encoded_posterior(self, trials: Trials, given: Iterable[str]) -> Posterior:
-        """Return the posterior that the encoders' sites define, the one that is trained."""
+        """Return the posterior defined by the encoders' sites, as used in training."""
         bases, empty = self.prior(trials)
         sites = self.sites(self.inputs(trials, given))
         return self.inference.posterior(bases, self.inference.combine([empty, *sites.values()]))
@@ -140,10 +140,10 @@ class MultiModalNetwork(nn.Module):
         """Return E_q[log p(data | z)] and KL(q || prior) in nats, each (trial,).
 
         Args:
-            data: what was observed.
+            data: observations.
             q: posterior.
-            generator: of the samples that non-linear decoders take.
-            weight: modality -> factor of its expected log-density, 1 where not named.
+            generator: random generator for samples through non-linear decoders.
+            weight: modality -> factor of its expected log density, 1 by default.
         """
         latents, weight = q.marginals, weight or {}
         expected = [
@@ -156,10 +156,10 @@ class MultiModalNetwork(nn.Module):
         return torch.stack(expected).sum(dim=0), q.kl()
 
     def effects(self, latents: Tensor) -> tuple[Array, Array]:
-        """Return how each latent, in units of its prior s.d., moves the decoders' outputs, each (latent,).
+        """Return the effects of each latent, in units of its prior s.d., on the decoders' outputs.
 
-        Sums over the channels of all modalities of the mean squared and the mean derivative, at
-        ``latents`` (trial, time, latent).
+        These are the mean squared and the mean derivative at ``latents`` (trial, time, latent), summed
+        over the channels of all modalities, each (latent,).
         """
         power, slope = np.zeros(self.n_latents), np.zeros(self.n_latents)
         for network in (self.modality(name) for name in self.names):
@@ -172,10 +172,10 @@ class MultiModalNetwork(nn.Module):
     def cross_log_prob(
         self, data: Data, sites: Mapping[str, Sites], bases: Tensor, weight: Mapping[str, float]
     ) -> Tensor:
-        """Return the weighted log-density of each modality given the others, summed, shape (trial,).
+        """Return the weighted sum of the modalities' log densities given the others, nats (trial,).
 
-        Decoded from the posterior mean given the other modalities' sites; the latents that none of
-        them informs stay at their prior mean.
+        Each modality is decoded from the posterior mean given the other modalities' sites; latents
+        that none of them informs stay at their prior mean.
         """
         terms = [
             weight[name] * self.modality(name).cross_log_prob(data[name], self.cross_mean(name, sites, bases))

@@ -1,4 +1,4 @@
-"""What training an MM-GPVAE maximises, and its optimiser."""
+"""The training objective of the MM-GPVAE, and its optimiser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Posterior, Sites
 from colatent.models.mmgpvae.training import Loss
 
-# Learning rate of the noise parameters against that of the weights: they move on a log scale, and
-# must come down as fast as the fit improves, or predictive intervals stay too wide.
+# Learning rate of the noise parameters relative to the weights': the noise, on a log scale, must fall as
+# fast as the fit improves, or predictive intervals stay too wide.
 NOISE_RATE = 5.0
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The ELBO of a network, plus cross-modal predictions.
+    """The ELBO of a network plus weighted cross-modal predictions.
 
     Attributes:
-        cross_weight: weight of each modality's prediction from the others.
+        cross_weight: modality -> weight of its prediction from the others.
     """
 
     network: MultiModalNetwork
     cross_weight: Mapping[str, float]
 
     def loss_on(self, data: Data) -> Loss:
-        """Return the loss on some of these trials."""
+        """Return the loss as a function of trial indices."""
         return lambda trial, rng: self.loss({m: x.select(trial) for m, x in data.items()}, rng)
 
     def loss(self, data: Data, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,14 +44,14 @@ class Objective:
 
     @torch.no_grad()
     def value(self, data: Data, q: Posterior, generator: torch.Generator) -> float:
-        """Return the objective with another posterior of the latents, nats per trial."""
+        """Return the objective with ``q`` as the posterior of the latents, nats per trial."""
         bases = self.network.bases(next(iter(data.values())).target.shape[1])
         return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).mean())
 
     def _terms(
         self, data: Data, q: Posterior, sites: Mapping[str, Sites], bases: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return what the objective is made of, each (trial,)."""
+        """Return the terms of the objective, each (trial,)."""
         expected, kl = self.network.elbo_terms(data, q, generator, self.network.options.settings.weight)
         terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
         if self.cross_weight:
@@ -59,7 +59,7 @@ class Objective:
         return terms
 
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
-        """Hide random channels of one random modality from the encoder, in half of the calls."""
+        """In half of the calls, hide random channels of one random modality from its encoder."""
         chance, choice = torch.rand(2, generator=generator).tolist()
         share = self.network.options.settings.channel_dropout
         if share == 0 or chance < 0.5:
@@ -76,12 +76,12 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
 
 
 def make_optimizer(network: MultiModalNetwork) -> torch.optim.Optimizer:
-    """Return the optimiser of a network, with a learning rate and a decay for each kind of parameter."""
+    """Return the optimiser of a network, with learning rate and weight decay by kind of parameter."""
     options, rate = network.options, network.options.settings.learning_rate
     noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
     apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
     others = [p for p in network.parameters() if id(p) not in apart]
-    # Biases carry the data's units: they are not pulled to zero.
+    # biases carry the data's units and are not decayed
     encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
     weights = [p for p in others if p.ndim > 1]
     groups = (

@@ -1,4 +1,4 @@
-"""What an MM-GPVAE is made with: its section of the config, resolved once for the session at hand."""
+"""Options of an MM-GPVAE: its section of the config, resolved for a session."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from colatent.models.mmgpvae.training import Schedule
 
 
 class CrossWeights(NamedTuple):
-    """Modality -> weight of its prediction from the others, in the first epochs and in the later ones."""
+    """Modality -> weight of its prediction from the others, in the first and in later epochs."""
 
     first: Mapping[str, float]
     final: Mapping[str, float]
@@ -21,18 +21,18 @@ class CrossWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class ModalityOptions:
-    """What the networks of one modality are made with.
+    """Options of the networks of one modality.
 
     Attributes:
-        n_channels: of the modality.
-        latents: which of all latents drive it.
+        n_channels: number of channels.
+        latents: indices of the latents that drive the modality.
         likelihood: name of one of `colatent.data.likelihoods`.
         decoder: record of the decoder.
-        image_shape: rows and columns, if the decoder draws images; the encoder then reads images too.
-        context: bins that the encoder's filters see (odd). With more than 1 the errors of its sites
-            resemble each other from bin to bin, and count as if they did not.
+        image_shape: rows and columns if the modality is an image, for encoder and decoder.
+        context: length of the encoder's filters in bins (odd). Above 1, the errors of its sites are
+            correlated between bins, but are treated as independent.
         hidden: units of each hidden layer.
-        dropout: share of the encoder's hidden units that each training step drops.
+        dropout: share of the encoder's hidden units dropped in each training step.
     """
 
     n_channels: int
@@ -47,11 +47,11 @@ class ModalityOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of an `MMGPVAE`: those of the config, and what no config needs to change.
+    """Options of an `MMGPVAE`: the section of the config and options not exposed there.
 
     Attributes:
         settings: the section of the config.
-        layout: of the session's trials.
+        layout: layout of the session's trials.
         hidden, dropout: see `ModalityOptions`.
         patience, validation_share: see `Schedule`.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
@@ -59,7 +59,7 @@ class Options:
 
     Raises:
         ValueError: the session lacks a modality.
-        InputError: the images have another size.
+        InputError: an ``image_shape`` does not match the number of channels.
     """
 
     settings: MMGPVAESettings
@@ -84,7 +84,7 @@ class Options:
 
     @cached_property
     def modalities(self) -> Mapping[str, ModalityOptions]:
-        """The options of each modality in alphabetical order, in which weights are drawn and terms added."""
+        """Options of each modality; their alphabetical order fixes the order of random draws and sums."""
         return {name: self._modality(name) for name in sorted(self.settings.modalities)}
 
     def _modality(self, name: str) -> ModalityOptions:
@@ -104,7 +104,7 @@ class Options:
 
     @property
     def time_scale(self) -> float:
-        """The time scale that learning starts from, bins."""
+        """The initial time scale, bins."""
         bin_width = self.layout.bin_width
         return (self.settings.time_scale or 5 * bin_width) / bin_width
 
@@ -115,7 +115,7 @@ class Options:
 
     @property
     def cross_weights(self) -> CrossWeights:
-        """The cross weights that count: not zero, and only where there are several modalities."""
+        """The non-zero cross weights; none for a model of one modality."""
         final, first = self.settings.cross_weight, self.settings.first_cross_weight
         both = (final if first is None else first, final)
         several = len(self.modalities) > 1

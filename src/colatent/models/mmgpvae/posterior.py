@@ -1,4 +1,4 @@
-"""The sites posterior: what Gaussian sites per bin and a GP prior say about the latents.
+"""The exact posterior of the latents given a GP prior and Gaussian sites in each bin.
 
 Latent k is ``z_k(t) = sum_f G_k[f, t] u_kf`` with whitened coefficients ``u_k ~ N(0, I)`` and
 ``G_k = S_k^(1/2) B``, the real Fourier basis scaled by the root of the prior's spectral variances.
@@ -7,9 +7,9 @@ latent and trial is then exact (Rasmussen & Williams 2006, eq. 2.8, in weight sp
 
     u | sites ~ N(A^-1 G h, A^-1),    A = I + G diag(p) G'.
 
-A bin without a site has ``p = h = 0``: gaps, ragged ends and missing modalities need no case of
-their own. Latents of similar size are computed together: one that needs fewer coefficients than another has
-rows of zeros in its basis, whose coefficients keep their prior and change nothing.
+A bin without a site has ``p = h = 0``, so gaps, ragged ends and missing modalities are not special cases.
+Latents with similar numbers of coefficients are batched: shorter bases are padded with rows of zeros, whose
+coefficients keep their prior and have no effect.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from torch.nn.functional import pad
 
 from colatent.models import gp
 
-# Latents that need at least this share of the coefficients of the largest of them are computed together.
+# Latents are batched if they need at least this share of the largest number of coefficients in the batch.
 SIMILAR = 0.75
 
 
 class Sites(NamedTuple):
-    """Gaussian factors per bin; the product of two sites is their sum.
+    """Gaussian factors per bin, in natural parameters: a product of sites is the sum of their parameters.
 
     Attributes:
         precision: p >= 0, shape (trial, time, latent).
@@ -59,13 +59,13 @@ class Marginals(NamedTuple):
 def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
     """Return the scaled Fourier basis ``G`` of each latent, (latent, coefficient, time).
 
-    Every latent has its own circle and keeps only the coefficients that carry prior variance: few
-    for slow latents, and most of the speed comes from here.
+    Every latent has its own circle and keeps only the coefficients with non-negligible prior variance.
+    Slow latents have few, which gives most of the speed.
 
     Args:
         kernel: one of ``gp.KERNELS``.
         time_scale: bins, shape (latent,); the result is differentiable in it.
-        n_bins: number of bins of a trial.
+        n_bins: bins per trial.
     """
     circles = [gp.circle_bins(n_bins, scale, kernel) for scale in time_scale.detach().tolist()]
     latents, bases = [], []
@@ -80,11 +80,11 @@ def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
 
 
 def _scaled_basis(variances: Tensor, n_circle: int, n_bins: int) -> Tensor:
-    """Return G of latents on one circle; negligible ``variances`` (latent, coefficient) count as 0."""
+    """Return G for latents on one circle; negligible ``variances`` (latent, coefficient) are set to 0."""
     n_kept = np.array([gp.n_coefficients(v) for v in variances.detach().cpu().numpy()])
     most = int(n_kept.max())
     kept = torch.from_numpy(np.arange(most) < n_kept[:, None]).to(variances.device)
-    root = torch.where(kept, variances[:, :most], 1.0).sqrt() * kept  # the root has no derivative at 0
+    root = torch.where(kept, variances[:, :most], 1.0).sqrt() * kept  # sqrt is not differentiable at 0
     return root[..., None] * _fourier_basis(n_circle, n_bins, most).to(variances.device)
 
 
@@ -95,10 +95,10 @@ def _fourier_basis(n_circle: int, n_bins: int, n_coefficients: int) -> Tensor:
 
 @dataclass(frozen=True)
 class LatentBlock:
-    """Gaussian posterior of some latents whose bases have as many coefficients.
+    """Gaussian posterior of latents whose bases have the same number of coefficients.
 
     Attributes:
-        latent: which ones, shape (latent,).
+        latent: indices of the latents, shape (latent,).
         basis: G, shape (latent, coefficient, time).
         coefficient_mean: E[u], shape (latent, trial, coefficient).
         whitener: W with W' W = A^-1 (the inverse of A's Cholesky factor), triangular, shape
@@ -156,30 +156,30 @@ class Posterior:
     def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
 
-        The pairs' mean is the posterior mean itself. All trials get the same noise, so that a trial's
-        samples do not depend on its neighbours.
+        The mean of each pair is the posterior mean. All trials get the same noise, so that a trial's
+        samples do not depend on other trials.
 
         Args:
             n_samples: an even number.
-            generator: on the CPU.
+            generator: CPU random generator.
         """
         samples = [block.sample(n_samples, generator) for block in self.blocks]
         return self._in_order(samples).permute(1, 2, 3, 0)
 
     def _in_order(self, parts: list[Tensor]) -> Tensor:
-        """Put what the blocks give, latents first, into the order of the latents."""
+        """Join the blocks' arrays, with latents first, in the order of the latents."""
         return in_order([block.latent for block in self.blocks], parts)
 
 
 def in_order(latents: list[Tensor], parts: list[Tensor]) -> Tensor:
-    """Join the parts of blocks along the latents, which come first, in the order of the latents."""
+    """Join arrays along their first axis, the latents, in the order of the latents."""
     return torch.cat(parts)[torch.cat(latents).argsort()]
 
 
 def blocks_of(bases: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return latents of similar size together, largest first: which ones, and their bases.
+    """Batch latents with similar numbers of coefficients, largest first; return indices and bases.
 
-    The cost of a latent grows with the cube of its coefficients: slow ones are not made as large as fast.
+    The cost is cubic in the number of coefficients: slow latents must not be padded to the size of fast ones.
     """
     used = (bases.detach() != 0).any(dim=2).cpu().numpy()
     size = used.shape[1] - used[:, ::-1].argmax(axis=1)
@@ -198,7 +198,7 @@ def posterior(bases: Tensor, sites: Sites) -> Posterior:
 
     Args:
         bases: G of each latent, see `prior_basis`.
-        sites: of all modalities together.
+        sites: product of all modalities' sites.
     """
     blocks = []
     for latent, basis in blocks_of(bases):
@@ -214,7 +214,7 @@ def posterior(bases: Tensor, sites: Sites) -> Posterior:
 def log_evidence(bases: Tensor, sites: Sites) -> Tensor:
     """Return the log of the integral of prior times sites over the latents, nats, shape (trial,).
 
-    As the posterior q is exact it is E_q[log sites] - KL(q || prior).
+    Since the posterior q is exact, this equals E_q[log sites] - KL(q || prior).
     """
     q = posterior(bases, sites)
     return expected_log(sites, q.marginals) - q.kl()
@@ -228,7 +228,7 @@ def expected_log(sites: Sites, latents: Marginals) -> Tensor:
 
 
 def posterior_mean(bases: Tensor, sites: Sites) -> Tensor:
-    """Return only the posterior mean of the latents, (trial, time, latent): less work, one solve."""
+    """Return only the posterior mean of the latents (trial, time, latent), which needs a single solve."""
     blocks = blocks_of(bases)
     means = [coefficient_mean(basis, sites.select(latent)) @ basis for latent, basis in blocks]
     return in_order([latent for latent, _ in blocks], means).permute(1, 2, 0)
@@ -253,5 +253,5 @@ def coefficient_precision(bases: Tensor, precision: Tensor) -> Tensor:
 
 
 def by_latent(x: Tensor) -> Tensor:
-    """Bring (trial, time, latent) into the order (latent, trial, time), in memory too."""
+    """Permute (trial, time, latent) to (latent, trial, time), contiguous in memory."""
     return x.permute(2, 0, 1).contiguous()

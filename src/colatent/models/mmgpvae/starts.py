@@ -1,4 +1,4 @@
-"""Train several random starts for a while, and the most promising to completion."""
+"""Train several random starts briefly, and the most promising one to completion."""
 
 import math
 from typing import NamedTuple
@@ -15,21 +15,21 @@ from colatent.models.mmgpvae.objective import Objective, make_optimizer
 from colatent.models.mmgpvae.options import Options
 from colatent.models.mmgpvae.training import RunPart, Trainer, part_of_run
 
-# Of the epochs, the share that each of several starts is trained for, and that `first_cross_weight` is for.
-# Which starts will end in a worse optimum shows by then: of 72 on six simulations of 40 trials one in seven
-# did; the most promising of three was such a one in 1 of 25 draws after a fifth of the epochs, in 1 of 11
-# after a tenth.
+# Share of the epochs for which each start is trained, and for which `first_cross_weight` applies. By then it
+# is clear which starts end in a worse optimum: among 72 starts on six simulations of 40 trials, one in seven
+# did; the most promising of three was one of these in 1 of 25 draws after a fifth of the epochs, and in 1 of
+# 11 after a tenth.
 SHARE_OF_A_START = 0.2
 
 
 class TrainedStart(NamedTuple):
-    """What training leaves.
+    """Result of training.
 
     Attributes:
-        network: of the start that was trained to completion.
+        network: network of the start that was trained to completion.
         history: one row per epoch.
-        order: random order of the trials, of which the first are held out of the updates.
-        held_out: those first ones.
+        order: random order of the trials, the first of which are held out of the updates.
+        held_out: indices of the held-out trials.
     """
 
     network: MultiModalNetwork
@@ -48,11 +48,11 @@ def train_best_start(options: Options, trials: Trials, run: FitRun) -> TrainedSt
         network = MultiModalNetwork(options, generator)
         network.calibrate(trials)
         network.to(run.device)
-        data = data or network.inputs(trials, network.names)  # in units that all share
+        data = data or network.inputs(trials, network.names)  # the units are the same for all starts
         loss = Objective(network, options.cross_weights.first).loss_on(data)
         starts.append(Trainer(network, loss, make_optimizer(network), options.schedule, generator))
         networks.append(network)
-    # starts are compared on the same held-out trials
+    # compare starts on the same held-out trials
     order = torch.randperm(trials.n_trials, generator=starts[0].generator)
     best = _most_promising(starts, order, run)
     first, final = options.cross_weights
@@ -64,24 +64,24 @@ def train_best_start(options: Options, trials: Trials, run: FitRun) -> TrainedSt
 
 
 def _most_promising(starts: list[Trainer], order: Tensor, run: FitRun) -> int:
-    """Train all starts for a share of the epochs, and return which did best on held-out trials."""
+    """Train all starts for a share of the epochs, and return the one best on held-out trials."""
     epochs = math.ceil(SHARE_OF_A_START * starts[0].schedule.epochs)
     for number, trainer in enumerate(starts):
         trainer.train(epochs, order, *_part(run, number, len(starts)))
-    promises = [trainer.promise(epochs) for trainer in starts]
-    best = int(np.argmin(promises))
+    early_losses = [trainer.early_loss(epochs) for trainer in starts]
+    best = int(np.argmin(early_losses))
     if len(starts) > 1:
-        run.progress(f"start {best + 1} goes on: held-out loss {promises[best]:.4f} in {epochs} epochs")
+        run.progress(f"start {best + 1} continues: held-out loss {early_losses[best]:.4f} in {epochs} epochs")
     return best
 
 
 def _part(run: FitRun, number: int, n_starts: int) -> RunPart:
-    """Return where a start says how it goes, and where it is kept."""
+    """Return the progress callback and checkpoint of a start."""
     if n_starts == 1:
         return run.progress, run.checkpoint
     return part_of_run(run, f"start {number + 1}/{n_starts}", f"start-{number}")
 
 
 def _seed_of_start(seed: int, number: int) -> int:
-    """Return the seed of a start's weights and batches; the first has the seed of the fit."""
+    """Return the seed of a start's weights and batches; the first start uses the seed of the fit."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,8 +1,8 @@
-"""Training by stochastic gradients: Adam, cosine schedule, early stopping, resumable.
+"""Resumable stochastic gradient training with a cosine schedule and early stopping.
 
-The loop knows nothing of the model: it gets a module and a function that returns its loss on some
-trials. Some of the training trials are held out of the updates; the weights that did best on them
-win. Interrupted and resumed, a run ends with the same bytes.
+The loop does not depend on the model: it takes a module and a function that returns its loss on given
+trials. Some training trials are held out of the updates, and the weights with the least loss on them are
+kept. A run that is interrupted and resumed ends with the same bytes.
 """
 
 import copy
@@ -20,23 +20,23 @@ from colatent.jobs.signals import Interrupted, postponed
 from colatent.models.base import FitRun, Progress
 
 Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-RunPart = tuple[Progress, Checkpoint | None]  # gets lines; keeps the state
+RunPart = tuple[Progress, Checkpoint | None]
 
 MAX_GRADIENT_NORM = 5.0
-FINAL_LEARNING_RATE = 0.02  # share of the first
+FINAL_LEARNING_RATE = 0.02  # share of the initial rate
 COLUMNS = ("epoch", "loss", "held_out_loss", "learning_rate", "skipped_steps")
 VALIDATION_SEED = 1
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train.
+    """Schedule of training.
 
     Attributes:
-        epochs: at most.
+        epochs: maximum number of epochs.
         batch_size: trials per step.
         patience: epochs without a better held-out loss after which training stops.
-        validation_share: share of the trials that is held out of the updates.
+        validation_share: share of the trials held out of the updates.
         report_every: epochs between progress lines and checkpoints.
     """
 
@@ -58,13 +58,13 @@ class Trainer:
     """One training run.
 
     Attributes:
-        module: what is trained, in place.
-        loss: mean loss over the trials of an index tensor, and the terms that make it up, by name;
-            it may draw from the generator and look at ``module.training``.
-        optimizer: over the module's parameters.
+        module: module to train in place.
+        loss: function of trial indices and a random generator that returns the loss and its terms by
+            name; it may depend on ``module.training``.
+        optimizer: optimiser of the module's parameters.
         history: one row per epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
             the terms of the loss.
-        changed: epoch after which the loss was changed (`go_on_with`), 0 before.
+        changed: epoch after which the loss was changed (`go_on_with`), 0 if not yet.
     """
 
     module: nn.Module
@@ -86,7 +86,7 @@ class Trainer:
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
     def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
-        """Train, and leave the module with the weights of the best epoch, ready for use; see `train`.
+        """Train to the end and load the weights of the best epoch; see `train`.
 
         Raises:
             FloatingPointError: the loss was never finite.
@@ -95,7 +95,7 @@ class Trainer:
         if not math.isfinite(self.best_loss):
             when = f", from epoch {self.changed + 1} on" if self.changed else ""
             raise FloatingPointError(
-                f"the loss was never finite{when}: check the observations, lower the learning rate"
+                f"the loss was never finite{when}: check the observations or lower the learning rate"
             )
         self.module.load_state_dict(self.best_weights)
         self.module.eval()
@@ -104,47 +104,48 @@ class Trainer:
     def train(
         self, epochs: int, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None
     ) -> None:
-        """Train until this many epochs are done, or training stops early.
+        """Train up to the given number of epochs, unless training stops early.
 
         Args:
-            order: the trials in random order; the first ones are held out.
-            progress: gets plain lines.
-            checkpoint: where the run is kept at an interval, and from where it goes on.
+            epochs: total number of epochs, including past ones.
+            order: the trials in random order; the first are held out.
+            progress: called with lines of text.
+            checkpoint: where the state is saved at intervals and resumed from.
 
         Raises:
-            Interrupted: a signal asked to stop; the checkpoint was written before.
+            Interrupted: a signal asked to stop; the checkpoint has been written.
         """
-        judges, trained = self._judges(order), order[len(self.held_out(order)) :]
+        validation, trained = self._validation_trials(order), order[len(self.held_out(order)) :]
         if checkpoint is not None and not self.history:
             self._resume(checkpoint, progress)
-            if self.changed:  # it was interrupted after these epochs
+            if self.changed:  # interrupted in a later phase
                 return
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
             stop = False
             while not (stop or self._finished(epochs)):
-                self._epoch(trained, judges)
+                self._epoch(trained, validation)
                 if checkpoint is not None:
                     checkpoint.append(self.history[-1])
-                stop = bool(signals)  # asked once: what comes after it waits for the next epoch
+                stop = bool(signals)  # read once: a later signal waits for the next epoch
                 due = len(self.history) % self.schedule.report_every == 0
                 if due or stop or self._finished(epochs):
                     progress(self._line((len(self.history) - first) / (time.monotonic() - started)))
                     if checkpoint is not None:
                         checkpoint.save(self._state())
-        if signals:  # also where all is trained: who told the job to stop does not wait for what follows
+        if signals:  # even after the last epoch: a stopped job must not start the next steps
             kept = "the checkpoint is written" if checkpoint else "nothing is kept"
             raise Interrupted(f"stopped by {signals[0]} after epoch {len(self.history)}; {kept}")
 
     def go_on_with(self, loss: Loss) -> None:
-        """Train with another loss from here on, if epochs are left; a resumed run may do so already."""
+        """Switch to another loss, if epochs are left; in a resumed run this may have happened already."""
         self.loss = loss
         if not (self.changed or self._diverged() or len(self.history) >= self.schedule.epochs):
             self.changed = self.best_epoch = len(self.history)
             self.best_loss = math.inf
 
-    def promise(self, epochs: int) -> float:
-        """Return the lowest held-out loss of the first epochs; infinite if the last one made no step."""
+    def early_loss(self, epochs: int) -> float:
+        """Return the lowest held-out loss of the first epochs; infinite if the last made no step."""
         rows = self.history[: self.changed or epochs]
         if math.isnan(rows[-1]["loss"]):
             return math.inf
@@ -152,16 +153,16 @@ class Trainer:
             (row["held_out_loss"] for row in rows if math.isfinite(row["held_out_loss"])), default=math.inf
         )
 
-    def begin_with_present_weights(self, order: Tensor) -> None:
+    def set_baseline(self, order: Tensor) -> None:
         """Take the current weights as the baseline that later epochs must beat."""
-        self.best_loss = self._held_out_loss(self._judges(order))
+        self.best_loss = self._held_out_loss(self._validation_trials(order))
 
     def held_out(self, order: Tensor) -> Tensor:
-        """Return the trials that are held out of the updates."""
+        """Return the trials held out of the updates."""
         return order[: min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)]
 
-    def _judges(self, order: Tensor) -> Tensor:
-        """Return the trials that say which epoch was best: the held-out ones, or all if none are."""
+    def _validation_trials(self, order: Tensor) -> Tensor:
+        """Return the trials that determine the best epoch: the held-out ones, or all if there are none."""
         held_out = self.held_out(order)
         return held_out if len(held_out) else order
 
@@ -172,15 +173,15 @@ class Trainer:
         return self._diverged() or epoch >= epochs or epoch - self.best_epoch >= self.schedule.patience
 
     def _diverged(self) -> bool:
-        """Did the last epoch make no step?"""
+        """Whether the last epoch made no step."""
         return math.isnan(self.history[-1]["loss"])
 
-    def _epoch(self, trained: Tensor, judges: Tensor) -> None:
+    def _epoch(self, trained: Tensor, validation: Tensor) -> None:
         self.module.train()
         order = trained[torch.randperm(len(trained), generator=self.generator)]
         batches = order.split(self.schedule.batch_size)
         steps = [step for batch in batches if (step := self._step(batch)) is not None]
-        held_out_loss = self._held_out_loss(judges)
+        held_out_loss = self._held_out_loss(validation)
         row = dict.fromkeys(self.history[0] if self.history else COLUMNS, math.nan)
         for name in steps[0] if steps else ():
             row[name] = sum(step[name] for step in steps) / len(steps)
@@ -197,7 +198,7 @@ class Trainer:
             self.best_weights = copy_weights(self.module.state_dict())
 
     def _step(self, batch: Tensor) -> dict[str, float] | None:
-        """Make one update and return the loss and its terms; make none if the loss is not finite."""
+        """Make one update and return the loss and its terms, or None without an update if not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         try:
             loss, parts = self.loss(batch, self.generator)
@@ -210,18 +211,18 @@ class Trainer:
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
-    def _held_out_loss(self, judges: Tensor) -> float:
+    def _held_out_loss(self, validation: Tensor) -> float:
         self.module.eval()
-        # The same noise each time, so that epochs are compared on equal terms.
+        # the same noise every time, so that epochs are comparable
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         try:
             with torch.no_grad():
-                return float(self.loss(judges, generator)[0])
+                return float(self.loss(validation, generator)[0])
         except torch.linalg.LinAlgError:
             return math.inf
 
     def _line(self, rate: float) -> str:
-        """One line on the last epoch; ``rate`` in epochs per second."""
+        """Return a progress line for the last epoch; ``rate`` in epochs per second."""
         row = self.history[-1]
         parts = [name for name in row if name not in COLUMNS and not math.isnan(row[name])]
         losses = f"loss {row['loss']:.4f}, held-out {row['held_out_loss']:.4f}"
@@ -237,7 +238,7 @@ class Trainer:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "generator": self.generator.get_state(),  # all that is random is drawn from it
+            "generator": self.generator.get_state(),  # the only source of randomness
             "best": (self.best_loss, self.best_epoch, self.best_weights),
             "changed": self.changed,
             "history": self.history,
@@ -249,7 +250,7 @@ class Trainer:
             before = copy.deepcopy(self._state())
             try:
                 self._restore(saved)
-            except Exception:  # PyTorch raises nearly anything on a state of something else
+            except Exception:  # PyTorch raises errors of almost any type for a foreign state
                 self._restore(before)
                 checkpoint.refuse("it is not the state of such a training run", progress)
                 saved = None
@@ -258,7 +259,7 @@ class Trainer:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        """Become what `_state` was taken from."""
+        """Restore the run from `_state`."""
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -269,11 +270,11 @@ class Trainer:
 
 
 def part_of_run(run: FitRun, title: str, name: str) -> RunPart:
-    """Return how one of several training runs of a fit reports, and where it is kept."""
+    """Return the progress callback and checkpoint of one of several training runs of a fit."""
     checkpoint = None if run.checkpoint is None else run.checkpoint.part(name)
     return (lambda line: run.progress(f"{title}: {line}")), checkpoint
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights as they are now, whatever becomes of the module."""
+    """Return a copy of the weights that is independent of the module."""
     return {name: value.detach().clone() for name, value in weights.items()}

@@ -1,37 +1,37 @@
-"""The read-out of one channel: a regression of its observations on latents, bin by bin."""
+"""The read-out of one channel: a bin-by-bin regression of its observations on latents."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.data.scaling import LEAST_DEVIATION
+from colatent.data.scaling import MIN_DEVIATION
 
 Array = NDArray[np.float64]
-# per observation; just enough to keep the weights of near-silent units finite
+# penalty per observation, just enough to keep the weights of nearly silent units finite
 RIDGE = 1e-4
-# spikes that a unit silent in all training trials is taken to have fired in them
-LEAST_COUNT = 0.5
-# Expected spikes (or observed values), at latents of unit variance, that count for an existing read-out
-# where it is adapted to other bins. Simulated: 8 to 200 trials, 2 and 6 latents, futures of 5 and 20 % of
-# the trial; a regression on these bins alone was worse than no adaptation below some 60 trials.
+# spikes assumed of a unit silent in all training trials
+MIN_COUNT = 0.5
+# Weight of an existing read-out when it is adapted to other bins, in expected spikes (or observed values)
+# at latents of unit variance. Chosen by simulation (8 to 200 trials, 2 and 6 latents, hidden ends of 5 and
+# 20 % of the trial): a regression on these bins alone was worse than no adaptation below some 60 trials.
 PRIOR_OBSERVATIONS = 64.0
-# least expected count by which one is divided where a read-out is adapted
-LEAST_RATE = 1e-6
+# floor of the expected count in ratios of counts
+MIN_RATE = 1e-6
 
 
 class ChannelReadout(NamedTuple):
-    """The read-out of one channel, or along leading axes of several.
+    """The read-out of one channel, or of several along leading axes.
 
     E[count] = min(min(exp(w · z + b), most) · exp(v · [1, z]), most);  E[value] = w · z + b + v · [1, z].
 
-    An exponential beyond what it was fitted to explodes, and one bin could decide a score: no more counts
-    are expected than the most in the bins of the fit.
+    The exponential can explode outside the range of the fit, so that a single bin would dominate a score:
+    expected counts are capped at ``most``, the largest expected count in the bins of the fit.
 
     Attributes:
         weight: w (..., latent). intercept: b (...).
-        adaptation: v (..., 1 + latent), zero for a read-out of the bins that it was fitted to.
-        spread: (...), of counts ``most``, of values their s.d. about the read-out.
+        adaptation: v (..., 1 + latent), zero unless adapted to other bins.
+        spread: (...), ``most`` for counts; the residual s.d. for values.
     """
 
     weight: Array
@@ -53,11 +53,11 @@ def expected_value(readout: ChannelReadout, latent: Array) -> Array:
 
 def fit_count(latent: Array, count: Array) -> ChannelReadout:
     """Return the read-out of counts (bin,) from latents (bin, latent), by Poisson regression."""
-    from sklearn.linear_model import PoissonRegressor  # takes two seconds, and only fits need it
+    from sklearn.linear_model import PoissonRegressor  # slow to import, and only fits need it
 
     if not count.any():  # a regression would make a later spike impossible
-        return _constant(LEAST_COUNT / max(len(count), 1), latent)
-    if not latent.any():  # of a trial of which nothing is seen; the solver would search in vain
+        return _constant(MIN_COUNT / max(len(count), 1), latent)
+    if not latent.any():  # inferred from no observations; the solver would fail
         return _constant(float(count.mean()), latent)
     regression = PoissonRegressor(alpha=RIDGE, solver="newton-cholesky").fit(latent, count)
     most = regression.predict(latent).max()
@@ -77,17 +77,17 @@ def fit_value(latent: Array, value: Array) -> ChannelReadout:
 
 
 def adapt_count(readout: ChannelReadout, latent: Array, count: Array) -> ChannelReadout:
-    """Return a read-out adapted to the bins of latents (bin, latent), where there are any to learn from.
+    """Return the read-out adapted to the given bins, with latents (bin, latent) and counts (bin,).
 
-    v is drawn towards 0 by what counts for the read-out as it is: with few bins it stays so, with many it
-    is the Poisson regression on them.
+    The prior shrinks v towards 0 (no adaptation): with few bins the read-out hardly changes, with many it
+    approaches the Poisson regression on them.
     """
     from sklearn.linear_model import PoissonRegressor
 
     if not readout.weight.any() or len(count) < 2:
         return readout
-    expected = np.maximum(expected_count(readout, latent), LEAST_RATE)
-    # weights and ratios make an offset: e · ((y / e) log f - f) = y log f - e f
+    expected = np.maximum(expected_count(readout, latent), MIN_RATE)
+    # weighted ratios act as an offset: e · ((y / e) log f - f) = y log f - e f
     regression = PoissonRegressor(
         alpha=PRIOR_OBSERVATIONS / expected.sum(), fit_intercept=False, solver="newton-cholesky"
     )
@@ -96,7 +96,7 @@ def adapt_count(readout: ChannelReadout, latent: Array, count: Array) -> Channel
 
 
 def adapt_value(readout: ChannelReadout, latent: Array, value: Array) -> ChannelReadout:
-    """Return a read-out of values adapted as `adapt_count` does; with the s.d. of these bins."""
+    """Return a read-out of values adapted as in `adapt_count`, with the residual s.d. of these bins."""
     from sklearn.linear_model import Ridge
 
     if len(value) < 2:
@@ -113,7 +113,7 @@ def _readout(weight: Array, intercept: float, spread: float) -> ChannelReadout:
 
 
 def _constant(count: float, latent: Array) -> ChannelReadout:
-    """Return the read-out of a channel of which the training trials say next to nothing."""
+    """Return a read-out that predicts the same count at all latents."""
     return _readout(np.zeros(latent.shape[1]), float(np.log(count)), count)
 
 
@@ -122,5 +122,5 @@ def _with_one(latent: Array) -> Array:
 
 
 def _deviation(error: Array, degrees: int, value: Array) -> float:
-    least = LEAST_DEVIATION * (float(value.std()) or 1.0)
+    least = MIN_DEVIATION * (float(value.std()) or 1.0)
     return max(float(np.sqrt((error**2).sum() / degrees)), least)

@@ -1,4 +1,4 @@
-"""Is a behaviour in a model's latents? It is read out of them by ridge regression."""
+"""Decode continuous modalities, such as behaviour, from a model's latents by ridge regression."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.data.predictive import Predictive
-from colatent.data.scaling import LEAST_DEVIATION, Standardizer
+from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, decoding_tasks
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, LatentModel, State, arrays_of, part_of, with_prefix
@@ -23,9 +23,9 @@ class LatentReadout(NamedTuple):
     scale: Standardizer
 
     def predict(self, latents: Array) -> Predictive:
-        """Return the prediction of every bin from latents (trial, time, latent), in the modality's unit."""
+        """Return predictions from latents (trial, time, latent), in the modality's unit."""
         mean = latents @ self.ridge.weight + self.ridge.intercept
-        deviation = np.maximum(self.ridge.residual, LEAST_DEVIATION) * self.scale.deviation
+        deviation = np.maximum(self.ridge.residual, MIN_DEVIATION) * self.scale.deviation
         return Predictive("gaussian", (mean * self.scale.deviation + self.scale.mean)[None], deviation)
 
 
@@ -33,15 +33,15 @@ class LatentReadout(NamedTuple):
 class Decoder:
     """Ridge regressions from a fitted model's latents to continuous modalities, bin by bin.
 
-    Latents are posterior means given some of the model's modalities and nothing else; every continuous
-    modality of the session that is not among these is read out, be it one of the model's or not. They
-    come in units of their prior s.d., which no trial sets, and are not scaled one by one: one that the
-    given modalities say nothing of stays near zero beside the others. The residual s.d. is that of
-    training trials that the regression, though not the model, was kept from.
+    Latents are posterior means given a subset of the model's modalities; every other continuous modality of
+    the session is decoded, whether or not the model describes it. Latents keep their prior units rather than
+    being standardised one by one, so that a latent about which the given modalities are uninformative stays
+    near zero. The residual s.d. comes from training trials held out of the regression, though not of the
+    model's fit.
 
     Attributes:
         model: a fitted model.
-        readouts: question -> regression, questions that give the same modalities beside each other.
+        readouts: task -> regression; tasks with the same given modalities are adjacent.
     """
 
     model: LatentModel
@@ -64,7 +64,7 @@ class Decoder:
         return decoder
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> Array:
-        """Return the posterior means (trial, time, latent), from trials that hold nothing but ``given``."""
+        """Return the posterior means (trial, time, latent) given only the modalities ``given``."""
         return np.asarray(self.model.latents(trials.only(given), given)[0], dtype=float)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -80,7 +80,7 @@ class Decoder:
         """Rebuild the read-outs of a fitted model.
 
         Raises:
-            ValueError: these are not their arrays.
+            ValueError: the arrays are not those of such read-outs.
         """
         asked, n_latents = decoding_tasks(model.modalities, layout), len(model.latent_groups)
         shapes: dict[str, tuple[int | None, ...]] = {}

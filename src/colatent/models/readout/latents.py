@@ -1,4 +1,4 @@
-"""What models of one modality's latents have in common."""
+"""Base of latent variable models of a single modality."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -13,11 +13,11 @@ from colatent.models.base import Array, FitRun
 
 
 class OneModalityModel(ABC):
-    """A model of the latents of one modality.
+    """A latent variable model of one modality.
 
     Attributes:
-        modalities: the one. latent_groups: always the one modality's.
-        history: rows for training curves.
+        modalities: the one modality. latent_groups: its group, for each latent.
+        history: rows of the training curve.
     """
 
     def __init__(self, settings: OneModalitySettings, layout: Layout) -> None:
@@ -44,7 +44,7 @@ class OneModalityModel(ABC):
         return self
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return the modality itself, reconstructed, from other channels and from what came before."""
+        """Return reconstruction, co-smoothing and forward prediction of the modality."""
         return tasks_of_latent_model(self.modalities, withheld)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
@@ -58,11 +58,11 @@ class OneModalityModel(ABC):
 
 
 def observations(trials: Trials, modality: str, square_root: bool) -> Array:
-    """Return what a model of a modality sees (trial, time, channel), NaN where nothing was observed."""
+    """Return the model's input (trial, time, channel), NaN where nothing was observed."""
     value = trials.with_nan(modality)
     return np.sqrt(value) if square_root else value
 
 
 def gaussian_unit(modality: str, square_root: bool) -> str:
-    """Return the unit of what `observations` gives."""
+    """Return the unit of `observations`."""
     return "√(spikes per bin)" if square_root else f"unit of {modality}"

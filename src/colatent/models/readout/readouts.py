@@ -1,14 +1,14 @@
-"""Predicting observations from latents that a Gaussian model inferred: the read-outs.
+"""Read-outs: predict observations from latents inferred by a Gaussian model.
 
-GPFA and factor analysis describe square-rooted counts by a Gaussian, which is no distribution of
-counts. What they say of a channel's counts is therefore read out of their latents by a Poisson
-regression, fitted on the training trials with the latents inferred as they are in the held-out
-trials: without the channels of which a held-out trial shows nothing (for co-smoothing: from the
-held-in channels alone). For a hidden end of the trials it is adapted to that end of the training
-trials, with latents inferred from what came before it: where little is seen, latents are drawn
-towards their prior mean, and a regression on latents of which all is seen takes that for few spikes.
+GPFA and factor analysis model square-rooted counts as Gaussian, which is not a distribution of counts.
+Counts are therefore predicted from their latents by Poisson regressions, fitted on the training
+trials with latents inferred as in the held-out trials: without the channels missing there (for
+co-smoothing, from the held-in channels alone). For a hidden end of the trials, the regression is
+adapted to that end of the training trials, with latents inferred from the preceding part: with little
+data, latents shrink towards their prior mean, and a regression fitted to fully observed trials would
+mistake that for low rates.
 
-Of a held-out trial only what is hidden enters, never a value.
+Read-outs depend on what is hidden in held-out trials, never on their values.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,19 +34,19 @@ from colatent.models.readout.channel import (
 Mask = NDArray[np.bool_]
 PREFIX = "readout."
 Infer = Callable[[Trials], Array]
-# Sets of missing channels among the training trials up to which a trial's own has its own read-outs. With
-# more, gaps are scattered: training trials have such gaps too, and one fit for each would take long.
+# Largest number of distinct sets of missing channels in the training trials for which each set gets its own
+# read-outs. Beyond, gaps count as scattered: a fit for each would be slow, and training trials share them.
 MAX_PATTERNS = 16
 
 
 class Readouts:
-    """Read-outs from the latents of one modality to its channels, for each pattern of what is missing.
+    """Read-outs from the latents of one modality to its channels, for each pattern of missing data.
 
     Attributes:
-        missing: (pattern, channel), the channels without which latents are inferred.
+        missing: (pattern, channel), channels excluded from inference of the latents.
         end: (pattern,), whether a pattern is for the hidden end of trials.
-        readout: of all patterns and channels, (pattern, channel, ...).
-        scattered: whether gaps of single trials are left to the read-outs for trials without gaps.
+        readout: read-outs of all patterns and channels, (pattern, channel, ...).
+        scattered: whether trials with gaps use the read-outs for trials without gaps.
     """
 
     def __init__(
@@ -57,31 +57,31 @@ class Readouts:
 
     @classmethod
     def fit(cls, infer: Infer, modality: str, training: Trials, withheld: Withheld) -> Self:
-        """Fit all that will be asked for.
+        """Fit the read-outs for all patterns that will occur.
 
         Args:
             infer: returns the latents (trial, time, latent) of trials.
-            modality: that is read out.
+            modality: modality to predict.
             training: the training trials.
-            withheld: what will be missing in other trials.
+            withheld: what will be missing in test trials.
         """
-        hidden, foreseen = withheld.channels.get(modality), withheld.missing.get(modality)
+        hidden, expected = withheld.channels.get(modality), withheld.missing.get(modality)
         scattered = len(np.unique(training.never_observed(modality), axis=0)) > MAX_PATTERNS
         nothing = np.zeros((1, len(training.channels[modality])), dtype=bool)
-        lacking = nothing if scattered or foreseen is None else np.concatenate([nothing, foreseen])
-        inside = lacking if hidden is None else np.unique([*lacking, *(lacking | hidden)], axis=0)
-        source = _Source(infer, modality, training)
-        found = {missing.tobytes(): source.readouts(missing) for missing in inside}
-        rows = [found[missing.tobytes()] for missing in inside]
-        missing, end = inside, np.zeros(len(inside), dtype=bool)
+        gaps = nothing if scattered or expected is None else np.concatenate([nothing, expected])
+        ordinary = gaps if hidden is None else np.unique([*gaps, *(gaps | hidden)], axis=0)
+        fitter = _ReadoutFitter(infer, modality, training)
+        found = {missing.tobytes(): fitter.readouts(missing) for missing in ordinary}
+        rows = [found[missing.tobytes()] for missing in ordinary]
+        missing, end = ordinary, np.zeros(len(ordinary), dtype=bool)
         if withheld.time:
-            rows += [source.adapted(found[m.tobytes()], m, withheld.time) for m in lacking]
-            missing = np.concatenate([inside, lacking])
-            end = np.arange(len(missing)) >= len(inside)
-        return cls(modality, source.counts, missing, end, _stacked(rows), scattered)
+            rows += [fitter.adapted(found[m.tobytes()], m, withheld.time) for m in gaps]
+            missing = np.concatenate([ordinary, gaps])
+            end = np.arange(len(missing)) >= len(ordinary)
+        return cls(modality, fitter.counts, missing, end, _stacked(rows), scattered)
 
     def predict(self, latent: Array, trials: Trials) -> Predictive:
-        """Return the prediction of all channels from latents (trial, time, latent) of these trials."""
+        """Return the predictions of all channels from the latents (trial, time, latent) of ``trials``."""
         unseen = self._unseen(trials)
         patterns, pattern = np.unique(self._missing(trials), axis=0, return_inverse=True)
         mean, spread = np.empty((2, *trials.values[self.modality].shape))
@@ -97,7 +97,7 @@ class Readouts:
         )
 
     def decode(self, latent: Array) -> Array:
-        """Return what is expected (trial, time, channel) at latents of trials of which nothing is missing."""
+        """Return expected observations (trial, time, channel) by the read-outs without missing channels."""
         nothing = np.zeros(self.missing.shape[1], dtype=bool)
         flat = self._expected(self._nearest(nothing, False), latent.reshape(-1, latent.shape[-1]))
         return flat.reshape(*latent.shape[:2], -1)
@@ -106,20 +106,20 @@ class Readouts:
         return expected_count(readout, latent) if self.counts else expected_value(readout, latent)
 
     def _missing(self, trials: Trials) -> Mask:
-        """Return the channels (trial, channel) without which a trial's latents count as inferred."""
+        """Return the missing channels (trial, channel) by which a trial's read-outs are chosen."""
         if self.scattered:
             none = np.zeros(len(trials.channels[self.modality]), dtype=bool)
             return np.tile(trials.hidden.get(self.modality, none), (trials.n_trials, 1))
         return trials.never_observed(self.modality)
 
     def _unseen(self, trials: Trials) -> Mask:
-        """Return the bins (trial, time) of a hidden end: none if none was hidden."""
+        """Return a mask (trial, time) of the hidden end; all False if none is hidden."""
         if not trials.hidden_end:
             return np.zeros((trials.n_trials, trials.n_bins), dtype=bool)
         return ~running([trials.observed[self.modality]])
 
     def _nearest(self, missing: Mask, end: bool) -> ChannelReadout:
-        """Return the read-outs of the pattern that differs in the fewest channels."""
+        """Return the read-outs of the pattern that differs from ``missing`` in the fewest channels."""
         rows = np.flatnonzero(self.end == end)
         if not len(rows):
             raise ValueError(f"no read-out of {self.modality!r} was fitted to the end of trials")
@@ -127,13 +127,13 @@ class Readouts:
         return ChannelReadout(*(array[row] for array in self.readout))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that was fitted, as arrays."""
+        """Return everything that was fitted, as arrays."""
         masks = {"missing": self.missing, "end": self.end, "scattered": np.array(self.scattered)}
         return with_prefix(PREFIX, masks | self.readout._asdict())
 
     @staticmethod
     def shapes(state: State, n_channels: int, n_latents: int) -> dict[str, tuple[int | None, ...]]:
-        """Return the shapes of the arrays of `state`, of which there is one row for each pattern."""
+        """Return the shapes of the arrays of `state`, most with one row per pattern."""
         n = len(array_of(state, f"{PREFIX}end", None))
         one = (n, n_channels)
         shapes = {
@@ -147,14 +147,14 @@ class Readouts:
 
     @classmethod
     def from_state(cls, modality: str, counts: bool, state: State) -> Self:
-        """Rebuild what `state` gave, from arrays of the right shapes."""
+        """Rebuild the read-outs from the arrays of `state`."""
         own = part_of(state, PREFIX)
         readout = ChannelReadout(*(own[name] for name in ChannelReadout._fields))
         return cls(modality, counts, own["missing"], own["end"], readout, bool(own["scattered"]))
 
 
-class _Source:
-    """The training trials, from which read-outs are fitted."""
+class _ReadoutFitter:
+    """Fits read-outs to the training trials."""
 
     def __init__(self, infer: Infer, modality: str, training: Trials) -> None:
         self.infer, self.modality, self.training = infer, modality, training
@@ -168,7 +168,7 @@ class _Source:
         return _stacked([regress(*found) for found in self._pairs(given, everywhere)])
 
     def adapted(self, ordinary: ChannelReadout, missing: Mask, end: float) -> ChannelReadout:
-        """Return read-outs for the last share of each trial, of which inference sees nothing."""
+        """Return read-outs for the hidden last share ``end`` of each trial."""
         given = self.training.hide_end(end).hide({self.modality: missing})
         unseen = ~running([given.observed[self.modality]])
         adapt = adapt_count if self.counts else adapt_value
@@ -177,7 +177,7 @@ class _Source:
         return _stacked([adapt(one, *found) for one, found in zip(channels, pairs, strict=True)])
 
     def _pairs(self, given: Trials, bins: Mask) -> Iterator[tuple[Array, Array]]:
-        """Yield, of each channel, the latents (bin, latent) and what was recorded in some training bins."""
+        """Yield, for each channel, latents (bin, latent) and observations (bin,) in its observed ``bins``."""
         latent = self.infer(given)
         values, observed = self.training.values[self.modality], self.training.observed[self.modality]
         for c in range(values.shape[-1]):

@@ -1,4 +1,4 @@
-"""Ridge regression whose penalty is chosen inside the training trials."""
+"""Ridge regression with the penalty chosen inside the training trials."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class RidgeFit(NamedTuple):
 
     Attributes:
         weight: (predictor, channel). intercept: (channel,).
-        residual: (channel,), r.m.s. error in trials that the regression was not fitted to.
+        residual: (channel,), r.m.s. error in trials held out of the regression.
     """
 
     weight: Array
@@ -26,17 +26,18 @@ class RidgeFit(NamedTuple):
 
 
 def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool) -> RidgeFit:
-    """Regress every bin of y on the same bin of x; the penalty is chosen by cross-validation over trials.
+    """Regress y on x bin by bin, with the penalty chosen by cross-validation over trials.
 
-    Penalties are relative to the predictors' variance in these trials, so that the unit of x does not
-    matter; that of one predictor beside another does.
+    Penalties are relative to the predictors' mean variance, so that a common scale of x does not matter;
+    the relative scales of predictors do.
 
     Args:
-        x: (trial, time, predictor) of the training trials.
-        y: (trial, time, channel). ``observed``: of the same shape; other bins are not looked at.
-        time_locked: False for windows of a continuous recording, which are left out in blocks.
+        x: predictors of the training trials (trial, time, predictor).
+        y: targets (trial, time, channel).
+        observed: mask of y; other bins are ignored.
+        time_locked: False for windows of a continuous recording, which are held out in blocks.
     """
-    from sklearn.linear_model import Ridge  # takes two seconds, and not all who score need it
+    from sklearn.linear_model import Ridge  # slow to import, and not needed for scoring
 
     n_channels = y.shape[-1]
     weight, intercept = np.zeros((x.shape[-1], n_channels)), np.zeros(n_channels)
@@ -59,7 +60,7 @@ def fit_ridge(x: Array, y: Array, observed: NDArray[np.bool_], time_locked: bool
 
 
 def _mean_variance(x: Array) -> float:
-    """Return the variance of x (row, predictor), mean over predictors; 1 if that is but rounding."""
+    """Return the variance of x (row, predictor), averaged over predictors; 1 if only rounding error."""
     variance = float(x.var(axis=0).mean())
     return variance if variance > 1e-24 * float((x**2).mean()) else 1.0
 

@@ -25,14 +25,14 @@ def test_prediction_agrees_with_monte_carlo_over_the_posterior(fitted, simulated
     test = simulated_trials.select(np.arange(40, 44))
     predictive = fitted.predict(test, ("spikes",), "spikes")
     counts = test.values["spikes"]
-    eta = fitted._observed.gpfa.predictor(counts)
+    eta = fitted._observation_model.gpfa.predictor(counts)
     noise = np.random.default_rng(0).standard_normal((4000, *eta.mean.shape))
     rate = np.exp(eta.mean + np.sqrt(eta.variance) * noise)
     np.testing.assert_allclose(predictive.mean, np.exp(eta.mean + eta.variance / 2), rtol=1e-12)
     if predictive.family == "poisson":
         mass = stats.poisson.pmf(counts, rate)
     else:
-        r = fitted._observed.gpfa.dispersion_
+        r = fitted._observation_model.gpfa.dispersion_
         mass = stats.nbinom.pmf(counts, r, r / (r + rate))
     np.testing.assert_allclose(predictive.log_density(counts), np.log(mass.mean(axis=0)), atol=0.02)
 
@@ -56,7 +56,7 @@ def test_it_knows_one_modality(fitted, simulated_trials):
     with pytest.raises(ValueError, match="knows only 'spikes'"):
         fitted.latents(simulated_trials, ("emg",))
     rate = fitted.decode(np.zeros((1, 1, 2)), "spikes")
-    np.testing.assert_allclose(rate, np.exp(fitted._observed.gpfa.offset_)[None, None])
+    np.testing.assert_allclose(rate, np.exp(fitted._observation_model.gpfa.offset_)[None, None])
     summary = fitted.summary(np.zeros((1, 1, 2)))
     assert summary.unit == {"spikes": "log rate"} and not summary.interval
 
@@ -64,7 +64,7 @@ def test_it_knows_one_modality(fitted, simulated_trials):
 def test_intervals_of_time_scales_are_those_of_the_training_trials(simulated_trials):
     model = fit(simulated_trials, automatic_relevance=0.3)
     summary = model.summary(np.zeros((1, 1, 2)))
-    gpfa = model._observed.gpfa
+    gpfa = model._observation_model.gpfa
     assert isinstance(gpfa, GPFA)
     roots = np.sqrt(simulated_trials.select(np.arange(24)).with_nan("spikes"))
     for name, value in gpfa.time_scale_interval(roots, LEVEL)._asdict().items():

@@ -66,4 +66,4 @@ def test_the_objective_is_the_one_that_was_maximised(
     text = " ".join(objective(MMGPVAESettings(kind="mm-gpvae", **options)))
     assert text.startswith(f"Objective: {said}") and ("In the first epochs" in text) == ("first" in said)
     assert ("Cross-modal prediction is" in text) == defined
-    assert ("no bound" in text) == defined
+    assert ("not a bound" in text) == defined

@@ -241,7 +241,7 @@ def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_of_several_starts_the_most_promising_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials, chosen, promise = simulate(12)[0], set(), Trainer.promise
+    trials, chosen, promise = simulate(12)[0], set(), Trainer.early_loss
     for seed in range(4):
         promises: list[float] = []
 
@@ -249,14 +249,14 @@ def test_of_several_starts_the_most_promising_goes_on(monkeypatch: pytest.Monkey
             promises.append(promise(self, epochs))
             return promises[-1]
 
-        monkeypatch.setattr(Trainer, "promise", kept)
+        monkeypatch.setattr(Trainer, "early_loss", kept)
         lines: list[str] = []
         options = OPTIONS | {"epochs": 10, "restarts": 3}
         model = fit_vae(trials, seed, lines.append, **options)
         best = int(np.argmin(promises))
         assert len(set(promises)) == 3 and len(model.history) == 10
         assert promises[best] == min(row["held_out_loss"] for row in model.history[:2])
-        assert f"start {best + 1} goes on: held-out loss {promises[best]:.4f} in 2 epochs" in lines
+        assert f"start {best + 1} continues: held-out loss {promises[best]:.4f} in 2 epochs" in lines
         ends = [x[:7] for x in lines if re.match(r"start \d/3: epoch 10/10", x)]
         assert ends == [f"start {best + 1}"]
         first = fit_vae(trials, seed, **options | {"restarts": 1})
@@ -284,20 +284,20 @@ def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
     monkeypatch.setattr(MultiModalNetwork, "__init__", damage)
     damaged, lines = {1}, []
     fit_vae(trials, 0, lines.append, **options)
-    assert any(line.startswith("start 2 goes on") for line in lines)
+    assert any(line.startswith("start 2 continues") for line in lines)
     built.clear()
     damaged = {1, 2}
     with pytest.raises(FloatingPointError, match="never finite"):
         fit_vae(trials, **options)
 
 
-@pytest.mark.parametrize("at", ["start 2/2: epoch 5/", "start 2 goes on", "start 2/2: epoch 20/"])
+@pytest.mark.parametrize("at", ["start 2/2: epoch 5/", "start 2 continues", "start 2/2: epoch 20/"])
 def test_several_starts_interrupted_end_with_the_same_bytes(tmp_path: Path, at: str) -> None:
     lines = lines_of_a_fit_that_was_interrupted(tmp_path, at, restarts=2, seed=3)
     assert lines[0] == "start 1/2: resumed after epoch 5; 0 epochs are trained a second time"
     assert not [line for line in lines if line.startswith("start 1/2: epoch")]
-    resumed = {"start 2/2: epoch 5/": 0, "start 2 goes on": 5, "start 2/2: epoch 20/": 10}[at]
-    again = {"start 2/2: epoch 5/": 5, "start 2 goes on": 0, "start 2/2: epoch 20/": 10}[at]
+    resumed = {"start 2/2: epoch 5/": 0, "start 2 continues": 5, "start 2/2: epoch 20/": 10}[at]
+    again = {"start 2/2: epoch 5/": 5, "start 2 continues": 0, "start 2/2: epoch 20/": 10}[at]
     said = [line for line in lines if line.startswith("start 2/2: resumed")]
     expected = f"start 2/2: resumed after epoch {resumed}; {again} epochs are trained a second time"
     assert said == ([expected] if resumed else [])

@@ -68,7 +68,7 @@ def test_weights_that_were_best_by_the_loss_before_are_not_kept() -> None:
     assert point.x.item() == pytest.approx(1.0, abs=0.05) and trainer.best_loss >= 10
     parts = [row["first"] for row in trainer.history]
     assert np.isfinite(parts[:10]).all() and np.isnan(parts[10:]).all()
-    assert trainer.promise(99) == min(row["held_out_loss"] for row in trainer.history[:10]) < 10
+    assert trainer.early_loss(99) == min(row["held_out_loss"] for row in trainer.history[:10]) < 10
 
 
 def test_patience_counts_anew_from_a_change_of_the_loss() -> None:
@@ -122,4 +122,4 @@ def test_a_run_that_makes_no_step_any_more_promises_nothing(fails_from: int, pro
     optimizer = torch.optim.Adam(point.parameters())
     trainer = Trainer(point, loss, optimizer, schedule, torch.Generator().manual_seed(0))
     trainer.train(4, torch.arange(16), lambda _: None)
-    assert trainer.promise(4) == promise
+    assert trainer.early_loss(4) == promise

@@ -1,4 +1,4 @@
-"""What all decoders have in common."""
+"""Base class of all decoders."""
 
 import pkgutil
 
@@ -11,7 +11,7 @@ from colatent.models.mmgpvae.posterior import Marginals
 
 
 class LatentDecoder(nn.Module):
-    """Base of the decoders, which are made from a modality's options and a generator of their weights.
+    """Base of decoders, which are built from a modality's options and a random generator of weights.
 
     Attributes:
         readout: the last layer.
@@ -21,7 +21,7 @@ class LatentDecoder(nn.Module):
 
     @property
     def output_bias(self) -> Tensor:
-        """What is added to ``eta``, (channel,)."""
+        """Bias of ``eta`` (channel,)."""
         return self.readout.bias
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ class LatentDecoder(nn.Module):
     ) -> Tensor:
         """Estimate E[log p(target | z)] per bin and channel from one antithetic pair of samples.
 
-        Bins add up, so each needs samples of its own marginal only, which have less noise in their
-        gradients than joint samples.
+        The log likelihood is a sum over bins, so samples from each bin's marginal suffice; their
+        gradients are less noisy than those of joint samples.
         """
         noise = torch.randn(latents.mean.shape, generator=generator, dtype=torch.float64).to(latents.mean)
         deviation = latents.variance.sqrt() * noise
@@ -43,6 +43,6 @@ class LatentDecoder(nn.Module):
 
 
 def make_decoder(options: ModalityOptions, generator: torch.Generator) -> LatentDecoder:
-    """Return the decoder that a modality's options name."""
+    """Return the decoder named in a modality's options."""
     decoder: LatentDecoder = pkgutil.resolve_name(options.decoder.code)(options, generator)
     return decoder

@@ -12,7 +12,7 @@ from colatent.models.mmgpvae.options import ModalityOptions
 
 
 class ConvolutionalDecoder(LatentDecoder):
-    """eta = an image: a network to the features of its patches, which a convolution turns into pixels."""
+    """eta is an image: a network computes features of its patches, which a convolution maps to pixels."""
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ConvolutionalDecoder(LatentDecoder):
         return self.bias
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Map latents (..., latent) to eta (..., channel), pixels row by row."""
+        """Map latents (..., latent) to eta (..., channel), with pixels in row-major order."""
         hidden = silu(self.middle(silu(self.inner(latents.to(DTYPE)))))
         patches = silu(self.readout(hidden)).reshape(-1, *self.patches)
         rows, columns = self.shape

@@ -23,9 +23,9 @@ class LinearDecoder(LatentDecoder):
     def expected_log_prob(
         self, likelihood: ChannelLikelihood, target: Tensor, latents: Marginals, generator: torch.Generator
     ) -> Tensor:
-        """Return E[log p(target | z)] per bin and channel, without samples: eta is Gaussian."""
+        """Return E[log p(target | z)] per bin and channel, without sampling, because eta is Gaussian."""
         return likelihood.expected_log_prob(target, *self.moments(latents))
 
     def moments(self, latents: Marginals) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of eta, each (trial, time, channel)."""
+        """Return the mean and variance of eta, each (trial, time, channel)."""
         return self(latents.mean), latents.variance.to(DTYPE) @ self.readout.weight.square().T

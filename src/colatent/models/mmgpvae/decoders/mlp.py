@@ -1,4 +1,4 @@
-"""The multi-layer perceptron as a decoder."""
+"""The multi-layer perceptron decoder."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from colatent.models.mmgpvae.options import ModalityOptions
 
 
 class MLPDecoder(LatentDecoder):
-    """eta = a network of two hidden layers, bin by bin."""
+    """eta is the output of a network with two hidden layers, bin by bin."""
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""What follows the training by gradients, and the refinement of sites in inference."""
+"""The steps after stochastic gradient training, and the refinement of sites in inference."""

@@ -1,16 +1,17 @@
 """Calibrate the precision of the encoders' sites on held-out training trials, near the end of training.
 
-The sites of modalities without a linear decoder are their encoders' (`sites`), and too precise: the
-likelihood takes the noise of the channels to be independent, which that of neighbouring pixels is not, and an
-encoder knows the training trials better than others. A site is a noisy observation of its latent, at
-``linear / precision`` with a noise of variance ``1 / precision``. Such observations have a marginal
-likelihood (Rasmussen & Williams 2006, eq. 2.30), which says how far they are from the smooth latents that the
-prior and the other modalities expect. One factor of the precisions per modality and latent maximises it in
-training trials that were held out of the updates. It is at most 1: encoders that see several bins at once
-have errors that resemble each other from bin to bin, which look like signal.
+Modalities without a linear decoder keep their encoders' sites in inference (`sites`). These are too precise:
+the likelihood assumes independent noise across channels, which does not hold for neighbouring pixels, and the
+encoder is overfitted to the training trials. A site is equivalent to a noisy observation of its latent, at
+``linear / precision`` with noise variance ``1 / precision``. The marginal likelihood of these observations
+(Rasmussen & Williams 2006, eq. 2.30) measures how well they agree with the smooth latents expected from the
+prior and the other modalities. One factor of the precision per modality and latent is chosen to maximise it
+on training trials held out of the updates. Factors are at most 1, because encoders that see several bins have
+errors correlated between bins, which look like signal.
 
-For the same reason the evidence does not detect an encoder whose errors last. So each factor is then halved
-for as long as this raises the objective of the held-out trials: where it describes other modalities better.
+For the same reason, the evidence cannot detect an encoder with slowly varying errors. Each factor is
+therefore halved for as long as this raises the objective on the held-out trials, by better describing other
+modalities.
 """
 
 import math
@@ -24,24 +25,24 @@ from torch import Tensor
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Sites, log_evidence
-from colatent.models.mmgpvae.refinement.sites import or_nan, refine
+from colatent.models.mmgpvae.refinement.sites import nan_if_diverged, refine
 
 SMALLEST_FACTOR = 0.01
-ENOUGH = 0.05  # nats per held-out trial: halving a factor must gain more
+MIN_GAIN = 0.05  # nats per held-out trial by which halving a factor must raise the objective
 
 
 def calibrate_sites(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) -> None:
-    """Set the factors of the precisions of the encoders' sites, in place; 1 where ``data`` has no such sites.
+    """Set the precision factors of encoders' sites in place, for modalities without a linear decoder.
 
     Args:
-        data: of trials that were held out of the updates.
+        data: trials held out of the updates.
         bases, empty: see `refine`.
     """
     names = [name for name in data if not network.has_linear_decoder(name)]
     if not names:
         return
     with torch.no_grad():
-        others = refine(network, data, bases, empty).moving
+        others = refine(network, data, bases, empty).free
         emitted = network.sites(data)
     n_latents = [len(network.modality(name).latents) for name in names]
 
@@ -64,13 +65,13 @@ def calibrate_sites(network: MultiModalNetwork, data: Data, bases: Tensor, empty
         network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part)))
 
 
-def make_less_sure(network: MultiModalNetwork, held_out_objective: Callable[[], float]) -> None:
-    """Halve the factors of the encoders' sites, in place, for as long as held-out trials gain.
+def lower_precisions(network: MultiModalNetwork, held_out_objective: Callable[[], float]) -> None:
+    """Halve the precision factors in place for as long as the held-out objective increases.
 
     Args:
-        held_out_objective: returns the objective of these trials, nats per trial.
+        held_out_objective: returns the objective on held-out trials, nats per trial.
     """
-    best = or_nan(held_out_objective)
+    best = nan_if_diverged(held_out_objective)
     for name in network.names:
         factors = network.modality(name).site_factor
         if network.has_linear_decoder(name):
@@ -78,17 +79,17 @@ def make_less_sure(network: MultiModalNetwork, held_out_objective: Callable[[], 
         for i in range(len(factors)):
             while factors[i] / 2 >= SMALLEST_FACTOR:
                 factors[i] /= 2
-                new = or_nan(held_out_objective)
-                if not best + ENOUGH < new < math.inf:
+                new = nan_if_diverged(held_out_objective)
+                if not best + MIN_GAIN < new < math.inf:
                     factors[i] *= 2
                     break
                 best = new
 
 
 def log_normaliser(sites: Sites) -> Tensor:
-    """Return what makes each site a density of its location, log N(location; 0, 1 / precision), summed.
+    """Return the summed log normalisers log N(location; 0, 1 / precision) of the sites as observations.
 
-    Where the precision is 0 nothing was observed.
+    Sites with zero precision are not observations and are left out.
     """
     there = sites.precision > 0
     precision = torch.where(there, sites.precision, 1.0)

@@ -1,14 +1,14 @@
-"""The joint mean of latents that observations couple, by preconditioned conjugate gradients.
+"""The joint posterior mean of latents coupled by observations, by preconditioned conjugate gradients.
 
-A posterior that is independent over latents gives the variance of each separately, but channels that see
-several latents tie their means together. Where the log-likelihood of a bin is quadratic, with a precision
-matrix P between latents, the means maximise it and the prior at
+In a posterior that factorises over latents, variances are separate, but channels that depend on several
+latents couple the means. If the log likelihood of a bin is quadratic with precision matrix P between latents,
+the joint mean solves
 
     (I + G P G') u = G b,
 
-u being the whitened coefficients of all latents (`colatent.models.mmgpvae.posterior`). Latent by latent, as
-if P were diagonal, one would go back and forth between latents of similar loadings; the posterior of each
-makes a good preconditioner instead (Golub & Van Loan 2013, section 11.5.2).
+where u are the whitened coefficients of all latents (`colatent.models.mmgpvae.posterior`). Updating one
+latent at a time, as if P were diagonal, would oscillate between latents with similar loadings; the factorised
+posterior is a good preconditioner instead (Golub & Van Loan 2013, section 11.5.2).
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from torch import Tensor
 from colatent.models.mmgpvae.posterior import LatentBlock, Posterior, by_latent, in_order
 
 ITERATIONS = 20
-TOLERANCE = 0.1  # of the residual, relative to its start: enough for a Newton step
+TOLERANCE = 0.1  # of the residual relative to its initial value, sufficient for a Newton step
 
-Coefficients = list[Tensor]  # of each block, (latent, trial, coefficient)
+Coefficients = list[Tensor]  # one per block, (latent, trial, coefficient)
 
 
 def coupled_mean(q: Posterior, precision: Tensor, linear: Tensor) -> Tensor:
     """Return the mean of the latents, (trial, time, latent).
 
     Args:
-        q: a posterior with about the diagonal of the precision: the start and the preconditioner.
-        precision: P, between latents in each bin, (trial, time, latent, latent), no negative eigenvalues.
+        q: a posterior that approximates P by its diagonal: initial value and preconditioner.
+        precision: P, between latents in each bin, (trial, time, latent, latent), positive semi-definite.
         linear: b, (trial, time, latent).
     """
     blocks = q.blocks
@@ -48,7 +48,7 @@ def coupled_mean(q: Posterior, precision: Tensor, linear: Tensor) -> Tensor:
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return the products of small matrices (..., i, j) with vectors (..., j), faster than `matmul`."""
+    """Return products of small matrices (..., i, j) with vectors (..., j), faster than `matmul`."""
     return (matrix * vector[..., None, :]).sum(dim=-1)
 
 
@@ -58,26 +58,26 @@ def _conjugate_gradients(
     right: Coefficients,
     u: Coefficients,
 ) -> Coefficients:
-    """Solve for each trial separately; one that has converged is left alone."""
+    """Solve for each trial separately, stopping trials that have converged."""
     residual = _plus(right, times_system(u), -1.0)
     direction = z = precondition(residual)
     rho = _dot(residual, z)
-    enough = TOLERANCE**2 * rho
+    target = TOLERANCE**2 * rho
     for _ in range(ITERATIONS):
-        going = rho > enough
-        if not going.any():
+        active = rho > target
+        if not active.any():
             break
         image = times_system(direction)
-        step = torch.where(going, rho / _dot(direction, image), 0.0)
+        step = torch.where(active, rho / _dot(direction, image), 0.0)
         u, residual = _plus(u, direction, step), _plus(residual, image, -step)
         z = precondition(residual)
-        before, rho = rho, torch.where(going, _dot(residual, z), rho)
-        direction = _plus(z, direction, torch.where(going, rho / before, 0.0))
+        before, rho = rho, torch.where(active, _dot(residual, z), rho)
+        direction = _plus(z, direction, torch.where(active, rho / before, 0.0))
     return u
 
 
 def _solve(block: LatentBlock, right: Tensor) -> Tensor:
-    """Return A^-1 r of each latent and trial."""
+    """Return A^-1 r for each latent and trial."""
     return (block.whitener.mT @ (block.whitener @ right[..., None]))[..., 0]
 
 
@@ -88,16 +88,16 @@ def _over_time(blocks: tuple[LatentBlock, ...], u: Coefficients) -> Tensor:
 
 
 def _coefficients(blocks: tuple[LatentBlock, ...], x: Tensor) -> Coefficients:
-    """Return G x of each block."""
+    """Return G x for each block."""
     return [by_latent(x[..., block.latent]) @ block.basis.mT for block in blocks]
 
 
 def _dot(a: Coefficients, b: Coefficients) -> Tensor:
-    """Return the inner product of each trial, (trial,)."""
+    """Return the inner product for each trial, (trial,)."""
     return torch.stack([(x * y).sum(dim=(0, 2)) for x, y in zip(a, b, strict=True)]).sum(dim=0)
 
 
 def _plus(a: Coefficients, b: Coefficients, factor: Tensor | float) -> Coefficients:
-    """Return a + factor b, with one factor or one per trial."""
+    """Return a + factor b, with a single factor or one per trial."""
     each = factor[:, None] if isinstance(factor, Tensor) else factor
     return [x + each * y for x, y in zip(a, b, strict=True)]

@@ -1,4 +1,4 @@
-"""What follows training by small steps: calibrate, improve, separate and refine, each in its own module."""
+"""The steps after stochastic gradient training: calibrate, improve, separate and refine."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from colatent.data.trials import Trials
 from colatent.models.base import FitRun
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.objective import Objective, make_optimizer
-from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, make_less_sure
+from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, lower_precisions
 from colatent.models.mmgpvae.refinement.linear_decoders import Profile, improve
 from colatent.models.mmgpvae.refinement.nonlinear_decoders import decoder_loss, refinable, refinement_schedule
 from colatent.models.mmgpvae.refinement.separation import separable, separate
@@ -19,10 +19,12 @@ from colatent.models.mmgpvae.training import Trainer, part_of_run
 
 
 def take_last_steps(trained: TrainedStart, trials: Trials, run: FitRun) -> None:
-    """Finish a trained network, in place; without held-out trials, skip the steps that they judge.
+    """Take the last steps in place; without held-out trials, skip the steps that need them.
 
     Args:
+        trained: the trained network and its held-out trials.
         trials: all training trials.
+        run: seed, progress and checkpoint.
     """
     network, held_out = trained.network, trained.held_out
     if network.inference.refined:
@@ -36,25 +38,25 @@ def take_last_steps(trained: TrainedStart, trials: Trials, run: FitRun) -> None:
 def calibrate(network: MultiModalNetwork, held_out: Trials, run: FitRun) -> None:
     """Calibrate the precision of the encoders' sites (`calibration`)."""
     calibrate_sites(network, network.inputs(held_out, network.names), *network.prior(held_out))
-    make_less_sure(network, lambda: objective_of(network, held_out, run.seed))
+    lower_precisions(network, lambda: objective_of(network, held_out, run.seed))
 
 
 def improve_linear_decoders(
     network: MultiModalNetwork, trials: Trials, held_out: NDArray[np.intp], run: FitRun
 ) -> None:
-    """Bring the linear decoders to their optimum (`linear_decoders`)."""
+    """Optimise the linear decoders (`linear_decoders`)."""
     names = [name for name in network.names if network.has_linear_decoder(name)]
     if not names:
         return
     others = trials.select(np.delete(np.arange(trials.n_trials), held_out))
-    judges = trials.select(held_out)
+    validation = trials.select(held_out)
     profile = Profile(network, network.inputs(others, network.names), network.prior(others)[1])
-    n_rounds = improve(network, profile, lambda: objective_of(network, judges, run.seed), run.progress)
+    n_rounds = improve(network, profile, lambda: objective_of(network, validation, run.seed), run.progress)
     run.progress(f"linear decoders of {' and '.join(names)}: rounds of improvement kept: {n_rounds}")
 
 
 def separate_latents(network: MultiModalNetwork, trials: Trials) -> None:
-    """Remove from private latents what they hold of shared ones (`separation`)."""
+    """Remove components of shared latents from private ones (`separation`)."""
     if wider := separable(network):
         separate(network, infer(network, trials, network.names).marginals, wider)
 
@@ -67,10 +69,10 @@ def refine_decoders(network: MultiModalNetwork, trials: Trials, order: Tensor, r
     loss = decoder_loss(network, names, network.inputs(trials, network.names), latents)
     for name in names:
         network.modality(name).likelihood.requires_grad_(False)
-    # of all parameters only those of these decoders get a gradient
+    # only the parameters of these decoders get a gradient
     optimizer, schedule = make_optimizer(network), refinement_schedule(network.options.schedule)
     trainer = Trainer(network, loss, optimizer, schedule, torch.Generator().manual_seed(run.seed))
-    trainer.begin_with_present_weights(order)
+    trainer.set_baseline(order)
     trainer.run(order, *part_of_run(run, "decoders", "decoders"))
 
 

@@ -1,11 +1,11 @@
-"""Fit non-linear decoders to the posterior that inference uses, at the end of training.
+"""Fit non-linear decoders to the posterior used in inference, at the end of training.
 
-While it is trained, a decoder sees latents as the encoders have them at the time, which inference then
-refines (`sites`). With the posterior of the training trials held fixed, the objective depends on
-the decoders alone: the M step of variational EM (Neal & Hinton 1998), whose steps need neither encoders
-nor GP algebra. Linear decoders are at their optimum already. The noise is left alone: encoders know the
-training trials better than others, so that noise fitted there would be too small. A modality with a cross
-weight is left alone as well: its decoder serves two posteriors, and predictions from others would suffer.
+During training, a decoder sees the encoders' current latents, which inference then refines (`sites`). With
+the posterior of the training trials held fixed, the objective depends on the decoders alone: this is the M
+step of variational EM (Neal & Hinton 1998), which needs neither encoders nor GP algebra. Linear decoders are
+already at their optimum. Noise parameters stay fixed: encoders are overfitted to the training trials, so
+noise fitted there would be too small. Modalities with a cross weight are excluded: their decoders serve two
+posteriors, and predictions from other modalities would suffer.
 """
 
 import torch
@@ -16,28 +16,28 @@ from colatent.models.mmgpvae.posterior import Marginals
 from colatent.models.mmgpvae.training import Loss, Schedule
 
 EPOCHS = 25
-SHARE_OF_BATCH = 4  # its steps are cheap: more of them, with fewer trials each
+SHARE_OF_BATCH = 4  # batches are smaller by this factor: steps are cheap, so take more of them
 
 
 def refinable(network: MultiModalNetwork) -> list[str]:
-    """Return the modalities whose decoder is not linear and that have no cross weight."""
+    """Return the modalities with a non-linear decoder and no cross weight."""
     crossed = network.options.settings.cross_weight
     return [name for name in network.names if not network.has_linear_decoder(name) and not crossed.get(name)]
 
 
 def refinement_schedule(of_training: Schedule) -> Schedule:
-    """Return how long the decoders are fitted on their own."""
+    """Return the schedule of fitting the decoders alone."""
     batch_size = max(of_training.batch_size // SHARE_OF_BATCH, 1)
     return Schedule(EPOCHS, batch_size, EPOCHS, of_training.validation_share)
 
 
 def decoder_loss(network: MultiModalNetwork, names: list[str], data: Data, latents: Marginals) -> Loss:
-    """Return the negative expected log-likelihood per bin (nats) as a function of some decoders alone.
+    """Return the negative expected log likelihood per bin (nats) as a function of some decoders alone.
 
     Args:
         names: modalities whose decoders are fitted.
         data: the training trials.
-        latents: the posterior's marginals given all modalities, fixed.
+        latents: fixed posterior marginals given all modalities.
     """
     weight = network.options.settings.weight
 

@@ -1,13 +1,13 @@
-"""Remove from private latents what they hold of shared ones, near the end of training.
+"""Remove components of shared latents from private latents, near the end of training.
 
-The sites posterior knows no correlation between latents. Where the loadings of two latents resemble each
-other there is one, and the bound is then tightest for other latents, with orthogonal loadings (the bias of
-variational EM towards parameters for which its posterior is exact, Turner & Sahani 2011): a private latent
-has taken in some of a shared one, though the prior has them independent. Nothing that is observed tells
-such latents apart: with z_j = z'_j + sum_k a_k z_k, a linear decoder that adds a_k times the loading of
-latent j to that of each k expects the same of every bin. The coefficients are those of the least-squares
-regression on the posterior of the training trials, after which z'_j and the z_k are uncorrelated. A cross
-weight tells them apart in training, because it predicts a modality without its private latents.
+The posterior from sites has no correlations between latents. If two latents have similar loadings, their true
+posterior is correlated, and the bound favours other latents with orthogonal loadings (the bias of variational
+EM towards parameters for which its posterior is exact, Turner & Sahani 2011): a private latent then absorbs
+part of a shared one, although they are independent under the prior. Expected observations cannot distinguish
+such solutions: with z_j = z'_j + sum_k a_k z_k, adding a_k times the loading of latent j to the loading of
+each k leaves the output of a linear decoder unchanged. The a_k are from the least-squares regression on the
+posterior of the training trials, after which z'_j and the z_k are uncorrelated. With a cross weight, training
+itself distinguishes them, because cross-modal prediction does not use private latents.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from colatent.models.mmgpvae.posterior import Marginals
 
 
 def separable(network: MultiModalNetwork) -> dict[int, list[int]]:
-    """Return each latent that can be freed of others, and those others: they drive its modalities and more.
+    """Return each separable latent with the wider latents, which drive its modalities and others.
 
-    All modalities that it drives must have linear decoders, which sites follow in inference, and no cross
-    weight.
+    All modalities of a separable latent must have no cross weight and a linear decoder, to which sites adapt
+    in inference.
     """
     settings = network.options.settings
     free = {n for n in network.names if network.has_linear_decoder(n) and not settings.cross_weight.get(n)}
@@ -34,11 +34,11 @@ def separable(network: MultiModalNetwork) -> dict[int, list[int]]:
 
 @torch.no_grad()
 def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int, list[int]]) -> None:
-    """Make latents uncorrelated with the wider ones that they can be told from, in place.
+    """Make latents uncorrelated with wider latents, in place.
 
     Args:
-        latents: the posterior's marginals in the training trials.
-        wider: each latent and those that it is freed of, as `separable` finds them.
+        latents: posterior marginals in the training trials.
+        wider: latent -> wider latents, from `separable`.
     """
     mean = latents.mean.flatten(end_dim=-2)
     variance = latents.variance.flatten(end_dim=-2).sum(dim=0)
@@ -55,7 +55,7 @@ def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int,
 
 
 def _move(modality: ModalityNetwork, j: int, others: list[int], slopes: torch.Tensor) -> None:
-    """Add to the others' loadings what latent j had of them, and subtract it from j's encoded location."""
+    """Move latent j's components of the others to their loadings, and out of j's encoded location."""
     loading, location = modality.linear_decoder.readout.weight, modality.encoder.location
     slopes = slopes.to(loading)
     loading[:, others] += loading[:, [j]] * slopes

@@ -1,16 +1,16 @@
-"""Sites at their optimum for the trials at hand, instead of an encoder's guess at it.
+"""Refine sites from the encoders' output to their optimum for the given trials.
 
-An encoder has learned to emit good sites on average over the training trials; given part of the
-channels or another recording day it is further off (the amortisation gap, Cremer, Li & Duvenaud
-2018). At the optimum of the evidence lower bound a site follows from the decoder alone
-(conjugate-computation variational inference, Khan & Lin 2017, eq. 12): with L the expected
-log-likelihood of a bin as a function of the mean m and variance v of a latent there,
+An encoder outputs good sites on average over the training trials; with some channels hidden, or on another
+recording day, they are further from the optimum (the amortisation gap, Cremer, Li & Duvenaud 2018). At the
+optimum of the evidence lower bound, sites follow from the decoder alone (conjugate-computation variational
+inference, Khan & Lin 2017, eq. 12): with L the expected log likelihood of a bin as a function of the mean m
+and variance v of a latent there,
 
     precision = -2 dL/dv,   linear = dL/dm + precision m.
 
-A few such steps from the encoder's sites reach it, for the means of all latents together
-(`coupled_mean`). They are taken for the modalities whose decoder is linear, where L needs no samples;
-the others keep their encoders' sites (`calibration`).
+A few such steps from the encoders' sites, with the means of all latents updated jointly (`coupled_mean`),
+reach the optimum. They are taken for modalities with a linear decoder, where L needs no sampling; the others
+keep their encoders' sites (`calibration`).
 """
 
 import math
@@ -29,111 +29,111 @@ from colatent.models.mmgpvae.posterior import Marginals, Posterior, Sites, expec
 from colatent.models.mmgpvae.refinement.coupled_mean import coupled_mean, times
 
 MOST_STEPS = 20
-ENOUGH = 0.02  # nats per trial
+MIN_GAIN = 0.02  # nats per trial
 
 
 class Refined(NamedTuple):
-    """What refinement gives.
+    """Result of refinement.
 
     Attributes:
-        posterior: of the latents.
-        moving: the sites that were refined, all modalities together.
+        posterior: posterior of the latents.
+        free: product of the refined sites.
     """
 
     posterior: Posterior
-    moving: Sites
+    free: Sites
 
 
 class Start(NamedTuple):
-    """What refinement starts from.
+    """Starting point of refinement.
 
     Attributes:
-        data: of the modalities whose sites are refined: those with a linear decoder.
-        fixed: the other modalities' sites, together.
-        moving: the sites that are refined, together.
+        data: data of the modalities whose sites are refined, those with a linear decoder.
+        fixed: product of the other modalities' sites.
+        free: product of the sites to refine.
     """
 
     data: Data
     fixed: Sites
-    moving: Sites
+    free: Sites
 
 
 @torch.no_grad()
 def infer(network: MultiModalNetwork, trials: Trials, given: Iterable[str]) -> Posterior:
-    """Return the posterior for these very trials; sites are refined where the inference has it so."""
+    """Return the posterior for the given trials, with refined sites if the inference uses them."""
     if not network.inference.refined:
         return network.encoded_posterior(trials, given)
     return refine(network, network.inputs(trials, given), *network.prior(trials)).posterior
 
 
 def refine(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) -> Refined:
-    """Refine the sites of the modalities whose decoder is linear.
+    """Refine the sites of the modalities with a linear decoder.
 
     Args:
-        data: of the modalities that are given; what must not be seen is not observed.
+        data: data of the given modalities, with anything withheld unobserved.
         bases: see `prior_basis`.
-        empty: sites that say nothing, (trial, time, latent).
+        empty: sites with zero precision, (trial, time, latent).
     """
     start = encoded(network, data, empty)
     if not start.data:
         return Refined(posterior(bases, start.fixed), empty)
-    return climb(network, start, bases, ENOUGH)
+    return climb(network, start, bases, MIN_GAIN)
 
 
 def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> Start:
-    """Return the start that the encoders give."""
+    """Return the starting point from the encoders' sites."""
     emitted = network.calibrated_sites(data)
     linear = [name for name in data if network.has_linear_decoder(name)]
     fixed = [emitted[name] for name in data if name not in linear]
-    moving = [emitted[name] for name in linear]
-    return Start({name: data[name] for name in linear}, product([empty, *fixed]), product([empty, *moving]))
+    free = [emitted[name] for name in linear]
+    return Start({name: data[name] for name in linear}, product([empty, *fixed]), product([empty, *free]))
 
 
-def climb(network: MultiModalNetwork, start: Start, bases: Tensor, enough: float) -> Refined:
-    """Bring the moving sites to the optimum of `bound`.
+def climb(network: MultiModalNetwork, start: Start, bases: Tensor, tolerance: float) -> Refined:
+    """Iterate the sites to refine to the optimum of `bound`.
 
-    Every trial takes the full step, or half of it if its bound would fall, until it has converged;
-    no trial depends on the others.
+    Each trial takes full steps, halved when its bound would fall, until it converges; trials do not
+    depend on each other.
 
     Args:
-        enough: nats per trial; a step that changes the bound by less is the last.
+        start: initial sites.
+        bases: see `prior_basis`.
+        tolerance: change of the bound, nats per trial, below which a trial has converged.
     """
-    _, fixed, moving = start
-    q = posterior(bases, product([fixed, moving]))
+    _, fixed, free = start
+    q = posterior(bases, product([fixed, free]))
     best = bound(network, start, q)
     step = torch.ones_like(best)
     active = torch.ones_like(best, dtype=torch.bool)
     for _ in range(MOST_STEPS):
         optimum = _optimum(network, start, q)
         share = (step * active)[:, None, None]
-        proposed = Sites(*(old + share * (new - old) for old, new in zip(moving, optimum, strict=True)))
+        proposed = Sites(*(old + share * (new - old) for old, new in zip(free, optimum, strict=True)))
         try:
             candidate = posterior(bases, product([fixed, proposed]))
-        except torch.linalg.LinAlgError:  # some trial went astray: smaller steps for all
+        except torch.linalg.LinAlgError:  # a trial diverged: smaller steps for all
             step = step / 2
             continue
         gain = bound(network, start, candidate) - best
-        better = (gain > 0) | ~active  # false for NaN; what is not active has stayed as it was
-        moving = Sites(
-            *(torch.where(better[:, None, None], n, o) for o, n in zip(moving, proposed, strict=True))
-        )
+        better = (gain > 0) | ~active  # False for NaN; inactive trials are unchanged
+        free = Sites(*(torch.where(better[:, None, None], n, o) for o, n in zip(free, proposed, strict=True)))
         best = torch.where(better, best + gain, best)
         step = torch.where(better, (2 * step).clamp(max=1.0), step / 2)
-        active &= gain.abs().nan_to_num(nan=torch.inf) >= enough
-        q = candidate if bool(better.all()) else posterior(bases, product([fixed, moving]))
+        active &= gain.abs().nan_to_num(nan=torch.inf) >= tolerance
+        q = candidate if bool(better.all()) else posterior(bases, product([fixed, free]))
         if not active.any():
             break
-    return Refined(q, moving)
+    return Refined(q, free)
 
 
 def bound(network: MultiModalNetwork, start: Start, q: Posterior) -> Tensor:
-    """Return the evidence lower bound, the fixed sites being observations of their own, (trial,)."""
+    """Return the evidence lower bound with the fixed sites as additional observations, nats (trial,)."""
     expected = network.elbo(start.data, q, torch.Generator(), network.options.settings.weight)
     return expected + expected_log(start.fixed, q.marginals)
 
 
-def or_nan(objective: Callable[[], float]) -> float:
-    """Return NaN where decoders gone astray leave no posterior."""
+def nan_if_diverged(objective: Callable[[], float]) -> float:
+    """Return the objective, or NaN if decoders have diverged so far that there is no posterior."""
     try:
         return objective()
     except (torch.linalg.LinAlgError, FloatingPointError):
@@ -141,10 +141,10 @@ def or_nan(objective: Callable[[], float]) -> float:
 
 
 def _optimum(network: MultiModalNetwork, start: Start, q: Posterior) -> Sites:
-    """Return the product of the modalities' sites that the posterior asks for.
+    """Return the product of the modalities' sites implied by the posterior.
 
-    Their precision is the diagonal of that between latents; the linear part is such that the posterior's mean
-    is the one that all latents have together (`coupled_mean`).
+    Their precision is the diagonal of the precision between latents; their linear part makes the posterior
+    mean equal to the joint mean of all latents (`coupled_mean`).
     """
     mean, weight = q.marginals.mean, network.options.settings.weight
     gradient = torch.zeros_like(mean)
@@ -164,9 +164,9 @@ def _optimum(network: MultiModalNetwork, start: Start, q: Posterior) -> Sites:
 
 
 def _expansion(modality: ModalityNetwork, data: NetworkInput, latents: Marginals) -> tuple[Tensor, Tensor]:
-    """Return the slope of the expected log density in the latents' means, and the precision between them.
+    """Return the expected log density's gradient in the latent means, and the precision between latents.
 
-    (trial, time, latent) and (trial, time, latent, latent), of the modality's latents.
+    Shapes (trial, time, latent) and (trial, time, latent, latent), for the modality's latents.
     """
     with torch.enable_grad():
         mean, variance = (x.detach().requires_grad_() for x in modality.linear_decoder.moments(latents))

@@ -11,7 +11,7 @@ from colatent.models import gp
 from colatent.models.mmgpvae.inference import product
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Sites, log_evidence, prior_basis
-from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, log_normaliser, make_less_sure
+from colatent.models.mmgpvae.refinement.calibration import calibrate_sites, log_normaliser, lower_precisions
 
 KERNEL, SCALES, N_BINS = "squared-exponential", torch.tensor([4.0, 7.0], dtype=torch.float64), 30
 
@@ -87,14 +87,14 @@ def test_factors_are_those_of_the_true_noise_and_at_most_1() -> None:
 def test_factors_are_halved_as_long_as_trials_held_out_gain(best: float, found: float) -> None:
     network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
     factors = network.modality("m").site_factor
-    make_less_sure(network, lambda: -float(((factors - best) ** 2).sum()) * 1e4)  # type: ignore[arg-type]
+    lower_precisions(network, lambda: -float(((factors - best) ** 2).sum()) * 1e4)  # type: ignore[arg-type]
     assert factors.tolist() == [found, found]
 
 
 def test_factors_that_leave_no_objective_are_not_taken() -> None:
     network = KnownSites(np.random.default_rng(1), noise=[0.5, 0.1], said=[0.05, 0.2])
     factors = network.modality("m").site_factor
-    make_less_sure(network, lambda: 0.0 if (factors == 1).all() else float("nan"))  # type: ignore[arg-type]
+    lower_precisions(network, lambda: 0.0 if (factors == 1).all() else float("nan"))  # type: ignore[arg-type]
     assert factors.tolist() == [1.0, 1.0]
 
 
