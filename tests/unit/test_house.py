@@ -47,11 +47,7 @@ def test_no_function_takes_more_than_a_caller_can_hold():
 
 
 def test_the_top_of_the_package_has_few_modules():
-    assert {file.name for file in (ROOT / "src/colatent").glob("*.py")} == {
-        "__init__.py",
-        "cli.py",
-        "errors.py",
-    }
+    assert {file.name for file in (ROOT / "src/colatent").glob("*.py")} == {"__init__.py", "cli.py", "errors.py"}
 
 
 @pytest.mark.parametrize(
