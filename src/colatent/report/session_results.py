@@ -112,10 +112,10 @@ class SessionResults:
 
     @property
     def main_model(self) -> str:
-        """The model that heads the page: of the kind that the manual lists first, with latents if any has."""
+        """The model that heads the page: the first, in the manual's order of kinds, that is not a baseline."""
         models = self.config.models
-        latent = [name for name, model in models.items() if model.record.has_latents]
-        ranked = sorted(latent, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
+        subjects = [name for name, model in models.items() if not model.record.baseline]
+        ranked = sorted(subjects, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
         return (ranked or list(models))[0]
 
     def reached(self) -> Mask:

@@ -34,6 +34,7 @@ class SmoothedFASettings(OneModalitySettings):
         code="colatent.models.baselines.smoothed_fa:SmoothedFA",
         methods="colatent.models.baselines.methods:smoothed_fa",
         baseline=True,
+        has_latents=True,
         is_quick=True,
     )
 

@@ -38,7 +38,7 @@ def write_start_page(config: Config, sessions: list[str], output: Path, figures:
         config,
         sessions=sessions,
         attrs=attrs,
-        models={name: model.record.has_latents for name, model in config.models.items()},
+        models={name: not model.record.baseline for name, model in config.models.items()},
         questions=asked,
         overview=overview,
         folds=config.heldout.folds,
