@@ -112,7 +112,7 @@ class SessionResults:
 
     @property
     def main_model(self) -> str:
-        """The model that heads the page: the first, in the manual's order of kinds, that is not a baseline."""
+        """The model that heads the page: the first, in the manual's order of kinds, that is no baseline."""
         models = self.config.models
         subjects = [name for name, model in models.items() if not model.record.baseline]
         ranked = sorted(subjects, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
