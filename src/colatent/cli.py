@@ -37,15 +37,15 @@ def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https
     from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
-        # tables are not to be cut in a pipe or a log
+        # do not truncate tables in a pipe or a log
         contents = contents_of(nwb)
         Console(width=None if sys.stdout.isatty() else 200).print(contents)
-        print(contents.config, end="")  # lines that are wrapped could not be pasted
+        print(contents.config, end="")  # wrapped lines could not be pasted
 
 
 @app.command()
 def verify(results: Annotated[Path, typer.Argument(help="folder of results, such as results")]) -> None:
-    """Find what is damaged or missing in results, and say how to make just that anew."""
+    """Find damaged or missing results, and print the command that redoes just those."""
     from colatent.results.manifest import read_record
     from colatent.results.repair import repair_command
     from colatent.results.verify import verify as verification_of
@@ -54,8 +54,8 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
         damages, looked_at, unknown = verification_of(results)
         if unknown:
             typer.echo(
-                f"{len(unknown)} stores are not in the record, as {escaped(str(unknown[0]))}: of another "
-                "config, or of a run that has not ended; nothing is told of them",
+                f"{len(unknown)} stores are not in the record, such as {escaped(str(unknown[0]))}: they are "
+                "from another config or an unfinished run, and were not checked",
                 err=True,
             )
         if not damages:
@@ -66,8 +66,8 @@ def verify(results: Annotated[Path, typer.Argument(help="folder of results, such
         typer.echo(f"{len(damages)} of {looked_at} are damaged.", err=True)
         if targets := [damage.target for damage in damages if damage.target]:
             command = repair_command(results, read_record(results), targets)
-            # not by Rich, which makes a heart of :heart: and blanks of a tab
-            typer.echo(f"To make them anew:\n{escaped_command(command)}", err=True)
+            # not by Rich, which would turn :heart: into a heart and tabs into spaces
+            typer.echo(f"To redo them:\n{escaped_command(command)}", err=True)
         raise typer.Exit(1)
 
 
@@ -80,8 +80,8 @@ def compare(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="numbers but integers may differ by this share of the largest magnitude in their array; "
-            "without it, only the same bits are equal",
+            help="floating-point numbers may differ by this share of the largest magnitude in their array; "
+            "without it, only identical bits are equal",
         ),
     ] = None,
 ) -> None:
@@ -124,7 +124,7 @@ def archive(
     config: Annotated[Path, typer.Argument(help="config file of the analysis")],
     output: Annotated[Path, typer.Argument(help="tar file to write, such as analysis.tar.gz")],
 ) -> None:
-    """Pack code, locked environment, config and record of an analysis, without its data or keys to it."""
+    """Pack code, locked environment, config and record of an analysis, without its data or credentials."""
     from colatent.results.archive import write_archive
 
     with _one_sentence():
@@ -139,7 +139,7 @@ def reference(
     schema: Annotated[Path, typer.Option(help="JSON schema to write")] = Path(
         "workflow/schemas/config.schema.json"
     ),
-    manual: Annotated[Path, typer.Option(help="manual whose table of keys is renewed")] = Path(
+    manual: Annotated[Path, typer.Option(help="manual whose table of keys is updated")] = Path(
         "config/README.md"
     ),
 ) -> None:
@@ -160,7 +160,7 @@ class _one_sentence:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
-            # it may quote files; there is one line for each problem of a config
+            # escaped, as it may quote files; one line per problem of a config
             lines = map(escaped, str(error).split("\n"))
             typer.echo("colatent: " + "\n".join(lines), err=True)
             raise typer.Exit(self.exit_code)

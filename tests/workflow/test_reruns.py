@@ -162,7 +162,7 @@ def test_a_changed_recording_redoes_its_session_only(project):
     kept.rename(project / "a.nwb")
     assert jobs == from_fits("a") | {("ingest", "a", ""), ("split", "a", "")} | LAST
     assert older.returncode != 0
-    assert "a.nwb: this is another file than out/a/session was made from" in older.stderr
+    assert "a.nwb: this is not the file that out/a/session was made from" in older.stderr
     assert "`touch a.nwb` to ingest it" in older.stderr
 
 

@@ -101,7 +101,7 @@ def test_every_store_is_complete_and_says_where_it_comes_from(finished):
 
 def test_stores_are_read_as_the_readme_says(finished):
     (example,) = re.findall(
-        r"```python\n(from colatent.store.stores.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+        r"```python\n(from colatent.store .*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
     names: dict = {}
     exec(example.replace("results/simulated_reach/", f"{finished}/out/small/"), names)

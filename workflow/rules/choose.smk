@@ -1,7 +1,7 @@
-"""Compare numbers of latents of models that name candidates, on training trials only: `snakemake choose_latents`.
+"""Compare numbers of latents, on training trials only: `snakemake choose_latents`.
 
 Requires: session and split.
-Makes: `{results}/{session}/latent_choice/{model}.csv`, and `.png` drawn from it; no other rule needs them.
+Makes: `{results}/{session}/latent_choice/{model}.csv` and its figure `.png`; no other rule needs them.
 """
 
 

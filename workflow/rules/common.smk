@@ -1,4 +1,4 @@
-"""What all rules share: the validated config, the sessions, and a few answers about them."""
+"""What all rules share: the validated config, the sessions, and functions of them."""
 
 import re
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from colatent.store.made_with import current_run, write_made_with
 
 @contextmanager
 def one_sentence():
-    """Let Snakemake say what is wrong with a config or a file, one sentence each."""
+    """Let Snakemake report what is wrong with a config or a file, one sentence per problem."""
     try:
         yield
     except InputError as error:
@@ -41,7 +41,7 @@ with one_sentence():
     CONFIG = parse_config(config, "the config")
     SESSIONS = load_sessions(CONFIG.sessions)
     if current_run().is_mine:
-        # jobs of a cluster read this file, too: looking into recordings takes a second
+        # not in cluster jobs, which also parse this file: opening recordings takes a second
         from colatent.ingest.preflight import check_before_run
 
         check_before_run(CONFIG, SESSIONS)
@@ -53,7 +53,7 @@ RESULTS = CONFIG.results
 LATENT_MODELS = latent_models(CONFIG)
 FOLDS = range(CONFIG.heldout.folds)
 SEEDS = CONFIG.heldout.seeds
-N_FITS = len(FOLDS) * len(SEEDS)  # of a model of a session
+N_FITS = len(FOLDS) * len(SEEDS)  # per session and model
 
 
 def one_of(names):
@@ -62,20 +62,20 @@ def one_of(names):
 
 
 def place(rule, kind):
-    """Return where a rule leaves its store (the file that completes it), table, page or log."""
+    """Return the path of a rule's store (its marker file), table, page or log."""
     path = f"{RESULTS}/{output_of(rule, kind)}"
     return f"{path}/{MARKER}" if kind == "store" else path
 
 
 def settings_of_model(rule):
-    """Return a function that gives the settings and code with which a rule treats a model, as a file."""
+    """Return a function of wildcards: the file with a rule's settings and code for a model."""
     return lambda wildcards: MADE_WITH[f"{rule}-{wildcards.model}"]
 
 
 def recording(wildcards):
-    """Return a session's file; its time does not count while its content is what was ingested.
+    """Return a session's file, ancient (its time is ignored) while its content is what was ingested.
 
-    That of a simulation counts: what depends on an ancient file is not redone when its rule is.
+    A simulated file is never ancient: when its rule reruns, what depends on it must follow.
     """
     store = f"{RESULTS}/{wildcards.session}/session"
     return [
@@ -85,13 +85,13 @@ def recording(wildcards):
 
 
 def recording_mb(wildcards):
-    """Return the size of a session's file (MB); nothing is known of one on a server, or not yet made."""
+    """Return the size of a session's file (MB); 0 if it is remote or does not exist yet."""
     files = [Path(file) for file in SESSIONS[wildcards.session].files]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def size_of(wildcards):
-    """Return the size of a session, once it is ingested; Snakemake asks again before a job."""
+    """Return the size of a session once it is ingested; Snakemake asks again before the job."""
     return session_size(f"{RESULTS}/{wildcards.session}/session")
 
 
@@ -106,7 +106,7 @@ def growing(amount):
 
 
 def page_mb(wildcards):
-    """Return the memory that a page of a session, or an export, asks for at first."""
+    """Return the memory (MB) that a page or an export requests at its first attempt."""
     return max(4000, reading_mb(size_of(wildcards)))
 
 
@@ -116,7 +116,7 @@ def needs_gpu(wildcards):
 
 
 def group_of_fit(wildcards):
-    """Return the group of fits that take less time than a job of a cluster takes to start."""
+    """Return the group of fits that take less time than a cluster job takes to start."""
     return "baselines" if model_of(wildcards).record.is_quick else None
 
 
@@ -126,7 +126,7 @@ def fits_of(wildcards):
 
 
 def n_points_of_curve():
-    """Return how many fits a learning curve is made of."""
+    """Return the number of fits behind a learning curve."""
     curve, heldout = CONFIG.learning_curve, CONFIG.heldout
     shares = curve.shares_of_channels(heldout.channels)
     n_points = len(curve.trials) + sum(map(len, shares.values()))

@@ -1,7 +1,7 @@
-"""Score fits of shares of the training trials and of the channels: `snakemake learning_curves`.
+"""Score fits to shares of the training trials and channels: `snakemake learning_curves`.
 
 Requires: session and split.
-Makes: `{results}/{session}/learning_curve/{model}.csv`, and `.png` drawn from it; no other rule needs them.
+Makes: `{results}/{session}/learning_curve/{model}.csv` and its figure `.png`; no other rule needs them.
 """
 
 

@@ -1,8 +1,8 @@
 """Record what made the results, with checksums of all tables, figures and pages.
 
 Requires: everything else.
-Makes: `{results}/provenance.json`, which `colatent verify` and `colatent archive` read, and the config that it
-goes with, `{results}/made_with/config.yaml`.
+Makes: `{results}/provenance.json`, which `colatent verify` and `colatent archive` read, and the config that
+made the results, `{results}/made_with/config.yaml`.
 """
 
 

@@ -1,4 +1,4 @@
-"""Draw the figures and write the pages: of each model of a session, of each session, of all.
+"""Draw the figures and write the pages: for each model of a session, each session, and all sessions.
 
 Requires: the stores of sessions, splits, fits and scores; for the start page the joined scores.
 Makes: below `{results}/report`, `index.html` (all sessions), `sessions/{session}/index.html` (models

@@ -18,7 +18,7 @@ session, split, fit = (
 )
 settings = read_made_with(snakemake.input.made_with)
 model = TypeAdapter(Model).validate_python(settings["model"])
-cls = model_class(model)  # before the job waits for another, or for a GPU: code may be edited meanwhile
+cls = model_class(model)  # loaded before waiting for a GPU: code may be edited meanwhile
 with job(snakemake.log[0], f"fit {w.session} {w.model} fold {w.fold} seed {w.seed}") as progress:
     trials, _ = read_trials(session)
     fit_fold(

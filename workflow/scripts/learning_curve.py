@@ -1,4 +1,4 @@
-"""Score fits of one model to shares of the training trials and of the channels."""
+"""Score fits of one model to shares of the training trials and channels."""
 
 from pathlib import Path
 

@@ -91,7 +91,7 @@ class Simulation(Settings):
     units: Count = Field(60, description="neurons, ROIs or muscles")
     missing_frames: float = Field(0.0, ge=0, lt=1, description="digits: share of frames not recorded")
     occluded_frames: float = Field(
-        0.0, ge=0, lt=1, description="digits: share of the recorded frames of which a quarter is hidden"
+        0.0, ge=0, lt=1, description="digits: share of the recorded frames with a quarter of the image hidden"
     )
     shortest: float = Field(1.0, gt=0, le=1, description="digits: shortest trial, as a share of the longest")
 
@@ -107,16 +107,16 @@ class Simulation(Settings):
 class Distributed(Settings):
     """Processes of dask.distributed that read a large recording together."""
 
-    above_gb: Positive = Field(description="size from which a recording is read by them (GB)")
+    above_gb: Positive = Field(description="size from which several processes read a recording (GB)")
     cluster: Literal["local", "slurm"] = Field(
         "local",
-        description="on the machine of the job, one for each of its threads; or as jobs of SLURM through "
+        description="local: on the job's machine, one per thread; slurm: as SLURM jobs through "
         "dask-jobqueue, which takes partition and account from ~/.config/dask/jobqueue.yaml",
     )
     workers: Count = Field(4, description="number of SLURM jobs")
 
     def reads(self, recording_gb: float) -> bool:
-        """Return whether a recording of this size is read by them."""
+        """Return whether several processes read a recording of this size."""
         return recording_gb >= self.above_gb
 
 
@@ -124,7 +124,7 @@ class Config(Settings):
     """The configuration of one analysis."""
 
     sessions: str = Field(
-        description="table with the columns session and nwb; relative, from where snakemake runs"
+        description="table with the columns session and nwb; path relative to where snakemake runs"
     )
     results: str = Field(description="folder for all results, a different one for each config")
     simulate: Simulation | None = Field(
@@ -135,21 +135,21 @@ class Config(Settings):
     modalities: dict[str, Modality] = Field(min_length=1)
     read_mb: Count = Field(
         32,
-        description="samples that each thread of ingest reads at a time (MiB); it uses a few times that",
+        description="samples that each ingest thread reads at a time (MiB); memory is a few times that",
     )
     distributed: Distributed | None = Field(
-        None, description="processes that read large recordings; the results are the same without"
+        None, description="read large recordings in several processes, with the same results"
     )
     checks: Annotated[dict[str, Action], AfterValidator(refuse_unknown)] = Field(
         default_factory=dict,
-        description="check at ingest: refuse, mask or warn; defaults where not named. They look at the whole "
+        description="check at ingest: refuse, mask or warn, if not the default. Checks look at the whole "
         "recording, test trials included",
     )
     models: dict[str, Model] = Field(min_length=1)
     heldout: Heldout = Field(default_factory=lambda: Heldout.model_validate({}))
     learning_curve: LearningCurve = Field(
         default_factory=lambda: LearningCurve.model_validate({}),
-        description="what `snakemake learning_curves` fits the models to",
+        description="training sets of `snakemake learning_curves`",
     )
     device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where the models are fitted")
 
@@ -166,9 +166,9 @@ class Config(Settings):
     def _folder(cls, value: str) -> str:
         if not value.strip() or set(value) & set("{}*?\n"):
             raise ValueError(f"{value!r} is not the name of a folder; give one such as results/my_recording")
-        if value.startswith("~"):  # nobody expands it: a folder named ~ would be made
+        if value.startswith("~"):  # it is not expanded: a folder named ~ would be made
             raise ValueError(f"{value!r} begins with ~; give the whole path, or one relative to here")
-        return str(Path(value))  # Snakemake takes ./out and out/ for other folders than out
+        return str(Path(value))  # for Snakemake, ./out and out/ are different from out
 
     @model_validator(mode="after")
     def _known_modalities(self) -> Self:
@@ -193,6 +193,6 @@ class Config(Settings):
             if name not in self.heldout.channels and len(self.modalities) == 1:
                 raise ValueError(
                     f"learning_curve.channels.{name}: without other modalities or held-out channels of it, "
-                    f"nothing is predicted that is the same at every share; give heldout.channels.{name}"
+                    f"no prediction can be compared between shares; give heldout.channels.{name}"
                 )
         return self

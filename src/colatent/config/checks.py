@@ -9,9 +9,9 @@ class Check(NamedTuple):
     """The record of a check.
 
     Attributes:
-        default: the action, where the config names none.
+        default: the action if the config names none.
         finds: what it looks for, and what `mask` does.
-        maskable: whether hiding data can settle what it finds.
+        maskable: whether the action can be `mask`.
     """
 
     default: Action
@@ -24,7 +24,7 @@ CHECKS: dict[str, Check] = {
         "refuse", "parts of the file that lie in other files; `warn` follows them", maskable=False
     ),
     "inspector": Check("refuse", "nwbinspector's CRITICAL findings about the data", maskable=False),
-    "best-practice": Check("warn", "all else that nwbinspector finds", maskable=False),
+    "best-practice": Check("warn", "everything else that nwbinspector finds", maskable=False),
     "trial-times": Check("warn", "trials without a time or shorter than a bin; they are left out"),
     "event-times": Check(
         "warn",
@@ -33,7 +33,7 @@ CHECKS: dict[str, Check] = {
     ),
     "no-condition": Check("warn", "trials without a condition, where one is asked for; they are left out"),
     "trial-overlap": Check("refuse", "trials whose windows share data", maskable=False),
-    "outside-recording": Check("mask", "trials that a modality was not recorded in"),
+    "outside-recording": Check("mask", "trials in which a modality was not recorded"),
     "modality-overlap": Check("warn", "modalities seldom observed in the same bins", maskable=False),
     "clock-gaps": Check("mask", "gaps in a series' clock; bins in them are not observed"),
     "missing-samples": Check("mask", "bins within trials in which a channel has no finite sample"),
@@ -46,15 +46,15 @@ CHECKS: dict[str, Check] = {
     "duplicate-spikes": Check("warn", "spikes at the same nanosecond; `mask` counts them once"),
     "spike-times": Check(
         "mask",
-        "spike times that are not finite (always dropped), negative (dropped by `mask`, and no bin before "
-        "zero is observed), or so far from all others that they mark nothing of the recording (whose extent "
-        "they do not count for, by `mask`)",
+        "spike times that are not finite (always dropped), negative (`mask` drops them and hides bins "
+        "before zero), or far from all others, as placeholders are (`mask` does not count them in the "
+        "recording's extent)",
     ),
 }
 
 
 def refuse_unknown(actions: dict[str, Action]) -> dict[str, Action]:
-    """Return what a config says of checks, or raise ValueError: no such check, or nothing to mask."""
+    """Return the actions of a config, or raise ValueError: no such check, or nothing to mask."""
     for name, action in actions.items():
         if name not in CHECKS:
             raise ValueError(f"there is no check {name!r}; there are: {', '.join(CHECKS)}")

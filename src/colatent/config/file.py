@@ -32,7 +32,7 @@ def parse_config(content: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(dict(content))
     except ValidationError as error:
-        # a default that depends on a key with an error is none of its own
+        # skip defaults that depend on a key with an error
         errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
         raise InputError("\n".join(f"{where}: {_sentence(e)}" for e in errors)) from None
 

@@ -12,7 +12,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def is_url(location: str | Path) -> bool:
-    """Return whether a recording is elsewhere. A `Path` never is: what was a path stays one."""
+    """Return whether a recording is remote; a `Path` never is."""
     return isinstance(location, str) and _SCHEME.match(location) is not None
 
 
@@ -20,8 +20,8 @@ def protocol(url: str) -> str:
     """Return the protocol of a URL, in lower case.
 
     Raises:
-        InputError: it is none that is read, or the URL carries a password, which would be written
-            into logs and stores.
+        InputError: the protocol is not supported, or the URL carries a password, which would be
+            written into logs and stores.
     """
     found = _SCHEME.match(url)
     scheme = found.group(1).lower() if found else ""
@@ -39,12 +39,12 @@ def protocol(url: str) -> str:
 
 
 def shown(location: str | Path) -> str:
-    """Return a location for messages and records: a URL without what may be a key to the file."""
+    """Return a location for messages and records: a URL without parts that may be a key to the file."""
     if not is_url(location):
         return str(location)
     try:
         parts = _split(str(location))
-    except InputError:  # no part of it can be told from a key
+    except InputError:  # cut away whatever may be a key
         return str(location).partition("?")[0].rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 

@@ -23,7 +23,7 @@ def json_schema() -> str:
 
 
 def with_reference(manual: str) -> str:
-    """Return the manual with its table of keys renewed, between the two markers."""
+    """Return the manual with its table of keys, between the two markers, up to date."""
     before, _, rest = manual.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{_reference()}{END}{after}"
@@ -41,7 +41,7 @@ def _reference() -> str:
 
 
 def _sections(section: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield the title of each section inside another one, in the order of their keys, and its class."""
+    """Yield title and class of each nested section, in the order of their keys."""
     for name, field in section.model_fields.items():
         named = get_origin(field.annotation) is dict
         found = sections_of(get_args(field.annotation)[1] if named else field.annotation)

@@ -1,4 +1,4 @@
-"""Which sections a key may hold, read from the types of the settings, so that nothing lists them again."""
+"""Which sections a key may hold, derived from the types of the settings."""
 
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -7,7 +7,7 @@ from pydantic import BaseModel, Tag
 
 
 def sections_of(kind: Any, tag: str = "") -> dict[str, type[BaseModel]]:
-    """Return the sections that a type allows by their tags: their ``kind``, or what a `Tag` says."""
+    """Return the sections that a type allows, by tag: their ``kind``, or the text of a `Tag`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return sections_of(arguments[0], *(m.tag for m in arguments[1:] if isinstance(m, Tag)))
@@ -25,11 +25,11 @@ def _kind_of(section: type[BaseModel]) -> str:
 
 
 def locate(top: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
-    """Return the keys of the file that lead to an error of Pydantic, and the innermost section around it.
+    """Return the keys that lead to a Pydantic error, and the innermost section around it.
 
     Args:
         top: the outermost section.
-        location: of the error: the keys, and the tags of the unions on the way.
+        location: of the error, as Pydantic has it: keys, and tags of unions.
     """
     kind: Any = top
     section, keys = top, []
@@ -47,7 +47,7 @@ def locate(top: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], 
 
 
 def _value_of(kind: Any, key: Any) -> Any:
-    """Return the type of what a key holds in a section or a mapping."""
+    """Return the type of a key's value in a section or a mapping."""
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     field = kind.model_fields.get(key) if isinstance(kind, type) and issubclass(kind, BaseModel) else None

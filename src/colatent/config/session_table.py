@@ -10,7 +10,7 @@ from colatent.config import Settings
 from colatent.config.location import is_url, protocol
 from colatent.errors import InputError
 
-SIMULATED = ".simulated.nwb"  # how the names of files end that the workflow writes itself
+SIMULATED = ".simulated.nwb"  # suffix of files that the workflow writes itself
 
 
 class Session(Settings):
@@ -22,7 +22,7 @@ class Session(Settings):
 
     @property
     def files(self) -> list[Path]:
-        """The file on this machine that a workflow has to find; none for a URL."""
+        """The local file that the workflow needs; none for a URL."""
         return [] if is_url(self.nwb) else [Path(self.nwb)]
 
     @property
@@ -91,7 +91,7 @@ def _holds_a_row(line: str) -> bool:
 
 
 def _resolve(text: str, table: Path, line: int) -> str | Path:
-    # a relative path inside a variable was written in the user's shell: it counts from there
+    # a relative path inside a variable was set in the user's shell: it is relative to that folder
     start = re.match(r"\$\{?(\w+)\}?", text)
     base = Path.cwd() if start and start.group(1) in os.environ else table.parent
     expanded = os.path.expanduser(os.path.expandvars(text))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"{value} must be odd, so that the bins are centred on the one at hand")
+        raise ValueError(f"{value} must be odd, so that the bins are centred on the current one")
     return value
 
 

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, xlogy
 
 from colatent.data.predictive import coverage
 from colatent.data.scaling import standard_deviation
@@ -87,6 +86,8 @@ def nrmse(observation: Array, prediction: Array, observed: Mask, scale: Array) -
 
 def poisson_nll(count: Array, rate: Array) -> Array:
     """Negative log-likelihood (nats) of counts under Poisson rates (per bin)."""
+    from scipy.special import gammaln, xlogy
+
     return rate - xlogy(count, rate) + gammaln(count + 1)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from colatent.data.likelihoods import LIKELIHOODS, Likelihood
 
@@ -50,6 +49,8 @@ class Predictive:
 
     def log_density(self, observation: Array) -> Array:
         """Log predictive density (nats) of each bin and channel, shape (trial, time, channel)."""
+        from scipy.special import logsumexp
+
         log_p = self.likelihood.log_density(observation, self.component_mean, self.scale)
         return logsumexp(log_p, axis=0) - np.log(len(self.component_mean))
 

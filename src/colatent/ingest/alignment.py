@@ -115,11 +115,11 @@ def trial_windows(
         raise wrong(table, "no trial is left that has a condition", "choose another condition column")
     timed &= ~_doubtful_events(rows, timed, alignment, table, findings)
     if not timed.any():
-        raise wrong(table, "no trial is left whose event is in the trial", "choose another start column")
+        raise wrong(table, "no trial is left whose event lies within it", "choose another start column")
     rows = rows[timed]
     starts, stops = (to_ns(t[timed], place(table)) for t in (begin, end))
     offset = int(to_ns((alignment.window[0] if alignment.window else 0.0) - alignment.pad[0]))
-    # times far from zero are coarse: an edge may be off by their rounding
+    # floating-point times far from zero are coarse: allow for their rounding
     n_bins = (stops - starts + int(to_ns(_ROUNDING_S))) // width
     if len(starts) * int(n_bins.max()) > _MOST_BINS:
         raise wrong(table, f"trials of up to {n_bins.max()} bins", "correct their times, or widen bin_width")
@@ -150,7 +150,7 @@ def _window_seconds(
 def _doubtful_events(
     rows: pd.DataFrame, timed: NDArray[np.bool_], alignment: Any, table: h5py.Group, findings: Findings
 ) -> NDArray[np.bool_]:
-    """Return which trials to leave out because their event cannot have been in them."""
+    """Return which trials to leave out because their event lies outside them."""
     event = _seconds(rows, alignment.start, table)
     doubtful = event < 0
     if {"start_time", "stop_time"} <= set(rows.columns):
@@ -180,7 +180,7 @@ def _find_overlaps(windows: Windows, findings: Findings) -> None:
         if times.max() > 1:
             begin = (begins[times.argmax()] - windows.offset) / NANOSECONDS
             alike = (
-                f" ({times.max()} of them are aligned to {begin:g} s: if that stands for no event, set "
+                f" ({times.max()} of them are aligned to {begin:g} s: if that means no event, set "
                 "`checks: {event-times: mask}`)"
             )
         findings.add(
@@ -219,7 +219,7 @@ def continuous_windows(extent: tuple[int, int], alignment: Any) -> tuple[Windows
 
 
 def _trial_table(rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str_] | None) -> pd.DataFrame:
-    """The table's own columns behind `start` and `stop` (s, of the window) and `condition`."""
+    """Return `start` and `stop` (s, of the window) and `condition`, then the table's own columns."""
     own = rows.drop(columns=["start", "stop", "condition"], errors="ignore")
     own.insert(0, "start", windows.starts / NANOSECONDS)
     own.insert(1, "stop", windows.stops / NANOSECONDS)

@@ -16,11 +16,11 @@ from colatent.ingest.signals.series import require_series
 
 
 class Found(NamedTuple):
-    """What a file holds of what the config asks for.
+    """What was found in a file.
 
     Attributes:
         n_trials: number of trials, or None for a recording without.
-        n_channels: modality -> largest number of channels that it can have.
+        n_channels: modality -> number of selected channels; ingest may drop some.
     """
 
     n_trials: int | None
@@ -36,14 +36,14 @@ def check_source(
 ) -> Found:
     """Check that a file is NWB 2 and that everything the config names is in it, with data.
 
-    Samples and spikes are not read: what depends on them is found out by the ingest itself.
+    Samples and spikes are not read: problems in them surface at ingest.
 
     Args:
         nwb: the file, or a URL (text such as https://…).
         alignment, modalities, truth, checks: the sections of `colatent.config.Config`.
 
     Raises:
-        InputError: one sentence; for a path that is missing, with the nearest that exist.
+        InputError: in one sentence, which suggests the nearest existing paths if one is missing.
     """
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
         findings = Findings(shown(nwb), checks or {})
@@ -58,7 +58,7 @@ def check_source(
 
 
 def _refuse_shared(file: h5py.File, channels: Mapping[str, list[ChannelInFile]]) -> None:
-    """One channel in two modalities would be predicted from itself, under whatever path."""
+    """Raise InputError if a channel is in two modalities: it would be predicted from itself."""
     owner: dict[tuple[int, int, int], str] = {}
     for name, own in channels.items():
         for node, column in own:

@@ -19,13 +19,13 @@ PATIENCE_S = 30 * 60
 
 
 class Job(NamedTuple):
-    """What the job has that reads a recording.
+    """Resources of the ingest job.
 
     Attributes:
-        threads: as many processes run on its machine.
-        memory_mb: in all (MB), of which each process gets its share.
-        minutes: a job of SLURM that reads with it gets as many.
-        logs: folder for what jobs of SLURM say.
+        threads: number of processes on its machine.
+        memory_mb: total memory (MB), shared by the processes.
+        minutes: time limit of the SLURM jobs that read with it.
+        logs: folder for the logs of SLURM jobs.
     """
 
     threads: int
@@ -38,18 +38,18 @@ class Job(NamedTuple):
 def reading_processes(
     settings: "Distributed | None", nwb: str | Path, job: Job, progress: Callable[[str], None]
 ) -> "Iterator[Client | None]":
-    """Yield a client of processes where a recording is large enough to be read by them, else None.
+    """Yield a dask client if the recording is large enough for several processes, else None.
 
-    They open the file themselves, under the same path.
+    The processes open the file themselves, under the same path.
 
     Args:
-        settings: when, where and how many.
-        nwb: the recording; one that is streamed is read by this process alone.
-        job: what this process may use.
-        progress: receives a line about what is started.
+        settings: from which size, where, and how many.
+        nwb: the recording; a streamed one is read by this process alone.
+        job: resources of this job.
+        progress: receives a line when processes are started.
 
     Raises:
-        InputError: what would start them is not installed, or they did not start in time.
+        InputError: a package that starts them is missing, or they did not start in time.
     """
     if settings is None or is_url(nwb) or not settings.reads(Path(nwb).stat().st_size / 1e9):
         yield None
@@ -65,7 +65,7 @@ def reading_processes(
         except TimeoutError:
             raise InputError(
                 f"distributed.cluster {settings.cluster}: none of {n} processes started within "
-                f"{PATIENCE_S // 60} minutes; see what became of their jobs, or leave `distributed` out"
+                f"{PATIENCE_S // 60} minutes; check their jobs, or leave out `distributed`"
             ) from None
         yield client
 

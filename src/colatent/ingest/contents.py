@@ -25,9 +25,9 @@ class Contents:
 
     Attributes:
         version: of NWB.
-        items: what modalities could be made of: units tables, series, poses.
+        items: candidates for modalities: units tables, series, poses.
         tables: path of each table of intervals -> (number of rows, names of its columns).
-        config: YAML with everything usable, ready to paste and edit; not to be wrapped, as rich would.
+        config: YAML with everything usable, ready to paste and edit; print it plainly, as rich wraps lines.
     """
 
     version: str
@@ -72,10 +72,10 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
 
 
 def _columns(table: h5py.Group) -> tuple[int, tuple[str, ...]]:
-    """Number of rows, and names of the columns with one value a row."""
+    """Number of rows, and names of the columns with one value per row."""
     return n_rows(table), tuple(map(str, scalar_columns(table)))
 
 
 def printable(value: str) -> Text:
-    """Return text from a file for a terminal: no markup, and no control characters."""
+    """Return text from a file safe for a terminal: without markup and control characters."""
     return Text(escaped(value))

@@ -25,9 +25,9 @@ def count_spikes(
         windows: the bins; trials may overlap.
 
     Returns:
-        Counts, shape (trial, time, unit), a unit's counts side by side in memory.
+        Counts, shape (trial, time, unit), with each unit's counts contiguous in memory.
     """
-    # Two bytes a bin: most of the time goes into touching memory.
+    # Two bytes per bin: memory access takes most of the time.
     counts: NDArray[np.unsignedinteger] = np.zeros((n_units, windows.n_trials, windows.longest), np.uint16)
     for unit, spikes in enumerate(trains):
         if counts.dtype == np.uint16 and _is_crowded(spikes, windows.bin_width):
@@ -46,9 +46,8 @@ def _is_crowded(spikes: NDArray[np.int64], width: int) -> bool:
 def _count(spikes, first, last, starts, width, counts):  # type: ignore[no-untyped-def]
     """Add the spikes first[j] to last[j] - 1 of every trial to its counts (trial, time).
 
-    The bins of a block of spikes are computed before any is counted: only then does the processor work
-    on many at once. Multiplying by 1 / width is faster than dividing; where rounding took it across an
-    edge, the remainder puts it right.
+    The bins of a block of spikes are computed before any is counted, which lets the processor vectorise.
+    Multiplying by 1 / width is faster than dividing; the remainder corrects rounding across an edge.
     """
     block = np.empty(512, np.int64)
     inverse = 1.0 / width

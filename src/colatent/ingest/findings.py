@@ -72,7 +72,7 @@ def check_continuous(
     observed: NDArray[np.bool_],
     findings: Findings,
 ) -> NDArray[np.bool_]:
-    """Look at each channel of a binned series.
+    """Check each channel of a binned series.
 
     Args:
         modality, channels: names for the findings.
@@ -80,7 +80,7 @@ def check_continuous(
         findings: collects missing and constant channels, saturation, artefacts.
 
     Returns:
-        The observed mask after the checks that mask, (trial, time, channel).
+        The observed mask without what the checks mask, (trial, time, channel).
     """
     kept = observed.copy()
     for index, channel in enumerate(channels):

@@ -16,7 +16,7 @@ LATENT_DIMS = ("trial", "time", "latent")
 def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[str, xr.Dataset]:
     """Return the groups of a session's store; ``truth_groups`` are those of the true latents.
 
-    What was not observed is NaN in the store, for whoever averages without looking at ``observed``.
+    Values not observed are NaN in the store, so that averages skip them even if ``observed`` is ignored.
     """
     trials = ingested.trials
     groups = {
@@ -47,9 +47,9 @@ def session_groups(ingested: IngestedSession, truth_groups: list[str]) -> dict[s
 
 
 def _numeric_columns(table: pd.DataFrame) -> dict[str, tuple[str, NDArray, dict[str, str]]]:
-    """Return the columns that hold numbers, under names that are safe as names of files.
+    """Return the numeric columns, under names that are safe as file names.
 
-    The file's own name stands in the attribute `name` where it had to be changed.
+    If a name had to be changed, the attribute `name` keeps the original.
     """
     columns: dict[str, tuple[str, NDArray, dict[str, str]]] = {}
     for position, name in enumerate(map(str, table)):
@@ -57,7 +57,7 @@ def _numeric_columns(table: pd.DataFrame) -> dict[str, tuple[str, NDArray, dict[
         if values.dtype.kind not in "iufb":
             continue
         safe = re.sub(r"\W", "_", name, flags=re.ASCII)[:100]
-        if safe in ("", "trial", "condition") or safe in columns:  # what is taken, or means something else
+        if safe in ("", "trial", "condition") or safe in columns:  # taken already, or with another meaning
             safe = f"column_{position}"
         columns[safe] = ("trial", values, {} if safe == name else {"name": name})
     return columns

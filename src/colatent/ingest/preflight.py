@@ -15,10 +15,10 @@ from colatent.store.layout import RESERVED, ingest_settings
 
 
 def check_before_run(config: Config, sessions: Mapping[str, Session]) -> None:
-    """As `check_inputs`, but files whose sessions were ingested from them are not looked into again.
+    """Do `check_inputs`, skipping files that were already ingested with the same settings and code.
 
     Raises:
-        InputError: also where a file was replaced by one that looks older than the session made from it.
+        InputError: also if a file was replaced by one older than the session ingested before.
     """
 
     def known(name: str, session: Session) -> Found | None:
@@ -35,12 +35,12 @@ def check_inputs(
     sessions: Mapping[str, Session],
     found_before: Callable[[str, Session], Found | None] = lambda name, session: None,
 ) -> None:
-    """Raise InputError, one sentence a problem, unless every session's file holds what is asked for.
+    """Raise InputError, one sentence per problem, unless every file holds what the config asks for.
 
-    Files that the workflow itself simulates need not be there yet.
+    Files that the workflow simulates need not exist yet.
 
     Args:
-        found_before: what is known of a session's file already, or None if it must be looked into.
+        found_before: returns what is known about a session's file, or None if it must be opened.
     """
     problems = []
     if Path(config.results).exists() and not Path(config.results).is_dir():
@@ -48,13 +48,13 @@ def check_inputs(
     elif not os.access(_nearest_folder(Path(config.results)), os.W_OK):
         problems.append(f"results: the folder {config.results} cannot be written; choose another")
     problems += [
-        f"session {name!r}: the folder of results needs this name itself; choose another"
+        f"session {name!r}: the results folder uses this name itself; choose another"
         for name in sessions
         if name.lower() in RESERVED
     ]
     simulated = [name for name, s in sessions.items() if is_simulated(s.nwb)]
     if len(simulated) > 1:
-        problems.append(f"sessions {', '.join(simulated)} would be one and the same simulation; keep one")
+        problems.append(f"sessions {', '.join(simulated)} would be the same simulation; keep one")
     truth = config.truth.source if config.truth else None
     for name, session in sessions.items():
         if is_simulated(session.nwb):
@@ -84,7 +84,7 @@ def check_inputs(
 
 
 def _nearest_folder(path: Path) -> Path:
-    """The folder itself, or the first above it that is there."""
+    """Return the folder itself, or its nearest parent that exists."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 

@@ -26,7 +26,7 @@ from colatent.ingest.signals.resample import SMALL_BLOCKS, Reading, onto_bins
 from colatent.ingest.signals.series import open_series
 from colatent.store.stores import file_sha256
 
-_MOST_VALUES = 10**9  # of all modalities, 8 bytes each and a few times that on the way
+_MOST_VALUES = 10**9  # of all modalities; 8 bytes each, and several times that during ingest
 
 
 class Truth(NamedTuple):
@@ -178,7 +178,7 @@ def _trials(
 
 
 def _not_pooled(channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of channels, with another one for "pooled", which is a row of the scores."""
+    """Return the channel names, renaming any called "pooled", which tables of scores use themselves."""
     name = "pooled_"
     while name in channels:
         name += "_"

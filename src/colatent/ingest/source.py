@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def is_made_from(store: str | Path, nwb: str | Path) -> bool:
-    """Return whether a session's store was made from this very content of the file.
+    """Return whether a session's store was made from the file's present content.
 
-    The content is only read where the time of the file's last change is another than at ingest, so
-    that a file which was touched, copied or restored does not redo everything behind it.
+    The content is read only if the file's modification time differs from that at ingest. A file that was
+    merely touched, copied or restored therefore reruns nothing.
     """
     store, nwb = Path(store), Path(nwb)
     if not ((store / MARKER).is_file() and nwb.is_file()):
@@ -37,9 +37,9 @@ def is_made_from(store: str | Path, nwb: str | Path) -> bool:
 
 
 def found_before(store: str | Path, nwb: str | Path, settings: dict[str, Any]) -> "Found | None":
-    """Return what ingest found, if this very file, settings and code were ingested; else None.
+    """Return what ingest found if it read the same file with the same settings and code, else None.
 
-    Looking into the files of a hundred sessions takes seconds each time the workflow starts.
+    Opening the files of a hundred sessions would take seconds each time the workflow starts.
 
     Args:
         store: of the session.
@@ -50,7 +50,7 @@ def found_before(store: str | Path, nwb: str | Path, settings: dict[str, Any]) -
     attrs = read_attrs(store)
     if attrs["settings"] != settings or attrs["code"] != code_fingerprint("ingest"):
         return None
-    from colatent.ingest.check import Found  # jobs of a cluster read this file, and need no reader of NWB
+    from colatent.ingest.check import Found  # cluster jobs import this module, and need no NWB reader
 
     arrays = {m: Path(store) / f"data.zarr/modality/{m}/value/zarr.json" for m in attrs["modalities"]}
     shapes = {modality: json.loads(array.read_text())["shape"] for modality, array in arrays.items()}
@@ -60,18 +60,18 @@ def found_before(store: str | Path, nwb: str | Path, settings: dict[str, Any]) -
 
 @cache
 def _sha256(nwb: Path, modified: int) -> str:
-    """Hash of a file, which is read once for each time of its last change: Snakemake asks more than once."""
+    """Return the hash of a file, cached by modification time as Snakemake asks more than once."""
     return file_sha256(nwb)
 
 
 def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path]]) -> None:
-    """Raise InputError where a file was replaced by one that looks older than the session made from it.
+    """Raise InputError if a file was replaced by one older than the session ingested before.
 
-    Snakemake goes by times, and would keep what was made from the file before.
+    Snakemake compares modification times, and would keep the results of the previous file.
 
     Args:
         results: folder of the results.
-        recordings: name of the session, and its NWB file.
+        recordings: name and NWB file of each session.
     """
     for session, nwb in recordings:
         store, nwb = Path(results) / session / "session", Path(nwb)
@@ -80,6 +80,6 @@ def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path
             continue
         if nwb.stat().st_mtime_ns <= marker.stat().st_mtime_ns:
             raise InputError(
-                f"{nwb}: this is another file than {store} was made from, though it is older; "
+                f"{nwb}: this is not the file that {store} was made from, but looks older than the store; "
                 f"`touch {nwb}` to ingest it and redo what follows"
             )

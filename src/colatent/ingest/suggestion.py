@@ -1,4 +1,4 @@
-"""A config for a file that was looked at: everything usable in it, ready to paste and edit."""
+"""A config suggested for a file: everything usable in it, ready to paste and edit."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from colatent.ingest.signals.clocks import NANOSECONDS
 from colatent.jobs.terminal import escaped
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
-MOST_CHANNELS = 1000  # more are a film's pixels, not channels to model
+MOST_CHANNELS = 1000  # more are the pixels of a film, not channels to model
 _FOLDS = 5
 _BINS_OF_TRIAL = 10
 _WINDOWS = 25
@@ -35,9 +35,9 @@ def suggest_config(
     """Return a config as YAML that `colatent check` accepts, with comments on what it needs.
 
     Args:
-        nwb: place of the file.
+        nwb: path or URL of the file.
         file: the open file.
-        items: what lies in it.
+        items: candidates for modalities in it.
         tables: paths of its tables of intervals.
     """
     usable = _without_links(file, [i for i in items if not i.problem and not _unusable(i)])
@@ -71,13 +71,13 @@ def suggest_config(
 def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
     where = nwb if is_url(nwb) else Path(nwb).resolve()  # paths in the table are relative to the table
     lines = [
-        "Save as config.yaml, remove what is not to be analysed, and write beside it a file sessions.tsv",
-        "of two lines, their two values separated by a tab:",
+        "Save as config.yaml and remove what you do not analyse. In the folder where you run snakemake,",
+        "write a file sessions.tsv of two lines, with a tab between the two values of each:",
         "  session\tnwb",
         f"  my_recording\t{where}",
         *reasons,
     ]
-    tab = "\t"  # parts the values of the table
+    tab = "\t"  # separates the values of the table
     return "".join(f"# {tab.join(map(escaped, line.split(tab)))}\n" for line in lines)
 
 
@@ -88,7 +88,7 @@ def _unusable(item: Candidate) -> str:
 
 
 def _without_links(file: h5py.File, items: Iterable[Candidate]) -> list[Candidate]:
-    """Leave out what is there a second time under another path."""
+    """Leave out objects already listed under another path."""
     once: dict[tuple[int, int], Candidate] = {}
     for item in items:
         once.setdefault(same_object(find(file, item.path)), item)
@@ -96,7 +96,7 @@ def _without_links(file: h5py.File, items: Iterable[Candidate]) -> list[Candidat
 
 
 def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
-    """Join series of one channel each whose names differ in a number only, such as those of cells."""
+    """Join single-channel series whose names differ only in a number, such as one per cell."""
     alike: dict[Any, list[Candidate]] = {}
     for item in items:
         alike.setdefault((_glob(item), item.unit) if item.joins else item.path, []).append(item)
@@ -111,7 +111,7 @@ def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
 
 
 def _glob(item: Candidate) -> ModalitySettings:
-    """Return the settings of what differs from a series in the numbers of its name only."""
+    """Return the settings of a series with the numbers in its name replaced by ``*``."""
     parent, _, name = item.path.rpartition("/")
     return item.settings.model_copy(update={"source": f"{parent}/{re.sub('[0-9]+', '*', name)}"})
 
@@ -126,7 +126,7 @@ def _joined(items: Sequence[Candidate]) -> Candidate:
 def _trials(
     file: h5py.File, tables: Iterable[str], bin_width: float
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the alignment to the first table that makes trials, and why those before it do not.
+    """Return the alignment to the first table that yields trials, and why earlier ones do not.
 
     The table `trials` comes first, then the longest.
     """
@@ -163,7 +163,7 @@ def _duration(file: h5py.File, path: str) -> float:
 
 
 def _continuous(file: h5py.File, items: Iterable[Candidate], bin_width: float) -> dict[str, Any]:
-    """Return windows of about a 25th of the time that all have in common, 100 bins at most."""
+    """Return windows of about a 25th of the time that all items have in common, at most 100 bins."""
     extents = [_extent(file, item) for item in items]
     common = (min(e[1] for e in extents) - max(e[0] for e in extents)) / NANOSECONDS
     bins = int(min(max(common / (1.1 * _WINDOWS) / bin_width, 1), 100))
@@ -185,7 +185,7 @@ def _extent(file: h5py.File, item: Candidate) -> tuple[int, int]:
 
 
 def _rounded(value: float) -> float:
-    """Three digits, upwards: a bin is no shorter than the step between samples."""
+    """Round up to three digits, so that a bin is never shorter than the step between samples."""
     scale = 10.0 ** (np.floor(np.log10(value)) - 2)
     return float(f"{np.ceil(value / scale - 1e-6) * scale:.3g}")
 

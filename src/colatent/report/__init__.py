@@ -8,23 +8,25 @@ Figures are functions of the results that `read_session` and `read_model` gather
     >>> latents_figure(read_model(config, "session_1", "mmgpvae"))
 """
 
-from colatent.report.figures.base import ReportFigure
-from colatent.report.figures.catalogue import latent_figures, reconstruction_figures
-from colatent.report.model_results import ModelResults, read_model
-from colatent.report.pages.model import write_model_page
-from colatent.report.pages.session import write_session_page
-from colatent.report.pages.start import write_start_page
-from colatent.report.session_results import SessionResults, read_session
+import pkgutil
+from typing import Any
 
-__all__ = [
-    "ModelResults",
-    "ReportFigure",
-    "SessionResults",
-    "latent_figures",
-    "read_model",
-    "read_session",
-    "reconstruction_figures",
-    "write_model_page",
-    "write_session_page",
-    "write_start_page",
-]
+_PLACES = {
+    "ModelResults": "colatent.report.model_results:ModelResults",
+    "ReportFigure": "colatent.report.figures.base:ReportFigure",
+    "SessionResults": "colatent.report.session_results:SessionResults",
+    "latent_figures": "colatent.report.figures.catalogue:latent_figures",
+    "read_model": "colatent.report.model_results:read_model",
+    "read_session": "colatent.report.session_results:read_session",
+    "reconstruction_figures": "colatent.report.figures.catalogue:reconstruction_figures",
+    "write_model_page": "colatent.report.pages.model:write_model_page",
+    "write_session_page": "colatent.report.pages.session:write_session_page",
+    "write_start_page": "colatent.report.pages.start:write_start_page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved when asked for: importing the package does not load matplotlib.
+    if name in _PLACES:
+        return pkgutil.resolve_name(_PLACES[name])
+    raise AttributeError(f"module 'colatent.report' has no attribute {name!r}")

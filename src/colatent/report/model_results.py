@@ -1,4 +1,4 @@
-"""What the page of one model of one session reads beyond what all pages of the session read."""
+"""The results behind the page of one model of one session."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 FitKey = tuple[int, int]  # fold, seed
 NOT_EVENTS = {"start", "stop", "start_time", "stop_time"}
 MOST_EVENTS = 3
-SHARE_TIMED = 0.9  # of the trials in which a column is a time of the trial
+SHARE_TIMED = 0.9  # of the trials, in which an event's time must lie within the trial
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,12 @@ class ModelResults:
     """The results of one model of one session.
 
     Attributes:
-        session: those that all pages of the session share, read for this model alone.
+        session: results of the session, read for this model only.
         model: its name.
-        latents: posterior of the latents of all trials, of every fit.
-        summaries: of every fit, the datasets of `colatent.analyses.latent_summary`.
-        diagnostics: (heldout, predicted) -> of every fit, the dataset of
-            `colatent.scoring.diagnostics`.
-        calibration: of every fit, the dataset of `colatent.scoring.calibration`.
+        latents: fit -> posterior of the latents in all trials.
+        summaries: fit -> datasets of `colatent.analyses.latent_summary`.
+        diagnostics: (heldout, predicted) -> fit -> dataset of `colatent.scoring.diagnostics`.
+        calibration: fit -> dataset of `colatent.scoring.calibration`.
     """
 
     session: SessionResults
@@ -41,7 +40,7 @@ class ModelResults:
 
     @property
     def shown(self) -> FitKey:
-        """Fold and seed of what is shown of one fit only."""
+        """Fold and seed of the fit shown where a figure shows only one."""
         return self.session.shown_fold, self.session.shown_seed
 
     @property
@@ -78,7 +77,7 @@ def read_model(config: Config, session: str, model: str) -> ModelResults:
     """Gather the results of one model of one session.
 
     Raises:
-        InputError: a store or table is missing or not as it was written.
+        InputError: a store or table is missing or damaged.
     """
     own = config.model_copy(update={"models": {model: config.models[model]}})
     results = read_session(own, session)  # checks the stores

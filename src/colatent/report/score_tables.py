@@ -21,7 +21,7 @@ class Summary(NamedTuple):
 
     @property
     def folds(self) -> str:
-        """What to add where not all folds have a value."""
+        """Note on folds without a value; empty if all have one."""
         good = int((~np.isnan(self.fold)).sum())
         return "" if good == len(self.fold) else f" ({good} of {len(self.fold)} folds)"
 
@@ -33,7 +33,7 @@ class ScoreRow:
     Attributes:
         n: number of observations that the main metric pools, over folds.
         channels_without_score: number of channels without the main metric in some fold, of ``n_channels``.
-        more_without: of a metric that more channels lack -> their number.
+        more_without: metric -> number of channels without it, where more than without the main one.
     """
 
     model: str
@@ -50,7 +50,7 @@ class ScoreRow:
 
 
 class ScoreColumn(NamedTuple):
-    """A column beside the main metric's: ``metrics`` share it; a bare one has means only."""
+    """A column besides the main metric's, shared by ``metrics``; a bare one shows means only."""
 
     head: str
     metrics: tuple[str, ...]
@@ -73,7 +73,7 @@ class ScoreTable:
 
     @property
     def columns(self) -> list[ScoreColumn]:
-        """The columns of all other metrics that a row has, in the order of `METRICS`."""
+        """The columns of all other metrics in any row, in the order of `METRICS`."""
         present = {name for row in self.rows for name in row.metrics} - {self.metric}
         found: dict[str, list[str]] = {}
         for name, metric in METRICS.items():
@@ -121,10 +121,10 @@ def _table(results: SessionResults, heldout: str, predicted: str, metric: str) -
 
 
 def _beside(scores: pd.DataFrame, wanted: pd.Series) -> pd.Series:
-    """Return scores to compare with, of models that are not asked such a question and saw nothing else.
+    """Return comparable scores of models that are not asked this question and saw nothing more.
 
-    They belong to the condition mean and, beside what is decoded from latents, to the cross-prediction of
-    models without latents, the lag regressions, given the same modalities.
+    These are the condition mean and, where latents are decoded, the cross-predictions of models without
+    latents (the lag regressions) given the same modalities.
     """
     others = ~scores["model"].isin(scores.loc[wanted, "model"])
     same = (scores["heldout"] == "modality") & scores["given"].isin(scores.loc[wanted, "given"])
@@ -133,7 +133,7 @@ def _beside(scores: pd.DataFrame, wanted: pd.Series) -> pd.Series:
 
 
 def shown_sets(given: NDArray) -> list[str]:
-    """Return the largest set of given modalities and each one alone; the matrix shows the others."""
+    """Return the largest set of given modalities and each one alone; the matrix shows the other sets."""
     ordered = sorted(given, key=lambda g: (-len(g.split("+")), g))
     return [g for i, g in enumerate(ordered) if i == 0 or "+" not in g]
 
@@ -165,7 +165,7 @@ def _by_fold(table: pd.DataFrame, folds: int) -> NDArray[np.float64]:
 
 
 def _worth(row: ScoreRow, metric: str) -> float:
-    """Return a row's mean of a metric, negative if less is better; NaN without one."""
+    """Return a row's mean of a metric, negated if less is better; NaN without one."""
     mean = row.metrics[metric].mean if metric in row.metrics else np.nan
     return mean if METRICS[metric].more_is_better else -mean
 

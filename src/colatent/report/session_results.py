@@ -1,4 +1,4 @@
-"""What the pages of a session read: its stores and tables, for the models that a config names."""
+"""The results behind the pages of a session, read from its stores and tables for the models of a config."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class Modality:
 
     @property
     def counts(self) -> bool:
-        """Whether it is counts, of spikes; else it is of continuous values."""
+        """Whether its values are spike counts; otherwise they are continuous."""
         return self.kind == "spikes"
 
 
@@ -102,7 +102,7 @@ class SessionResults:
 
     @property
     def about(self) -> About:
-        """What the methods texts of the models must know."""
+        """What the methods texts of the models depend on."""
         kinds = {name: modality.kind for name, modality in self.modalities.items()}
         return About(kinds, self.condition is not None, self.continuous)
 
@@ -112,7 +112,7 @@ class SessionResults:
 
     @property
     def main_model(self) -> str:
-        """The model whose scores head the page: the first of the richest kind that is no baseline."""
+        """The model that heads the page: the first, in the manual's order of kinds, that is no baseline."""
         models = self.config.models
         subjects = [name for name, model in models.items() if not model.record.baseline]
         ranked = sorted(subjects, key=lambda name: KINDS_IN_ORDER.index(type(models[name])))
@@ -130,7 +130,7 @@ def read_session(config: Config, session: str) -> SessionResults:
     """Gather the results of one session, of the models that the config names, from its checked stores.
 
     Raises:
-        InputError: a store or table is missing or not as it was written.
+        InputError: a store or table is missing or damaged.
     """
     folder = Path(config.results) / session
     for store in ("session", "split"):

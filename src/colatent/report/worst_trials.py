@@ -52,7 +52,7 @@ def trial_errors(model: ModelResults, heldout: str, predicted: str) -> pd.DataFr
 
 
 def ranked_trials(model: ModelResults, heldout: str, predicted: str) -> dict[int, str]:
-    """Return trial -> rank of the best, median and worst trial among those kept with their prediction."""
+    """Return trial -> rank of the best, median and worst trial among those with a stored prediction."""
     data = model.session.reconstructions.get((model.model, heldout, predicted))
     if data is None or (heldout, predicted) not in model.diagnostics:
         return {}

@@ -17,7 +17,7 @@ def write_binned_nwb(simulation: BinnedSimulation, path: str | Path) -> Path:
     """Write ``simulation`` to the NWB file ``path``, all of it or nothing, and return the path.
 
     Where things are: ``units`` (spikes, each at a random time in its bin); one TimeSeries in
-    ``processing/behavior`` for each continuous modality, a sample in each bin's centre; ``trials``
+    ``processing/behavior`` for each continuous modality, sampled at bin centres; ``trials``
     (start_time, stop_time); ``processing/simulation/latents`` likewise.
     """
     n_bins = simulation.latents.shape[1]

@@ -3,7 +3,7 @@
 Three Gaussian processes of one time scale: z_s (variance 0.3) turns the digit by 120 degrees times
 z_s and drives the neurons; z_n (0.5) drives only the neurons, of rate exp(W [z_n, z_s] + b) counts
 per bin; z_b (0.8, mean 1) zooms the digit by |z_b|. The digits are scikit-learn's, of one class, a
-different one in each frame: no two frames of one turn and zoom are the same.
+different one in each frame: frames of the same turn and zoom still differ.
 """
 
 from typing import NamedTuple

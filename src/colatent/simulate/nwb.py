@@ -26,7 +26,7 @@ def write_reach_nwb(simulation: ReachSimulation, path: str | Path) -> Path:
     Where things are: ``units`` (spike_times in s, quality, true_loading, true_log_rate);
     ``processing/behavior/emg_envelope`` (mV, 100 Hz); ``processing/behavior/PoseEstimation`` (cm,
     50 Hz, one PoseEstimationSeries with confidence per keypoint); ``trials`` (start_time, stop_time,
-    go_time, target_id, result); ``processing/simulation/latents`` (100 Hz, one column a latent, their
+    go_time, target_id, result); ``processing/simulation/latents`` (100 Hz, one column per latent,
     groups in the description). The file holds no clock time or random id: a seed gives the same content.
 
     Raises:
@@ -192,7 +192,7 @@ def _add_truth(nwbfile: NWBFile, simulation: ReachSimulation) -> None:
 
 
 def name_objects(container: AbstractContainer, path: str) -> None:
-    """Give every object an id made of its place in the file, where hdmf would draw a random one."""
-    container._AbstractContainer__object_id = str(uuid5(NAMESPACE_URL, path))  # hdmf has no public way
+    """Give every object an id derived from its path in the file, instead of hdmf's random one."""
+    container._AbstractContainer__object_id = str(uuid5(NAMESPACE_URL, path))  # hdmf has no public setter
     for child in container.children:
         name_objects(child, f"{path}/{child.name}")

@@ -1,7 +1,7 @@
 """Simulated stand-ins for the two recordings of the MM-GPVAE's paper (Gondur et al. 2024, section 4).
 
-Neither is a recording of an animal. Both have the sizes and the kinds of signals of the recording
-they stand in for, and known latents of unit variance: some shared, some private.
+Neither is a recording of an animal. Each has the size and kinds of signals of the original recording, and
+known latents of unit variance, some shared, some private.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ MUSCLES, PIXELS = 10, (8, 8)
 MOTH_GROUPS = ("spikes+stimulus", "spikes+stimulus", "spikes", "stimulus")
 FLY_GROUPS = ("calcium+limbs", "calcium+limbs", "calcium", "calcium", "limbs")
 LIMB_COORDINATES = 16
-FRAME = 0.2  # seconds a bin of the fly's
-BIN = 0.02  # seconds a bin of the moth's
+FRAME = 0.2  # seconds per bin, fly
+BIN = 0.02  # seconds per bin, moth
 TRANSIENT = 3.0  # bins in which a calcium transient decays by 1/e
 
 
 def simulate_fly(seed: int, n_trials: int = 318, n_bins: int = 35, n_units: int = 120) -> BinnedSimulation:
     """Simulate calcium of many ROIs and 16 limb coordinates: 318 trials of 35 bins by default.
 
-    Calcium is the latents' drive under an exponential transient, plus noise; limbs are a smooth
-    non-linear function of theirs.
+    Calcium is the latents' drive convolved with an exponential transient, plus noise; limbs are a smooth
+    non-linear function of their latents.
     """
     of_latents, of_calcium, of_limbs = np.random.default_rng(seed).spawn(3)
     time_scale = 5.0
@@ -54,8 +54,8 @@ def simulate_moth(
 ) -> BinnedSimulation:
     """Simulate spikes of a moth's flight muscles and the moving visual stimulus it follows.
 
-    The stimulus is a blob on 8 x 8 pixels, at a place given by two latents that drive the muscles
-    as well; a private latent of it is its brightness.
+    The stimulus is a blob on 8 x 8 pixels; two latents that also drive the muscles set its position, and a
+    private latent its brightness.
     """
     of_latents, of_spikes, of_stimulus = np.random.default_rng(seed).spawn(3)
     time_scale = 8.0

@@ -68,7 +68,7 @@ class SimulatedSpikes:
     Attributes:
         times: one sorted array of spike times (s) per unit.
         quality: (unit,) "good", or "noise" for a unit of constant rate that no latent drives.
-        loading: (unit, latent), log rate per unit of latent; zero where the latent is not of spikes.
+        loading: (unit, latent), log rate per unit of latent; zero for latents that do not drive spikes.
         offset: (unit,), log rate (log Hz) at z = 0.
     """
 
@@ -177,12 +177,12 @@ def simulate_reach(
     """Simulate one session of centre-out reaches to eight targets.
 
     Args:
-        seed: of every random draw. Each part draws from its own stream, so that the number of
-            units, muscles or keypoints leaves the latents and the other modalities as they are.
+        seed: of every random draw. Each part draws from its own stream, so that changing the number
+            of units, muscles or keypoints changes neither the latents nor the other modalities.
         n_trials: trials of 1 s; targets come in shuffled blocks of eight.
         n_units: units, of which ``n_noise_units`` have the quality "noise".
         n_muscles, n_keypoints: at most 8 and 4, the number of names.
-        mean_share: share a of a latent's variance that its target's mean trajectory makes.
+        mean_share: share a of a latent's variance due to the mean trajectories of the targets.
 
     Raises:
         ValueError: an argument is out of its range.

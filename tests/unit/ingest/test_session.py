@@ -248,7 +248,7 @@ def test_what_a_check_of_our_own_decides_nwbinspector_does_not_stop(recording):
         times[3], times[4] = times[4], times[3]
     got = quietly(recording, TRIALS, {"spikes": SPIKES})
     assert {f["check"] for f in got.findings} >= {"unsorted-spikes", "best-practice"}
-    with pytest.raises(InputError, match="the spike times are not in order; to go on"):
+    with pytest.raises(InputError, match="the spike times are not in order; to continue anyway"):
         quietly(recording, TRIALS, {"spikes": SPIKES}, {"unsorted-spikes": "refuse"})
 
 

@@ -9,7 +9,7 @@ from colatent.config.settings import Settings
 
 @dataclass(frozen=True)
 class ModalityKind:
-    """The record of a kind of modality: what must be known of it besides its settings.
+    """The record of a kind of modality: everything about it besides its settings.
 
     Attributes:
         reader: ``module:NAME`` of its `colatent.ingest.modalities.base.Reader`, imported when first needed.

@@ -24,7 +24,7 @@ class ContinuousModality(ModalitySettings):
     channels: list[str] | None = Field(
         None,
         min_length=1,
-        description="names of the channels, if the file has none; a glob is in the order cell_2, cell_10",
+        description="names of the channels, if the file has none; for a glob in the order cell_2, cell_10",
     )
     columns: list[int] | None = Field(None, description="columns to keep, counted from 0")
     max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")

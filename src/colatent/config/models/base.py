@@ -1,4 +1,4 @@
-"""What all sections under ``models`` have in common, and what else a kind of model is: its record."""
+"""What all sections under ``models`` have in common, and the record of each kind."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Kernel = Literal["squared-exponential", "matern-3/2", "matern-5/2"]
 
 
 class Size(NamedTuple):
-    """Size of a session's store: its arrays in memory (MB), and bins, those of all trials together."""
+    """Size of a session's store: its arrays in memory (MB), and its bins over all trials."""
 
     mb: float
     bins: int
 
     @property
     def channels(self) -> float:
-        """Channels of all modalities together; a bin of one is a number and whether it was observed."""
+        """Channels of all modalities together; a bin of each is a number and whether it was observed."""
         return self.mb * 1e6 / 9 / max(self.bins, 1)
 
 
@@ -30,8 +30,8 @@ class LatentGroup(NamedTuple):
     """The modalities that some latents drive together.
 
     Attributes:
-        name: as the config writes it, such as ``spikes+emg``: in files and tables only.
-        modalities: the set itself; a group of several is shared, of one private.
+        name: as in the config, such as ``spikes+emg``; for files and tables only.
+        modalities: the set itself; latents of one modality are private, of several shared.
     """
 
     name: str
@@ -49,7 +49,7 @@ class LatentGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelKind:
-    """The record of a kind of model: all that is to be known of it besides its settings.
+    """The record of a kind of model: everything about it besides its settings.
 
     Attributes:
         title: how reports call it.
@@ -82,12 +82,12 @@ class ModelSettings(Settings):
     record: ClassVar[ModelKind]
 
     def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the modalities of a session that the model describes, in the session's order: all."""
+        """Return the modalities of a session that the model describes, by default all, in its order."""
         return tuple(names)
 
     @property
     def latent_groups(self) -> tuple[LatentGroup, ...]:
-        """The group of each latent, none of a model without latents."""
+        """The group of each latent; empty for a model without latents."""
         latents: dict[str, int] = getattr(self, "latents", {})
         return tuple(LatentGroup.of(name) for name, n in latents.items() for _ in range(n))
 
@@ -101,11 +101,11 @@ class ModelSettings(Settings):
 
     @property
     def n_copies(self) -> int:
-        """How many copies of the data a fit holds, beside those that all fits do."""
+        """Number of copies of the data that a fit holds, besides those that all fits hold."""
         return 1
 
     def posterior_mb(self, size: Size) -> float:
-        """Return what the posterior of the latents takes (MB): so much per bin, however long the trials."""
+        """Return the memory for the posterior of the latents (MB), which grows with the number of bins."""
         return 0.0
 
     def fit_seconds(self, size: Size) -> float:
@@ -113,7 +113,7 @@ class ModelSettings(Settings):
         return size.mb
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
-        """Raise ValueError if the section names a modality that is not there, or one that it cannot describe.
+        """Raise ValueError if the section names an unknown modality, or one that it cannot describe.
 
         Args:
             where: place of the section in the config.
@@ -132,7 +132,7 @@ def check_likelihoods(
     of_counts: Collection[str],
     never_of_counts: Collection[str] = (),
 ) -> None:
-    """Raise ValueError if a likelihood of counts is to describe a continuous modality, or the reverse."""
+    """Raise ValueError if a count likelihood is given for a continuous modality, or the reverse."""
     for name, chosen in likelihood.items():
         counts = modalities[name].record.counts
         if counts and chosen in never_of_counts:

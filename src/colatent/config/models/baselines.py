@@ -42,7 +42,7 @@ class SmoothedFASettings(OneModalitySettings):
 class LagRegressionSettings(ModelSettings):
     """Baseline: regression of a modality on the others at several lags."""
 
-    lags: Odd = Field(11, description="number of bins looked at, centred (odd)")
+    lags: Odd = Field(11, description="number of bins used as predictors, centred (odd)")
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
         super().check_modalities(where, modalities)

@@ -1,4 +1,4 @@
-"""The section on GPFA, and what other models of one modality's latents share with it."""
+"""The section on GPFA, and what it shares with other models of a single modality."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -19,7 +19,7 @@ from colatent.data.likelihoods import likelihoods_of
 
 
 class OneModalitySettings(ModelSettings):
-    """What models of one modality's latents have in common."""
+    """What latent models of a single modality have in common."""
 
     latents: dict[str, Count] = Field(description="modality: number of latents")
 
@@ -81,7 +81,7 @@ class GPFASettings(OneModalitySettings):
         return not set(COUNT_LIKELIHOODS).isdisjoint(self.likelihood.values())
 
     def posterior_mb(self, size: Size) -> float:
-        # every count has a Gaussian site of its own
+        # every count has its own Gaussian site
         return 0.06 * size.bins + 40 * size.mb if self._counts else 0.03 * size.bins
 
     def fit_seconds(self, size: Size) -> float:

@@ -21,7 +21,7 @@ from colatent.data.likelihoods import likelihoods_of
 
 @dataclass(frozen=True)
 class DecoderKind:
-    """The record of a decoder: what must be known of it besides its code.
+    """The record of a decoder: everything about it besides its code.
 
     Attributes:
         name: in the config.
@@ -74,7 +74,7 @@ CROSS_SHARE = 0.5
 
 
 def _cross_weights(model: dict[str, Any]) -> dict[str, float]:
-    """Return a share of the weight of each modality that has a latent in common with another."""
+    """Return the default cross_weight of each modality that shares a latent."""
     groups = [group.split("+") for group in model.get("latents", ())]
     names = dict.fromkeys(m for group in groups if len(group) > 1 for m in group)
     return {m: CROSS_SHARE * model.get("weight", {}).get(m, 1.0) for m in names}
@@ -138,7 +138,7 @@ class MMGPVAESettings(ModelSettings):
     first_cross_weight: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
         None,
         description="modality: cross_weight during the first fifth of the epochs, if different; with "
-        "`cross_weight: {}` it keeps shared latents from starting as what drives one modality alone",
+        "`cross_weight: {}` it keeps shared latents from starting as private ones of one modality",
     )
     decoder_decay: float = Field(
         0.3,
@@ -184,7 +184,7 @@ class MMGPVAESettings(ModelSettings):
 
     def fit_seconds(self, size: Size) -> float:
         epochs = self.epochs * (1 + (self.restarts - 1) / 5)  # a start takes a fifth of them
-        # what a latent takes does not depend on the channels; the last term is for what follows training
+        # the cost of latents does not depend on the channels; the last term is for the steps after training
         return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
 
     def decoder_of(self, modality: str, kind: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # checking a file before any job starts needs neither dask no
     from colatent.ingest.findings import Findings
     from colatent.ingest.signals.resample import Reading
 
-ChannelInFile = tuple[h5py.Group, int]  # the group that it lies in, and its column or row there
+ChannelInFile = tuple[h5py.Group, int]  # its group, and its column or row in it
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class BinnedModality:
     """One modality of one session on the common bins.
 
     Attributes:
-        values: (trial, time, channel); zero, and without meaning, where not observed.
+        values: (trial, time, channel); meaningless zeros where not observed.
         observed: boolean, the same shape.
         channels: names of the channels.
         unit: physical unit of the values.
-        attrs: what was done to get here, JSON-compatible.
+        attrs: how it was processed, JSON-compatible.
     """
 
     values: NDArray[np.float64]
@@ -52,25 +52,25 @@ class ModalitySource(Protocol):
         ...
 
     def observe(self, windows: "Windows", findings: "Findings") -> BinnedModality:
-        """Put the modality on bins; what is doubtful goes to the findings."""
+        """Put the modality on bins, adding anything doubtful to the findings."""
         ...
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something in a file that a modality could be made of.
+    """Part of a file that could be a modality.
 
     Attributes:
         settings: the section of the config that would read it.
         shape: its size, in words.
-        channels: how many it has.
-        rate: sampling rate (Hz), NaN of events.
+        channels: number of channels.
+        rate: sampling rate (Hz), NaN for events.
         unit: physical unit.
-        gaps: of its clock.
+        gaps: number of gaps in its clock.
         missing: share of missing values, in words.
         problem: why it cannot be read, or nothing.
-        extent: when it begins and ends (ns), where that is known: opening thousands again takes long.
-        columns: those that `where` can query.
+        extent: begin and end (ns) if known, as opening thousands of series again takes long.
+        columns: table columns that `where` can query.
         joins: whether a glob may join it with others of its kind.
     """
 

@@ -54,7 +54,7 @@ def open_continuous(
         reading: bounds of memory and threads.
 
     Raises:
-        InputError: no such path, no data, different units, or as many names as there are not channels.
+        InputError: no such path, no data, different units, or not one name per channel.
     """
     from colatent.ingest.signals.source import SeriesSource  # dask, which checking a file does not need
 
@@ -69,7 +69,7 @@ def open_continuous(
     names = [name for s in series for name in s.channels]
     if config.channels is not None:
         series = _rename(series, config.channels, nodes[0])
-    elif len(set(names)) < len(names):  # series of one name in several modules
+    elif len(set(names)) < len(names):  # series with the same name in several modules
         named = [
             f"{str(node.name).strip('/')}:{c}"
             for s, node in zip(series, nodes, strict=True)
@@ -80,7 +80,7 @@ def open_continuous(
 
 
 def _precision(node: h5py.Group) -> type[np.floating]:
-    """Single precision where it holds the samples exactly: filters of long recordings take half the time."""
+    """Return single precision if it holds the samples exactly, as filters then take half the time."""
     data = node["data"]
     fits = data.dtype.itemsize <= (2 if data.dtype.kind in "iu" else 4)
     return np.float32 if fits and not data.attrs.get("offset", 0.0) else np.float64
@@ -102,14 +102,14 @@ def _rename(series: list[Series], names: list[str], node: h5py.Group) -> list[Se
 
 
 def list_series(contents: FileGroups) -> Iterator[Candidate]:
-    """Yield each series that is no keypoint of a pose."""
+    """Yield each series that is not a keypoint of a pose."""
     for path, group in contents.groups.items():
         if contents.types.get(path.rpartition("/")[0]) != "PoseEstimation" and is_series(group):
             yield describe_series(path, group)
 
 
 def describe_series(path: str, group: h5py.Group) -> Candidate:
-    """Return what is to be known of a series; raw EMG is proposed as an envelope."""
+    """Describe a series; for raw EMG, propose an envelope."""
     settings = ContinuousModality(kind="continuous", source=path)
     try:
         series = open_series(group, None, settings.max_gap)
@@ -137,7 +137,7 @@ def _is_raw_emg(path: str, series: Series) -> bool:
 
 
 def _missing(series: Series) -> str:
-    """Share of NaN in the first rows: a look at all of a raw file would take minutes."""
+    """Return the share of NaN in the first rows, as scanning a whole raw file would take minutes."""
     rows = min(series.clock.size, _SAMPLE_ROWS)
     share = np.isnan(series.read(0, rows)).mean()
     whole = "" if rows == series.clock.size else f" of the first {rows} rows"

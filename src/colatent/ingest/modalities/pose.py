@@ -84,7 +84,7 @@ def _confident(
     first: int,
     last: int,
 ) -> NDArray[np.floating]:
-    """Return rows first to last - 1, NaN where the confidence is lower (or missing)."""
+    """Return rows first to last - 1, NaN where the confidence is too low or missing."""
     rows = read(first, last)
     rows[~(confidence[first:last] >= least)] = np.nan
     return rows

@@ -38,7 +38,7 @@ def within_intervals(intervals: NDArray[np.float64], windows: Windows) -> NDArra
 
 
 def _union(intervals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Begins and ends of intervals (interval, 2), those that touch or overlap being one."""
+    """Return begins and ends of intervals (interval, 2), merging those that touch or overlap."""
     begin, end = intervals[np.argsort(intervals[:, 0])].T
     end = np.maximum.accumulate(end)
     fresh = np.concatenate([[True], begin[1:] > end[:-1]])
@@ -74,7 +74,7 @@ class SpikeSource:
         dropped = np.zeros(len(self.rows), dtype=bool)
         trains = self._trains(findings, dropped)
         values = count_spikes(trains, len(self.rows), windows).astype(np.float64)
-        # no spike is counted where they were dropped, which is not to say that there was none
+        # before zero, where spikes were dropped, counts are unknown rather than zero
         observed = self._observed(windows) & ~((windows.bin_starts < 0)[..., None] & dropped)
         for unit in np.flatnonzero(~observed.any(axis=(0, 1))):
             message = "no bin of any trial is observed"
@@ -87,7 +87,7 @@ class SpikeSource:
         return BinnedModality(values, observed, self.channels, "spikes/bin", self.attrs)
 
     def _trains(self, findings: Findings, dropped: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-        """Yield the spikes of each unit; `dropped` becomes true of those whose negative times went."""
+        """Yield the spikes of each unit; set `dropped` for units whose negative times were removed."""
         every = ragged(self.table, "spike_times", self.rows)
         for unit, (times, name) in enumerate(zip(every, self.channels, strict=True)):
             spikes = clean(times, self.modality, name, findings)
@@ -98,8 +98,7 @@ class SpikeSource:
         if self.intervals is not None:
             known = np.stack([within_intervals(i, windows) for i in self.intervals], axis=-1)
             return known & windows.inside[..., None]
-        # Without intervals, all that is known is that some unit was recorded from the first spike of
-        # any to the last.
+        # Without intervals, units count as recorded from the first spike of any unit to the last.
         begin = windows.bin_starts
         seen = windows.inside & (begin + windows.bin_width > self.extent[0]) & (begin < self.extent[1])
         return np.repeat(seen[..., None], len(self.rows), axis=-1)
@@ -189,12 +188,12 @@ def _require_shape(table: h5py.Group, name: str, shape: tuple[int, ...]) -> None
 
 
 def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArray[np.int64]:
-    """Return one unit's spike times in sorted nanoseconds; what is wrong with them is said.
+    """Return one unit's spike times in sorted nanoseconds, adding what is wrong to the findings.
 
     Args:
         times: spike times (s) as the file has them.
         modality, name: of the unit, for the findings.
-        findings: collects what is not finite, negative, out of order, or there twice.
+        findings: collects times that are not finite, negative, out of order, or duplicated.
     """
     times = np.asarray(times, dtype=np.float64)
     finite = np.isfinite(times)
@@ -210,7 +209,7 @@ def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArr
         findings.add("unsorted-spikes", "the spike times are not in order", modality, name, unordered)
         spikes = np.sort(spikes)
     if (twice := int((np.diff(spikes) == 0).sum())) and findings.add(
-        "duplicate-spikes", f"{twice} spikes are at the time of another", modality, name, twice
+        "duplicate-spikes", f"{twice} spikes have the same time as another", modality, name, twice
     ):
         spikes = np.unique(spikes)
     return spikes
@@ -233,7 +232,7 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
 
 
 def _names(ids: NDArray, rows: NDArray[np.intp]) -> tuple[str, ...]:
-    """Names of units by their ids, with the row of those whose id another unit has, too."""
+    """Return names of units from their ids, adding the row where an id is not unique."""
     unique, count = np.unique(ids, return_counts=True)
     shared = set(unique[count > 1].tolist())
     return tuple(
@@ -242,7 +241,7 @@ def _names(ids: NDArray, rows: NDArray[np.intp]) -> tuple[str, ...]:
 
 
 def _fires(table: h5py.Group, times: NDArray, known: NDArray[np.int64], rate: float) -> bool:
-    """Whether a unit's spikes within its intervals of observation (ns) come at a rate (Hz) or above."""
+    """Return whether a unit fires at `rate` (Hz) or above within its intervals of observation (ns)."""
     if rate == 0 or len(known) == 0:
         return rate == 0
     begin, end = _union(known)
@@ -259,10 +258,10 @@ def _hull(table: h5py.Group, intervals: list[NDArray[np.float64]]) -> tuple[int,
 
 
 def _extent(table: h5py.Group, modality: str, findings: Findings) -> tuple[int, int]:
-    """First and last spike (ns) of all units, selected or not: they show when the recording ran.
+    """Return first and last spike (ns) of all units, selected or not: they show when the recording ran.
 
-    A few spikes that a silence of all units, more than `_SILENCE` times as long as the recording, parts
-    from it stand for something else, such as 999999 for none.
+    A few spikes beyond a silence more than `_SILENCE` times as long as the recording are taken for
+    placeholders, such as 999999 for none.
     """
     every = ragged(table, "spike_times", np.arange(n_rows(table)))
     seconds = [np.unique(np.floor(times[np.isfinite(times)])) for times in every]
@@ -274,7 +273,7 @@ def _extent(table: h5py.Group, modality: str, findings: Findings) -> tuple[int, 
         strays = np.setdiff1d(occupied, core)
         message = (
             f"spikes at {strays[0]:g} s{' and elsewhere' * (len(strays) > 1)} are far from all others, which "
-            f"lie between {core[0]:g} and {core[-1] + 1:g} s: not taken for part of the recording"
+            f"lie between {core[0]:g} and {core[-1] + 1:g} s: not counted as part of the recording"
         )
         if not findings.add("spike-times", message, modality, count=len(strays)):
             core = occupied
@@ -287,13 +286,13 @@ def _extent(table: h5py.Group, modality: str, findings: Findings) -> tuple[int, 
 
 
 def _core(occupied: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The seconds (sorted) that are left when those beyond far too long a silence are taken away."""
+    """Return the occupied seconds (sorted) without those beyond far too long a silence."""
     while len(occupied) > 1:
         gap = np.diff(occupied)
         at = int(np.argmax(gap))
         few, many = sorted((occupied[: at + 1], occupied[at + 1 :]), key=len)
         longest = max(_SILENCE * (many[-1] - many[0] + 1), _SHORTEST_SILENCE_S)
-        if gap[at] <= longest or len(few) > _MOST_STRAYS:  # a second block of recording is no stray
+        if gap[at] <= longest or len(few) > _MOST_STRAYS:  # or a second block of recording
             break
         occupied = many
     return occupied

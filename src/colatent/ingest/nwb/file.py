@@ -1,7 +1,7 @@
-"""Open NWB 2 files guardedly and find what lies in them, by path.
+"""Open NWB 2 files safely and find objects in them by path.
 
-The HDF5 layout of NWB 2 is read directly: a file is never more than its named parts, extensions
-need not be installed, and nothing outside the file is opened on the way.
+The HDF5 layout of NWB 2 is read directly: only the parts asked for are read, extensions need not be
+installed, and no other file is opened.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from colatent.config.location import is_url, shown
 from colatent.errors import InputError
 from colatent.ingest.nwb.remote import RemoteFile, open_remote
 
-# HDF5's default of 1 MiB would unpack a large chunk again for every unit or trial that lies in it.
+# HDF5's default of 1 MiB would decompress a large chunk again for every unit or trial in it.
 CHUNK_CACHE_BYTES = 64 * 2**20
 _SPECIFICATIONS = "specifications"
 
@@ -33,7 +33,7 @@ def readable(path: str | Path) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        if not _raised_in_h5py(error):  # a mistake of ours is to be seen as one
+        if not _raised_in_h5py(error):  # our own errors must stay visible
             raise
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
@@ -68,7 +68,7 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
             _refuse_external(file, links)
         try:
             yield file
-        except OSError as error:  # a chunk that does not unpack, say, though its header is sound
+        except OSError as error:  # such as a chunk that cannot be decompressed
             raise InputError(
                 f"{shown(path)}: a part of it cannot be read ({error}); the file is damaged: copy it again"
             ) from error
@@ -96,8 +96,8 @@ def _hdf5(content: str | Path | RemoteFile, name: str) -> h5py.File:
     try:
         return h5py.File(content, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except OSError as error:
-        # h5py may have opened the file before it failed. Kept by the frames of the error, it would be
-        # closed only by HDF5 at exit, which then calls a Python that is gone.
+        # h5py may have opened the file before it failed. If the error's frames kept it, HDF5 would close
+        # it only at exit, calling into a Python that is gone.
         traceback.clear_frames(error.__traceback__)
         if isinstance(content, RemoteFile) and content.failure is not None:
             raise
@@ -134,7 +134,7 @@ def text(value: object) -> str:
     first = item[0] if item.size else ""
     if not isinstance(first, bytes):  # h5py's own reading leaves undecodable bytes as surrogates
         first = str(first).encode("utf-8", "surrogateescape")
-    # not "replace", which would make one text of different bytes
+    # not "replace", which would map different bytes to the same text
     return first.decode("utf-8", "backslashreplace")
 
 
@@ -147,9 +147,9 @@ class _Link(NamedTuple):
 
 
 def _links(file: h5py.File) -> list[_Link]:
-    """Return every link, each object being entered once.
+    """Return every link; each object is entered once.
 
-    h5py's own `visititems_links` looks every name up again: 22 s for 100,000 groups, where this takes 2.
+    h5py's `visititems_links` looks up every name again, which takes 22 s instead of 2 s for 100,000 groups.
     """
     found: list[_Link] = []
 
@@ -162,9 +162,9 @@ def _links(file: h5py.File) -> list[_Link]:
 
 
 def _refuse_loops(file: h5py.File, links: list[_Link]) -> None:
-    """Refuse a group that lies in itself, where pynwb never comes to an end.
+    """Refuse a group that contains itself, on which pynwb recurses without end.
 
-    Its RecursionError may leave h5py's lock taken, so that every other thread of the process waits for ever.
+    Its RecursionError may leave h5py's lock held, so that every other thread of the process waits for ever.
     """
     address = {b"": h5py.h5o.get_info(file.id).addr} | {link.name: link.address for link in links}
     for name, target in address.items():
@@ -173,8 +173,8 @@ def _refuse_loops(file: h5py.File, links: list[_Link]) -> None:
             above = above.rpartition(b"/")[0]
             if address[above] == target:
                 raise InputError(
-                    f"{file.filename}: {text(name)}: this is {text(above) or 'the root'} again, so that its "
-                    "groups lie in one another without end; remove that link"
+                    f"{file.filename}: {text(name)}: this link leads back to {text(above) or 'the root'}, "
+                    "so that groups contain one another without end; remove it"
                 )
 
 
@@ -199,7 +199,7 @@ def _refuse_external(file: h5py.File, links: list[_Link]) -> None:
 
 
 def paths(file: h5py.File) -> list[str]:
-    """Return the paths of all groups and datasets, the cached specifications left out."""
+    """Return the paths of all groups and datasets, without the cached specifications."""
     names = [link.name.decode("utf-8", "backslashreplace") for link in _links(file)]
     return [name for name in names if not name.startswith(_SPECIFICATIONS)]
 
@@ -233,8 +233,8 @@ def get(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
 def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
     """Return the objects at a path, or at all paths that match a glob (``*`` stays within a level).
 
-    Those of a glob are in the order of a reader, cell_2 before cell_10: names in a config are given in it.
-    A path that is there is never a glob: names in a file may hold brackets.
+    Matches of a glob are in natural order, cell_2 before cell_10, as are the names given for them in a
+    config. A path that exists is never taken for a glob: names in a file may hold brackets.
     """
     if pattern.strip("/") in file or not any(sign in pattern for sign in "*?["):
         return [find(file, pattern)]
@@ -255,7 +255,7 @@ def find_all(file: h5py.File, pattern: str) -> list[h5py.Group]:
 
 
 def _numbers_by_size(name: str) -> list[tuple[str, int]]:
-    """Key that sorts names by the numbers in them, where they are alike but for those."""
+    """Return a key that sorts names in natural order, cell_2 before cell_10."""
     return [(word, int(digits or -1)) for word, digits in re.findall("([^0-9]*)([0-9]*)", name)]
 
 
@@ -270,21 +270,21 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def require_filters(node: h5py.Dataset) -> None:
-    """Raise InputError if a dataset is packed in a way that this installation of HDF5 cannot unpack."""
+    """Raise InputError if a dataset is compressed with an HDF5 filter that is not installed."""
     created = node.id.get_create_plist()
     codes = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
     missing = [code for code in codes if not h5py.h5z.filter_avail(code)]
     if missing:
         raise wrong(
             node,
-            f"it is packed with HDF5's filter {missing[0]}, which is not installed",
+            f"it is compressed with HDF5 filter {missing[0]}, which is not installed",
             "`pip install hdf5plugin` and set HDF5_PLUGIN_PATH to its hdf5plugin.PLUGIN_PATH, or write the "
             "file again with gzip",
         )
 
 
 def number(value: object, node: h5py.Group | h5py.Dataset, name: str) -> float:
-    """Return a value from a file as a number, or raise InputError if it is none."""
+    """Return a value from a file as a number, or raise InputError if it is not one."""
     item = np.asarray(value)
     if item.size != 1 or item.dtype.kind not in "biuf":
         raise wrong(node, f"its {name} is {np.array2string(item.ravel()[:3])}, not a number", "correct it")
@@ -297,7 +297,7 @@ def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:
 
 
 def same_object(node: h5py.Group | h5py.Dataset) -> tuple[int, int]:
-    """Return what two paths to one and the same object, by a link, have in common."""
+    """Return an identity that all paths to the same object share, as with links."""
     info = h5py.h5o.get_info(node.id)
     return int(info.fileno), int(info.addr)
 
@@ -308,7 +308,7 @@ def name_of(node: h5py.Group | h5py.Dataset) -> str:
 
 
 def place(node: h5py.Group | h5py.Dataset) -> str:
-    """Return where an object is, as a sentence about it begins: file and path."""
+    """Return file and path of an object, to begin a sentence about it."""
     return f"{node.file.filename}: {str(node.name).strip('/')}: "
 
 

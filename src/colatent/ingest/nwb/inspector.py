@@ -1,4 +1,4 @@
-"""nwbinspector's findings about a file, among the others."""
+"""nwbinspector's findings about a file, added to our own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb.file import open_nwb
 
-# CRITICAL for a public archive, without bearing on the data: a file without a subject is analysed.
+# CRITICAL for a public archive, but irrelevant to the data: a file without a subject can be analysed.
 _METADATA = "check_subject"
-# what a check of our own decides: `unsorted-spikes` and `duplicate-spikes`
+# covered by our own checks `unsorted-spikes` and `duplicate-spikes`
 _OURS = ("check_ascending_spike_times",)
 
 
@@ -34,11 +34,11 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
         name = message.check_function_name or "validation"
         if message.importance is Importance.ERROR:  # its message is a traceback
             name, message.message = "reader", message.message.strip().splitlines()[-1]
-            # Where it ends inside h5py, h5py's lock stays taken, and every other thread waits for ever.
+            # If it was raised inside h5py, h5py's lock stays held, and every other thread waits for ever.
             if message.message.startswith("RecursionError"):
                 raise InputError(
-                    f"{shown(nwb)}: its groups lie in one another without end, as by a link to a group that "
-                    "the link itself is in; remove that link"
+                    f"{shown(nwb)}: its groups contain one another without end, as with a link to a group "
+                    "that contains the link; remove it"
                 )
         critical = message.importance is Importance.CRITICAL and not name.startswith((_METADATA, *_OURS))
         kinds.setdefault((name, critical), []).append(message)
@@ -51,7 +51,7 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
 
 
 def _inspect_remote(nwb: str | Path, allow_external: bool) -> Iterator[Any]:
-    """Do what nwbinspector does with a file, with a file that is open already."""
+    """Yield what nwbinspector finds in a file that has no path."""
     import pynwb
     from nwbinspector import Importance, InspectorMessage, inspect_nwbfile_object
 

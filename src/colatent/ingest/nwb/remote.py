@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 from colatent.config.location import PROTOCOLS, protocol, shown
 from colatent.errors import InputError
 
-BLOCK_BYTES = 2**20  # what is asked of the server at once: NWB's metadata are scattered in small pieces
+BLOCK_BYTES = 2**20  # size of a request: NWB's metadata are scattered in small pieces
 N_BLOCKS = 128
 ATTEMPTS = 3
 PAUSE = 1.0  # s, before another attempt; longer each time
-TIMEOUT = 20.0  # s, that a server may take to connect, and between two pieces of an answer
+TIMEOUT = 20.0  # s, to connect, and between two pieces of an answer
 T = TypeVar("T")
 
 
 class RemoteFile(io.RawIOBase):
     """A seekable file on a server, for h5py.
 
-    Its name in messages (`repr`, which h5py takes for the name of the file) is its place. What goes
-    wrong while reading is kept as `failure`, because h5py may turn it into another error.
+    Its `repr`, which h5py uses as the file name, is its location. An error while reading is kept as
+    `failure`, because h5py may replace it by another.
     """
 
     def __init__(self, url: str, opened: Any, info: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class RemoteFile(io.RawIOBase):
         def read() -> bytes:
             self._opened.seek(at)
             content = bytes(self._opened.read(len(buffer)))
-            # an empty answer where there should be bytes would be taken for the end of the file
+            # an empty answer would be taken for the end of the file
             if not content and len(buffer) and at < self.info["size"]:
                 raise OSError(f"the server sent nothing at byte {at}")
             return content
@@ -77,7 +77,7 @@ class RemoteFile(io.RawIOBase):
 
 @contextmanager
 def open_remote(url: str) -> Iterator[RemoteFile]:
-    """Open a file on a server for reading; fsspec is needed for that.
+    """Open a file on a server for reading, through fsspec.
 
     Raises:
         InputError: fsspec or its part for this protocol is not installed, the server or the file
@@ -111,7 +111,7 @@ def open_remote(url: str) -> Iterator[RemoteFile]:
 
 
 def identity(url: str) -> dict[str, Any]:
-    """Return what tells this version of a remote file from another, as far as the protocol says it."""
+    """Return what identifies this version of a remote file, as far as the protocol tells."""
     version = _version(_info(url, *_filesystem(url)))
     unread = {"sha256": None, "not_hashed": "a remote file, of which only parts were read"}
     return {"file": shown(url), **version, **unread}
@@ -144,7 +144,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _time_limits(scheme: str) -> dict[str, Any]:
-    """Settings of a protocol's filesystem: without them, a server that never answers is waited for."""
+    """Return time limits for a protocol's filesystem, which may wait for ever without them."""
     if scheme in ("http", "https"):
         import aiohttp
 
@@ -169,7 +169,7 @@ def _info(url: str, filesystem: Any, path: str) -> dict[str, Any]:
 
 
 def _attempt(action: Callable[[], T]) -> T:
-    """Try again after what may be a hiccup of the network; not after an answer such as 404."""
+    """Retry after what may be a network hiccup, but not after an answer such as 404."""
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
@@ -227,10 +227,10 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _no_automatic_collection() -> Iterator[None]:
-    """Keep Python from collecting garbage on its own while a remote file is open.
+    """Disable automatic garbage collection while a remote file is open.
 
-    h5py holds its lock while it waits for fsspec's thread. Should that thread happen to collect
-    h5py's objects, which takes the same lock, both would wait for ever (h5py issue 2019).
+    h5py holds its lock while it waits for fsspec's thread. If that thread happens to collect h5py
+    objects, which takes the same lock, both wait for ever (h5py issue 2019).
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from colatent.ingest.nwb.file import dataset, neurodata_type, require_filters, text, wrong
 
 _MOST_ROWS = 10**7
-_MOST_VALUES = 10**8  # of one row: a neuron fires less in ten days
+_MOST_VALUES = 10**8  # per row; a neuron fires less often in ten days
 
 
 def n_rows(table: h5py.Group) -> int:
@@ -49,7 +49,7 @@ def column_names(table: h5py.Group) -> list[str]:
 
 
 def scalar_columns(table: h5py.Group) -> pd.DataFrame:
-    """Return the columns with one number or string a row, indexed by the table's ids."""
+    """Return the columns with one number or string per row, indexed by the table's ids."""
     rows = n_rows(table)
     frame: dict[str, Any] = {}
     for name in column_names(table):
@@ -79,11 +79,11 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
     if "@" in where:  # would reach into Python
         raise wrong(table, f"the query {where!r} holds an @", "compare columns with numbers and texts only")
     rows = frame.reset_index()
-    if (mixed := _text_beside_number(where, rows)) is not None:  # never equal, so always unequal
+    if (mixed := _text_beside_number(where, rows)) is not None:  # equal in no row
         holds = "texts" if pd.api.types.is_string_dtype(rows[mixed]) else "numbers"
         remedy = "compare texts with texts, in quotes, and numbers with numbers, without"
         raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds}", remedy)
-    # in the 8 bits of a column, 0 - 1 would be 255
+    # in an 8-bit column, 0 - 1 would be 255
     narrow = rows.select_dtypes(["int8", "uint8", "int16", "uint16", "int32", "uint32"])
     try:
         chosen = rows.astype(dict.fromkeys(narrow, np.int64)).eval(where, engine="python")
@@ -101,10 +101,10 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
 
 
 def _text_beside_number(where: str, frame: pd.DataFrame) -> str | None:
-    """Return a column of numbers that a query compares with a text, or the reverse, if there is one."""
+    """Return a numeric column that a query compares with text, or the reverse, if there is one."""
     try:  # in a query, & and | bind as `and` and `or` do
         tree = ast.parse(where.strip().replace("&", " and ").replace("|", " or "), mode="eval")
-    except SyntaxError:  # names in backticks; what is no query at all, pandas says
+    except SyntaxError:  # names in backticks, or an invalid query, which pandas reports
         return None
     for node in ast.walk(tree):
         sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []

@@ -21,7 +21,7 @@ def to_ns(seconds: ArrayLike, of: str = "") -> NDArray[np.int64]:
 
     Args:
         seconds: the times.
-        of: where they are from, such as `nwb.place`, to begin the sentence of an error with.
+        of: where they are from, as `nwb.file.place` says it, to begin an error message with.
 
     Raises:
         InputError: a time beyond what 64 bits can count.
@@ -30,7 +30,7 @@ def to_ns(seconds: ArrayLike, of: str = "") -> NDArray[np.int64]:
     far = times[np.abs(times) > _FURTHEST_S]
     if far.size:
         raise InputError(
-            f"{of}a time of {far[0]:g} s lies centuries away: correct the file's times, which NWB counts in "
+            f"{of}a time of {far[0]:g} s is centuries away: correct the file's times, which NWB gives in "
             "seconds"
         )
     return np.rint(times * NANOSECONDS).astype(np.int64)
@@ -148,7 +148,7 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
 
 
 def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
-    """Look at all timestamps once, in blocks: order, typical step, gaps."""
+    """Scan all timestamps once, in blocks, for order, typical step and gaps."""
     coarse, previous, step, gaps = [], 0, 0.0, 0
     size = timestamps.shape[0]
     for first in range(0, size, _SCAN_ROWS):

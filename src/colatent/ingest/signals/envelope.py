@@ -14,7 +14,7 @@ from colatent.ingest.signals.series import Series
 
 ORDER = 4
 # Samples of the envelope in one period of its low-pass corner: at their Nyquist frequency, five times
-# the corner, the filter passes less than 2.6e-6 of the power, so that nothing folds back.
+# the corner, the filter passes less than 2.6e-6 of the power, so that nothing aliases.
 _OVERSAMPLING = 10
 # Response of the filters beyond this many periods of their corner is below 1e-6 of its peak.
 _MEMORY_PERIODS = 6.0
@@ -27,11 +27,11 @@ def envelope(series: Series, config: Any) -> Series:
     """Return the envelope of a raw EMG series as a series at a lower rate, computed when read.
 
     Both filters are Butterworth filters of order 4 run forwards and backwards, so without phase lag,
-    on blocks that overlap by more than the filters remember. Each sample of the envelope is the mean of
-    a run of raw samples after the filters, and its time is the middle of that run, so that bins whose edges
-    lie between runs get exactly the mean of all their samples; others are off by half a run at most. Gaps
-    and missing samples are filtered as if they were at the mean, the ends of the recording are reflected:
-    within half a period of the low-pass from any of them the envelope is missing.
+    on blocks that overlap by more than the filters' memory. Each sample of the envelope is the mean of a
+    run of filtered samples, at the time of the middle of that run. Bins whose edges lie between runs
+    therefore get exactly the mean of all their samples; others are off by at most half a run. Gaps and
+    missing samples are filtered as if at the mean, and the ends of the recording are reflected; within
+    half a period of the low-pass from any of them, the envelope is missing.
 
     Args:
         series: raw EMG at a regular rate.
@@ -64,7 +64,7 @@ def envelope(series: Series, config: Any) -> Series:
     needed = (2 * filters.margin * factor + _TILE_ROWS) * (series.row_bytes + 8 * len(series.channels))
     if needed > _MOST_BYTES:
         raise ValueError(
-            f"corners {config.highpass} and {config.lowpass} Hz remember so much of {len(series.channels)} "
+            f"corners {config.highpass} and {config.lowpass} Hz reach so far back in {len(series.channels)} "
             f"channels at {clock.rate:g} Hz that {needed / 2**30:.3g} GiB would be held at a time"
         )
     return Series(
@@ -107,13 +107,13 @@ class _Filters:
         raw = self._raw(begin, end)
         finite = np.isfinite(raw)
         gaps = not finite.all()
-        if gaps:  # at the level of the rest, or the filters would ring at the edges of each gap
+        if gaps:  # filled with the mean, or the filters would ring at the edges of each gap
             count = np.maximum(finite.sum(axis=0), 1)
             level = np.where(finite, raw, 0.0).sum(axis=0, dtype=np.float64) / count
             raw = np.where(finite, raw, level.astype(raw.dtype))
         if self.highpass is None:
             emg = raw.astype(np.float32, copy=False)
-        else:  # an offset has to go before single precision has
+        else:  # single precision must not be spent on an offset
             level = raw.mean(axis=0, dtype=np.float64).astype(raw.dtype)
             emg = (raw - level).astype(np.float32, copy=False)
             filter_both_ways(emg, self.highpass)

@@ -11,7 +11,7 @@ from colatent.ingest.signals.clocks import NANOSECONDS, IrregularClock, RegularC
 from colatent.ingest.signals.series import Series
 
 _SCAN_ROWS = 2**20
-_TOLERANCE = 0.1  # of a step, that samples may be off their regular times
+_TOLERANCE = 0.1  # steps that samples may be off their regular times
 _GAP = 1.5  # steps
 STRAY_NS = 5_000_000
 
@@ -19,8 +19,8 @@ STRAY_NS = 5_000_000
 def on_regular_grid(series: Series) -> Series | None:
     """Return the series on a regular clock, NaN in its gaps, or None if it is irregular otherwise.
 
-    Rows keep their order. On the grid no sample lies further from its own time than half a step, or
-    `STRAY_NS` where that is more: a clock that drifts, or changes its rate, by more is not regular.
+    Rows keep their order, and no sample moves by more than half a step, or `STRAY_NS` if that is more:
+    a clock that drifts or changes its rate by more is not regular.
     """
     if isinstance(series.clock, RegularClock):
         return series
@@ -42,7 +42,7 @@ def on_regular_grid(series: Series) -> Series | None:
 
 
 class _Runs(NamedTuple):
-    """Runs of rows without a gap: first row, place of it on the grid, and number of rows, each (run,)."""
+    """Runs of rows without a gap: first row, its position on the grid, and number of rows, each (run,)."""
 
     first_row: NDArray[np.int64]
     position: NDArray[np.int64]
@@ -63,7 +63,7 @@ def _read(series: Series, runs: _Runs, dtype: np.dtype, first: int, last: int) -
 def _strays(
     clock: IrregularClock, origin: NDArray[np.float64], first_row: NDArray[np.int64], step: float
 ) -> bool:
-    """Whether a sample lies too far from its place: row i of segment s belongs to origin[s] + i step (ns)."""
+    """Return whether a sample is too far from its time on the grid, origin[segment] + row * step (ns)."""
     allowed = max(0.5 * step + 1, STRAY_NS)
     for first in range(0, clock.size, _SCAN_ROWS):
         times = clock.times(first, min(first + _SCAN_ROWS, clock.size))

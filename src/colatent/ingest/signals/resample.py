@@ -17,7 +17,7 @@ class Reading(NamedTuple):
     Attributes:
         threads: blocks of rows worked on at a time.
         block_bytes: rows in memory for each thread; temporaries of filters and means are a few times this.
-        scheduler: of dask: "threads", or the client of processes, which have one thread each.
+        scheduler: of dask: "threads", or a client whose processes have one thread each.
     """
 
     threads: int = 1
@@ -34,8 +34,8 @@ def onto_bins(
     """Put a series on the bins of all trials, a bounded block of rows at a time.
 
     Where a bin holds two sampling steps or more, its value is the mean of its samples; otherwise
-    the value at its centre, interpolated between neighbouring samples. A clock may become faster
-    midway: whichever bin holds three samples, so two of their steps, is averaged.
+    the value at its centre, interpolated between neighbouring samples. Where a clock becomes faster
+    midway, bins of three samples or more, which span two steps, are averaged as well.
 
     Args:
         series: the samples.
@@ -65,7 +65,7 @@ def onto_bins(
 
 
 def method(series: Series, windows: Windows) -> str:
-    """Return how the series gets onto the bins, in words."""
+    """Describe in words how the series is put on the bins."""
     if _is_dense(series, windows.bin_width):
         return "bin mean"
     return "linear interpolation at bin centres, bin mean where a bin holds three samples"
@@ -135,7 +135,7 @@ def bin_means(
 
 def _sums(values: NDArray[np.float64], bounds: NDArray[np.intp]) -> NDArray[np.float64]:
     """Sums of rows bounds[i, 0] to bounds[i, 1] - 1; meaningless where that range is empty."""
-    # reduceat takes no index past the end: the last bin may end there, so it is given one row more.
+    # reduceat takes no index past the end, where the last bin may end: add a row.
     padded = np.concatenate([values, np.zeros((1, values.shape[1]))])
     return np.add.reduceat(padded, bounds.ravel(), axis=0)[::2]
 

@@ -27,7 +27,7 @@ class Series:
         unit: physical unit of what `read` returns.
         read: (first, last) -> rows first to last - 1, floating (row, channel), NaN where missing; no
             closure, so that it can be sent to another process.
-        row_bytes: what one row costs in memory while it is read, so that blocks can be bounded.
+        row_bytes: memory that reading takes per row, by which blocks are bounded.
         attrs: what was done, JSON-compatible.
     """
 
@@ -46,7 +46,7 @@ def open_series(
 
     Args:
         node: group of the series, or an interface that holds exactly one.
-        columns: positions of the channels to keep, or None for all; images count row by row.
+        columns: positions of the channels to keep, or None for all; pixels of images are counted row by row.
         max_gap: longest gap in sampling steps, for the count of clock gaps.
         dtype: precision of what is read.
 
@@ -91,7 +91,7 @@ def _read(
 
 
 def kept_columns(group: h5py.Group, columns: list[int] | None) -> NDArray[np.intp]:
-    """Return the positions of a series' channels that are kept: all, or those named."""
+    """Return the positions of the channels to keep: all, or those given."""
     width = math.prod(group["data"].shape[1:])
     kept = np.arange(width) if columns is None else np.asarray(columns, dtype=np.intp)
     if kept.size == 0 or kept.min() < 0 or kept.max() >= width or len(set(kept.tolist())) < len(kept):
@@ -108,7 +108,7 @@ def check_names(names: list[str], n_channels: int, node: h5py.Group) -> None:
 
 
 def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
-    """Return the group of a TimeSeries whose data are there and are numbers.
+    """Return the group of a TimeSeries that holds numeric data.
 
     Raises:
         InputError: saying what is missing.
@@ -180,7 +180,7 @@ def _scaling(data: h5py.Dataset) -> tuple[float, float]:
 
 
 def _ids(region: h5py.Dataset) -> NDArray:
-    """Ids of the table's rows that a DynamicTableRegion names; the rows, if its table cannot be found."""
+    """Return the ids of the rows in a DynamicTableRegion, or the row numbers if its table is missing."""
     rows = region[:]
     try:
         ids = region.file[region.attrs["table"]]["id"][:]
@@ -198,7 +198,7 @@ def _channel_names(group: h5py.Group, shape: tuple[int, ...]) -> list[str]:
     for region, word in (("rois", "roi"), ("electrodes", "electrode")):
         if region in group and dataset(group, region).shape == (width,):
             numbers = _ids(group[region]).tolist()
-            if len(set(numbers)) == width:  # else they name no channel
+            if len(set(numbers)) == width:  # otherwise they do not identify channels
                 return [f"{word}_{i}" for i in numbers]
     if len(shape) > 1:
         return [f"{name}_" + "_".join(map(str, at)) for at in np.ndindex(*shape)]

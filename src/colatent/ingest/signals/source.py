@@ -21,7 +21,7 @@ class SeriesSource:
         series: each with its own clock.
         max_gap: longest gap to interpolate over, in sampling steps.
         reading: bounds of memory and threads.
-        extent: time that all series were recorded in (ns).
+        extent: begin and end of the time in which all series were recorded (ns).
     """
 
     modality: str
@@ -40,7 +40,7 @@ class SeriesSource:
         return tuple(c for s in self.series for c in s.channels)
 
     def observe(self, windows: Windows, findings: Findings) -> BinnedModality:
-        """Put all channels on the bins, then look at them."""
+        """Put all channels on the bins, then check them."""
         parts = [onto_bins(s, windows, self.max_gap, self.reading) for s in self.series]
         values = np.concatenate([v for v, _ in parts], axis=-1)
         observed = np.concatenate([o for _, o in parts], axis=-1)

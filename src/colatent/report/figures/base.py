@@ -20,7 +20,7 @@ from colatent.report.figures.style import PAGE_COLOURS, SETTINGS
 
 RESOLUTION = 120  # dots per inch
 WIDTH = 10.5  # inches: the page's text width
-_SEPARATOR = "\u241f"  # the symbol for the unit separator: nobody's channel is called so
+_SEPARATOR = "\u241f"  # the symbol for the unit separator, which no channel has in its name
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def finish(
     series: Mapping[str, str] | None = None,
     series_title: str = "",
 ) -> ReportFigure:
-    """Return what was drawn on a canvas of `new_figure`, with its words and numbers."""
+    """Return the figure drawn on a canvas of `new_figure`, with its words and numbers."""
     figure = canvas.get_figure(root=True)
     assert isinstance(figure, Figure)
     engine = figure.get_layout_engine()
     assert engine is not None
-    with style():  # laid out once, or every format would do it again, and draw twice for it
+    with style():  # laid out once, not again for every format
         engine.execute(figure)
         figure.set_layout_engine(None)
     return ReportFigure(name, figure, figure.get_suptitle(), caption, data, series or {}, series_title)

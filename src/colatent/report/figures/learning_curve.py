@@ -36,7 +36,7 @@ class CurveQuestion(NamedTuple):
 def learning_curve_figure(table: pd.DataFrame, session: str, model: str) -> ReportFigure:
     """Draw the table of `colatent.scoring.learning_curve.learning_curve`, a panel for each modality.
 
-    The first row of panels is of the number of trials, the others of each modality's channels.
+    The first row of panels varies the number of trials, the others the channels of each modality.
     """
     word = "window" if "windows" in set(table["varied"]) else "trial"
     main = _main_scores(table)
@@ -71,7 +71,7 @@ def _main_scores(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _questions(panel: pd.DataFrame) -> list[CurveQuestion]:
-    """Return what is drawn: per kind of question, the one with the most given; and all given one modality."""
+    """Return the questions drawn: of each kind the one given most modalities, and those given only one."""
     own = panel[panel["model"] != BASELINE]
     asked = [CurveQuestion(*q) for q in dict.fromkeys(zip(own["heldout"], own["given"], strict=True))]
     most = {kind: max(q.given.count("+") for q in asked if q.heldout == kind) for kind, _ in asked}
@@ -116,7 +116,7 @@ def _draw(axes: Axes, panel: pd.DataFrame, colours: dict[CurveQuestion, str]) ->
 
 
 def _limit_axis(axes: Axes, means: list[tuple[float, float]]) -> None:
-    """Keep one failed fit from squeezing all others into a corner; the lowest mean outside is written."""
+    """Keep one failed fit from squeezing the others; the lowest mean outside is written at the edge."""
     top = max((value for _, value in means if np.isfinite(value)), default=0.0)
     low = max(axes.get_ylim()[0], min(0.0, top) - max(abs(top), 0.1))
     axes.set_ylim(bottom=low)

@@ -77,7 +77,7 @@ def _draw_table(axes: Axes, table: ScoreTable) -> None:
 
 
 def _limit_axis(axes: Axes, table: ScoreTable, top: float) -> None:
-    """Keep one failed baseline from squeezing all others into a corner; what lies outside is written."""
+    """Keep one failed baseline from squeezing the others; means outside are written at the edge."""
     low, high = axes.get_xlim()
     low = max(low, min(0.0, top) - max(abs(top), 0.1))
     axes.set_xlim(low, high)

@@ -11,7 +11,7 @@ from colatent.report.text.numbers import number
 from colatent.report.text.words import Words
 
 MOST = 6
-MISCALIBRATED = 0.04  # difference of coverage from its level: more is said beside the score
+MISCALIBRATED = 0.04  # difference of coverage from nominal beyond which the headline mentions it
 
 
 @dataclass(frozen=True)

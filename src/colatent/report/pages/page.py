@@ -55,7 +55,7 @@ def render(template: str, config: Config, **content: Any) -> str:
         session_page=SESSION_PAGE.format,
         model_page=MODEL_PAGE.format,
         script=script,
-        # the page's own script runs, and nothing that a name in a file might bring
+        # only the page's own script runs, and nothing that a name in a file might inject
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         report_code=code_fingerprint("report"),

@@ -20,7 +20,7 @@ class HeldoutKind:
         words: what was held out.
         statement: what inference saw and what is scored, above a table.
         headline: title of a number at the head of a page.
-        held, saw: what was held out for it, and what else is to be said of inference.
+        held, saw: what was held out for it, and what inference saw.
         seen: what the models were given, below a figure of their predictions.
         rank: place among the headlines, hardest questions first.
         from_others: whether nothing of the predicted modality was given.

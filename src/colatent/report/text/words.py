@@ -17,7 +17,7 @@ class Words:
     Attributes:
         trial: a stretch of data: a trial, or a window of a continuous recording.
         end: what of it is predicted forward.
-        nothing: what a model saw of a test trial that is given no modality: the condition mean.
+        nothing: what a model given no modality (the condition mean) saw of a test trial.
     """
 
     trial: str = "trial"
@@ -42,7 +42,7 @@ class Words:
     def fill(self, template: str, **names: str) -> str:
         """Fill in the words and users' names for the fields of a text, such as ``{trials}``.
 
-        What is filled in is not looked at again: a modality may be called ``{trials}``.
+        Filled-in names are not filled in again: a modality may be called ``{trials}``.
         """
         words = {"trial": self.trial, "trials": self.trials, "end": self.end, "nothing": self.nothing}
         return template.format(**words, **names)
