@@ -162,7 +162,7 @@ def test_a_default_that_follows_from_a_wrong_key_is_no_error_of_its_own() -> Non
 
 
 def test_a_config_is_read_without_the_libraries_of_the_science() -> None:
-    heavy = ("torch", "dask", "scipy", "numpy", "pandas", "xarray", "h5py")
+    heavy = ("torch", "dask", "scipy", "pandas", "xarray", "h5py")
     code = (
         "import sys; from colatent.config.file import load_config; load_config(sys.argv[1])\n"
         f"print([name for name in {heavy} if name in sys.modules])"

@@ -1,5 +1,6 @@
 """What `colatent inspect` prints can be pasted: `colatent check` accepts it."""
 
+from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def pasted(nwb: Path, folder: Path) -> dict:
     rows = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
     assert [row.count("\t") for row in rows] == [1, 1]
     (folder / "sessions.tsv").write_text("\n".join(rows) + "\n")
-    check = CliRunner().invoke(app, ["check", str(folder / "config.yaml")])
+    with chdir(folder):  # where snakemake would run
+        check = CliRunner().invoke(app, ["check", "config.yaml"])
     assert check.exit_code == 0 and ": fine." in check.output, check.output
     config = load_config(folder / "config.yaml")
     session = ingest_session(nwb, config.alignment, config.modalities, {}, progress=lambda _: None)

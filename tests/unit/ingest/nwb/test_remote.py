@@ -297,7 +297,7 @@ def test_what_to_install_is_said(package):
 
 def test_fsspec_is_imported_only_for_urls():
     code = (
-        "import sys, colatent.ingest.nwb.file, colatent.ingest.preflight, colatent.config.session_table\n"
+        "import sys, colatent.ingest.nwb.file, colatent.ingest.check, colatent.config.session_table\n"
         "assert 'fsspec' not in sys.modules and 'aiohttp' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -317,7 +317,8 @@ def test_urls_in_the_table_of_sessions_never_become_paths(tmp_path, monkeypatch)
         load_sessions(tmp_path / "sessions.tsv")
 
 
-def test_check_reads_urls_and_says_what_is_wrong(served, server, tmp_path):
+def test_check_reads_urls_and_says_what_is_wrong(served, server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where snakemake would run
     content = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     content.pop("simulate", None)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content | {"sessions": "sessions.tsv"}))

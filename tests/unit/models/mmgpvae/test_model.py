@@ -87,7 +87,8 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
         with torch.no_grad():
             given = network.predictive(latents[..., network.latents])
         y, observed = test_trials.values[name], test_trials.observed[name]
-        log_weight += np.where(observed, given._component_log_density(y), 0.0).sum(axis=(-2, -1))
+        density = given.likelihood.log_density(y, given.component_mean, given.scale)
+        log_weight += np.where(observed, density, 0.0).sum(axis=(-2, -1))
     # log E_q[w] <= log p(y), and E_q[log w] is the bound
     log_likelihood = logsumexp(log_weight, axis=0) - np.log(n_samples)
     elbo = model.elbo(test_trials)
