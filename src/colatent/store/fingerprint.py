@@ -19,12 +19,12 @@ STAGES = {
     "simulate": ("simulate",),
     "ingest": ("ingest.session", "ingest.cluster", "store.session"),
     "split": ("data.splits", "store.session"),
-    "fit": ("models.fitting", "store.session"),
+    "fit": ("models.fitting", "models.registry", "store.session"),
     "score": ("scoring.session",),
     "scores": ("scoring.tables",),
     "latent_choice": ("analyses.latent_choice",),
     "learning_curve": ("scoring.learning_curve",),
-    "export": ("results.export",),
+    "export": ("report.export",),
     "report": ("report", "report.figures.latent_choice", "report.figures.learning_curve"),
     "record": (),
 }
@@ -37,7 +37,6 @@ _NAMED = {
 }
 # imported, but no number depends on it: settings reach a job as its input, and a store is checked when read
 _NO_NUMBERS = ("jobs", "store", "config", "errors", "cli", "results")
-_BUT = ("store.session", "results.export")
 _TEXT = re.compile(r"colatent((?:\.\w+)+):\w+")
 _SOURCE = {
     file.relative_to(PACKAGE).as_posix(): file.read_bytes()
@@ -76,7 +75,7 @@ def stage_modules(stage: str) -> frozenset[str]:
 
 
 def _counts(module: str) -> bool:
-    return module.split(".")[0] not in _NO_NUMBERS or module in _BUT
+    return module.split(".")[0] not in _NO_NUMBERS or module == "store.session"
 
 
 class _Import(NamedTuple):
