@@ -54,21 +54,28 @@ def atomically(place: str | Path) -> Iterator[Path]:
         lock.release()
 
 
-def write_text(file: str | Path, text: str) -> None:
-    """Write a file, whole or not at all, and its folder.
+@contextmanager
+def writing(place: Path, what: str) -> Iterator[None]:
+    """Make the folder of a place; say in one sentence why it cannot be written."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        blocked = next((above for above in place.parents if above.exists() and not above.is_dir()), place)
+        raise InputError(
+            f"{blocked}: {what} cannot be written ({error.strerror or error}); make room, change permissions "
+            "or remove what is in its place, and run again"
+        ) from error
+
+
+def write_text(file: Path, text: str, what: str) -> None:
+    """Write a file, whole or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it, which is called ``what``, cannot be written.
     """
-    try:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with atomically(file) as made:
-            made.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or file}: it cannot be written ({error.strerror or error}); make room, change "
-            "permissions or remove what is in its place, and run again"
-        ) from None
+    with writing(file, what), atomically(file) as made:
+        made.write_text(text, encoding="utf-8")
 
 
 def _locked_folder(place: Path) -> tuple[Path, FileLock]:

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 PACKAGE = Path(__file__).parents[1]
 STAGES = {
     "simulate": ("simulate",),
-    "ingest": ("ingest.session", "ingest.cluster", "store.session"),
+    "ingest": ("ingest.session", "ingest.groups", "ingest.cluster", "store.session"),
     "split": ("data.splits", "store.session"),
     "fit": ("models.fitting", "models.registry", "store.session"),
-    "score": ("scoring.session",),
+    "score": ("scoring.session", "analyses"),
     "scores": ("scoring.tables",),
     "latent_choice": ("analyses.latent_choice",),
     "learning_curve": ("scoring.learning_curve",),
