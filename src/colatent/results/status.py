@@ -83,7 +83,7 @@ def write_plan(
     models: Iterable[str],
     folds: Iterable[int],
     seeds: Iterable[int],
-) -> None:
+) -> None:  # fmt: skip
     """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`.
 
     Raises:
