@@ -4,7 +4,7 @@ Whatever lies in a tree is read as named arrays, of numbers or of text.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -72,13 +72,7 @@ class Compared(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two trees compared.
-
-    Attributes:
-        items: in the order of the pipeline.
-        left_out: ending of names -> number of files that are not compared.
-        tolerance: share of an array's largest magnitude that numbers may differ by; -1 for not a bit.
-    """
+    """Two trees: what is compared, in the order of the pipeline; endings of what is not; tolerance, or -1."""
 
     a: Path
     b: Path
@@ -164,7 +158,7 @@ def _compare_arrays(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Dif
     elif all(numbers):
         yield from _compare_numbers(part, a, b)
     elif pairs := [f"{x} -> {y}" for x, y in zip(a.flat, b.flat, strict=True) if str(x) != str(y)]:
-        yield Difference(part, f"{len(pairs)} of {a.size} labels, first: {pairs[0]}")
+        yield Difference(part, f"{len(pairs)} of {a.size} labels, first: {pairs[0]}" if a.ndim else pairs[0])
 
 
 def _compare_numbers(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Difference]:
@@ -193,14 +187,11 @@ def _compare_numbers(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Di
 def _compare_stores(a: Path, b: Path) -> list[Difference]:
     """Return how two stores differ, and what their provenance says of it."""
     one, other = (
-        {path: json.dumps(value) for k in ORIGIN for path, value in _leaves(read_attrs(store).get(k), k)}
+        {k: np.array(json.dumps(v)) for k, v in _leaves({o: read_attrs(store).get(o) for o in ORIGIN})}
         for store in (a, b)
     )
-    found = compare_contents(_store_content(a), _store_content(b))
-    for path in one | other:
-        said = [origin.get(path, "(absent)") for origin in (one, other)]
-        found += [Difference(path, f"{said[0][:60]} -> {said[1][:60]}", -1.0)] if said[0] != said[1] else []
-    return found
+    origins = [d._replace(excess=-1.0) for d in compare_contents(one, other)]
+    return compare_contents(_store_content(a), _store_content(b)) + origins
 
 
 def _store_content(folder: Path) -> dict[str, NDArray[Any]]:
@@ -319,8 +310,7 @@ def report_lines(comparison: Comparison) -> Iterator[str]:
         _verdict(comparison): [f"A  {comparison.a}", f"B  {comparison.b}"],
         "Stages, in the order of the pipeline:": _stages(comparison),
         "Since which stage (and what its provenance says is other):": _since(comparison),
-        "Provenance, A -> B:": _provenance(items),
-        **{f"Differences of {stage}, largest first:": _details(items, stage) for stage in _STAGES},
+        **{f"Differences of {stage}, A -> B, largest first:": _details(items, stage) for stage in _STAGES},
         "Not compared (pages and figures show what is compared):": [f"{left[e]} {e}" for e in sorted(left)],
     }
     for title, rows in sections.items():
@@ -374,19 +364,8 @@ def _first(items: list[Compared], tolerance: float) -> str:
     return f"since {stage} ({', '.join(dict.fromkeys(causes)) or _UNKNOWN})" if stage else ""
 
 
-def _provenance(items: list[Compared]) -> list[str]:
-    """Return one row for each entry that differs, with the stages whose stores tell it."""
-    told = defaultdict[str, dict[str, None]](dict)
-    for item in items:
-        for part, what, excess in item.differences:
-            if excess < 0:
-                told[f"{part}: {what}"][f"{item.stage} {item.model}".strip()] = None
-    return [f"{row}  ({', '.join(stages)})" for row, stages in told.items()]
-
-
 def _details(items: list[Compared], stage: str) -> list[str]:
-    found = [
-        (d, item.path) for item in items if item.stage == stage for d in item.differences if d.excess >= 0
-    ]
+    """Return one row for each difference of a stage; what its provenance says comes last."""
+    found = [(d, item.path) for item in items if item.stage == stage for d in item.differences]
     found.sort(key=lambda pair: -pair[0].excess)
-    return [f"{path}  {part} {what}".replace("   ", "  ") for (part, what, _), path in found]
+    return [f"{path}  {f'{d.part} {d.what}'.strip()}" for d, path in found]

@@ -39,13 +39,7 @@ class Plan(BaseModel):
 
 
 class FitStatus(NamedTuple):
-    """One fit.
-
-    Attributes:
-        wildcards: session, model, fold, seed.
-        state: failed, running, waiting or done.
-        line: the last of its log.
-    """
+    """One fit: session, model, fold, seed; failed, running, waiting or done; the last line of its log."""
 
     wildcards: tuple[str, str, int, int]
     state: str
@@ -53,13 +47,7 @@ class FitStatus(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failed job.
-
-    Attributes:
-        rule: of the workflow. wildcards: name -> value.
-        log: of the job. line: its last.
-        cause: the likely one, or None.
-    """
+    """One failed job: its rule and wildcards, its log and the last line there, and the likely cause."""
 
     rule: str
     wildcards: dict[str, str]
