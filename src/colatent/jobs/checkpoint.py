@@ -70,9 +70,11 @@ class Checkpoint:
             saved = _read(path)
             identity = dict(saved.pop("identity"))
         except Exception:  # torch raises nearly anything on what others wrote
-            return self.refuse("it cannot be read, or is not as it was written", progress)
+            self.refuse("it cannot be read, or is not as it was written", progress)
+            return None
         if other := [part for part in self.identity if identity.get(part) != self.identity[part]]:
-            return self.refuse(f"it is of other {' and '.join(other)}", progress)
+            self.refuse(f"it is of other {' and '.join(other)}", progress)
+            return None
         return saved
 
     def refuse(self, why: str, progress: Callable[[str], None]) -> None:

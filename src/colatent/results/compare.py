@@ -101,7 +101,7 @@ def compare_trees(a: Path, b: Path, tolerance: float | None = None) -> Compariso
     kinds = _kinds(a), _kinds(b)
     items, left_out = [], Counter[str]()
     for path in sorted(kinds[0] | kinds[1]):
-        kind, in_both = kinds[0].get(path, kinds[1].get(path)), path in kinds[0] and path in kinds[1]
+        kind, in_both = kinds[0].get(path) or kinds[1][path], path in kinds[0] and path in kinds[1]
         if kind not in _COMPARE and (in_both or kind == "of some runs"):
             left_out[Path(path).suffix or "without ending"] += 1
             continue
@@ -268,7 +268,7 @@ def compare_tables(a: Path, b: Path) -> list[Difference]:
         found.append(Difference("rows", f"{alone[0]} only in A, {alone[1]} only in B, or in another order"))
         shared = one.index.intersection(other.index, sort=False)
         one, other = one.loc[shared], other.loc[shared]
-    measured = [column for column in common if column not in keys]
+    measured = [str(column) for column in common if column not in keys]
     return found + compare_contents(_cells(one, measured), _cells(other, measured))
 
 

@@ -68,7 +68,7 @@ def write_store(
         xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
         for name, dataset in groups.items():
             plain = _strings_to_attrs(dataset)
-            how = {"zarr_format": 3, "consolidated": False, "encoding": _encoding(plain)}
+            how: dict[str, Any] = {"zarr_format": 3, "consolidated": False, "encoding": _encoding(plain)}
             plain.to_zarr(root, group=name, mode="a", **how)
         for name, arrays in (tensors or {}).items():
             save_arrays(made / f"{name}{SUFFIX}", arrays)
