@@ -70,7 +70,7 @@ def in_one_process(config_file: Path) -> None:
     from colatent.models.fitting import FitJob, fit_fold
     from colatent.models.registry import model_class
     from colatent.report import write_model_page, write_session_page, write_start_page
-    from colatent.results.export import write_latents_nwb, write_latents_store
+    from colatent.report.export import write_latents_nwb, write_latents_store
     from colatent.results.manifest import write_record
     from colatent.scoring.session import ScoreJob, score_session
     from colatent.scoring.tables import join_scores

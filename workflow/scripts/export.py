@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from colatent.jobs.progress import job
-from colatent.results.export import write_latents_nwb, write_latents_store
+from colatent.report.export import write_latents_nwb, write_latents_store
 from colatent.store.made_with import read_made_with
 
 w = snakemake.wildcards

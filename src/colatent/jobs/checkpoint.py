@@ -12,16 +12,14 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from colatent.errors import InputError
-from colatent.store.atomic import atomically
+from colatent.store.atomic import atomically, writing
 
 STATE = "checkpoint.pt"
 HISTORY = "history.csv"
@@ -52,8 +50,8 @@ class Checkpoint:
         """
         buffer = io.BytesIO()
         torch.save({"identity": dict(self.identity), **state}, buffer)
-        content = buffer.getbuffer()
-        with self._writing(), atomically(self.folder / STATE) as made, made.open("wb") as file:
+        content, path = buffer.getbuffer(), self.folder / STATE
+        with writing(path, "a checkpoint"), atomically(path) as made, made.open("wb") as file:
             file.write(_checksum(content) + b"\n")
             file.write(content)
             file.flush()
@@ -74,8 +72,7 @@ class Checkpoint:
         except Exception:  # torch raises nearly anything on what others wrote
             self.refuse("it cannot be read, or is not as it was written", progress)
             return None
-        other = [part for part in self.identity if identity.get(part) != self.identity[part]]
-        if other:
+        if other := [part for part in self.identity if identity.get(part) != self.identity[part]]:
             self.refuse(f"it is of other {' and '.join(other)}", progress)
             return None
         return saved
@@ -84,13 +81,13 @@ class Checkpoint:
         """Say that the run does not go on from the state on disk, and remove it."""
         path = self.folder / STATE
         progress(f"the checkpoint {path} is refused, {why}: starting afresh")
-        with self._writing():
+        with writing(path, "a checkpoint"):
             _remove(path)
 
     def begin_history(self, rows: list[dict[str, float]]) -> int:
         """Start the live history with the epochs that are kept; return how many that were there are lost."""
         path = self.folder / HISTORY
-        with self._writing():
+        with writing(path, "a history"):
             lines = path.read_bytes().splitlines() if path.is_file() else []
             _remove(path)
         for row in rows:
@@ -99,38 +96,19 @@ class Checkpoint:
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch to the live history."""
-        with self._writing(), (self.folder / HISTORY).open("a", newline="", encoding="utf-8") as file:
+        path = self.folder / HISTORY
+        with writing(path, "a history"), path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Make the folder for the body; say in one sentence what keeps it from being written to."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            yield
-        except OSError as error:
-            above = (self.folder, *self.folder.parents)
-            in_the_way = (place for place in above if os.path.lexists(place) and not place.is_dir())
-            place = next(in_the_way, error.filename or self.folder)
-            raise InputError(
-                f"{place}: a checkpoint cannot be written there ({error.strerror or error}); delete it, make "
-                "room or change permissions, and run again"
-            ) from error
-
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what was saved.
-
-    Raises:
-        Exception: of nearly any kind, it is damaged.
-    """
+    """Return what was saved; an exception of nearly any kind if it is damaged."""
     if not path.is_file():  # to open a pipe would wait for ever
         raise ValueError("not a file")
-    with path.open("rb") as file:
-        checksum, content = file.readline().strip(), file.read()
+    checksum, _, content = path.read_bytes().partition(b"\n")
     if checksum != _checksum(content):
         raise ValueError("not as it was written")
     saved: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)

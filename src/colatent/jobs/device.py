@@ -5,15 +5,11 @@ with the process, however that ends. A small fit leaves most of a GPU idle: who 
 variable COLATENT_FITS_PER_GPU has several share each.
 
 Locks lie in one folder for the whole machine and all its users; containers that have a `/tmp` of their own
-do not see them. A device goes by its UUID where `nvidia-smi` tells it, else by its name in
-CUDA_VISIBLE_DEVICES. Where GPUs are of several kinds, `nvidia-smi` and CUDA number them alike only with
-CUDA_DEVICE_ORDER=PCI_BUS_ID.
+do not see them. A device goes by its name in CUDA_VISIBLE_DEVICES: runs side by side must name it alike.
 """
 
-import errno
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,8 +25,6 @@ JOB = "SLURM_JOB_ID"
 LOCKS = Path("/tmp/colatent-gpus")  # not where TMPDIR says: that differs between jobs
 MOST_FITS = 64
 POLL_S = 0.5
-UUIDS = ("nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader")
-UUIDS_S = 60  # many GPUs that are asleep take their time
 
 
 @contextmanager
@@ -55,11 +49,9 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
     import torch
 
     with ExitStack() as stack:
-        devices = _visible_devices(torch.cuda.device_count())
-        if devices:
+        if devices := _visible_devices(torch.cuda.device_count()):
             chosen = stack.enter_context(_locked(devices, progress))
-            stack.callback(_restore, os.environ.get(VISIBLE))
-            os.environ[VISIBLE] = chosen
+            stack.enter_context(_environment(VISIBLE, chosen))
             stack.callback(progress, f"GPU {chosen} is given back")
             progress(f"GPU {chosen} is reserved for this job")
         if torch.cuda.is_available():
@@ -108,10 +100,20 @@ def _visible_devices(count: int) -> list[str]:
 
 
 @contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        os.environ.update({} if before is None else {name: before})
+
+
+@contextmanager
 def _locked(devices: list[str], progress: Callable[[str], None]) -> Iterator[str]:
     """Hold a lock of the first of the devices that has one free: as many as fits may share it."""
-    names = dict(zip(devices, _lock_names(devices), strict=True))
-    places = [(device, _lock_file(names[device], i)) for i in range(fits_per_gpu()) for device in devices]
+    places = [(device, _lock_file(device, i)) for i in range(fits_per_gpu()) for device in devices]
     if (free := _first_free(places)) is None:
         progress(f"waiting for a GPU: other jobs have {', '.join(devices)}")
     while free is None:
@@ -134,8 +136,6 @@ def _first_free(places: list[tuple[str, Path]]) -> tuple[str, FileLock] | None:
             if not file.parent.is_dir():
                 file.parent.mkdir()
                 file.parent.chmod(0o777)
-            if file.exists() and not file.is_file():
-                raise FileExistsError(errno.EEXIST, "something else is in its place")
             lock.acquire()
         except Timeout:
             continue
@@ -151,33 +151,8 @@ def _first_free(places: list[tuple[str, Path]]) -> tuple[str, FileLock] | None:
     return None
 
 
-def _lock_names(devices: list[str]) -> list[str]:
-    """Return what the devices are locked by; CUDA takes a UUID's beginning for all of it."""
-    uuids = _uuids()
-    return [
-        uuids.get(device) or next((uuid for uuid in uuids.values() if uuid.startswith(device)), device)
-        for device in devices
-    ]
-
-
-def _uuids() -> dict[str, str]:
-    """Return index -> UUID of GPUs as `nvidia-smi` has them; of none where it does not answer."""
-    try:
-        answer = subprocess.run(UUIDS, capture_output=True, text=True, timeout=UUIDS_S).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return dict(re.findall(r"^(\d+), (GPU-\S+)$", answer, re.MULTILINE))
-
-
 def _lock_file(name: str, place: int) -> Path:
     # with cgroups, device 0 of one job of SLURM is not that of another; and some give a GPU to several jobs
     if JOB in os.environ:
         name = f"job-{os.environ[JOB]}-{name}"
     return LOCKS / f"{name.replace('/', '_')}{f'-{place}' if place else ''}.lock"
-
-
-def _restore(before: str | None) -> None:
-    if before is None:
-        os.environ.pop(VISIBLE, None)
-    else:
-        os.environ[VISIBLE] = before

@@ -36,22 +36,25 @@ def hold_results(results: str | Path) -> None:
             "wait for it to end, or give another folder under `results`"
         ) from None
     except OSError as error:
-        if error.errno != errno.ENOLCK:
-            raise InputError(
-                f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it "
-                "or change permissions, or give another folder under `results`"
-            ) from None
+        raise InputError(
+            f"{file}: the lock of these results cannot be opened ({error.strerror or error}); remove it "
+            "or change permissions, or give another folder under `results`"
+        ) from None
 
 
 def take(file: Path, holder: str, wait: bool = False) -> FileLock:
-    """Lock a file, and leave in it who holds it.
+    """Lock a file where the file system has locks, and leave in it who holds it.
 
     Raises:
         Timeout: another process has it locked, and this one is not to wait.
-        OSError: it cannot be opened, or there are no locks here (``ENOLCK``).
+        OSError: it cannot be opened.
     """
     lock = FileLock(file, timeout=-1 if wait else 0, thread_local=False)
-    lock.acquire()
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno != errno.ENOLCK:
+            raise
     file.write_text(f"{holder}\n", encoding="utf-8", errors="backslashreplace")
     return lock
 
@@ -66,9 +69,7 @@ def is_held(file: Path) -> bool:
     if not file.is_file():
         return False
     try:
-        FileLock(file, timeout=0, thread_local=False).acquire().lock.release()
-    except Timeout:
-        return True
-    except OSError:  # no locks here
-        pass
-    return False
+        with FileLock(file, timeout=0, thread_local=False):
+            return False
+    except OSError as error:
+        return isinstance(error, Timeout)

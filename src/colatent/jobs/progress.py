@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from filelock import Timeout
 
@@ -37,17 +36,21 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
     started = time.monotonic()
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _new(log) as file:
+    log.unlink(missing_ok=True)  # not emptied: a job that was left running would write on in it
+    with log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
+
+        def write(line: str) -> None:
+            file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
 
         def progress(line: str) -> None:
-            file.write(f"{time.monotonic() - started:8.1f} s  {line}\n")
+            write(line)
             with suppress(OSError):  # the terminal may be gone: that is what SIGHUP says
                 print(f"[{label}] {line}", file=sys.stderr, flush=True)
 
         def warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-            file.write(f"{time.monotonic() - started:8.1f} s  {category.__name__}: {message}\n")
+            write(f"{category.__name__}: {message}")
 
-        file.write(f"{time.monotonic() - started:8.1f} s  {label}: {_whereabouts()}\n")
+        write(f"{label}: {_whereabouts()}")
         with warnings.catch_warnings(), interruptible():
             warnings.showwarning = warn
             try:
@@ -61,8 +64,8 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
                 sys.exit(1)
             except Exception as error:
                 file.write(traceback.format_exc())
-                advice = _advice(f"{type(error).__name__}: {error}", label)
-                progress(f"{FAILED} {type(error).__name__}: {error} (traceback in {log}){advice}")
+                said = f"{type(error).__name__}: {error}"
+                progress(f"{FAILED} {said} (traceback in {log}){_advice(said, label)}")
                 raise
         progress(f"{DONE} {time.monotonic() - started:.1f} s")
 
@@ -70,12 +73,6 @@ def job(log: str | Path, label: str) -> Iterator[Callable[[str], None]]:
 def is_running(log: Path) -> bool:
     """Is the job of this log at work?"""
     return is_held(_lock_of(log))
-
-
-def _new(log: Path) -> TextIO:
-    """Open a new log; the old one is not emptied: a job that was left running would write on in it."""
-    log.unlink(missing_ok=True)
-    return log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def _lock_of(log: Path) -> Path:
@@ -86,25 +83,18 @@ def _lock_of(log: Path) -> Path:
 @contextmanager
 def _locked(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock, and leave in it who does; wait for a job that holds it, and say so."""
-    lock = None
     try:
-        try:
-            lock = take(file, _whereabouts())
-        except Timeout:
-            progress(
-                f"waiting for this job of an earlier run, at work since {holder(file)}; to end it, `kill` "
-                "that process there, or `scancel` a SLURM job"
-            )
-            lock = take(file, _whereabouts(), wait=True)
-    except OSError as error:
-        warnings.warn(
-            f"no locks here ({error.strerror}): no job of an earlier run is waited for", stacklevel=1
+        lock = take(file, _whereabouts())
+    except Timeout:
+        progress(
+            f"waiting for this job of an earlier run, at work since {holder(file)}; to end it, `kill` "
+            "that process there, or `scancel` a SLURM job"
         )
+        lock = take(file, _whereabouts(), wait=True)
     try:
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
 def _whereabouts() -> str:

@@ -14,7 +14,7 @@ from colatent.config.location import shown
 from colatent.config.session_table import load_sessions
 from colatent.errors import InputError
 from colatent.results.manifest import read_record
-from colatent.store.atomic import atomically
+from colatent.store.atomic import atomically, writing
 from colatent.store.fingerprint import PACKAGE, STAGES, code_fingerprint
 from colatent.store.layout import RECORD
 from colatent.store.provenance import CODE, git_files
@@ -62,18 +62,15 @@ def write_archive(config: str | Path, output: str | Path) -> Archive:
         raise InputError(f"{output}: there is such a file already; choose another name")
     table, archived, warnings = _analysis(config, settings, project)
     contents = _project_files(project, table) | {f"archived/{n}": content for n, content in archived.items()}
-    warnings += _without_new_code()
+    if new := git_files("--others", "--exclude-standard", "--", *CODE):
+        names = ", ".join(new)
+        warnings.append(f"not packed, as git does not track it: {names}; `git add` it, and pack again")
     top = output.name.lstrip(".").split(".")[0] or "analysis"
-    try:
-        with atomically(output) as made, tarfile.open(made, "w:gz") as tar:
-            for name, content in sorted(contents.items()):
-                entry = tarfile.TarInfo(f"{top}/{name}")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
-    except OSError as error:
-        raise InputError(
-            f"{output}: it cannot be written ({error.strerror}); choose another place"
-        ) from error
+    with writing(output, "the archive"), atomically(output) as made, tarfile.open(made, "w:gz") as tar:
+        for name, content in sorted(contents.items()):
+            entry = tarfile.TarInfo(f"{top}/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
     return Archive(sorted(contents), warnings)
 
 
@@ -124,14 +121,6 @@ def _without_keys(table: Path) -> bytes:
     text = table.read_bytes().decode(errors="surrogateescape")
     text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\t\r\n]*", lambda url: shown(url[0]), text)
     return text.encode(errors="surrogateescape")
-
-
-def _without_new_code() -> list[str]:
-    """Return a sentence if there is code that git does not track."""
-    new = git_files("--others", "--exclude-standard", "--", *CODE)
-    if not new:
-        return []
-    return [f"not packed, as git does not track it: {', '.join(new)}; `git add` it, and pack again"]
 
 
 def _other_code(record: dict[str, Any]) -> list[str]:

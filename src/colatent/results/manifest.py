@@ -1,54 +1,49 @@
 """The record of a tree of results: what made it, and the checksums of all that it consists of."""
 
-import csv
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
-from itertools import chain, zip_longest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, Field
 
 from colatent.config import Config
 from colatent.errors import InputError
-from colatent.store.atomic import atomically
-from colatent.store.checksums import check_files
+from colatent.store.atomic import write_text
+from colatent.store.checksums import check_file, check_files
 from colatent.store.fingerprint import code_fingerprint
 from colatent.store.layout import CONFIG, RECORD, Planned, latent_models, planned_pages, planned_stores
 from colatent.store.made_with import current_run
 from colatent.store.provenance import RESULT_PACKAGES, git_revision
-from colatent.store.stores import MARKER, anew, check_store, file_sha256, identity, read_attrs
+from colatent.store.stores import MARKER, anew, check_store, identity, read_attrs
 
 _CODE = ("simulate", "report")  # that of stages which leave no store
 
 Attrs = dict[str, Any]
 
 
-class _RecordedStore(BaseModel):
-    identity: str
-
-
-class _RecordedConfig(BaseModel):
+class _Made(BaseModel):
     results: str
     models: dict[str, Any] = Field(min_length=1)
 
 
-class _RecordedRun(BaseModel):
+class _Run(BaseModel):
     folder: str
 
 
 class _Record(BaseModel):
     """What is relied on in a record that is read."""
 
-    stores: dict[str, _RecordedStore] = Field(min_length=1)
+    stores: dict[str, dict[str, Any]] = Field(min_length=1)
     files: dict[str, str] = Field(min_length=1)
-    config: _RecordedConfig
-    volatile: _RecordedRun
+    config: _Made
+    volatile: _Run
     checksum: str
 
 
@@ -68,10 +63,9 @@ def write_record(results: str | Path, config: Config, sessions: Iterable[str]) -
     """
     root, sessions = Path(results), list(sessions)
     planned = planned_stores(config, sessions)
-    stores = {}
     for name in planned:
         check_store(root / name)
-        stores[name] = read_attrs(root / name)
+    stores = {name: read_attrs(root / name) for name in planned}
     identities = {name: identity(root / name) for name in planned}
     for name, plan in planned.items():
         _refuse_other(root / name, stores[name], plan, identities)
@@ -96,11 +90,8 @@ def write_record(results: str | Path, config: Config, sessions: Iterable[str]) -
         },
     }
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, sort_keys=True)
-    (root / CONFIG).parent.mkdir(exist_ok=True)
-    with atomically(root / CONFIG) as made:
-        made.write_text(yaml.safe_dump(record["config"], sort_keys=False), encoding="utf-8")
-    with atomically(root / RECORD) as made:
-        made.write_text(text + "\n", encoding="utf-8")
+    write_text(root / CONFIG, yaml.safe_dump(record["config"], sort_keys=False), "the config of the record")
+    write_text(root / RECORD, text + "\n", "the record")
 
 
 def read_record(results: str | Path) -> dict[str, Any]:
@@ -110,19 +101,15 @@ def read_record(results: str | Path) -> dict[str, Any]:
         InputError: there is none, or it is damaged.
     """
     file = Path(results) / RECORD
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such record; let the workflow run to its end first")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        _Record.model_validate(record)
-        sound = record["checksum"] == checksum(record)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if _Record.model_validate(record).checksum != checksum(record):
+            raise ValueError
+    except OSError:
+        raise InputError(f"{file}: there is no such record; let the workflow run to its end first") from None
     except (ValueError, RecursionError):
-        sound = False
-    if not sound:
-        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again")
-    return dict(record)
+        raise InputError(f"{file}: the record is damaged; delete it and run the workflow again") from None
+    return record
 
 
 def checksum(record: dict[str, Any]) -> str:
@@ -137,11 +124,6 @@ def claims(attrs: Attrs) -> Attrs:
     return repeated | ({"seed": attrs["settings"]["seed"]} if repeated["stage"] == "fit" else {})
 
 
-def _same(written: Any, planned: Any) -> bool:
-    """Are settings those that were written as JSON?"""
-    return bool(written == json.loads(json.dumps(planned)))
-
-
 def _versions(package: str, stores: dict[str, Attrs]) -> str:
     """Return the version of a package that made the stores; several, if they were made at several times."""
     return ", ".join(sorted({str(attrs["versions"].get(package, "unknown")) for attrs in stores.values()}))
@@ -150,8 +132,8 @@ def _versions(package: str, stores: dict[str, Attrs]) -> str:
 def _refuse_other(folder: Path, attrs: Attrs, plan: Planned, identities: dict[str, str]) -> None:
     """Raise InputError unless a store was made with the config's settings, and from what lies beside it."""
     remedy = anew(folder / MARKER)
-    inputs = {key: attrs["inputs"].get(key) for key in plan.inputs}
-    if not (_same(attrs["settings"], plan.settings) and _same(inputs, plan.inputs)):
+    written = attrs["settings"], {key: attrs["inputs"].get(key) for key in plan.inputs}
+    if json.dumps(written, sort_keys=True) != json.dumps((plan.settings, plan.inputs), sort_keys=True):
         raise InputError(f"{folder}: made with other settings than the config has here; {remedy}")
     for key, parts in plan.made_from.items():
         expected = [identities[p] for p in parts] if isinstance(parts, list) else identities[parts]
@@ -170,33 +152,24 @@ def _checked_files(
     joined = root / "scores.csv"
     files = check_files(root, joined, [joined, root / "paired_differences.csv"])
     for folder in (root / page for page in planned_pages(config, sessions)):
-        page, figures = (
-            folder / "index.html",
-            (folder / "figures").glob("[!.]*"),
-        )  # Snakemake hides a file there
-        files |= check_files(folder, page, [page, *figures])
-    beside = {f"{s}/score/{model}": ("table", ".csv") for s in sessions for model in config.models}
-    beside |= {f"{s}/latents/{model}": ("nwb", ".nwb") for s in sessions for model in latent_models(config)}
-    for name, (key, suffix) in beside.items():
-        file = root / f"{name}{suffix}"
-        if not file.is_file() or file_sha256(file) != stores[name][key]:
-            raise InputError(f"{file}: the file is not as it was written; {anew(file)}")
-        files[file] = stores[name][key]
+        figures = (folder / "figures").glob("[!.]*")  # Snakemake hides a file there
+        files |= check_files(folder, folder / "index.html", [folder / "index.html", *figures])
+    beside = {root / f"{s}/score/{model}.csv": "table" for s in sessions for model in config.models}
+    beside |= {root / f"{s}/latents/{model}.nwb": "nwb" for s in sessions for model in latent_models(config)}
+    for file, key in beside.items():
+        files[file] = stores[file.relative_to(root).with_suffix("").as_posix()][key]
+        check_file(file, files[file], file)
     return files
 
 
 def _refuse_other_scores(root: Path, names: list[str]) -> None:
     """Raise InputError unless the joined table is that of the models' tables, row by row."""
     joined = root / "scores.csv"
-    rows = _rows(joined)
-    head = next(rows, None)
-    parts = [_rows(root / f"{name}.csv") for name in names]
-    same = all([next(part, None) == head for part in parts])
-    if not same or any(a != b for a, b in zip_longest(rows, chain.from_iterable(parts))):
+    files = (joined, *(root / f"{name}.csv" for name in names))
+    try:
+        whole, *parts = (pd.read_csv(file, dtype=str, na_filter=False) for file in files)
+        same = whole.equals(pd.concat(parts, ignore_index=True))
+    except ValueError:  # no tables
+        same = False
+    if not same:
         raise InputError(f"{joined}: joined from other tables than lie beside it; {anew(joined)}")
-
-
-def _rows(table: Path) -> Iterator[list[str]]:
-    """Yield the rows of a CSV table as text without quotes."""
-    with table.open(newline="", encoding="utf-8") as file:
-        yield from csv.reader(file)

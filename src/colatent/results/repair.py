@@ -1,4 +1,4 @@
-"""The command for a shell that makes damaged results again, with the config that the record goes with."""
+"""The shell command that redoes damaged results, with the config that the record goes with."""
 
 import os
 import shlex
@@ -35,13 +35,13 @@ def repair_command(results: Path, record: dict[str, Any], targets: Iterable[Path
             "--force for what is damaged"
         )
     project, options = PACKAGE.parents[1], ["--configfile", str(named / CONFIG)]
-    if os.path.realpath(folder) != os.path.realpath(project):
+    if not _same(folder, project):
         options = ["--snakefile", str(project / "Snakefile"), *options]
     steps = _steps({target.relative_to(results).as_posix() for target in targets})
-    forced = [[str(named / target) for target in step] for step in steps]
-    commands = [["snakemake", "--cores", "2", "--force", *step, *options] for step in forced]
-    if os.path.realpath(folder) != os.path.realpath("."):
-        commands.insert(0, ["cd", str(folder)])
+    commands = [] if _same(folder, Path()) else [["cd", str(folder)]]
+    for step in steps:
+        forced = [str(named / target) for target in step]
+        commands.append(["snakemake", "--cores", "2", "--force", *forced, *options])
     return " && ".join(map(shlex.join, commands))
 
 
@@ -62,12 +62,16 @@ def _steps(targets: set[str]) -> list[list[str]]:
 
 def _working_folder(results: Path, folder: Path, named: Path) -> Path:
     """Return the folder from which the results have the name in the config: that of the run, or moved."""
-    here, depth = Path(os.path.abspath(results)), len(named.parts)
-    moved = Path(*here.parts[:-depth]) if here.parts[-depth:] == named.parts else folder
+    here = Path(os.path.abspath(results))
+    moved = Path(*here.parts[: -len(named.parts)])
     for candidate in (folder, moved):
-        if os.path.realpath(candidate / named) == os.path.realpath(results):
+        if _same(candidate / named, results):
             return candidate
     raise InputError(
         f"{results}: the results do not lie where they were made ({folder / named}); move or link them there "
         "to make again what is damaged"
     )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -3,25 +3,25 @@
 Told from the plan that the workflow leaves when it starts, the jobs' logs, and the stores.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from colatent.errors import InputError
 from colatent.jobs.causes import KILLED, Cause, likely_cause
 from colatent.jobs.progress import CAUSE, DONE, FAILED, is_running
-from colatent.store.atomic import atomically
+from colatent.store.atomic import write_text
 from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 WILDCARDS = ("session", "model", "fold", "seed")
 
 
-class Plan(NamedTuple):
+class Plan(BaseModel):
     """What the workflow was started to do.
 
     Attributes:
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     """
 
     fits: list[tuple[str, str, int, int]]
-    folder: str
+    folder: Path
 
     def has(self, wildcards: dict[str, str]) -> bool:
         """Does a job belong to it, or was it of an earlier config?"""
@@ -39,13 +39,7 @@ class Plan(NamedTuple):
 
 
 class FitStatus(NamedTuple):
-    """One fit.
-
-    Attributes:
-        wildcards: session, model, fold, seed.
-        state: failed, running, waiting or done.
-        line: the last of its log.
-    """
+    """One fit: session, model, fold, seed; failed, running, waiting or done; the last line of its log."""
 
     wildcards: tuple[str, str, int, int]
     state: str
@@ -53,13 +47,7 @@ class FitStatus(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failed job.
-
-    Attributes:
-        rule: of the workflow. wildcards: name -> value.
-        log: of the job. line: its last.
-        cause: the likely one, or None.
-    """
+    """One failed job: its rule and wildcards, its log and the last line there, and the likely cause."""
 
     rule: str
     wildcards: dict[str, str]
@@ -83,23 +71,14 @@ def write_plan(
     models: Iterable[str],
     folds: Iterable[int],
     seeds: Iterable[int],
-) -> None:
+) -> None:  # fmt: skip
     """Leave the list of all fits, and this folder, for `fit_statuses` and `failures`.
 
     Raises:
         InputError: it cannot be written.
     """
-    plan = Plan(list(product(sessions, models, folds, seeds)), os.getcwd())
-    file = Path(results) / PLAN
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomically(file) as made:
-            made.write_text(json.dumps(plan._asdict()))
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or file}: the list of fits cannot be written ({error.strerror or error}); make "
-            "room, change permissions or remove what is in its place, and run again"
-        ) from None
+    plan = Plan(fits=list(product(sessions, models, folds, seeds)), folder=Path.cwd())
+    write_text(Path(results) / PLAN, plan.model_dump_json(), "the list of fits")
 
 
 def fit_statuses(results: str | Path) -> list[FitStatus]:
@@ -113,18 +92,14 @@ def fit_statuses(results: str | Path) -> list[FitStatus]:
 
 def _read_plan(root: Path) -> Plan:
     try:
-        said = json.loads((root / PLAN).read_text(encoding="utf-8"))
-        fits = [(str(s), str(m), int(fold), int(seed)) for s, m, fold, seed in said["fits"]]
-        return Plan(fits, os.fspath(Path(said["folder"])))
+        return Plan.model_validate_json((root / PLAN).read_bytes())
     except OSError:
         raise InputError(
             f"{root}: no workflow has run there ({PLAN} is missing); give the folder that the config names "
             "under `results`"
         ) from None
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise InputError(
-            f"{root / PLAN}: the list of fits is damaged; run the workflow again, which writes it anew"
-        ) from None
+    except ValueError:
+        raise InputError(f"{root / PLAN}: the list of fits is damaged; run the workflow again") from None
 
 
 def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
@@ -143,11 +118,9 @@ def _state(log: Path) -> tuple[str, str]:
     if not log.is_file():
         return "waiting", ""
     running = is_running(log)
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = _text(log).rstrip().splitlines()
     last = re.sub(r"^ *\d+\.\d s  ", "", lines[-1]) if lines else ""
-    if running:
-        return "running", last
-    return ("done" if last.startswith(DONE) else "failed"), last
+    return "running" if running else "done" if last.startswith(DONE) else "failed", last
 
 
 def failures(results: str | Path) -> Iterator[Failure]:
@@ -168,16 +141,18 @@ def failures(results: str | Path) -> Iterator[Failure]:
 
 def _cause(log: Path, line: str, folders: Iterable[Path]) -> Cause | None:
     """Return the likely cause of a failure; the folders are those in which Snakemake may have run."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    slurm = re.search(r"SLURM job (\d+)", text)
     # SLURM knows of limits that the job does not
+    slurm = re.search(r"SLURM job (\d+)", _text(log))
     names = f"{SLURM_LOGS}/**/{slurm[1]}.log" if slurm else ""
     slurm_logs = [path for folder in folders for path in (folder.glob(names) if names else ())]
-    said = [path.read_text(encoding="utf-8", errors="replace") for path in slurm_logs]
-    told = "\n".join(line for part in said for line in part.splitlines() if "slurmstepd" in line)
-    if cause := likely_cause(told):
+    told = [said for path in slurm_logs for said in _text(path).splitlines() if "slurmstepd" in said]
+    if cause := likely_cause("\n".join(told)):
         return cause
     # a job names its cause itself, unless its sentence says all, or it was killed
     if CAUSE in line:
         return likely_cause(line)
     return None if line.startswith(FAILED) else KILLED
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-ABANDONED = 24 * 3600.0  # s without a change, where the file system has no locks
+from colatent.errors import InputError
+
 _LINGER_S = 0.1  # after an error, threads of a library may go on writing for a while
 _MOST_TRIES = 20
-_LOCK, _OLD = "lock", "old"
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def atomically(place: str | Path) -> Iterator[Path]:
     try:
         yield path
         if path.is_dir():
-            _replace_folder(place, path, folder / _OLD)
+            _replace_folder(place, path, folder / "old")
         else:
             path.replace(place)
     except BaseException:
@@ -54,59 +54,72 @@ def atomically(place: str | Path) -> Iterator[Path]:
         lock.release()
 
 
-def _lock_of(folder: Path) -> FileLock:
-    return FileLock(folder / _LOCK, timeout=0, thread_local=False)
+@contextmanager
+def writing(place: Path, what: str) -> Iterator[None]:
+    """Make the folder of a place; say in one sentence why it cannot be written."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        blocked = next((above for above in place.parents if above.exists() and not above.is_dir()), place)
+        raise InputError(
+            f"{blocked}: {what} cannot be written ({error.strerror or error}); make room, change permissions "
+            "or remove what is in its place, and run again"
+        ) from error
+
+
+def write_text(file: Path, text: str, what: str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        InputError: it, which is called ``what``, cannot be written.
+    """
+    with writing(file, what), atomically(file) as made:
+        made.write_text(text, encoding="utf-8")
 
 
 def _locked_folder(place: Path) -> tuple[Path, FileLock]:
-    """Make a folder for what is being made, and hold its lock."""
+    """Make a folder for what is being made, and hold its lock, where the file system has locks."""
     while True:
         folder = place.with_name(f".{place.name}.making-{secrets.token_hex(4)}")
         folder.mkdir()
         lock = _lock_of(folder)
         try:
             lock.acquire()
-            return folder, lock
         except (FileNotFoundError, Timeout):  # another job took it for left behind before it was locked
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            if error.errno == errno.ENOLCK:  # a file system without locks
-                return folder, lock
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            continue
+        except OSError:
+            pass
+        return folder, lock
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder / "lock", timeout=0, thread_local=False)
 
 
 def _clear(place: Path) -> None:
     """Remove what killed jobs were making for a place."""
     ours = re.compile(rf"\.{re.escape(place.name)}\.making-[0-9a-f]{{8}}")
     for folder in [entry for entry in place.parent.iterdir() if ours.fullmatch(entry.name)]:
-        lock = _lock_of(folder)
-        with suppress(OSError, Timeout):
-            try:
-                lock.acquire()
-            except OSError as error:
-                if error.errno != errno.ENOLCK or time.time() - folder.stat().st_mtime < ABANDONED:
-                    raise
+        with suppress(OSError, Timeout), _lock_of(folder):
             if not place.exists():  # killed between the old one's going and the new one's coming
                 with suppress(OSError):
-                    (folder / _OLD).rename(place)
+                    (folder / "old").rename(place)
             shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
 
 
 def _replace_folder(place: Path, path: Path, old: Path) -> None:
     try:
-        while True:
+        while path.exists():
             with suppress(FileNotFoundError):
                 place.rename(old)
             try:
                 path.rename(place)
-                return
             except OSError as error:
-                # another job has put its own there since
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)  # another job has put its own there since
     except BaseException:
         with suppress(OSError):
             old.rename(place)

@@ -12,19 +12,19 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = {
     "simulate": ("simulate",),
-    "ingest": ("ingest.session", "ingest.cluster", "ingest.groups", "store.session"),
+    "ingest": ("ingest.session", "ingest.groups", "ingest.cluster", "store.session"),
     "split": ("data.splits", "store.session"),
     "fit": ("models.fitting", "models.registry", "store.session"),
     "score": ("scoring.session", "analyses"),
     "scores": ("scoring.tables",),
     "latent_choice": ("analyses.latent_choice",),
     "learning_curve": ("scoring.learning_curve",),
-    "export": ("results.export",),
+    "export": ("report.export",),
     "report": ("report", "report.figures.latent_choice", "report.figures.learning_curve"),
     "record": (),
 }
@@ -37,15 +37,12 @@ _NAMED = {
 }
 # imported, but no number depends on it: settings reach a job as its input, and a store is checked when read
 _NO_NUMBERS = ("jobs", "store", "config", "errors", "cli", "results")
-_BUT = ("store.session", "results.export")
 _TEXT = re.compile(r"colatent((?:\.\w+)+):\w+")
 _SOURCE = {
     file.relative_to(PACKAGE).as_posix(): file.read_bytes()
     for file in sorted(PACKAGE.rglob("*"))
     if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
 }
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_UNSAID = {"ctx", "type_comment", "kind", "type_ignores"}
 
 
 @cache
@@ -76,7 +73,7 @@ def stage_modules(stage: str) -> frozenset[str]:
 
 
 def _counts(module: str) -> bool:
-    return module.split(".")[0] not in _NO_NUMBERS or module in _BUT
+    return module.split(".")[0] not in _NO_NUMBERS or module == "store.session"
 
 
 class _Import(NamedTuple):
@@ -99,7 +96,7 @@ def _part(module: str) -> str:
     """Return the hash of a module's code and of the code that each imported name stands for."""
     file = _file(module)
     text, imports, _ = _meaning(file)
-    if text in ("", "Module\0)") and not imports:
+    if not text and not imports:
         return ""
     origins = {
         "\0".join((name, here, _hash(_meaning(_file(of)).text.encode()) if _counts(of) else ""))
@@ -120,37 +117,33 @@ def _file(module: str) -> str:
 
 @cache
 def _meaning(file: str) -> _Meaning:
-    """Return what a source file does: its syntax tree without docstrings and own imports."""
-    parts: list[str] = []
-    imports: list[_Import] = []
-    _collect(ast.parse(_SOURCE[file]), parts, imports)
-    named = (match[1][1:] for part in parts if (match := _TEXT.fullmatch(part[1:-1])))
-    return _Meaning("\0".join(parts), tuple(dict.fromkeys(imports)), tuple(dict.fromkeys(named)))
+    """Return what a source file does: its code without comments, docstrings and own imports."""
+    stripped = _Stripped()
+    tree = stripped.visit(ast.parse(_SOURCE[file]))
+    texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    named = (match[1][1:] for text in texts if (match := _TEXT.fullmatch(text)))
+    return _Meaning(ast.unparse(tree), tuple(dict.fromkeys(stripped.imports)), tuple(dict.fromkeys(named)))
 
 
-def _collect(node: Any, parts: list[str], imports: list[_Import]) -> None:
-    """Add what a syntax tree says, without empty fields, which differ between Pythons."""
-    if isinstance(node, list):
-        for item in node:
-            own = tuple(_own_imports(item)) if isinstance(item, ast.Import | ast.ImportFrom) else ()
-            imports += own
-            if not own and not _is_for_types(item):
-                _collect(item, parts, imports)
-        parts.append("]")
-    elif isinstance(node, ast.AST):
-        parts.append(type(node).__name__)
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if value is None or value == [] or name in _UNSAID:
-                continue
-            if name == "body" and isinstance(node, _DOCUMENTED) and _is_docstring(value[0]):
-                value = value[1:]
-            if value:
-                parts.append(name)
-                _collect(value, parts, imports)
-        parts.append(")")
-    else:
-        parts.append(repr(node))
+class _Stripped(ast.NodeTransformer):
+    """Removes from a syntax tree what changes no result, and collects imports from this package."""
+
+    def __init__(self) -> None:
+        self.imports: list[_Import] = []
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> ast.AST | None:
+        own = list(_own_imports(node))
+        self.imports += own
+        return None if own else node
+
+    visit_ImportFrom = visit_Import
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if "TYPE_CHECKING" in ast.dump(node.test) else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        is_docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_docstring else self.generic_visit(node)
 
 
 def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
@@ -168,11 +161,3 @@ def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
             is_module = bool(_file(inner))
             of, name = (inner, "") if is_module else (module or "__init__", alias.name)
             yield _Import(of, name, alias.asname or alias.name)
-
-
-def _is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-
-
-def _is_docstring(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)

@@ -115,8 +115,7 @@ class Planned(NamedTuple):
     """A store that a config makes.
 
     Attributes:
-        stage: which writes it.
-        settings: the part of the config that it is made with.
+        stage, settings: which writes it, and the part of the config that it is made with.
         made_from: stores that it is made from, by the name that its attributes give to them.
         inputs: what else its attributes are to say of its inputs.
     """
@@ -211,20 +210,14 @@ def _of_session(config: Config, session: str) -> Iterator[tuple[str, Planned]]:
 
 
 class Place(NamedTuple):
-    """A folder below a tree of results.
-
-    Attributes:
-        path: the folder, below the root as given.
-        is_store: whether it is one; then what lies in it is not walked through.
-        files: names of the files in it that are not hidden, sorted.
-    """
+    """A folder below a tree of results; of a store, no files are listed, else those that are not hidden."""
 
     path: Path
     is_store: bool
     files: tuple[str, ...]
 
 
-def walk_results(root: str | Path) -> Iterator[Place]:
+def walk_results(root: str | Path, above: frozenset[str] = frozenset()) -> Iterator[Place]:
     """Yield the folders of a tree of results, links to folders followed.
 
     Left out are hidden folders (checkpoints, what is being made), and trees of results inside this one, which
@@ -233,23 +226,18 @@ def walk_results(root: str | Path) -> Iterator[Place]:
     Raises:
         InputError: a folder cannot be read.
     """
-    yield from _below(Path(root), frozenset(), True)
-
-
-def _below(folder: Path, parents: frozenset[str], is_root: bool = False) -> Iterator[Place]:
-    real = os.path.realpath(folder)
+    root, real = Path(root), os.path.realpath(root)
     # a link to a folder above it would be followed for ever
-    if real in parents or (not is_root and any((folder / name).is_file() for name in (RECORD, PLAN))):
+    if real in above or (above and any((root / name).is_file() for name in (RECORD, PLAN))):
         return
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        folders = [entry.name for entry in entries if entry.is_dir()]
-        files = tuple(e.name for e in entries if e.is_file() and not e.name.startswith("."))
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{root}: cannot be read ({error.strerror})") from None
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    files = tuple(e.name for e in entries if e.is_file() and not e.name.startswith("."))
     is_store = "data.zarr" in folders or MARKER in files
-    yield Place(folder, is_store, () if is_store else files)
-    if not is_store:
-        for name in folders:
-            if not name.startswith("."):
-                yield from _below(folder / name, parents | {real})
+    yield Place(root, is_store, () if is_store else files)
+    for name in () if is_store else folders:
+        if not name.startswith("."):
+            yield from walk_results(root / name, above | {real})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colatent.errors import InputError
-from colatent.store.atomic import atomically
+from colatent.store.atomic import write_text
 from colatent.store.fingerprint import STAGES, code_fingerprint
 from colatent.store.layout import MADE_WITH
 
@@ -75,15 +75,7 @@ def _written(results: Path, name: str, content: dict[str, Any]) -> Path:
     if not file.is_file():
         # one that comes back after others is another file: Snakemake also goes by checksums
         text = json.dumps(content | {"wanted_since": time.time_ns()}, indent=1)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with atomically(file) as made:
-                made.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"{file}: the settings of these results cannot be written ({error.strerror or error}); make "
-                "room, change permissions, or name another folder under `results`"
-            ) from None
+        write_text(file, text, "the settings of these results")
     return file
 
 

@@ -44,11 +44,12 @@ def provenance(stage: str, settings: dict[str, Any], inputs: dict[str, Any], dev
 def _cost() -> dict[str, float]:
     """What this process has taken until now."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "wall_s": round(_age(), 2),
-        "cpu_s": round(used.ru_utime + used.ru_stime, 2),
-        "peak_memory_mib": round(_peak_memory(used.ru_maxrss), 1),
+    cost = {
+        "wall_s": _age(),
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_memory_mib": _peak_memory(used.ru_maxrss),
     }
+    return {name: round(value, 2) for name, value in cost.items()}
 
 
 def _age() -> float:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, Field
 from zarr.codecs import BloscCodec
 
 from colatent.errors import InputError
-from colatent.store.atomic import atomically
+from colatent.store.atomic import atomically, writing
 from colatent.store.layout import MARKER
 from colatent.store.tensors import SUFFIX, load_arrays, save_arrays
 
@@ -35,15 +36,15 @@ class NewerFormatError(InputError):
 
 
 class DamagedStoreError(InputError):
-    """A store that is not as it was written.
+    """A store, or a file of results, that is not as it was written.
 
     Attributes:
         finding: the sentence without what to do, for whoever knows that better.
     """
 
-    def __init__(self, folder: Path, what: str, remedy: str = "") -> None:
-        self.finding = f"{folder}: {what}"
-        super().__init__(f"{self.finding}; {remedy or anew(folder / MARKER)}")
+    def __init__(self, place: Path, what: str, remedy: str = "") -> None:
+        self.finding = f"{place}: {what}"
+        super().__init__(f"{self.finding}; {remedy or anew(place / MARKER)}")
 
 
 def write_store(
@@ -55,42 +56,24 @@ def write_store(
     """Write datasets as the groups of a new store; an older store there is replaced.
 
     Args:
-        folder: place of the store.
         groups: group name (may hold ``/``) -> dataset. String coordinates are kept in attributes,
             because Zarr v3 has no settled string type.
         attrs: JSON-compatible attributes of the root: provenance.
         tensors: name -> arrays by name, such as the parameters of a model; each becomes one file.
     """
     folder = Path(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomically(folder) as made:
-            _write(made, groups, attrs, tensors or {})
-    except OSError as error:
-        raise InputError(
-            f"{folder}: it cannot be written ({error.strerror or error}); make room or change permissions, "
-            "and run again"
-        ) from error
-
-
-def _write(
-    folder: Path,
-    groups: Mapping[str, xr.Dataset],
-    attrs: Mapping[str, Any],
-    tensors: Mapping[str, Mapping[str, np.ndarray]],
-) -> None:
-    folder.mkdir()
-    root = folder / "data.zarr"
-    xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
-    for name, dataset in groups.items():
-        plain = _strings_to_attrs(dataset)
-        plain.to_zarr(
-            root, group=name, mode="a", zarr_format=3, consolidated=False, encoding=_encoding(plain)
-        )
-    for name, arrays in tensors.items():
-        save_arrays(folder / f"{name}{SUFFIX}", arrays)
-    checksums = {name: _checksum(folder, name) for name in _files(folder)}
-    (folder / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
+    with writing(folder, "the store"), atomically(folder) as made:
+        made.mkdir()
+        root = made / "data.zarr"
+        xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
+        for name, dataset in groups.items():
+            plain = _strings_to_attrs(dataset)
+            how: dict[str, Any] = {"zarr_format": 3, "consolidated": False, "encoding": _encoding(plain)}
+            plain.to_zarr(root, group=name, mode="a", **how)
+        for name, arrays in (tensors or {}).items():
+            save_arrays(made / f"{name}{SUFFIX}", arrays)
+        checksums = {name: _checksum(made, name) for name in _files(made)}
+        (made / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
 
 
 def check_store(folder: str | Path) -> None:
@@ -111,22 +94,27 @@ def check_store(folder: str | Path) -> None:
             raise DamagedStoreError(folder, f"{name} is not as it was written")
 
 
+class _Format(BaseModel):
+    format: int
+
+
+class _Marker(_Format):
+    sha256: dict[str, str] = Field(min_length=1)
+
+
 def _checksums(folder: Path) -> dict[str, str]:
     """Return what the marker says: name of a file -> checksum."""
+    content = (folder / MARKER).read_bytes()
     try:
-        content = json.loads((folder / MARKER).read_text())
-        written, checksums = int(content["format"]), dict(content["sha256"])
-        sound = bool(checksums) and all(isinstance(name, str) for name in checksums)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        written, checksums, sound = FORMAT, {}, False
-    if written > FORMAT:
-        raise NewerFormatError(
-            f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
-            "update colatent"
-        )
-    if not sound:
-        raise DamagedStoreError(folder, f"{MARKER} is damaged")
-    return checksums
+        written = _Format.model_validate_json(content).format
+        if written > FORMAT:
+            raise NewerFormatError(
+                f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
+                "update colatent"
+            )
+        return _Marker.model_validate_json(content).sha256
+    except ValueError:
+        raise DamagedStoreError(folder, f"{MARKER} is damaged") from None
 
 
 def anew(output: str | Path) -> str:
@@ -159,7 +147,7 @@ def read_group(folder: str | Path, group: str) -> xr.Dataset:
     root = Path(folder) / "data.zarr"
     # without chunks, or xarray would load dask, which takes a second
     with xr.open_zarr(root, group=group, chunks=None, consolidated=False, zarr_format=3) as dataset:
-        return _by_name(_strings_from_attrs(dataset.load()))
+        return _strings_from_attrs(dataset.load())
 
 
 def group_names(folder: str | Path) -> list[str]:
@@ -210,7 +198,7 @@ def _checksum(folder: Path, name: str) -> str:
 
 
 def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Chunks and compression of each array.
+    """Return chunks and compression of each array.
 
     Later stages read whole groups, so an array is one chunk; a large one is cut along its first
     dimension, the trials, so that readers in a notebook can take a few. Counts, masks and NaN shrink to a
@@ -240,12 +228,9 @@ def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _strings_from_attrs(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset with its labels, sorted: Zarr lists arrays in whatever order the disk has them."""
     labels = json.loads(dataset.attrs.pop(_LABELS, "{}"))
-    return dataset.assign_coords({n: (dims, np.array(v, dtype=str)) for n, (dims, v) in labels.items()})
-
-
-def _by_name(dataset: xr.Dataset) -> xr.Dataset:
-    """Zarr lists a group's arrays in the order in which the disk happens to answer."""
+    dataset = dataset.assign_coords({n: (dims, np.array(v, dtype=str)) for n, (dims, v) in labels.items()})
     variables, coords = (
         {n: v.variable for n, v in sorted(d.items())} for d in (dataset.data_vars, dataset.coords)
     )

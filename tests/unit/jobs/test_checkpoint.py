@@ -252,10 +252,8 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, place: str, why:
     (tmp_path / place).write_text("")
     with pytest.raises(InputError) as error:
         train(Checkpoint(tmp_path / "fit/start-0", IDENTITY))
-    assert str(error.value) == (
-        f"{tmp_path / place}: a checkpoint cannot be written there ({why}); delete it, make room or change "
-        "permissions, and run again"
-    )
+    assert str(error.value).startswith(f"{tmp_path / place}: a ")
+    assert f" cannot be written ({why}); make room, change permissions or" in str(error.value)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +261,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match=r"a checkpoint cannot be written there \(No space left on device\)"):
+    with pytest.raises(InputError, match=r"a checkpoint cannot be written \(No space left on device\)"):
         train(Checkpoint(tmp_path, IDENTITY))
 
 

@@ -210,15 +210,13 @@ def test_a_job_that_waits_shows_as_running_and_heeds_signals(root: Path) -> None
     left.join()
 
 
-@pytest.mark.filterwarnings("default")
-def test_a_file_system_without_locks_is_said_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_runs_on_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", flock)
     run_job(root, 0)
-    said = log_of(root, 0).read_text()
-    assert said.count("no locks here (No locks available)") == 1 and "done in" in said
+    assert fit_statuses(root)[0].state == "done"
 
 
 def test_names_in_a_plan_are_shown_as_they_are(root: Path) -> None:

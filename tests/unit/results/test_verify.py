@@ -19,6 +19,7 @@ from colatent.errors import InputError
 from colatent.results import verify
 from colatent.results.manifest import checksum
 from colatent.results.repair import repair_command
+from colatent.store import checksums
 from colatent.store import stores as store
 from colatent.store.layout import CONFIG, PLAN, RECORD, walk_results
 
@@ -117,7 +118,6 @@ def test_a_newer_store_is_not_to_be_overwritten(tree):
     ("key", "value"),
     [
         ("stores", float("nan")),
-        ("stores", {"a": {"identity": float("inf")}}),
         ("files", ["scores.csv"]),
         ("files", {"scores.csv": float("nan")}),
         ("config", {"results": "out", "models": float("inf")}),
@@ -179,8 +179,8 @@ def test_what_a_disk_does_not_give_is_damage(tree, monkeypatch):
     def unreadable(file):
         raise OSError(errno.EIO, "Input/output error", str(file))
 
-    monkeypatch.setattr(verify, "file_sha256", unreadable)
-    monkeypatch.setattr(store, "file_sha256", unreadable)
+    for module in (checksums, store):
+        monkeypatch.setattr(module, "file_sha256", unreadable)
     stores, files = found(*tree)
     assert "Input/output error" in stores.sentence and "Input/output error" in files.sentence
     assert stores.target == tree[0] / FIT / store.MARKER and files.target == tree[0] / "scores.csv"

@@ -10,7 +10,7 @@ import pytest
 from support import scores
 
 from colatent.errors import InputError
-from colatent.results.compare.differences import compare_tables
+from colatent.results.compare import compare_tables
 from colatent.results.manifest import _refuse_other_scores
 from colatent.scoring.tables import SCORE_COLUMNS, join_scores, read_scores, write_table
 from colatent.store.checksums import CHECKSUMS, check_files

@@ -143,28 +143,24 @@ def _like(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
     from pynwb import NWBFile
     from pynwb.file import Subject
 
+    def texts(group: str, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: text(file[f"{group}/{name}"][()]) for name in names if f"{group}/{name}" in file}
+
     identifier = text(file["identifier"][()]) if "identifier" in file else shown(recording)
     start = datetime.fromisoformat(text(file["session_start_time"][()]))
-    texts = {k: text(file[f"general/{k}"][()]) for k in _TEXTS if f"general/{k}" in file}
-    lists = {
-        k: [text(v) for v in np.atleast_1d(file[f"general/{k}"][()])]
-        for k in _LISTS
-        if f"general/{k}" in file
-    }
-    described = {
-        k: text(file[f"general/subject/{k}"][()]) for k in _SUBJECT if f"general/subject/{k}" in file
-    }
-    if "date_of_birth" in file.get("general/subject", {}):
-        born = text(file["general/subject/date_of_birth"][()])
-        described["date_of_birth"] = datetime.fromisoformat(born)  # type: ignore[assignment]
+    general = file.get("general", {})
+    lists = {k: [text(v) for v in np.atleast_1d(general[k][()])] for k in _LISTS if k in general}
+    subject = texts("general/subject", (*_SUBJECT, "date_of_birth"))
+    if "date_of_birth" in subject:
+        subject["date_of_birth"] = datetime.fromisoformat(subject["date_of_birth"])
     return NWBFile(
         session_description=f"Latents of the model {model} (colatent), from {Path(shown(recording)).name}.",
         identifier=f"{identifier}/colatent/{model}/{fit}",
         session_start_time=start,
         file_create_date=start,  # the same input gives the same file
         notes=f"Fit {fit}. Derived from the NWB file with the identifier {identifier}.",
-        subject=Subject(**described) if described else None,
-        **texts,
+        subject=Subject(**subject) if subject else None,
+        **texts("general", _TEXTS),
         **lists,
     )
 
@@ -196,9 +192,7 @@ def _add_latents(nwbfile: Any, latents: xr.Dataset, flat: LatentSeries, model: s
     )
     name = VectorData(name="latent", description="group and number", data=names)
     group = VectorData(name="group", description="modalities that the latent drives", data=groups)
-    table = DynamicTable(
-        name="latent_groups", description="The columns of the series.", columns=[name, group]
-    )
+    table = DynamicTable(name="latent_groups", description="Columns of the series.", columns=[name, group])
     for part in (mean, deviation, table):
         module.add(part)
 
