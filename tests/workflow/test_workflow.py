@@ -195,7 +195,7 @@ def test_a_config_of_ones_own_is_never_filled_up_with_the_demo(tmp_path):
     (tmp_path / "config/config.yaml").write_text("models: {mean: {kind: condition-mean}}\n")
     run = snakemake(tmp_path, "--dry-run")
     assert run.returncode != 0
-    assert "the config: the key 'modalities' is missing" in run.stderr
+    assert "the config: the key 'modalities' is missing" in run.stdout + run.stderr
 
 
 def test_what_is_not_in_the_file_is_said_before_any_job(tmp_path, simulated_nwb):
