@@ -25,7 +25,8 @@ class QuadraticDecoder(LatentDecoder):
         z = latents.to(DTYPE)
         return self.readout(torch.cat([z, z.square()], dim=-1))
 '''
-ENTRY = 'DecoderKind("quadratic", f"{_CODE}.quadratic:QuadraticDecoder", "quadratic"),'
+CODE = "colatent.models.mmgpvae.decoders.quadratic:QuadraticDecoder"
+ENTRY = f'DecoderKind("quadratic", "{CODE}", "quadratic"),'
 USE = """
 import numpy as np
 from colatent.config import MMGPVAESettings
