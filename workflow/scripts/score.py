@@ -5,9 +5,11 @@ from pathlib import Path
 from colatent.analyses import analyse
 from colatent.jobs.progress import job
 from colatent.scoring.session import ScoreJob, score_session
+from colatent.store.made_with import read_made_with
 
 w = snakemake.wildcards
 with job(snakemake.log[0], f"score {w.session} {w.model}") as progress:
+    read_made_with(snakemake.input.made_with)  # of settings it has none: the code is what counts
     scored = ScoreJob(
         session=Path(snakemake.input.session).parent,
         split=Path(snakemake.input.split).parent,
