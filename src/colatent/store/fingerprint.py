@@ -37,6 +37,8 @@ _NAMED = {
 }
 # imported, but no number depends on it: settings reach a job as its input, and a store is checked when read
 _NO_NUMBERS = ("jobs", "store", "config", "errors", "cli", "results")
+# exceptions: what reads trials, and what turns settings left out into a likelihood or decoder for the data
+_NUMBERS_IN = re.compile(r"store\.session|config\.models(\.\w+)?")
 _TEXT = re.compile(r"colatent((?:\.\w+)+):\w+")
 _SOURCE = {
     file.relative_to(PACKAGE).as_posix(): file.read_bytes()
@@ -73,7 +75,7 @@ def stage_modules(stage: str) -> frozenset[str]:
 
 
 def _counts(module: str) -> bool:
-    return module.split(".")[0] not in _NO_NUMBERS or module == "store.session"
+    return module.split(".")[0] not in _NO_NUMBERS or _NUMBERS_IN.fullmatch(module) is not None
 
 
 class _Import(NamedTuple):
@@ -137,6 +139,9 @@ class _Stripped(ast.NodeTransformer):
         return None if own else node
 
     visit_ImportFrom = visit_Import
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        return None if node.arg == "description" else self.generic_visit(node)  # of a key, for the manual
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         return None if "TYPE_CHECKING" in ast.dump(node.test) else self.generic_visit(node)

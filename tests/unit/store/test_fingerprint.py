@@ -80,6 +80,17 @@ def test_an_edit_changes_the_stages_that_depend_on_it(monkeypatch, file, old, ne
     assert {stage for stage in before if before[stage] != after[stage]} == changed
 
 
+def test_defaults_that_depend_on_the_data_count_and_descriptions_of_keys_do_not(monkeypatch):
+    assert {"config.models.gpfa", "config.models.mmgpvae"} <= stage_modules("fit") & stage_modules("score")
+    own = b"from colatent.config.models import default\n" + SMALL["models/fitting.py"]
+    default = b"def default():\n    return field(1, description='one')\n"
+    package = SMALL | {"models/fitting.py": own, "config/models.py": SMALL["config/models.py"] + default}
+    before = fingerprints(monkeypatch, package)
+    for old, new, same in ((b"'one'", b"'a number'", True), (b"(1,", b"(2,", False)):
+        edited = package | {"config/models.py": package["config/models.py"].replace(old, new)}
+        assert (fingerprints(monkeypatch, edited)["fit"] == before["fit"]) is same
+
+
 def test_where_an_imported_name_comes_from_counts_though_both_modules_are_reached(monkeypatch):
     both = SMALL | {"models/named.py": b"from colatent.models.other import kernel\n"}
     moved = both["models/fitting.py"].replace(b"models.gp import kernel", b"models.other import kernel")

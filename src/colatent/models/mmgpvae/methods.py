@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from colatent.config.models import MMGPVAESettings
+from colatent.config.models.mmgpvae import DECODERS
 from colatent.models.methods import About, capitalised, numbers_of_latents
 
 CROSS_MODAL = "cross-modal prediction of"
@@ -110,7 +111,7 @@ def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     """Yield a sentence on the steps after stochastic gradient training, if any."""
     exact = settings.posterior == "sites"
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
-    linear = {m for m in settings.modalities if settings.decoder_of(m, about.kinds[m]) == "linear"}
+    linear = {m for m in settings.modalities if DECODERS[settings.decoder_of(m, about.kinds[m])].is_linear}
     other = set(settings.modalities) - linear
     shares = len(settings.modalities) > 1
     applied = (
