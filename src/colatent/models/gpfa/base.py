@@ -1,7 +1,7 @@
 """Shared base of Gaussian and count GPFA: latents, orthonormal coordinates, saving and loading."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, Self
 
@@ -176,10 +176,13 @@ class GPFAEstimator(ABC):
         _, singular, right = self._svd()
         return singular[:, None] * right
 
-    def _check(self, trials: TrialsLike) -> PaddedTrials:
+    def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
+        return as_padded_trials(trials)
+
+    def _check(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
         if not hasattr(self, "loading_"):
             raise ValueError("the model is not fitted; call fit first")
-        data = as_padded_trials(trials)
+        data = self._padded(trials, given)
         if data.value.shape[2] != len(self.loading_):
             raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
         return data
@@ -194,9 +197,18 @@ def check_trainable(data: PaddedTrials, n_latents: int) -> None:
         raise ValueError("the trials contain no observations")
 
 
-def canonical_order(loading: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the order of the latents by the norm of their loadings, and their signs in that order."""
-    order = np.argsort(-(loading**2).sum(axis=0), kind="stable")
+def canonical_order(
+    loading: Array, groups: Sequence[NDArray[np.intp]] | None = None
+) -> tuple[NDArray[np.intp], Array]:
+    """Return the order of the latents by the norm of their loadings, and their signs in that order.
+
+    Args:
+        groups: latents that keep their places as a group; by default all are one.
+    """
+    size = (loading**2).sum(axis=0)
+    order = np.arange(len(size))
+    for group in [order.copy()] if groups is None else groups:
+        order[group] = group[np.argsort(-size[group], kind="stable")]
     largest = np.abs(loading).argmax(axis=0)
     sign = np.where(loading[largest, np.arange(loading.shape[1])] < 0, -1.0, 1.0)
     return order, sign[order]

@@ -25,11 +25,11 @@ from colatent.models.gpfa.base import (
     canonical_order,
     check_trainable,
 )
-from colatent.models.gpfa.evidence import Prior
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.optimiser import minimize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
+from colatent.models.gpfa.prior import Prior
 from colatent.models.gpfa.sites import (
     CoefficientBasis,
     CountParameters,

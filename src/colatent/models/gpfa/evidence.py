@@ -8,14 +8,12 @@ gradient of the complete-data log likelihood, so no Cholesky factorisation is di
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from colatent.models import gp
+from colatent.models.gpfa.delayed import DelayedBlock, Delays
 from colatent.models.gpfa.padded_trials import (
     PaddedTrials,
     Pattern,
@@ -23,6 +21,8 @@ from colatent.models.gpfa.padded_trials import (
     channel_masks,
     find_patterns,
 )
+from colatent.models.gpfa.parameters import Parameters
+from colatent.models.gpfa.prior import Prior
 from colatent.models.gpfa.scattered import ScatteredSolver
 from colatent.models.gpfa.solvers import (
     CirculantSolver,
@@ -34,92 +34,7 @@ from colatent.models.gpfa.solvers import (
     to_leading_coefficients,
 )
 
-_LARGEST_FFT_FACTOR = 31
-_CPU = torch.device("cpu")
 _CHUNK = 2**18  # values projected at once: limits memory and fits in the cache
-
-
-class Parameters(NamedTuple):
-    """Parameters of GPFA as parametrised in fits.
-
-    Attributes:
-        loading: C in units of the channels' noise standard deviation (channel, latent).
-        log_noise: log R (channel,).
-        offset: d (channel,).
-        log_time_scale: log of the time scales in bins (latent,).
-    """
-
-    loading: Tensor
-    log_noise: Tensor
-    offset: Tensor
-    log_time_scale: Tensor
-
-
-@dataclass(frozen=True)
-class Prior:
-    """The kernel and its Fourier representation.
-
-    Attributes:
-        kernel: one of ``gp.KERNELS``.
-        tolerance: coefficients below this share of the largest variance are dropped, and the circle is
-            long enough for the wrap-around correlation to stay below it.
-        device: device on which posteriors are computed.
-    """
-
-    kernel: str
-    tolerance: float
-    device: torch.device = _CPU
-
-    def extension(self, longest_time_scale: float) -> int:
-        """Return the number of bins beyond which latents are uncorrelated, up to the tolerance."""
-        return math.ceil(gp.reach(self.kernel, self.tolerance) * longest_time_scale)
-
-    def n_circle(self, n_bins: int, longest_time_scale: float) -> int:
-        """Return the circle size for trials of ``n_bins``: odd, and without large prime factors.
-
-        Products of only the smallest primes would give faster FFTs, but among odd numbers they are far
-        apart, and every bin added to the circle is one more unobserved bin to correct for.
-        """
-        n_circle = n_bins + self.extension(longest_time_scale)
-        n_circle += 1 - n_circle % 2
-        while _largest_prime_factor(n_circle) > _LARGEST_FFT_FACTOR:
-            n_circle += 2
-        return n_circle
-
-    def variances(self, log_time_scale: Tensor, n_circle: int) -> Tensor:
-        """Return the coefficients' prior variances (latent, F), zero where dropped."""
-        return self._drop(gp.coefficient_variances(self.kernel, log_time_scale.exp(), n_circle))
-
-    def variances_and_slope(self, log_time_scale: Tensor, n_circle: int) -> tuple[Tensor, Tensor]:
-        """Return the variances and their derivatives with respect to the log time scales, both (latent, F).
-
-        Central differences are accurate to eight digits; on small problems, an autograd graph for this
-        step alone would cost as much as the rest of an evaluation.
-        """
-        h = 1e-4
-        scales = torch.cat([log_time_scale, log_time_scale + h, log_time_scale - h])
-        at, above, below = gp.coefficient_variances(self.kernel, scales.exp(), n_circle).chunk(3)
-        s = self._drop(at)
-        return s, (above - below)[:, : s.shape[1]] / (2 * h)
-
-    def _drop(self, variances: Tensor) -> Tensor:
-        kept = variances > self.tolerance * variances.amax(dim=1, keepdim=True)
-        return torch.where(kept, variances, 0.0)[:, : gp.n_coefficients(variances, self.tolerance)]
-
-    def counts(self, time_scale: np.ndarray, n_circle: int) -> list[int]:
-        """Return how many coefficients each latent keeps."""
-        kept = self.variances(torch.as_tensor(np.log(time_scale)), n_circle) > 0
-        return [int(n) for n in kept.sum(1)]
-
-
-def _largest_prime_factor(n: int) -> int:
-    factor = 2
-    while factor * factor <= n:
-        if n % factor:
-            factor += 1
-        else:
-            n //= factor
-    return n
 
 
 class TrialBlock:
@@ -207,7 +122,11 @@ class TrialBlock:
         h = self.natural(parameters, variances.shape[1])
         return self.solver.mean(h, self.precision(parameters), variances)
 
-    def bin_covariance(self, parameters: Parameters, n_bins: int) -> Tensor:
+    def at_bins(self, coefficients: Tensor, parameters: Parameters, n_bins: int, modality: int = 0) -> Tensor:
+        """Return the latents (n_bins, q, N) from coefficients (F, q, N); the same for all modalities."""
+        return to_bins(coefficients, self.n_circle)[:n_bins]
+
+    def bin_covariance(self, parameters: Parameters, n_bins: int, modality: int = 0) -> Tensor:
         """Return the latents' posterior covariance within each of the first bins (N, n_bins, q, q)."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         bins = torch.arange(n_bins, device=variances.device)
@@ -232,7 +151,7 @@ class TrialBlock:
 
     def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
         """Return the negative log marginal likelihood (nats) and its gradient."""
-        loading, log_noise, offset, log_time_scale = parameters
+        loading, log_noise, offset, log_time_scale, _ = parameters
         s, s_slope = self.prior.variances_and_slope(log_time_scale, self.n_circle)
         h = self.natural(parameters, s.shape[1])
         mean, log_det, scatter, relevance = self.solver.moments(h, self.precision(parameters), s)
@@ -255,8 +174,12 @@ class TrialBlock:
             log_noise=0.5 * (self.count - residual + (loading * cross).sum(1)),
             offset=(loading * mask_mean).sum(1) / sigma - (self.total - offset * self.count) / sigma**2,
             log_time_scale=(shrink * s_slope).sum(1),
+            delay=torch.zeros_like(parameters.delay),
         )
         return value, gradient
+
+
+Block = TrialBlock | DelayedBlock
 
 
 def choose_solver(
@@ -277,7 +200,8 @@ def make_blocks(
     time_scale: np.ndarray,
     longest: float,
     n_wanted: np.ndarray | None = None,
-) -> list[TrialBlock]:
+    delays: Delays | None = None,
+) -> list[Block]:
     """Return the blocks of all trials.
 
     Lengths within a chain differ by at most the circle's extension, because the circulant solver's
@@ -287,17 +211,21 @@ def make_blocks(
         time_scale: time scales in bins (latent,), to choose the solver.
         longest: longest time scale that the circles must represent, bins.
         n_wanted: bins of each trial in which the posterior is needed (trial,); default: observed ones.
+        delays: where modalities can be delayed; None if nowhere.
     """
     wanted = np.zeros(len(data.value), dtype=int) if n_wanted is None else n_wanted
     chains = chain_patterns(find_patterns(data.observed), prior.extension(longest))
-    blocks = []
+    blocks: list[Block] = []
     for chain in chains:
         n_bins = int(max(wanted[p.trial].max() for p in chain))
-        blocks.append(TrialBlock(data, chain, prior, time_scale, longest, n_bins))
+        if delays is None:
+            blocks.append(TrialBlock(data, chain, prior, time_scale, longest, n_bins))
+        else:
+            blocks.append(DelayedBlock(data, chain, prior, longest, n_bins, delays))
     return blocks
 
 
-def evaluate(blocks: Sequence[TrialBlock], parameters: Parameters) -> tuple[float, Parameters]:
+def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Parameters]:
     """Return the negative log marginal likelihood of all blocks (nats) and its gradient."""
     values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
     gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))

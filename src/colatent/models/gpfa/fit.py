@@ -8,14 +8,18 @@ from functools import partial
 import numpy as np
 import scipy.linalg
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from colatent.models import gp
-from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
+from colatent.models.gpfa.delayed import Delays
+from colatent.models.gpfa.evidence import Block, evaluate, make_blocks
 from colatent.models.gpfa.optimiser import minimize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials
+from colatent.models.gpfa.parameters import Parameters
+from colatent.models.gpfa.prior import Prior
+from colatent.models.gpfa.structure import Structure
 
 Array = NDArray[np.float64]
 
@@ -36,11 +40,31 @@ class FitProblem:
         limits: limits that do not depend on the trials.
         time_scale_bounds: shortest and longest time scale, in bins.
         automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
+        structure: which loadings and delays are free; None if all loadings are, and no delay.
     """
 
     limits: FitOptions
     time_scale_bounds: tuple[float, float]
     automatic_relevance: float
+    structure: Structure | None = None
+
+    def bounds(self, longest_time_scale: float) -> list[tuple[ArrayLike, ArrayLike]]:
+        """Return the bounds of the parameters, time scales at most as long as given (bins)."""
+        far = np.inf if self.structure is None else np.where(self.structure.support, np.inf, 0.0)
+        late = 0.0 if self.structure is None else self.structure.delayed * self.structure.longest_delay
+        shortest = self.time_scale_bounds[0]
+        return [
+            (-far, far),
+            (math.log(self.limits.noise_floor), math.inf),
+            (-math.inf, math.inf),
+            (math.log(shortest), math.log(longest_time_scale)),
+            (-late, late),
+        ]
+
+    @property
+    def delays(self) -> Delays | None:
+        """Where delays can occur."""
+        return None if self.structure is None else self.structure.delays
 
 
 def standardize(data: PaddedTrials) -> tuple[PaddedTrials, Array, Array]:
@@ -68,22 +92,36 @@ def initial_parameters(data: PaddedTrials, n_latents: int, kernel: str, problem:
     latents. Its eigenvectors are the rotation that also decorrelates the latents at those lags (Tong et
     al. 1991, AMUSE); its eigenvalues are their autocorrelations, which determine the time scales.
     """
-    loading, noise = _factor_analysis(data, n_latents, problem.limits.noise_floor)
+    loading, noise = factor_analysis(data, n_latents, problem.limits.noise_floor)
     weight = loading / noise[:, None]
     score = data.value @ (weight @ np.linalg.inv(loading.T @ weight))
     bins = np.asarray(data.observed.any(axis=2))
+    correlation, rotation = lagged_rotation(score, bins, _START_LAGS)
     n_lags = min(_START_LAGS, score.shape[1] - 1)
-    lagged = np.zeros((n_latents, n_latents))
-    for lag in range(1, n_lags + 1):
-        pairs = max(1, int((bins[:, lag:] & bins[:, :-lag]).sum()))
-        lagged += np.einsum("ntk,ntl->kl", score[:, lag:], score[:, :-lag], optimize=True) / pairs
-    correlation, rotation = np.linalg.eigh((lagged + lagged.T) / (2 * max(n_lags, 1)))
-    time_scale = _time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
+    time_scale = time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
     arrays = (loading / np.sqrt(noise)[:, None]) @ rotation, np.log(noise), np.zeros(len(noise))
     return Parameters(*(torch.from_numpy(a) for a in (*arrays, np.log(time_scale))))
 
 
-def _factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
+def lagged_rotation(score: Array, seen: NDArray[np.bool_], most_lags: int) -> tuple[Array, Array]:
+    """Return eigenvalues and eigenvectors of the mean covariance of factor scores over lags > 0.
+
+    Args:
+        score: (trial, time, factor), zero where nothing was observed.
+        seen: bins with observations (trial, time).
+        most_lags: lags 1 .. ``most_lags`` are averaged, fewer in shorter trials.
+    """
+    n_factors = score.shape[2]
+    n_lags = min(most_lags, score.shape[1] - 1)
+    lagged = np.zeros((n_factors, n_factors))
+    for lag in range(1, n_lags + 1):
+        pairs = max(1, int((seen[:, lag:] & seen[:, :-lag]).sum()))
+        lagged += np.einsum("ntk,ntl->kl", score[:, lag:], score[:, :-lag], optimize=True) / pairs
+    correlation, rotation = np.linalg.eigh((lagged + lagged.T) / (2 * max(n_lags, 1)))
+    return correlation, rotation
+
+
+def factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> tuple[Array, Array]:
     """Return loadings and noise variances of standardised data (iterated principal factors)."""
     flat = data.value.reshape(-1, data.value.shape[2])
     covariance = flat.T @ flat
@@ -105,7 +143,7 @@ def _factor_analysis(data: PaddedTrials, n_latents: int, noise_floor: float) -> 
     return loading, noise
 
 
-def _time_scales(correlation: Array, n_lags: int, kernel: str, bounds: tuple[float, float]) -> Array:
+def time_scales(correlation: Array, n_lags: int, kernel: str, bounds: tuple[float, float]) -> Array:
     """Return the time scales (bins) with the given mean autocorrelation over lags 1 .. n_lags."""
     if n_lags == 0:
         return np.full(len(correlation), bounds[0])
@@ -133,20 +171,14 @@ def maximize(
     """
     n_bins = int(data.observed.any(axis=2).sum())
     limits = problem.limits
-    lower, upper = problem.time_scale_bounds
+    upper = problem.time_scale_bounds[1]
     iterations = 0
     parameters = Parameters(*(p.to(prior.device) for p in start))
 
     while True:
         time_scale = parameters.log_time_scale.exp().cpu().numpy()
         cap = min(upper, _HEADROOM * time_scale.max())
-        blocks = make_blocks(data, prior, time_scale, cap)
-        bounds = [
-            (-math.inf, math.inf),
-            (math.log(limits.noise_floor), math.inf),
-            (-math.inf, math.inf),
-            (math.log(lower), math.log(cap)),
-        ]
+        blocks = make_blocks(data, prior, time_scale, cap, delays=problem.delays)
 
         def count(value: float) -> None:
             nonlocal iterations
@@ -156,7 +188,7 @@ def maximize(
         parameters, converged = minimize(
             partial(_negative_evidence, blocks=blocks, n_bins=n_bins, strength=problem.automatic_relevance),
             parameters,
-            bounds,
+            problem.bounds(cap),
             replace(limits, max_iterations=limits.max_iterations - iterations),
             count,
         )
@@ -182,7 +214,7 @@ def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]
 
 
 def _negative_evidence(
-    parameters: Parameters, blocks: Sequence[TrialBlock], n_bins: int, strength: float
+    parameters: Parameters, blocks: Sequence[Block], n_bins: int, strength: float
 ) -> tuple[float, Parameters]:
     """Return the negative (penalised) log marginal likelihood per bin and its gradient."""
     value, gradient = evaluate(blocks, parameters)

@@ -4,8 +4,9 @@ Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-6
 doi 10.1152/jn.90941.2008.
 """
 
-from collections.abc import Callable
-from typing import Any, Self
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -18,11 +19,15 @@ from colatent.models.gpfa.base import (
     canonical_order,
     check_trainable,
 )
-from colatent.models.gpfa.evidence import Parameters, Prior, TrialBlock, evaluate, make_blocks
+from colatent.models.gpfa.evidence import Block, evaluate, make_blocks
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
+from colatent.models.gpfa.modalities import Modalities
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
-from colatent.models.gpfa.solvers import to_bins
+from colatent.models.gpfa.parameters import Parameters
+from colatent.models.gpfa.prior import Prior
+from colatent.models.gpfa.shared_start import shared_start
+from colatent.models.gpfa.structure import Structure
 from colatent.models.gpfa.time_scale_interval import (
     PROFILE_TOLERANCE,
     TimeScaleInterval,
@@ -35,6 +40,8 @@ Array = NDArray[np.float64]
 # The loss relative to 1e-8 is far below the standard error of the maximal log likelihood.
 _FIT_TOLERANCE = 1e-4
 _FITTING = FitOptions()
+# Longest delay as a share of the median trial: beyond, few bins would tell what follows what.
+_DELAY_SHARE = 0.25
 
 
 class GPFA(GPFAEstimator):
@@ -44,14 +51,27 @@ class GPFA(GPFAEstimator):
         >>> model = GPFA(n_latents=3, bin_width=0.02).fit(np.sqrt(counts))
         >>> latents = model.transform(np.sqrt(counts))       # (trial, time, latent)
 
+    Several modalities, with latents that they share and latents of one of them:
+        >>> model = GPFA(latents={"spikes+emg": 4, "spikes": 4}, bin_width=0.02, delays=True)
+        >>> model.fit({"spikes": counts, "emg": emg})
+        >>> model.predict({"spikes": counts}, given=("spikes",))["emg"].mean
+
+    Each modality then sees the latents of its groups, y_m(t) = C_m z(t - D_m) + d_m + e_m(t), with delays D_m of
+    zero unless ``delays``. All latents have one joint posterior. Counts are modelled by their square roots.
+
     Trials are an array (trial, time, channel), a list of arrays (time, channel) of any lengths, or
     a DataArray with dims trial, time and channel. NaN means missing, in any pattern of bins and
     channels. Missing values are marginalised exactly.
 
     Args:
-        n_latents: number of latents.
+        n_latents: number of latents, for trials that are one array.
         bin_width: seconds.
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
+        latents: group of modalities -> number of latents, for trials of several modalities (modality ->
+            trials): "spikes+emg" is shared, "spikes" private.
+        likelihood: modality -> "gaussian" or "gaussian-sqrt"; by default the latter for whole numbers.
+        delays: whether to learn by how much the modalities of a group follow its first, in seconds, one delay for
+            each shared latent and modality, at most a quarter of the median trial either way.
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
             likelihood) to 1, which shrinks superfluous latents to zero, so that ``n_relevant_`` counts
             the others. About 0.5 predicts best with few trials.
@@ -63,10 +83,14 @@ class GPFA(GPFAEstimator):
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
         time_scale_: seconds (latent,).
+        delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row for one array.
+        latent_groups_: the group of each latent; empty for one array.
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
     """
 
     noise_variance_: Array
+    delay_: Array
+    modalities_: Modalities | None
 
     def __init__(
         self,
@@ -74,11 +98,16 @@ class GPFA(GPFAEstimator):
         bin_width: float = 0.02,
         kernel: str = "squared-exponential",
         *,
+        latents: Mapping[str, int] | None = None,
+        likelihood: Mapping[str, str] | None = None,
+        delays: bool = False,
         automatic_relevance: float = 0.0,
         fitting: FitOptions = _FITTING,
         tolerance: float = 1e-8,
         device: str = "cpu",
     ):
+        self.latents, self.likelihood, self.delays = dict(latents or {}), dict(likelihood or {}), delays
+        n_latents = sum(self.latents.values()) or n_latents
         super().__init__(n_latents, bin_width, kernel, fitting, tolerance, device)
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
@@ -94,7 +123,7 @@ class GPFA(GPFAEstimator):
         Raises:
             ValueError: the trials have the wrong shape, no observations, or fewer channels than latents.
         """
-        data = as_padded_trials(trials)
+        data = self._training(trials)
         check_trainable(data, self.n_latents)
         problem = self._problem(data)
         data, mean, scale = standardize(data)
@@ -108,18 +137,25 @@ class GPFA(GPFAEstimator):
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
 
         prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
-        start = initial_parameters(data, self.n_latents, self.kernel, problem)
+        if problem.structure is None:
+            start = initial_parameters(data, self.n_latents, self.kernel, problem)
+        else:
+            start = shared_start(data, problem.structure, self.kernel, problem)
         with torch.inference_mode():  # gradients are analytic
             fitted, self.converged_ = maximize(data, start, prior, problem, report)
-        loading, log_noise, offset, log_time_scale = (p.numpy() for p in fitted)
+        loading, log_noise, offset, log_time_scale, delay = (p.numpy() for p in fitted)
 
-        order, sign = canonical_order(loading)
+        groups = None if problem.structure is None else problem.structure.groups
+        order, sign = canonical_order(loading, groups)
         # the memory layout of a loaded file, so that a saved fit gives bitwise equal results
         scaled = loading[:, order] * sign * (np.exp(log_noise / 2) * scale)[:, None]
         self.loading_ = np.ascontiguousarray(scaled)
         self.noise_variance_ = np.exp(log_noise) * scale**2
         self.offset_ = mean + scale * offset
         self.time_scale_ = np.exp(log_time_scale[order]) * self.bin_width
+        self.delay_ = np.zeros((1, self.n_latents))
+        if problem.structure is not None:
+            self.delay_ = np.where(problem.structure.drives, delay[:, order] * self.bin_width, np.nan)
         return self
 
     def posterior(self, trials: TrialsLike) -> LatentMoments:
@@ -127,14 +163,42 @@ class GPFA(GPFAEstimator):
         mean, covariance = self._mean_and_covariance(self._check(trials))
         return LatentMoments(mean, covariance.diagonal(axis1=2, axis2=3).copy())
 
-    def predict(self, trials: TrialsLike) -> Prediction:
+    @overload
+    def predict(
+        self, trials: Mapping[str, TrialsLike], given: Sequence[str] | None = None
+    ) -> dict[str, Prediction]: ...
+
+    @overload
+    def predict(self, trials: TrialsLike, given: None = None) -> Prediction: ...
+
+    def predict(self, trials: Any, given: Sequence[str] | None = None) -> Any:
         """Return the predictive mean and variance of every channel, including missing ones.
 
         For co-smoothing, set the held-out channels to NaN.
+
+        Args:
+            trials: trials; of several modalities, those that are absent are predicted as well.
+            given: modalities to predict from, if not from all in ``trials``.
+
+        Returns:
+            A prediction, or one for each modality: of counts, not of their square roots.
         """
-        mean, covariance = self._mean_and_covariance(self._check(trials))
-        variance = ((self.loading_ @ covariance) * self.loading_).sum(-1)
-        return Prediction(mean @ self.loading_.T + self.offset_, variance + self.noise_variance_)
+        data = self._check(trials, given)
+        if self.modalities_ is None:
+            return self._predict(data, 0, slice(None))
+        predictions = {}
+        for m, name in enumerate(self.modalities_.names):
+            found = self._predict(data, m, self.modalities_.channels(name))
+            predictions[name] = of_squares(found) if self.modalities_.square_root[m] else found
+        return predictions
+
+    def _predict(self, data: PaddedTrials, modality: int, channels: slice) -> Prediction:
+        mean, covariance = self._mean_and_covariance(data, modality)
+        loading = self.loading_[channels]
+        variance = ((loading @ covariance) * loading).sum(-1)
+        return Prediction(
+            mean @ loading.T + self.offset_[channels], variance + self.noise_variance_[channels]
+        )
 
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
@@ -151,7 +215,7 @@ class GPFA(GPFAEstimator):
             n_bins = min(block.n_bins, shape[2])
             for sample in samples:
                 coefficients = block.sample(parameters, rng)
-                z = to_bins(coefficients, block.n_circle)[:n_bins].permute(2, 0, 1)
+                z = block.at_bins(coefficients, parameters, n_bins).permute(2, 0, 1)
                 sample[block.trial, :n_bins] = z.cpu().numpy()
         return samples
 
@@ -207,44 +271,79 @@ class GPFA(GPFAEstimator):
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
 
+    @property
+    def latent_groups_(self) -> tuple[str, ...]:
+        """The group of each latent; empty for trials of one array."""
+        return tuple(group for group, n in self.latents.items() for _ in range(n))
+
+    def _training(self, trials: Any) -> PaddedTrials:
+        self.modalities_ = None
+        if not self.latents:
+            return as_padded_trials(trials)
+        if not isinstance(trials, Mapping):
+            raise ValueError("with latents of groups, trials must be a mapping: modality -> trials")
+        self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood)
+        return data
+
+    def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
+        if self.modalities_ is None:
+            return as_padded_trials(trials)
+        if not isinstance(trials, Mapping):
+            raise ValueError(f"trials must be a mapping: {', '.join(self.modalities_.names)} -> trials")
+        return self.modalities_.join(trials, given)
+
+    def _structure(self, longest_delay: float) -> Structure | None:
+        if self.modalities_ is None:
+            return None
+        sizes = dict(zip(self.modalities_.names, self.modalities_.n_channels, strict=True))
+        return Structure.of_groups(sizes, self.latents, longest_delay)
+
     def _problem(self, data: PaddedTrials) -> FitProblem:
         bounds = self.fitting.bounds_in_bins(self.bin_width, data)
-        return FitProblem(self.fitting, bounds, self.automatic_relevance)
+        longest = _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
+        return FitProblem(self.fitting, bounds, self.automatic_relevance, self._structure(longest))
 
-    def _blocks(self, data: PaddedTrials) -> tuple[list[TrialBlock], Parameters]:
+    def _blocks(self, data: PaddedTrials) -> tuple[list[Block], Parameters]:
         """Return blocks of the data with the offset subtracted, and the matching parameters."""
         value = data.value - self.offset_
         if not data.observed.all():
             value *= data.observed
         time_scale = self.time_scale_ / self.bin_width
         wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
+        delay = np.nan_to_num(self.delay_) / self.bin_width
+        structure = self._structure(float(np.abs(delay).max()))
         blocks = make_blocks(
             PaddedTrials(value, data.observed, data.length),
             Prior(self.kernel, self.tolerance, self.device),
             time_scale,
             float(time_scale.max()),
             wanted,
+            None if structure is None else structure.delays,
         )
         sigma = np.sqrt(self.noise_variance_)
-        arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), np.zeros_like(sigma), np.log(time_scale)
+        shift = np.zeros_like(sigma)
+        arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), shift, np.log(time_scale), delay
         return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
     def _mean(self, data: PaddedTrials) -> Array:
         blocks, parameters = self._blocks(data)
         mean = np.zeros((*data.value.shape[:2], self.n_latents))
         for block in blocks:
-            _put_mean(mean, block, parameters)
+            _put_mean(mean, block, parameters, 0)
         return mean
 
-    def _mean_and_covariance(self, data: PaddedTrials) -> tuple[Array, Array]:
-        """Return posterior means, and covariances between latents within each bin (trial, time, q, q)."""
+    def _mean_and_covariance(self, data: PaddedTrials, modality: int = 0) -> tuple[Array, Array]:
+        """Return posterior means, and covariances between latents within each bin (trial, time, q, q).
+
+        At the times at which a modality sees the latents.
+        """
         blocks, parameters = self._blocks(data)
         n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
         mean = np.zeros((n_trials, n_bins, q))
         covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
         for block in blocks:
-            _put_mean(mean, block, parameters)
-            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins))
+            _put_mean(mean, block, parameters, modality)
+            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins), modality)
             covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
         return mean, covariance
 
@@ -257,6 +356,10 @@ class GPFA(GPFAEstimator):
         }
         if self.fitting.time_scale_bounds is not None:
             state["time_scale_bounds"] = np.array(self.fitting.time_scale_bounds)
+        if self.modalities_ is not None:
+            state |= self.modalities_.state() | {"delay": self.delay_}
+            state["latents"] = np.array(list(self.latents.values()))
+            state["groups"] = np.frombuffer(json.dumps(list(self.latents)).encode(), dtype=np.uint8)
         return state
 
     @classmethod
@@ -268,14 +371,28 @@ class GPFA(GPFAEstimator):
         if "time_scale_bounds" in state:
             limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
         relevance = float(state.get("automatic_relevance", 0.0))
+        modalities = Modalities.from_state(state)
+        latents = None
+        if modalities is not None:
+            names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
+            latents = dict(zip(names, state["latents"].tolist(), strict=True))
         model = cls._from_shared_state(
-            state, device, automatic_relevance=relevance, fitting=FitOptions(**limits)
+            state, device, automatic_relevance=relevance, fitting=FitOptions(**limits), latents=latents
         )
+        model.modalities_ = modalities
+        model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
+        model.delays = bool(np.nan_to_num(model.delay_).any())
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
         return model
 
 
-def _put_mean(mean: Array, block: TrialBlock, parameters: Parameters) -> None:
+def of_squares(root: Prediction) -> Prediction:
+    """Return the moments of the square of a Gaussian variable, for counts modelled by their roots."""
+    square = root.mean**2
+    return Prediction(square + root.variance, 2 * root.variance**2 + 4 * root.variance * square)
+
+
+def _put_mean(mean: Array, block: Block, parameters: Parameters, modality: int) -> None:
     n_bins = min(block.n_bins, mean.shape[1])
-    z = to_bins(block.posterior_mean(parameters), block.n_circle)[:n_bins]
+    z = block.at_bins(block.posterior_mean(parameters), parameters, n_bins, modality)
     mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from scipy.optimize import LbfgsInvHessProduct
 from scipy.special import chdtri  # scipy.stats is slow to import
 
-from colatent.models.gpfa.evidence import Parameters, Prior, evaluate, make_blocks
+from colatent.models.gpfa.evidence import evaluate, make_blocks
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, relevance_penalty
 from colatent.models.gpfa.padded_trials import PaddedTrials
+from colatent.models.gpfa.parameters import Parameters
+from colatent.models.gpfa.prior import Prior
 
 Array = NDArray[np.float64]
 

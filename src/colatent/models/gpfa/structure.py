@@ -1,0 +1,71 @@
+"""Which modalities see which latents, and with which delays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colatent.models.gpfa.delayed import Delays
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The modalities of joined channels, and the latents that drive each.
+
+    Attributes:
+        modality: index of each channel's modality (channel,).
+        drives: whether a latent drives a modality (modality, latent).
+        longest_delay: bound of the delays' absolute value, bins; 0 for none.
+    """
+
+    modality: NDArray[np.intp]
+    drives: Mask
+    longest_delay: float = 0.0
+
+    @classmethod
+    def of_groups(
+        cls, n_channels: Mapping[str, int], latents: Mapping[str, int], longest_delay: float
+    ) -> Self:
+        """Return the structure for numbers of channels by modality, and of latents by group ("spikes+emg")."""
+        rows = [
+            [name in group.split("+") for group, n in latents.items() for _ in range(n)]
+            for name in n_channels
+        ]
+        modality = np.repeat(np.arange(len(n_channels)), list(n_channels.values()))
+        return cls(modality, np.array(rows), longest_delay)
+
+    @classmethod
+    def of_one(cls, n_channels: int, n_latents: int) -> Self:
+        """Return the structure of a single modality."""
+        return cls(np.zeros(n_channels, dtype=np.intp), np.ones((1, n_latents), dtype=bool))
+
+    @property
+    def support(self) -> Mask:
+        """Where loadings can differ from zero (channel, latent)."""
+        return self.drives[self.modality]
+
+    @property
+    def delayed(self) -> Mask:
+        """Where delays are learned (modality, latent): in all modalities of a group but its first."""
+        first = self.drives.argmax(axis=0) == np.arange(len(self.drives))[:, None]
+        return self.drives & ~first & (self.longest_delay > 0)
+
+    @property
+    def delays(self) -> Delays | None:
+        """What blocks of trials must know of the delays; None without any."""
+        return Delays(self.modality, self.longest_delay) if self.delayed.any() else None
+
+    @property
+    def groups(self) -> list[NDArray[np.intp]]:
+        """The latents of each group, in the order of the latents."""
+        keys = [column.tobytes() for column in self.drives.T]
+        return [np.flatnonzero([key == other for other in keys]) for key in dict.fromkeys(keys)]
+
+
+def joined(trials: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> NDArray[np.float64]:
+    """Return the trials of all modalities as one array (trial, time, channel)."""
+    return np.concatenate([trials[name] for name in names], axis=2)
