@@ -51,5 +51,5 @@ rule choose_latents:
         expand(
             rules.latent_choice_figure.output.figure,
             session=SESSIONS,
-            model=[n for n, m in CONFIG.models.items() if hasattr(m, "candidates")],
+            model=[n for n, m in CONFIG.models.items() if m.can_choose_latents],
         ),

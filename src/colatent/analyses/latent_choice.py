@@ -40,8 +40,9 @@ def compare_numbers_of_latents(trials: Trials, model: GPFASettings) -> pd.DataFr
             f"{trials.n_trials} training trials or windows are too few to compare numbers of latents on; "
             "take shorter windows, or set the number yourself"
         )
-    likelihood = model.likelihood_of(trials.kinds[model.modality])
-    value = trials.with_nan(model.modality)
+    (modality,) = model.modalities
+    likelihood = model.likelihood_of(modality, trials.kinds[modality])
+    value = trials.with_nan(modality)
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
     counts = likelihood in COUNT_LIKELIHOODS
     candidates = [n for n in model.candidates if n < value.shape[2]]

@@ -107,6 +107,8 @@ class LatentSummary(NamedTuple):
         interval: ``low``, ``high`` and ``maximum`` of the time scales' confidence intervals (s), each
             (latent,), NaN where not computed; see `colatent.models.gpfa.time_scale_interval`.
         interval_attrs: ``level``, ``drop`` (nats) and ``likelihood`` of the intervals; empty without them.
+        delay: modality -> by how much it follows each latent (s) (latent,), NaN where a latent does not drive
+            it; empty for a model without delays.
     """
 
     loading: Mapping[str, Array]
@@ -114,6 +116,7 @@ class LatentSummary(NamedTuple):
     time_scale: Array | None = None
     interval: Mapping[str, Array] = {}
     interval_attrs: Mapping[str, Any] = {}
+    delay: Mapping[str, Array] = {}
 
 
 class LatentModel(Model, Protocol):

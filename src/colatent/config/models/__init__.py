@@ -9,10 +9,11 @@ from colatent.config.models.baselines import (
     ConditionMeanSettings,
     LagRegressionSettings,
     MLPLagsSettings,
+    OneModalitySettings,
     RidgeLagsSettings,
     SmoothedFASettings,
 )
-from colatent.config.models.gpfa import GPFASettings, OneModalitySettings
+from colatent.config.models.gpfa import GPFASettings
 from colatent.config.models.mmgpvae import MMGPVAESettings
 
 # the kinds of models, in the order of the manual; the first that has latents heads a report

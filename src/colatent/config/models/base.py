@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
+from pydantic import Field, field_validator
+
 from colatent.config.modalities import ModalitySettings, require_known
-from colatent.config.settings import Settings
+from colatent.config.settings import Count, Settings
 from colatent.data.likelihoods import LIKELIHOODS, likelihoods_of
 
 COUNT_LIKELIHOODS = tuple(
@@ -86,6 +88,11 @@ class ModelSettings(Settings):
         return tuple(names)
 
     @property
+    def can_choose_latents(self) -> bool:
+        """Whether `snakemake choose_latents` compares numbers of latents for the model."""
+        return False
+
+    @property
     def latent_groups(self) -> tuple[LatentGroup, ...]:
         """The group of each latent; empty for a model without latents."""
         latents: dict[str, int] = getattr(self, "latents", {})
@@ -123,6 +130,28 @@ class ModelSettings(Settings):
             value = getattr(self, key)
             for group in value if isinstance(value, Mapping) else ():
                 require_known(f"{where}.{key}.{group}", group, modalities)
+
+
+class GroupedLatentsSettings(ModelSettings):
+    """What models with latents of groups of modalities have in common."""
+
+    latents: dict[str, Count] = Field(
+        min_length=1, description="latent group (modalities joined by +): number of latents"
+    )
+
+    @field_validator("latents")
+    @classmethod
+    def _groups_once(cls, value: dict[str, int]) -> dict[str, int]:
+        if len({LatentGroup.of(group).modalities for group in value}) < len(value):
+            raise ValueError(f"{', '.join(value)} name one group twice")
+        return value
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))
+
+    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in self.modalities)
 
 
 def check_likelihoods(

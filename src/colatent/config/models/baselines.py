@@ -1,13 +1,12 @@
 """Sections on the baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import ModelKind, ModelSettings, Size
-from colatent.config.models.gpfa import OneModalitySettings
 from colatent.config.settings import Count, Odd, Positive
 
 
@@ -22,6 +21,31 @@ class ConditionMeanSettings(ModelSettings):
         baseline=True,
         is_quick=True,
     )
+
+
+class OneModalitySettings(ModelSettings):
+    """What latent models of a single modality have in common."""
+
+    latents: dict[str, Count] = Field(description="modality: number of latents")
+
+    @property
+    def modality(self) -> str:
+        return next(iter(self.latents))
+
+    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
+        return (self.modality,)
+
+    def fewest_channels(self, modality: str) -> int:
+        return self.latents.get(modality, 1)
+
+    @field_validator("latents")
+    @classmethod
+    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
+        if len(value) != 1 or "+" in next(iter(value)):
+            raise ValueError(
+                f"{value} must name one modality, such as {{spikes: 6}}; use gpfa or mm-gpvae for several"
+            )
+        return value
 
 
 class SmoothedFASettings(OneModalitySettings):

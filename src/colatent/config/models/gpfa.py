@@ -1,16 +1,16 @@
-"""The section on GPFA, and what it shares with other models of a single modality."""
+"""The section on GPFA."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import (
     COUNT_LIKELIHOODS,
+    GroupedLatentsSettings,
     Kernel,
     ModelKind,
-    ModelSettings,
     Size,
     check_likelihoods,
 )
@@ -18,33 +18,8 @@ from colatent.config.settings import Count
 from colatent.data.likelihoods import likelihoods_of
 
 
-class OneModalitySettings(ModelSettings):
-    """What latent models of a single modality have in common."""
-
-    latents: dict[str, Count] = Field(description="modality: number of latents")
-
-    @property
-    def modality(self) -> str:
-        return next(iter(self.latents))
-
-    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
-        return (self.modality,)
-
-    def fewest_channels(self, modality: str) -> int:
-        return self.latents.get(modality, 1)
-
-    @field_validator("latents")
-    @classmethod
-    def _one_modality(cls, value: dict[str, int]) -> dict[str, int]:
-        if len(value) != 1 or "+" in next(iter(value)):
-            raise ValueError(
-                f"{value} must name one modality, such as {{spikes: 6}}; use mm-gpvae for several"
-            )
-        return value
-
-
-class GPFASettings(OneModalitySettings):
-    """Gaussian-process factor analysis (Yu et al. 2009), exact if Gaussian."""
+class GPFASettings(GroupedLatentsSettings):
+    """Gaussian-process factor analysis (Yu et al. 2009) of one or several modalities, exact if Gaussian."""
 
     kind: Literal["gpfa"]
     record: ClassVar = ModelKind(
@@ -56,25 +31,37 @@ class GPFASettings(OneModalitySettings):
     )
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
-        description="gaussian-sqrt (square-rooted counts; the default for spikes), gaussian, poisson or "
-        "negative-binomial",
+        description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian or, for "
+        "a model of one modality, poisson or negative-binomial",
+    )
+    delays: bool = Field(
+        False,
+        description="whether to learn by how much the modalities of a shared group follow the first one named, "
+        "one delay for each latent and modality",
     )
     candidates: list[Count] = Field(
         default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
-        description="numbers of latents that `snakemake choose_latents` compares",
+        description="numbers of latents that `snakemake choose_latents` compares, for one modality",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
     automatic_relevance: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="prior that shrinks the loadings, Gaussian likelihoods only: 0 none (maximum "
+        description="prior that shrinks the loadings, for one Gaussian modality: 0 none (maximum "
         "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
     )
 
-    def likelihood_of(self, kind: str) -> str:
-        """Return the likelihood of the modality, which is of a kind such as spikes."""
-        return self.likelihood.get(self.modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
+    def likelihood_of(self, modality: str, kind: str) -> str:
+        """Return the likelihood of a modality of a kind such as spikes."""
+        return self.likelihood.get(modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
+
+    def fewest_channels(self, modality: str) -> int:
+        return self.latents.get(modality, 1) if len(self.latents) == 1 else 1
+
+    @property
+    def can_choose_latents(self) -> bool:
+        return len(self.modalities) == 1
 
     @property
     def _counts(self) -> bool:
@@ -87,19 +74,21 @@ class GPFASettings(OneModalitySettings):
     def fit_seconds(self, size: Size) -> float:
         return 4e-3 * size.bins + 5 * size.mb if self._counts else 3 * size.mb
 
-    @field_validator("likelihood")
-    @classmethod
-    def _of_its_modality(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if unused := set(value) - set(info.data.get("latents", value)):
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if unused := set(self.likelihood) - set(self.modalities):
             raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
-        return value
-
-    @field_validator("automatic_relevance")
-    @classmethod
-    def _gaussian_only(cls, value: float, info: ValidationInfo) -> float:
-        if value > 0 and set(COUNT_LIKELIHOODS) & set(info.data.get("likelihood", {}).values()):
-            raise ValueError("must be 0 with a likelihood of counts (poisson, negative-binomial)")
-        return value
+        several = len(self.modalities) > 1
+        if self._counts and several:
+            raise ValueError(
+                "likelihood: poisson and negative-binomial need a model of one modality; among several, counts are "
+                "gaussian-sqrt"
+            )
+        if self.automatic_relevance > 0 and (self._counts or several):
+            raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
+        if self.delays and not several:
+            raise ValueError("delays need a group of several modalities in latents, such as spikes+emg")
+        return self
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
         super().check_modalities(where, modalities)

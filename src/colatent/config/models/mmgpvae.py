@@ -1,6 +1,6 @@
 """The section on the MM-GPVAE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import (
     COUNT_LIKELIHOODS,
+    GroupedLatentsSettings,
     Kernel,
     ModelKind,
-    ModelSettings,
     Size,
     check_likelihoods,
 )
@@ -80,7 +80,7 @@ def _cross_weights(model: dict[str, Any]) -> dict[str, float]:
     return {m: CROSS_SHARE * model.get("weight", {}).get(m, 1.0) for m in names}
 
 
-class MMGPVAESettings(ModelSettings):
+class MMGPVAESettings(GroupedLatentsSettings):
     """Multi-modal Gaussian-process variational autoencoder (Gondur et al. 2024)."""
 
     kind: Literal["mm-gpvae"]
@@ -91,9 +91,6 @@ class MMGPVAESettings(ModelSettings):
         has_latents=True,
         needs_torch=True,
         uses_gpu=True,
-    )
-    latents: dict[str, Count] = Field(
-        min_length=1, description="latent group (modalities joined by +): number of latents"
     )
     likelihood: dict[str, LikelihoodName] = Field(
         default_factory=dict, description="modality: observation model; poisson for spikes, else gaussian"
@@ -158,8 +155,6 @@ class MMGPVAESettings(ModelSettings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if len({frozenset(group.split("+")) for group in self.latents}) < len(self.latents):
-            raise ValueError(f"latents name one group twice: {', '.join(self.latents)}")
         for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight"):
             if unused := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
@@ -172,9 +167,6 @@ class MMGPVAESettings(ModelSettings):
         super().check_modalities(where, modalities)
         others = set(likelihoods_of("mm-gpvae")).difference(COUNT_LIKELIHOODS)
         check_likelihoods(where, self.likelihood, modalities, COUNT_LIKELIHOODS, others)
-
-    def modalities_among(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if name in self.modalities)
 
     def can_lack_channels(self, modality: str) -> bool:
         return modality not in self.image_shape
@@ -195,7 +187,3 @@ class MMGPVAESettings(ModelSettings):
     def likelihood_of(self, modality: str, kind: str) -> str:
         """Return the likelihood of a modality of a kind, such as spikes."""
         return self.likelihood.get(modality, "poisson" if kind == "spikes" else "gaussian")
-
-    @property
-    def modalities(self) -> list[str]:
-        return list(dict.fromkeys(m for group in self.latents for m in group.split("+")))

@@ -200,6 +200,12 @@ class GPFA(GPFAEstimator):
             mean @ loading.T + self.offset_[channels], variance + self.noise_variance_[channels]
         )
 
+    def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
+        """Return the posterior means of the latents as a modality sees them: z(t - D) (trial, time, latent)."""
+        if self.modalities_ is None:
+            raise ValueError("the fit is of one array, not of modalities")
+        return self._mean(self._check(trials), self.modalities_.names.index(modality))
+
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
 
@@ -325,11 +331,11 @@ class GPFA(GPFAEstimator):
         arrays = self.loading_ / sigma[:, None], 2 * np.log(sigma), shift, np.log(time_scale), delay
         return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
-    def _mean(self, data: PaddedTrials) -> Array:
+    def _mean(self, data: PaddedTrials, modality: int = 0) -> Array:
         blocks, parameters = self._blocks(data)
         mean = np.zeros((*data.value.shape[:2], self.n_latents))
         for block in blocks:
-            _put_mean(mean, block, parameters, 0)
+            _put_mean(mean, block, parameters, modality)
         return mean
 
     def _mean_and_covariance(self, data: PaddedTrials, modality: int = 0) -> tuple[Array, Array]:
@@ -357,10 +363,13 @@ class GPFA(GPFAEstimator):
         if self.fitting.time_scale_bounds is not None:
             state["time_scale_bounds"] = np.array(self.fitting.time_scale_bounds)
         if self.modalities_ is not None:
-            state |= self.modalities_.state() | {"delay": self.delay_}
-            state["latents"] = np.array(list(self.latents.values()))
-            state["groups"] = np.frombuffer(json.dumps(list(self.latents)).encode(), dtype=np.uint8)
+            state |= self.modalities_.state() | self.group_state() | {"delay": self.delay_}
         return state
+
+    def group_state(self) -> dict[str, np.ndarray]:
+        """Return the latent groups as arrays."""
+        names = np.frombuffer(json.dumps(list(self.latents)).encode(), dtype=np.uint8)
+        return {"groups": names, "group_sizes": np.array(list(self.latents.values()))}
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
@@ -375,7 +384,7 @@ class GPFA(GPFAEstimator):
         latents = None
         if modalities is not None:
             names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
-            latents = dict(zip(names, state["latents"].tolist(), strict=True))
+            latents = dict(zip(names, state["group_sizes"].tolist(), strict=True))
         model = cls._from_shared_state(
             state, device, automatic_relevance=relevance, fitting=FitOptions(**limits), latents=latents
         )

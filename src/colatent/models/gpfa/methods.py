@@ -1,5 +1,7 @@
 """The methods text of GPFA."""
 
+from collections.abc import Iterable
+
 from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings
 from colatent.models.methods import About, capitalised, numbers_of_latents, read_out
 
@@ -10,15 +12,38 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}; {settings.kernel} "
         "prior)"
     )
-    default = "gaussian-sqrt" if about.counts(settings.modality) else "gaussian"
-    likelihood = settings.likelihood.get(settings.modality, default)
-    if likelihood in COUNT_LIKELIHOODS:
+    likelihoods = {m: settings.likelihood_of(m, about.kinds[m]) for m in settings.modalities}
+    for likelihood in likelihoods.values():
+        if likelihood in COUNT_LIKELIHOODS:
+            return (
+                f"{head} of counts, {likelihood} with a log-linear mean. Objective: the evidence lower bound of "
+                "a Gaussian posterior. Predictions average over the posterior of the latents."
+            )
+    if len(likelihoods) == 1:
+        ((modality, likelihood),) = likelihoods.items()
         return (
-            f"{head} of counts, {likelihood} with a log-linear mean. Objective: the evidence lower bound of "
-            "a Gaussian posterior. Predictions average over the posterior of the latents."
+            f"{head}, Gaussian on {_values(likelihood)}. Objective: the exact log marginal likelihood. "
+            f"{read_out(about, modality)}"
         )
-    what = "square-rooted counts" if likelihood == "gaussian-sqrt" else "values"
-    return (
-        f"{head}, Gaussian on {what}. Objective: the exact log marginal likelihood. "
-        f"{read_out(about, settings.modality)}"
+    described = ", ".join(f"{_values(likelihood)} of {m}" for m, likelihood in likelihoods.items())
+    delays = (
+        " Each modality follows each latent that it shares with a delay of its own, relative to the first "
+        "modality of the group."
+        if settings.delays
+        else ""
     )
+    return (
+        f"{head}, Gaussian on {described}, with one joint posterior of all latents.{delays} Objective: the exact "
+        "log marginal likelihood. Each modality is predicted from the latents that drive it, by a regression for "
+        f"each channel ({_regressions(about, likelihoods)}) fitted on the training {about.trial}s with the latents "
+        f"inferred as in the test {about.trial}s: from the same modalities and channels."
+    )
+
+
+def _values(likelihood: str) -> str:
+    return "square-rooted counts" if likelihood == "gaussian-sqrt" else "values"
+
+
+def _regressions(about: About, modalities: Iterable[str]) -> str:
+    kinds = {m: "Poisson" if about.counts(m) else "linear" for m in modalities}
+    return ", ".join(f"{kind} for {m}" for m, kind in kinds.items())
