@@ -31,13 +31,13 @@ class GPFASettings(GroupedLatentsSettings):
     )
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
-        description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian or, for "
-        "a model of one modality, poisson or negative-binomial",
+        description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
+        "or, for a model of one modality, poisson or negative-binomial",
     )
     delays: bool = Field(
         False,
-        description="whether to learn by how much the modalities of a shared group follow the first one named, "
-        "one delay for each latent and modality",
+        description="whether to learn by how much the modalities of a shared group follow the first one "
+        "named, one delay for each latent and modality",
     )
     candidates: list[Count] = Field(
         default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],
@@ -81,8 +81,8 @@ class GPFASettings(GroupedLatentsSettings):
         several = len(self.modalities) > 1
         if self._counts and several:
             raise ValueError(
-                "likelihood: poisson and negative-binomial need a model of one modality; among several, counts are "
-                "gaussian-sqrt"
+                "likelihood: poisson and negative-binomial need a model of one modality; among several, "
+                "counts are gaussian-sqrt"
             )
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")

@@ -11,7 +11,8 @@ have the posterior precision
 where ``o`` multiplies each entry by the entry of M_mt for the latents of its row and column. It is factorised
 once per observation pattern. The gradient is Fisher's identity, as in `evidence`.
 
-Shapes: K kept coefficients of all latents, N trials of a pattern, T bins, q latents, p channels of a modality.
+Shapes: K kept coefficients of all latents, N trials of a pattern, T bins, q latents, p channels of one
+modality.
 """
 
 import math
@@ -141,7 +142,7 @@ class DelayedBlock:
 
     def at_bins(self, coefficients: Tensor, parameters: Parameters, n_bins: int, modality: int = 0) -> Tensor:
         """Return the latents (n_bins, q, N) as ``modality`` sees them, from coefficients (F, q, N)."""
-        n_coef, q, n_trials = coefficients.shape
+        n_coef, q, _ = coefficients.shape
         coef, latent = (
             i.ravel() for i in torch.meshgrid(torch.arange(n_coef), torch.arange(q), indexing="ij")
         )
@@ -184,7 +185,7 @@ class DelayedBlock:
     def _mean(
         self, parameters: Parameters, variances: Tensor, drawn: tuple[Tensor, torch.Generator] | None
     ) -> Tensor:
-        """Posterior mean of the coefficients given the data, or given data less those simulated from a draw."""
+        """Posterior mean of the coefficients, given the data or the data less those simulated from a draw."""
         kept = kept_coefficients(variances)
         latent, coef, root = kept
         mean = variances.new_zeros(variances.shape[1], len(variances), len(self.trial))
@@ -207,7 +208,7 @@ class DelayedBlock:
     def _factor(
         self, views: list[_View], parameters: Parameters, kept: Kept
     ) -> tuple[Tensor, list[_Seen], list[list[Tensor]]]:
-        """Return the Cholesky factor of A (see `solvers`), what is seen, and b b' summed over each mask's bins."""
+        """Return the Cholesky factor of A (see `solvers`), what is seen, and b b' summed over each mask."""
         latent, _, root = kept
         a = root.new_zeros(len(root), len(root))
         seen, grams = [], []
@@ -237,7 +238,7 @@ class DelayedBlock:
     def _basis(
         self, parameters: Parameters, modality: int, index: tuple[Tensor, Tensor], n_bins: int
     ) -> tuple[Tensor, Tensor]:
-        """Return b(t - D) at the first bins and its derivative by D, both (K, T), for (latent, coefficient)."""
+        """Return b(t - D) at the first bins and its derivative by D (K, T), for (latent, coefficient)."""
         latent, coef = index
         frequency = (2 * math.pi / self.n_circle) * torch.div(coef + 1, 2, rounding_mode="floor")
         time = torch.arange(n_bins, dtype=torch.float64, device=self.prior.device)

@@ -56,8 +56,8 @@ class GPFA(GPFAEstimator):
         >>> model.fit({"spikes": counts, "emg": emg})
         >>> model.predict({"spikes": counts}, given=("spikes",))["emg"].mean
 
-    Each modality then sees the latents of its groups, y_m(t) = C_m z(t - D_m) + d_m + e_m(t), with delays D_m of
-    zero unless ``delays``. All latents have one joint posterior. Counts are modelled by their square roots.
+    Each modality then sees the latents of its groups, y_m(t) = C_m z(t - D_m) + d_m + e_m(t), with delays
+    D_m of zero unless ``delays``. All latents have one joint posterior. Counts enter as square roots.
 
     Trials are an array (trial, time, channel), a list of arrays (time, channel) of any lengths, or
     a DataArray with dims trial, time and channel. NaN means missing, in any pattern of bins and
@@ -70,8 +70,8 @@ class GPFA(GPFAEstimator):
         latents: group of modalities -> number of latents, for trials of several modalities (modality ->
             trials): "spikes+emg" is shared, "spikes" private.
         likelihood: modality -> "gaussian" or "gaussian-sqrt"; by default the latter for whole numbers.
-        delays: whether to learn by how much the modalities of a group follow its first, in seconds, one delay for
-            each shared latent and modality, at most a quarter of the median trial either way.
+        delays: whether to learn by how much the modalities of a group follow its first, one delay for each
+            shared latent and modality, at most a quarter of the median trial either way.
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
             likelihood) to 1, which shrinks superfluous latents to zero, so that ``n_relevant_`` counts
             the others. About 0.5 predicts best with few trials.
@@ -83,7 +83,8 @@ class GPFA(GPFAEstimator):
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
         time_scale_: seconds (latent,).
-        delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row for one array.
+        delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row of zeros
+            for one array.
         latent_groups_: the group of each latent; empty for one array.
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
     """
@@ -201,7 +202,7 @@ class GPFA(GPFAEstimator):
         )
 
     def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
-        """Return the posterior means of the latents as a modality sees them: z(t - D) (trial, time, latent)."""
+        """Return the posterior means of the latents as a modality sees them, (trial, time, latent)."""
         if self.modalities_ is None:
             raise ValueError("the fit is of one array, not of modalities")
         return self._mean(self._check(trials), self.modalities_.names.index(modality))

@@ -16,8 +16,8 @@ def gpfa(settings: GPFASettings, about: About) -> str:
     for likelihood in likelihoods.values():
         if likelihood in COUNT_LIKELIHOODS:
             return (
-                f"{head} of counts, {likelihood} with a log-linear mean. Objective: the evidence lower bound of "
-                "a Gaussian posterior. Predictions average over the posterior of the latents."
+                f"{head} of counts, {likelihood} with a log-linear mean. Objective: the evidence lower bound "
+                "of a Gaussian posterior. Predictions average over the posterior of the latents."
             )
     if len(likelihoods) == 1:
         ((modality, likelihood),) = likelihoods.items()
@@ -33,10 +33,11 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         else ""
     )
     return (
-        f"{head}, Gaussian on {described}, with one joint posterior of all latents.{delays} Objective: the exact "
-        "log marginal likelihood. Each modality is predicted from the latents that drive it, by a regression for "
-        f"each channel ({_regressions(about, likelihoods)}) fitted on the training {about.trial}s with the latents "
-        f"inferred as in the test {about.trial}s: from the same modalities and channels."
+        f"{head}, Gaussian on {described}, with one joint posterior of all latents.{delays} Objective: the "
+        "exact log marginal likelihood. Each modality is predicted from the latents that drive it, by a "
+        f"regression for each channel ({_regressions(about, likelihoods)}) fitted on the training "
+        f"{about.trial}s with the latents inferred as in the test {about.trial}s, from the same modalities "
+        "and channels."
     )
 
 

@@ -1,9 +1,9 @@
 """Coordinates in which a fit of several modalities converges in fewer iterations.
 
-What the data say least of, they say jointly of many loadings: latents of similar time scales can be mixed, and
-a latent's mean traded for the channels' offsets, at hardly any loss in likelihood. Moving all loadings along such
-a direction takes many small steps. In addition to the parameters themselves, the optimiser therefore gets
-variables that move along these directions at once:
+The data say least of directions that move many loadings together: latents of similar time scales can be
+mixed, and a latent's mean traded for the channels' offsets, at hardly any loss in likelihood. Along these,
+single loadings move in many small steps. The optimiser therefore gets further variables, which move along
+them at once:
 
     C = (W (I + a)) o support,    d = b + C0 m,
 
@@ -43,7 +43,9 @@ class Mixing:
         self.support = support.to(start.loading.dtype)
         # offsets are in units of the channels' standard deviation, loadings in units of their noise
         self.by_mean = start.loading * (0.5 * start.log_noise).exp()[:, None]
-        self.identity = torch.eye(start.loading.shape[1], dtype=start.loading.dtype, device=start.loading.device)
+        self.identity = torch.eye(
+            start.loading.shape[1], dtype=start.loading.dtype, device=start.loading.device
+        )
 
     def start(self, parameters: Parameters) -> Coordinates:
         """Return the coordinates of parameters, without mixing."""
@@ -52,7 +54,9 @@ class Mixing:
     def parameters(self, at: Coordinates) -> Parameters:
         """Return the parameters at the coordinates."""
         loading = (at.loading @ self._matrix(at)) * self.support
-        return Parameters(loading, at.log_noise, at.offset + self.by_mean @ at.mean, at.log_time_scale, at.delay)
+        return Parameters(
+            loading, at.log_noise, at.offset + self.by_mean @ at.mean, at.log_time_scale, at.delay
+        )
 
     def gradient(self, by: Parameters, at: Coordinates) -> Coordinates:
         """Return the gradient with respect to the coordinates from that with respect to the parameters."""

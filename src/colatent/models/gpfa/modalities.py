@@ -86,8 +86,8 @@ class Modalities:
                 continue
             if one.value.shape[:2] != first.value.shape[:2]:
                 raise ValueError(
-                    f"{name} has {one.value.shape[0]} trials of {one.value.shape[1]} bins, other modalities have "
-                    f"{first.value.shape[0]} of {first.value.shape[1]}"
+                    f"{name} has {one.value.shape[0]} trials of {one.value.shape[1]} bins, other modalities "
+                    f"have {first.value.shape[0]} of {first.value.shape[1]}"
                 )
             if one.value.shape[2] != n:
                 raise ValueError(f"{name} has {one.value.shape[2]} channels, the fit has {n}")

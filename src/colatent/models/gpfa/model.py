@@ -109,7 +109,7 @@ class GPFAModel:
 
     def _only_own(self, modalities: tuple[str, ...]) -> None:
         if unknown := [m for m in modalities if m not in self.modalities]:
-            raise ValueError(f"this model knows only {', '.join(self.modalities)}, not {unknown[0]!r}")
+            raise ValueError(f"this model knows only {', '.join(map(repr, self.modalities))}, not {unknown[0]!r}")
 
 
 class _ObservationModel(ABC):
@@ -154,7 +154,7 @@ class _ObservationModel(ABC):
 
 
 class _Gaussian(_ObservationModel):
-    """Exact Gaussian GPFA; each modality is predicted from its latents by `Readouts`, for each given subset."""
+    """Exact Gaussian GPFA; `Readouts` predict each modality from the latents, given each subset."""
 
     gpfa: GPFA
 
@@ -264,7 +264,9 @@ class _Gaussian(_ObservationModel):
             own = Readouts.shapes(part_of(state, prefix), self.n_channels[predicted], n_seen)
             shapes |= {prefix + name: shape for name, shape in own.items()}
         # an end may be open (0 or infinite) or unknown (NaN); a latent has no delay where it drives nothing
-        may_be_nan = dict.fromkeys(_INTERVALS, (q,)) | ({"delay": (len(self.joined), q)} if self.several else {})
+        may_be_nan = dict.fromkeys(_INTERVALS, (q,)) | (
+            {"delay": (len(self.joined), q)} if self.several else {}
+        )
         known = {name: array_of(state, name, *shape, finite=False) for name, shape in may_be_nan.items()}
         arrays = arrays_of({k: v for k, v in state.items() if k not in known}, shapes)
         of_layout = self._layout.state() | self.gpfa.group_state() if self.several else {}

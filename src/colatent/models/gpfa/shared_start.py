@@ -1,10 +1,10 @@
 """Initial parameters for several modalities, from canonical correlations between factor scores.
 
-Factor analysis of each modality gives scores with unit prior variance. Their cross-covariance between
-modalities contains what is shared: noise is independent between modalities. One shared latent after the other is the
-direction with the largest cross-covariance, at its best lag if delays are to be found (canonical correlations,
-Hotelling 1936; for more than two modalities all against the first). What remains of a modality's scores are
-its private latents.
+Factor analysis of each modality gives scores with unit prior variance. Noise is independent between
+modalities, so that the cross-covariance of their scores contains only what they share. One shared latent
+after the other is the direction with the largest cross-covariance, at its best lag if delays are learned
+(canonical correlations, Hotelling 1936; of more than two modalities all against the first). The rest of a
+modality's scores are its private latents.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.structure import Structure
 
 Array = NDArray[np.float64]
+Directions = dict[tuple[int, int], Array]  # (modality, latent) -> direction among the modality's factors
 
 _LAGS = 10  # for time scales, as in the start of a single modality
 # Loadings (in noise units) of a latent in a modality that has fewer channels than latents.
@@ -45,46 +46,47 @@ class _Factors(NamedTuple):
 def shared_start(data: PaddedTrials, structure: Structure, kernel: str, problem: FitProblem) -> Parameters:
     """Return initial parameters for standardised trials of several modalities."""
     n_channels, q = structure.support.shape
-    factors = [_factors(data, structure, m, problem) for m in range(len(structure.drives))]
+    n_modalities = len(structure.drives)
+    factors = [_factors(data, structure, m, problem) for m in range(n_modalities)]
+    direction, delay = _directions(factors, structure)
     loading, noise = np.zeros((n_channels, q)), np.ones(n_channels)
-    delay = np.zeros(structure.drives.shape)
-    left = [np.eye(f.loading.shape[1]) for f in factors]  # directions of scores not yet used
-    direction: dict[tuple[int, int], Array] = {}
-    groups = sorted(structure.groups, key=lambda g: -structure.drives[:, g[0]].sum())
-    for group in groups:
-        members = np.flatnonzero(structure.drives[:, group[0]])
-        if len(members) == 1:
-            continue
-        for k in group:
-            found, lags = _most_shared(factors, left, members, round(structure.longest_delay))
-            for m, vector, lag in zip(members, found, lags, strict=True):
-                delay[m, k] = lag
-                if vector is not None:
-                    direction[m, k] = vector
-                    left[m] = _without(left[m], vector)
-        if not structure.longest_delay:
-            _separate_time_scales(factors, direction, members, group)
-    for group in groups:
-        (first, *others) = np.flatnonzero(structure.drives[:, group[0]])
-        if others:
-            continue
-        basis = left[first]
-        scores = factors[first].score @ basis
-        _, rotation = lagged_rotation(scores, factors[first].seen, _LAGS)
-        for k, vector in zip(group, (basis @ rotation[:, ::-1]).T, strict=False):
-            direction[first, k] = vector
     for m, f in enumerate(factors):
         noise[f.channels] = f.noise
-        for k in np.flatnonzero(structure.drives[m]):
-            if (m, k) in direction:
-                column = f.loading @ direction[m, k] / np.sqrt(f.noise)
-            else:
-                column = _FAINT * np.cos(np.arange(len(f.channels)) * (k + 1))
-            loading[f.channels, k] = column
+        for k in map(int, np.flatnonzero(structure.drives[m])):
+            faint = _FAINT * np.cos(np.arange(len(f.channels)) * (k + 1))
+            found = direction.get((m, k))
+            loading[f.channels, k] = faint if found is None else f.loading @ found / np.sqrt(f.noise)
     correlation = np.array([_autocorrelation(factors, direction, k) for k in range(q)])
-    scale = time_scales(correlation, _LAGS, kernel, problem.time_scale_bounds)
+    n_lags = min(_LAGS, data.value.shape[1] - 1)
+    scale = time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
     arrays = loading, np.log(noise), np.zeros(n_channels), np.log(scale), delay
     return Parameters(*(torch.from_numpy(a) for a in arrays))
+
+
+def _directions(factors: list[_Factors], structure: Structure) -> tuple[Directions, Array]:
+    """Return the direction of each latent in each modality, and the delays (modality, latent)."""
+    direction: Directions = {}
+    delay = np.zeros(structure.drives.shape)
+    left = [np.eye(f.loading.shape[1]) for f in factors]  # bases of what is not yet used
+    groups = [[int(k) for k in group] for group in structure.groups]
+    members = {group[0]: [int(m) for m in np.flatnonzero(structure.drives[:, group[0]])] for group in groups}
+    for group in sorted(groups, key=lambda group: -len(members[group[0]])):
+        own = members[group[0]]
+        if len(own) == 1:
+            (m,) = own
+            scores = factors[m].score @ left[m]
+            rotation = lagged_rotation(scores, factors[m].seen, _LAGS)[1][:, ::-1]
+            direction |= {(m, k): vector for k, vector in zip(group, (left[m] @ rotation).T, strict=False)}
+            continue
+        for k in group:
+            found, lags = _most_shared(factors, left, own, round(structure.longest_delay))
+            for m, vector in found.items():
+                direction[m, k], left[m] = vector, _without(left[m], vector)
+            for m, lag in lags.items():
+                delay[m, k] = lag
+        if not structure.longest_delay:
+            _separate_time_scales(factors, direction, own, group)
+    return direction, delay
 
 
 def _factors(data: PaddedTrials, structure: Structure, m: int, problem: FitProblem) -> _Factors:
@@ -95,35 +97,35 @@ def _factors(data: PaddedTrials, structure: Structure, m: int, problem: FitProbl
     weight = loading / noise[:, None]
     # posterior means: noisy directions shrink, so that chance correlations do not win
     score = own.value @ (weight @ np.linalg.inv(np.eye(n) + loading.T @ weight))
-    return _Factors(channels, loading, noise, score, own.observed.any(axis=2))
+    return _Factors(channels, loading, noise, score, np.asarray(own.observed.any(axis=2)))
 
 
 def _most_shared(
-    factors: list[_Factors], left: list[Array], members: NDArray[np.intp], longest: int
-) -> tuple[list[Array | None], list[int]]:
-    """Return the next shared direction in each modality of a group, None if it has none left, and its lags."""
+    factors: list[_Factors], left: list[Array], members: list[int], longest: int
+) -> tuple[dict[int, Array], dict[int, int]]:
+    """Return the next shared direction in each modality of a group, and lags relative to the first.
+
+    Modalities that have no direction left, because they have fewer channels than latents, are absent.
+    """
     with_room = [m for m in members if left[m].shape[1]]
     if len(with_room) < 2:
-        alone = [left[m][:, 0] if m in with_room else None for m in members]
-        return alone, [0] * len(members)
+        return {m: left[m][:, 0] for m in with_room}, {}
     first, *others = with_room
-    a = factors[first]
-    covariances = {
-        m: {
-            lag: left[first].T @ _cross_covariance(a, factors[m], lag) @ left[m]
+    lags, best = {}, {}
+    for m in others:
+        by_lag = {
+            lag: left[first].T @ _cross_covariance(factors[first], factors[m], lag) @ left[m]
             for lag in range(-longest, longest + 1)
         }
-        for m in others
-    }
-    lags = {
-        m: max(by_lag, key=lambda lag: np.linalg.norm(by_lag[lag], 2)) for m, by_lag in covariances.items()
-    }
-    u = np.linalg.svd(np.hstack([covariances[m][lags[m]] for m in others]))[0][:, 0]
+        lags[m] = max(by_lag, key=lambda lag: float(np.linalg.norm(by_lag[lag], 2)))
+        best[m] = by_lag[lags[m]]
+    u = np.linalg.svd(np.hstack(list(best.values())))[0][:, 0]
     found = {first: left[first] @ u}
-    for m in others:
-        v = covariances[m][lags[m]].T @ u
-        found[m] = left[m] @ (v / max(np.linalg.norm(v), 1e-12))
-    return [found.get(m) for m in members], [lags.get(m, 0) for m in members]
+    for m, covariance in best.items():
+        v = covariance.T @ u
+        found[m] = left[m] @ (v / max(float(np.linalg.norm(v)), 1e-12))
+    # lags are relative to the first modality with room; delays are relative to the first of the group
+    return found, lags if first == members[0] else {}
 
 
 def _cross_covariance(a: _Factors, b: _Factors, lag: int) -> Array:
@@ -143,24 +145,26 @@ def _without(basis: Array, vector: Array) -> Array:
 
 def _separate_time_scales(
     factors: list[_Factors],
-    direction: dict[tuple[int, int], Array],
-    members: NDArray[np.intp],
-    group: NDArray[np.intp],
+    direction: Directions,
+    members: list[int],
+    group: list[int],
 ) -> None:
     """Rotate a group's latents, in all its modalities alike, so that they differ in time scale."""
     whole = [m for m in members if all((m, k) in direction for k in group)]
     if not whole:
         return
-    score = sum(factors[m].score @ np.stack([direction[m, k] for k in group], axis=1) for m in whole)
+    score = np.sum(
+        [factors[m].score @ np.stack([direction[m, k] for k in group], axis=1) for m in whole], axis=0
+    )
     seen = np.any([factors[m].seen for m in whole], axis=0)
-    rotation = lagged_rotation(np.asarray(score), seen, _LAGS)[1][:, ::-1]
+    rotation = lagged_rotation(score, np.asarray(seen), _LAGS)[1][:, ::-1]
     for m in whole:
         rotated = np.stack([direction[m, k] for k in group], axis=1) @ rotation
         for k, vector in zip(group, rotated.T, strict=True):
             direction[m, k] = vector
 
 
-def _autocorrelation(factors: list[_Factors], direction: dict[tuple[int, int], Array], k: int) -> float:
+def _autocorrelation(factors: list[_Factors], direction: Directions, k: int) -> float:
     """Return the mean autocorrelation of a latent over lags 1 .. `_LAGS`, averaged over its modalities."""
     found = []
     for (m, other), vector in direction.items():

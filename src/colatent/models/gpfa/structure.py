@@ -30,7 +30,7 @@ class Structure:
     def of_groups(
         cls, n_channels: Mapping[str, int], latents: Mapping[str, int], longest_delay: float
     ) -> Self:
-        """Return the structure for numbers of channels by modality, and of latents by group ("spikes+emg")."""
+        """Return the structure for channels by modality and latents by group, such as spikes+emg."""
         rows = [
             [name in group.split("+") for group, n in latents.items() for _ in range(n)]
             for name in n_channels
