@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from colatent.analyses.analysed import AnalysedFit
+from colatent.analyses.shared_signal import shared_signal
 from colatent.data import metrics
 from colatent.data.scaling import standard_deviation
 from colatent.data.trials import Trials
@@ -16,11 +17,12 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     ``latent`` (absent for models without time scales) holds the learned ``time_scale`` (s, dim latent), the
     ends ``time_scale_low`` and ``time_scale_high`` of its confidence interval and the likelihood's maximum
     ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
-    `GPFA.time_scale_interval`). ``loading`` (channel, latent) is the change in a channel per prior s.d. of a
-    latent, in the unit given by its attribute. ``explained`` (group, modality) is R² over all bins of the
-    test trials given all modalities, pooled over channels in units of their training s.d.: ``alone`` sets
-    the latents of all other groups to their prior mean; ``unique`` is the loss in R² from doing so to the
-    group's own latents. NaN where a group does not drive a modality.
+    `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too.
+    ``loading`` (channel, latent) is the change in a channel per prior s.d. of a latent, in the unit given by
+    its attribute. ``explained`` (group, modality) is R² over all bins of the test trials given all
+    modalities, pooled over channels in units of their training s.d.: ``alone`` sets the latents of all other
+    groups to their prior mean; ``unique`` is the loss in R² from doing so to the group's own latents. NaN
+    where a group does not drive a modality. ``shared``, for models with shared groups, is `shared_signal`.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     mean = model.latents(test, model.modalities)[0]
@@ -37,7 +39,8 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
         groups["latent"] = _time_scales(found, found.time_scale)
     several = len(model.modalities) > 1
     explained = _explained(model, mean, training, test) if several else _reconstructed(model, training, test)
-    return groups | {"explained": explained}
+    shared = shared_signal(fit)
+    return groups | {"explained": explained} | ({} if shared is None else {"shared": shared})
 
 
 def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
@@ -46,7 +49,10 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
     variables = {"time_scale": ("latent", scale, attrs)}
     for end, value in (unknown | dict(found.interval)).items():
         variables[f"time_scale_{end}"] = ("latent", value, attrs | dict(found.interval_attrs))
-    return xr.Dataset(variables)
+    if not found.delay:
+        return xr.Dataset(variables)
+    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs)
+    return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
 
 
 def _r2(prediction: Array, modality: str, scale: Array, test: Trials) -> float:

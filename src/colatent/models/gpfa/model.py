@@ -109,7 +109,9 @@ class GPFAModel:
 
     def _only_own(self, modalities: tuple[str, ...]) -> None:
         if unknown := [m for m in modalities if m not in self.modalities]:
-            raise ValueError(f"this model knows only {', '.join(map(repr, self.modalities))}, not {unknown[0]!r}")
+            raise ValueError(
+                f"this model knows only {', '.join(map(repr, self.modalities))}, not {unknown[0]!r}"
+            )
 
 
 class _ObservationModel(ABC):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from colatent.report.figures.agreement import agreement_figure
 from colatent.report.figures.base import ReportFigure
 from colatent.report.figures.calibration import calibration_figure
+from colatent.report.figures.delays import delays_figure
 from colatent.report.figures.explained import explained_figure
 from colatent.report.figures.latents import latents_figure
 from colatent.report.figures.loadings import loadings_figure
@@ -16,6 +17,7 @@ from colatent.report.figures.reconstruction import own_reconstruction_figure, re
 from colatent.report.figures.recovery import recovery_figure
 from colatent.report.figures.residuals import residuals_figure
 from colatent.report.figures.scores import matrix_figure, scores_figure
+from colatent.report.figures.shared_signal import shared_signal_figure
 from colatent.report.figures.split import split_figure
 from colatent.report.figures.time_scales import time_scales_figure
 from colatent.report.figures.training import training_figure
@@ -48,7 +50,9 @@ LATENT_FIGURES = [
     PageFigure(LATENTS, latents_figure),
     PageFigure(LATENTS, trajectories_figure),
     PageFigure(LATENTS, time_scales_figure),
+    PageFigure(LATENTS, delays_figure),
     PageFigure(LATENTS, explained_figure),
+    PageFigure(LATENTS, shared_signal_figure),
     PageFigure(LATENTS, loadings_figure),
     PageFigure(LATENTS, agreement_figure),
 ]

@@ -1,0 +1,50 @@
+"""Whether a shared group is shared: what it predicts of each modality when inferred from the others alone."""
+
+import numpy as np
+import xarray as xr
+
+from colatent.analyses.analysed import AnalysedFit
+from colatent.data import metrics
+from colatent.data.scaling import standard_deviation
+from colatent.data.trials import Trials
+from colatent.models.base import Array
+
+N_PERMUTATIONS = 40
+
+
+def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
+    """Return, for each shared group and modality of it, the R² in test trials; None without shared groups.
+
+    The latents are inferred from the group's other modalities, and those of all other groups are set to their
+    prior mean. ``r2`` (group, modality) compares the decoded modality with the same trials, ``permuted``
+    (permutation, group, modality) with permuted trials: what the mean time course over trials predicts. R² is
+    pooled over channels in units of their training s.d.; NaN where a group does not drive a modality.
+    """
+    model, training, test = fit.model, fit.fold.training, fit.fold.test
+    groups = [group for group in dict.fromkeys(model.latent_groups) if group.shared]
+    if not groups:
+        return None
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(test.n_trials) for _ in range(N_PERMUTATIONS)]
+    r2 = np.full((len(groups), len(model.modalities)), np.nan)
+    permuted = np.full((N_PERMUTATIONS, *r2.shape), np.nan)
+    for j, modality in enumerate(model.modalities):
+        scale = standard_deviation(training.values[modality], training.observed[modality])
+        for i, group in enumerate(groups):
+            given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
+            if modality not in group.modalities:
+                continue
+            own = np.array([g == group for g in model.latent_groups])
+            mean = np.where(own, model.latents(test.only(given), given)[0], 0.0)
+            decoded = model.decode(mean, modality)
+            r2[i, j] = _r2(decoded, modality, scale, test)
+            permuted[:, i, j] = [_r2(decoded[order], modality, scale, test) for order in orders]
+    return xr.Dataset(
+        {"r2": (("group", "modality"), r2), "permuted": (("permutation", "group", "modality"), permuted)},
+        coords={"group": [group.name for group in groups], "modality": list(model.modalities)},
+        attrs={"unit": "R² in test trials"},
+    )
+
+
+def _r2(decoded: Array, modality: str, scale: Array, test: Trials) -> float:
+    return metrics.r2(test.values[modality], decoded, test.observed[modality], scale).pooled

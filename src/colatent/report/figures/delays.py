@@ -1,0 +1,57 @@
+"""Figure: by how much modalities follow the latents that they share."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from colatent.report.figures.base import ReportFigure, finish, new_figure, style
+from colatent.report.figures.style import BLUE, GREY
+from colatent.report.model_results import ModelResults
+
+
+def delays_figure(model: ModelResults) -> ReportFigure | None:
+    """Draw by how much each modality follows each shared latent, one mark per fit."""
+    latent = {fit: s["latent"] for fit, s in model.summaries.items() if "latent" in s}
+    delays = {fit: data["delay"] for fit, data in latent.items() if "delay" in data}
+    if model.shown not in delays:
+        return None
+    table = pd.concat([_rows(delay, model.latent_names, *fit) for fit, delay in delays.items()])
+    pairs = list(dict.fromkeys(zip(table["latent"], table["modality"], strict=True)))
+    place = table.apply(lambda row: pairs.index((row["latent"], row["modality"])), axis=1)
+    with style():
+        figure = new_figure(f"Delays of {model.model} (training)", 0.36 * len(pairs) + 0.9, width=8.5)
+        axes = figure.subplots()
+        axes.plot(table["delay_ms"], place, "o", color=BLUE, ms=5, alpha=0.6, mew=0)
+        axes.axvline(0, color=GREY, lw=0.8, ls=":")
+        axes.set_yticks(range(len(pairs)), [f"{name}: {modality}" for name, modality in pairs])
+        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        axes.set_xlabel("delay (ms); one mark per fold and seed; positive: the modality follows")
+    caption = (
+        "Learned with all other parameters from the training trials, relative to the first modality of the "
+        "group; median over fits and, in brackets, their range. Latents of different fits are matched by "
+        "their order alone: a wide range can also mean that fits order them differently. "
+        f"{_in_words(table, pairs)}."
+    )
+    return finish("delays", figure, caption, table)
+
+
+def _rows(delay: xr.DataArray, names: list[str], fold: int, seed: int) -> pd.DataFrame:
+    """One row for each shared latent and each modality of its group but the first."""
+    rows = [
+        (names[k], str(modality), 1e3 * float(delay.values[m, k]), fold, seed)
+        for k in range(len(names))
+        for m, modality in list(enumerate(delay["modality"].values))
+        if np.isfinite(delay.values[m, k]) and np.isfinite(delay.values[:m, k]).any()
+    ]
+    return pd.DataFrame(rows, columns=["latent", "modality", "delay_ms", "fold", "seed"])
+
+
+def _in_words(table: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
+    """Say each delay with its sign, such as "emg follows by 118 ms"."""
+    said = []
+    for latent, modality in pairs:
+        own = table["delay_ms"][(table["latent"] == latent) & (table["modality"] == modality)]
+        verb = "follows" if own.median() >= 0 else "leads"
+        spread = f" ({own.min():.0f} to {own.max():.0f})" if len(own) > 1 else ""
+        said.append(f"{latent}: {modality} {verb} by {abs(own.median()):.0f} ms{spread}")
+    return "; ".join(said)
