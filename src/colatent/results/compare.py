@@ -296,11 +296,10 @@ _COMPARE = {
 
 
 def report_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield the report: verdict, stages, since which stage, provenance, details of each stage."""
+    """Yield the report: verdict, since which stage, details of each stage, what was not compared."""
     items, left = comparison.items, comparison.left_out
     sections = {
         _verdict(comparison): [f"A  {comparison.a}", f"B  {comparison.b}"],
-        "Stages, in the order of the pipeline:": _stages(comparison),
         "Since which stage (and what its provenance says is other):": _since(comparison),
         **{f"Differences of {stage}, A -> B, largest first:": _details(items, stage) for stage in _STAGES},
         "Not compared (pages and figures show what is compared):": [f"{left[e]} {e}" for e in sorted(left)],
@@ -322,15 +321,6 @@ def _verdict(comparison: Comparison) -> str:
         text = f"{verdict}: {differing} of {n} stores and files differ{most}"
     causes = {d.cause for item in comparison.items for d in item.differences}
     return f"{text}; made with other {', '.join(o for o in ORIGIN if o in causes)}" if any(causes) else text
-
-
-def _stages(comparison: Comparison) -> Iterator[str]:
-    for stage in _STAGES:
-        if excesses := [item.excess for item in comparison.items if item.stage == stage]:
-            differing = sum(excess >= 0 for excess in excesses)
-            within = sum(0 <= excess <= comparison.tolerance for excess in excesses)
-            row = f"{stage:<22}{differing} of {len(excesses)} differ"
-            yield f"{row}, {within} within {comparison.tolerance:g}" if within else row
 
 
 def _since(comparison: Comparison) -> Iterator[str]:
