@@ -8,6 +8,8 @@ as they were when this process started: they may be edited while a job runs.
 
 import ast
 import hashlib
+import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -45,11 +47,24 @@ _SOURCE = {
     for file in sorted(PACKAGE.rglob("*"))
     if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
 }
+_OF_RUN = (
+    "COLATENT_CODE"  # for the jobs of a run: hash of all files and fingerprint of each stage at its start
+)
+
+
+def fingerprints_for_jobs() -> dict[str, str]:
+    """Return all fingerprints, and save jobs that this process starts from computing them again."""
+    code = {stage: code_fingerprint(stage) for stage in STAGES}
+    os.environ[_OF_RUN] = json.dumps([_hash_of_all(), code])
+    return code
 
 
 @cache
 def code_fingerprint(stage: str) -> str:
     """Return the fingerprint of a stage's code."""
+    files, code = json.loads(os.environ.get(_OF_RUN, "[0, {}]"))
+    if files == _hash_of_all():
+        return str(code[stage])
     parts = [_part(module) for module in sorted(stage_modules(stage))]
     if stage == "report":  # templates, styles and the pages' script
         parts += [
@@ -105,6 +120,10 @@ def _part(module: str) -> str:
         for of, name, here in imports
     }
     return _hash("\0".join([text, *sorted(origins)]).encode())
+
+
+def _hash_of_all() -> str:
+    return _hash(b"\0".join(part for name, source in _SOURCE.items() for part in (name.encode(), source)))
 
 
 def _hash(content: bytes) -> str:
