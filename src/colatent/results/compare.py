@@ -251,8 +251,10 @@ def compare_tables(a: Path, b: Path) -> list[Difference]:
     """
     one, other = _read_table(a), _read_table(b)
     found = compare_contents(*({f"column {c}": np.array(c) for c in table} for table in (one, other)))
+    if keys := [key for key in KEYS if key in one and key in other]:
+        one, other = (table.set_index(keys, drop=False) for table in (one, other))
     if not one.index.equals(other.index):
-        if one.index.names != other.index.names or not (one.index.is_unique and other.index.is_unique):
+        if not (one.index.is_unique and other.index.is_unique):
             return [*found, Difference("rows", f"others, {len(one)} -> {len(other)}")]
         alone = [len(x.index.difference(y.index)) for x, y in ((one, other), (other, one))]
         found.append(Difference("rows", f"{alone[0]} only in A, {alone[1]} only in B, or in another order"))
@@ -262,16 +264,13 @@ def compare_tables(a: Path, b: Path) -> list[Difference]:
 
 
 def _read_table(file: Path) -> pd.DataFrame:
-    """Return a table's cells as text, its rows named by what they are about."""
     try:
         # without a header: then a row that is longer than the first one is an error, not an index
         cells = pd.read_csv(file, header=None, dtype=str, na_filter=False, encoding="utf-8").fillna("")
     except (OSError, ValueError) as error:
         said = escaped(str(error)[:200])
         raise InputError(f"{file}: cannot be read as a table ({said}); delete it and run again") from None
-    table = cells[1:].set_axis(list(map(str, cells.iloc[0])), axis=1).reset_index(drop=True)
-    keys = [key for key in KEYS if key in table]
-    return table.set_index(pd.MultiIndex.from_frame(table[keys])) if keys else table
+    return cells[1:].set_axis(list(map(str, cells.iloc[0])), axis=1).reset_index(drop=True)
 
 
 def _cells(table: pd.DataFrame, columns: list[str]) -> dict[str, NDArray[Any]]:
