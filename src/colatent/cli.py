@@ -89,13 +89,13 @@ def compare(
 
     Exits with 0 if they are equal, 1 if they differ, 2 if they cannot be compared.
     """
-    from colatent.results.compare import Verdict, compare_trees, report_lines
+    from colatent.results.compare import compare_trees, report_lines
 
     with _one_sentence(exit_code=2):
         comparison = compare_trees(a, b, tolerance)
     for line in report_lines(comparison):
         print(line)
-    raise typer.Exit(int(comparison.verdict is Verdict.DIFFERENT))
+    raise typer.Exit(int(comparison.differs))
 
 
 @app.command()

@@ -51,7 +51,8 @@ def reserved_device(wanted: str, progress: Callable[[str], None]) -> Iterator[st
     with ExitStack() as stack:
         if devices := _visible_devices(torch.cuda.device_count()):
             chosen = stack.enter_context(_locked(devices, progress))
-            stack.enter_context(_environment(VISIBLE, chosen))
+            stack.callback(_see, os.environ.get(VISIBLE))
+            _see(chosen)
             stack.callback(progress, f"GPU {chosen} is given back")
             progress(f"GPU {chosen} is reserved for this job")
         if torch.cuda.is_available():
@@ -99,15 +100,10 @@ def _visible_devices(count: int) -> list[str]:
     return [name for part in named.split(",") if (name := part.strip()) and name != "-1"]
 
 
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        os.environ.update({} if before is None else {name: before})
+def _see(devices: str | None) -> None:
+    """Let libraries see these devices only; all, if none are named."""
+    os.environ.pop(VISIBLE, None)
+    os.environ.update({} if devices is None else {VISIBLE: devices})
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,23 +36,18 @@ _MOST, _LONGEST = 20, 300  # rows of a section, characters of a row
 _UNKNOWN = "same provenance: another machine, or a step that is not deterministic"
 
 
-class Verdict(Enum):
-    """What a comparison comes to."""
-
-    IDENTICAL = "identical"
-    WITHIN = "equal within"
-    DIFFERENT = "different"
-
-
 class Difference(NamedTuple):
-    """A part of an output that differs, what of it, and the smallest tolerance that lets it pass.
-
-    An entry of the provenance that differs has the excess -1: it is no difference in content.
-    """
+    """A part of an output that differs, what of it, and the smallest tolerance that lets it pass."""
 
     part: str
     what: str
     excess: float = np.inf
+
+    @property
+    def cause(self) -> str:
+        """The entry of the provenance that it is in (then it is no difference in content), or nothing."""
+        entry = self.part.split(".")[0]
+        return entry if entry in ORIGIN else ""
 
 
 class Compared(NamedTuple):
@@ -81,11 +75,12 @@ class Comparison(NamedTuple):
     tolerance: float
 
     @property
-    def verdict(self) -> Verdict:
-        excess = max(item.excess for item in self.items)
-        if excess < 0:
-            return Verdict.IDENTICAL
-        return Verdict.WITHIN if excess <= self.tolerance else Verdict.DIFFERENT
+    def excess(self) -> float:
+        return max(item.excess for item in self.items)
+
+    @property
+    def differs(self) -> bool:
+        return self.excess > self.tolerance
 
 
 def compare_trees(a: Path, b: Path, tolerance: float | None = None) -> Comparison:
@@ -98,17 +93,19 @@ def compare_trees(a: Path, b: Path, tolerance: float | None = None) -> Compariso
     Raises:
         InputError: a folder is no tree of results, or holds a damaged or incomplete store or file.
     """
-    kinds = _kinds(a), _kinds(b)
+    in_a, in_b = _kinds(a), _kinds(b)
     items, left_out = [], Counter[str]()
-    for path in sorted(kinds[0] | kinds[1]):
-        kind, in_both = kinds[0].get(path) or kinds[1][path], path in kinds[0] and path in kinds[1]
-        if kind not in _COMPARE and (in_both or kind == "of some runs"):
+    for path, kind in sorted((in_a | in_b).items()):
+        if path in in_a and path in in_b:
+            found = _COMPARE[kind](a / path, b / path) if kind in _COMPARE else None
+        else:
+            only = Difference("", "only in A" if path in in_a else "only in B")
+            found = [only] if kind != "of some runs" else None
+        if found is None:
             left_out[Path(path).suffix or "without ending"] += 1
             continue
-        only = [Difference("", "only in A" if path in kinds[0] else "only in B")]
         output, wildcards = what_lies_at(path) or (None, {})
         stage = output.rule if output and output.rule in _STAGES else _STAGES[-1]
-        found = _COMPARE[kind](a / path, b / path) if in_both else only
         items.append(Compared(path, stage, wildcards.get("session", ""), wildcards.get("model", ""), found))
     items.sort(key=lambda item: _STAGES.index(item.stage))
     return Comparison(a, b, items, left_out, -1.0 if tolerance is None else tolerance)
@@ -167,36 +164,32 @@ def _compare_numbers(part: str, a: NDArray[Any], b: NDArray[Any]) -> Iterator[Di
     Numbers may differ by a share of the largest finite magnitude in either array; integers, which count or
     number something, by none, nor a number and NaN.
     """
-    nan_a, nan_b = np.isnan(a), np.isnan(b)
-    lone = nan_a != nan_b
-    differs = ~(nan_a | nan_b) & ((a != b) | (np.signbit(a) != np.signbit(b)))  # -0.0 has other bits than 0.0
-    if not (differs | lone).any():
+    lone = np.isnan(a) != np.isnan(b)
+    differs = ((a != b) | (np.signbit(a) != np.signbit(b))) & ~(np.isnan(a) & np.isnan(b))  # -0.0 is not 0.0
+    if not differs.any():
         return
     # long double holds 64-bit integers; bool and small integers must not wrap around
     wide = [array.astype(np.longdouble) for array in (a, b)]
-    largest = float(np.abs(wide[0][differs] - wide[1][differs]).max(initial=0.0))
+    largest = float(np.fmax.reduce(np.abs(wide[0] - wide[1])[differs], initial=0.0))
     magnitude = float(max(np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in wide))
     share = largest / magnitude if magnitude else float(np.inf if largest else 0.0)
     integers = a.dtype.kind in "biu" and b.dtype.kind in "biu"
-    what = f"{(differs | lone).sum()} of {a.size} {'integers' if integers else 'values'}"
+    what = f"{differs.sum()} of {a.size} {'integers' if integers else 'values'}"
     what += f", by at most {largest:.3g} ({share:.2g} of the largest value)"
     what += f", NaN in only one at {lone.sum()}" if lone.any() else ""
     yield Difference(part, what, np.inf if integers or lone.any() else share)
 
 
 def _compare_stores(a: Path, b: Path) -> list[Difference]:
-    """Return how two stores differ, and what their provenance says of it."""
-    one, other = (
-        {k: np.array(json.dumps(v)) for k, v in _leaves({o: read_attrs(store).get(o) for o in ORIGIN})}
-        for store in (a, b)
-    )
-    origins = [d._replace(excess=-1.0) for d in compare_contents(one, other)]
-    return compare_contents(_store_content(a), _store_content(b)) + origins
+    """Return how two stores differ, in what they hold and in what their provenance says of it."""
+    found = compare_contents(_store_content(a), _store_content(b))
+    return [difference._replace(excess=-1.0) if difference.cause else difference for difference in found]
 
 
 def _store_content(folder: Path) -> dict[str, NDArray[Any]]:
-    """Return what a store holds, without where it comes from."""
-    content = _attributes("store", {k: v for k, v in read_attrs(folder).items() if k not in _NO_CONTENT})
+    attrs = read_attrs(folder)
+    content = _attributes("store", {k: v for k, v in attrs.items() if k not in _NO_CONTENT})
+    content |= {k: np.array(json.dumps(v)) for k, v in _leaves({o: attrs.get(o) for o in ORIGIN})}
     for name in group_names(folder):
         dataset = read_group(folder, name)
         content |= _attributes(name, dataset.attrs)
@@ -258,17 +251,15 @@ def compare_tables(a: Path, b: Path) -> list[Difference]:
     """
     one, other = _read_table(a), _read_table(b)
     found = compare_contents(*({f"column {c}": np.array(c) for c in table} for table in (one, other)))
-    common = [column for column in one if column in other]
-    if keys := [key for key in KEYS if key in common]:
-        one, other = (table.set_index(pd.MultiIndex.from_frame(table[keys])) for table in (one, other))
+    if keys := [key for key in KEYS if key in one and key in other]:
+        one, other = (table.set_index(keys, drop=False) for table in (one, other))
     if not one.index.equals(other.index):
-        if not keys or one.index.has_duplicates or other.index.has_duplicates:
+        if not (one.index.is_unique and other.index.is_unique):
             return [*found, Difference("rows", f"others, {len(one)} -> {len(other)}")]
         alone = [len(x.index.difference(y.index)) for x, y in ((one, other), (other, one))]
         found.append(Difference("rows", f"{alone[0]} only in A, {alone[1]} only in B, or in another order"))
-        shared = one.index.intersection(other.index, sort=False)
-        one, other = one.loc[shared], other.loc[shared]
-    measured = [str(column) for column in common if column not in keys]
+        one, other = one.align(other, join="inner", axis=0)
+    measured = [str(c) for c in one if c in other and c not in KEYS]
     return found + compare_contents(_cells(one, measured), _cells(other, measured))
 
 
@@ -304,11 +295,10 @@ _COMPARE = {
 
 
 def report_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield the report: verdict, stages, since which stage, provenance, details of each stage."""
+    """Yield the report: verdict, since which stage, details of each stage, what was not compared."""
     items, left = comparison.items, comparison.left_out
     sections = {
         _verdict(comparison): [f"A  {comparison.a}", f"B  {comparison.b}"],
-        "Stages, in the order of the pipeline:": _stages(comparison),
         "Since which stage (and what its provenance says is other):": _since(comparison),
         **{f"Differences of {stage}, A -> B, largest first:": _details(items, stage) for stage in _STAGES},
         "Not compared (pages and figures show what is compared):": [f"{left[e]} {e}" for e in sorted(left)],
@@ -322,23 +312,14 @@ def report_lines(comparison: Comparison) -> Iterator[str]:
 
 def _verdict(comparison: Comparison) -> str:
     excesses = [item.excess for item in comparison.items]
-    n, differing, largest = len(excesses), sum(excess >= 0 for excess in excesses), max(excesses)
+    n, differing, largest = len(excesses), sum(excess >= 0 for excess in excesses), comparison.excess
     text = f"identical: all {n} stores and files that are compared"
-    if comparison.verdict is not Verdict.IDENTICAL:
-        within = f" {comparison.tolerance:g}" if comparison.verdict is Verdict.WITHIN else ""
+    if differing:
+        verdict = "different" if comparison.differs else f"equal within {comparison.tolerance:g}"
         most = f", by at most {largest:.2g} of the largest value" if np.isfinite(largest) else ""
-        text = f"{comparison.verdict.value}{within}: {differing} of {n} stores and files differ{most}"
-    kinds = {d.part.split(".")[0] for item in comparison.items for d in item.differences if d.excess < 0}
-    return f"{text}; made with other {', '.join(k for k in ORIGIN if k in kinds)}" if kinds else text
-
-
-def _stages(comparison: Comparison) -> Iterator[str]:
-    for stage in _STAGES:
-        if excesses := [item.excess for item in comparison.items if item.stage == stage]:
-            differing = sum(excess >= 0 for excess in excesses)
-            within = sum(0 <= excess <= comparison.tolerance for excess in excesses)
-            row = f"{stage:<22}{differing} of {len(excesses)} differ"
-            yield f"{row}, {within} within {comparison.tolerance:g}" if within else row
+        text = f"{verdict}: {differing} of {n} stores and files differ{most}"
+    causes = {d.cause for item in comparison.items for d in item.differences}
+    return f"{text}; made with other {', '.join(o for o in ORIGIN if o in causes)}" if any(causes) else text
 
 
 def _since(comparison: Comparison) -> Iterator[str]:
@@ -347,20 +328,21 @@ def _since(comparison: Comparison) -> Iterator[str]:
     none = "identical" if limit < 0 else f"nothing beyond {limit:g}"
     for session in dict.fromkeys(item.session for item in comparison.items if item.session):
         items = [item for item in comparison.items if item.session == session]
-        whole = [item for item in items if not item.model and item.stage != "session_page"]
-        if (first := _first(whole, limit)) or not _first(items, limit):
-            yield f"{session}: {first or none}"
-            continue
-        for model in dict.fromkeys(item.model for item in items if item.model):
-            first = _first([item for item in items if item.model == model], limit)
-            yield f"{session} / {model}: {first or none}"
+        since = {
+            model: _first([item for item in items if item.model in ("", model)], limit) or none
+            for model in dict.fromkeys(item.model for item in items)
+        }
+        if len(set(since.values())) == 1:
+            yield f"{session}: {since[items[0].model]}"
+        else:
+            yield from (f"{session} / {model}: {first}" for model, first in since.items() if model)
 
 
 def _first(items: list[Compared], tolerance: float) -> str:
     """Return the first stage that differs, and what its provenance says of why; nothing if none does."""
     stage = next((item.stage for item in items if item.excess > tolerance), "")
     found = [d for item in items if item.stage == stage for d in item.differences]
-    causes = [d.part.split(".")[0] if d.excess < 0 else d.what for d in found if d.excess < 0 or not d.part]
+    causes = [d.cause or d.what for d in found if d.cause or not d.part]
     return f"since {stage} ({', '.join(dict.fromkeys(causes)) or _UNKNOWN})" if stage else ""
 
 

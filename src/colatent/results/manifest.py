@@ -130,7 +130,10 @@ def _versions(package: str, stores: dict[str, Attrs]) -> str:
 
 
 def _refuse_other(folder: Path, attrs: Attrs, plan: Planned, identities: dict[str, str]) -> None:
-    """Raise InputError unless a store was made with the config's settings, and from what lies beside it."""
+    """Raise InputError unless a store was made with the config's settings, and from what lies beside it.
+
+    Not by which code: `snakemake --touch` keeps results of older code, and the record says of which.
+    """
     remedy = anew(folder / MARKER)
     written = attrs["settings"], {key: attrs["inputs"].get(key) for key in plan.inputs}
     if json.dumps(written, sort_keys=True) != json.dumps((plan.settings, plan.inputs), sort_keys=True):

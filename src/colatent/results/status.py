@@ -5,7 +5,7 @@ Told from the plan that the workflow leaves when it starts, the jobs' logs, and 
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,30 +18,32 @@ from colatent.store.atomic import write_text
 from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
-WILDCARDS = ("session", "model", "fold", "seed")
+
+
+class PlannedFit(NamedTuple):
+    session: str
+    model: str
+    fold: int
+    seed: int
 
 
 class Plan(BaseModel):
-    """What the workflow was started to do.
+    """What the workflow was started to do, and the folder in which Snakemake ran."""
 
-    Attributes:
-        fits: session, model, fold and seed of each.
-        folder: in which Snakemake ran.
-    """
-
-    fits: list[tuple[str, str, int, int]]
+    fits: list[PlannedFit]
     folder: Path
 
     def has(self, wildcards: dict[str, str]) -> bool:
         """Does a job belong to it, or was it of an earlier config?"""
-        fits = (dict(zip(WILDCARDS, map(str, fit), strict=True)) for fit in self.fits)
-        return not wildcards or any(wildcards.items() <= fit.items() for fit in fits)
+        return not wildcards or any(
+            all(str(getattr(fit, name)) == value for name, value in wildcards.items()) for fit in self.fits
+        )
 
 
 class FitStatus(NamedTuple):
-    """One fit: session, model, fold, seed; failed, running, waiting or done; the last line of its log."""
+    """One fit: which; failed, running, waiting or done; the last line of its log."""
 
-    wildcards: tuple[str, str, int, int]
+    wildcards: PlannedFit
     state: str
     line: str
 
@@ -77,7 +79,8 @@ def write_plan(
     Raises:
         InputError: it cannot be written.
     """
-    plan = Plan(fits=list(product(sessions, models, folds, seeds)), folder=Path.cwd())
+    fits = starmap(PlannedFit, product(sessions, models, folds, seeds))
+    plan = Plan(fits=list(fits), folder=Path.cwd())
     write_text(Path(results) / PLAN, plan.model_dump_json(), "the list of fits")
 
 
@@ -87,7 +90,7 @@ def fit_statuses(results: str | Path) -> list[FitStatus]:
     Raises:
         InputError: the workflow has not run there, or its plan is damaged.
     """
-    return [_status(Path(results), *fit) for fit in _read_plan(Path(results)).fits]
+    return [_status(Path(results), fit) for fit in _read_plan(Path(results)).fits]
 
 
 def _read_plan(root: Path) -> Plan:
@@ -102,15 +105,14 @@ def _read_plan(root: Path) -> Plan:
         raise InputError(f"{root / PLAN}: the list of fits is damaged; run the workflow again") from None
 
 
-def _status(root: Path, session: str, model: str, fold: int, seed: int) -> FitStatus:
-    of = {"session": session, "model": model, "fold": fold, "seed": seed}
-    log, store = (root / output_of("fit", kind).format(**of) for kind in ("log", "store"))
+def _status(root: Path, fit: PlannedFit) -> FitStatus:
+    log, store = (root / output_of("fit", kind).format(**fit._asdict()) for kind in ("log", "store"))
     done = (store / MARKER).is_file()
     state, line = _state(log)
     if state != "running":
         # a store outlives its log, and a log its store
         state = "done" if done else "waiting" if state == "done" else state
-    return FitStatus((session, model, fold, seed), state, "" if state == "waiting" else line)
+    return FitStatus(fit, state, "" if state == "waiting" else line)
 
 
 def _state(log: Path) -> tuple[str, str]:

@@ -48,18 +48,18 @@ def verify(results: str | Path) -> Verification:
         raise InputError(f"{root}: there is no such folder; give the folder of results")
     record = read_record(root)
     stores = {root / name: recorded for name, recorded in record["stores"].items()}
-    files = record["files"].items()
-    found = [
-        *(_damage(folder / MARKER, _check_recorded, folder, recorded) for folder, recorded in stores.items()),
-        *(_damage(root / tracked(name), check_file, root / name, checksum, root) for name, checksum in files),
-    ]
+    damages = []
+    for folder, recorded in stores.items():
+        if damage := _damage(folder / MARKER, _check_recorded, folder, recorded):
+            damages.append(damage)
+        elif recorded != {"identity": recorded["identity"], **claims(read_attrs(folder))}:
+            said = f"{folder}: the record says of it what it does not say itself"
+            damages.append(Damage(root / RECORD, said))
+    files = record["files"]
+    found = (_damage(root / tracked(name), check_file, root / name, files[name], root) for name in files)
+    damages += filter(None, found)
     unknown = [place.path for place in walk_results(root) if place.is_store and place.path not in stores]
-    contradicted = [
-        Damage(root / RECORD, f"{folder}: the record says of it what it does not say itself")
-        for (folder, recorded), damage in zip(stores.items(), found, strict=False)
-        if damage is None and recorded != {"identity": recorded["identity"], **claims(read_attrs(folder))}
-    ]
-    return Verification([*filter(None, found), *contradicted], len(found), unknown)
+    return Verification(damages, len(stores) + len(files), unknown)
 
 
 def _check_recorded(folder: Path, recorded: dict[str, Any]) -> None:

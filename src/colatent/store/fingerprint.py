@@ -8,6 +8,8 @@ as they were when this process started: they may be edited while a job runs.
 
 import ast
 import hashlib
+import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -45,11 +47,24 @@ _SOURCE = {
     for file in sorted(PACKAGE.rglob("*"))
     if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
 }
+_OF_RUN = (
+    "COLATENT_CODE"  # for the jobs of a run: hash of all files and fingerprint of each stage at its start
+)
+
+
+def fingerprints_for_jobs() -> dict[str, str]:
+    """Return all fingerprints, and save jobs that this process starts from computing them again."""
+    code = {stage: code_fingerprint(stage) for stage in STAGES}
+    os.environ[_OF_RUN] = json.dumps([_hash_of_all(), code])
+    return code
 
 
 @cache
 def code_fingerprint(stage: str) -> str:
     """Return the fingerprint of a stage's code."""
+    files, code = json.loads(os.environ.get(_OF_RUN, "[0, {}]"))
+    if files == _hash_of_all():
+        return str(code[stage])
     parts = [_part(module) for module in sorted(stage_modules(stage))]
     if stage == "report":  # templates, styles and the pages' script
         parts += [
@@ -90,8 +105,8 @@ class _Meaning(NamedTuple):
     """What a file does, what it imports from this package, and the modules that it names as text."""
 
     text: str
-    imports: tuple[_Import, ...]
-    named: tuple[str, ...]
+    imports: set[_Import]
+    named: set[str]
 
 
 def _part(module: str) -> str:
@@ -107,6 +122,10 @@ def _part(module: str) -> str:
     return _hash("\0".join([text, *sorted(origins)]).encode())
 
 
+def _hash_of_all() -> str:
+    return _hash(b"\0".join(part for name, source in _SOURCE.items() for part in (name.encode(), source)))
+
+
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -120,35 +139,33 @@ def _file(module: str) -> str:
 @cache
 def _meaning(file: str) -> _Meaning:
     """Return what a source file does: its code without comments, docstrings and own imports."""
-    stripped = _Stripped()
-    tree = stripped.visit(ast.parse(_SOURCE[file]))
-    texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    named = (match[1][1:] for text in texts if (match := _TEXT.fullmatch(text)))
-    return _Meaning(ast.unparse(tree), tuple(dict.fromkeys(stripped.imports)), tuple(dict.fromkeys(named)))
+    tree = ast.parse(_SOURCE[file])
+    imports, named = set[_Import](), set[str]()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for _, part in ast.iter_fields(node):
+            if isinstance(part, list):
+                part[:] = [each for each in part if not _changes_nothing(each, imports)]
+                waiting += [each for each in part if isinstance(each, ast.AST)]
+            elif isinstance(part, ast.AST):
+                waiting.append(part)
+            elif isinstance(part, str) and (match := _TEXT.fullmatch(part)):
+                named.add(match[1][1:])
+    return _Meaning(ast.unparse(tree), imports, named)
 
 
-class _Stripped(ast.NodeTransformer):
-    """Removes from a syntax tree what changes no result, and collects imports from this package."""
-
-    def __init__(self) -> None:
-        self.imports: list[_Import] = []
-
-    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> ast.AST | None:
-        own = list(_own_imports(node))
-        self.imports += own
-        return None if own else node
-
-    visit_ImportFrom = visit_Import
-
-    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
-        return None if node.arg == "description" else self.generic_visit(node)  # of a key, for the manual
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if "TYPE_CHECKING" in ast.dump(node.test) else self.generic_visit(node)
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        is_docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_docstring else self.generic_visit(node)
+def _changes_nothing(node: ast.AST, imports: set[_Import]) -> bool:
+    """Is this part of a list to be left out? Imports from this package are, once they are noted."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        own = set(_own_imports(node))
+        imports |= own
+        return bool(own)
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.dump(node.test)
+    if isinstance(node, ast.Expr):  # a docstring
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.keyword) and node.arg == "description"  # of a key, for the manual
 
 
 def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:

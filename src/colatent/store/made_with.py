@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from colatent.errors import InputError
 from colatent.store.atomic import write_text
-from colatent.store.fingerprint import STAGES, code_fingerprint
+from colatent.store.fingerprint import code_fingerprint, fingerprints_for_jobs
 from colatent.store.layout import MADE_WITH
 
 _RUN = "COLATENT_RUN"  # set by the first process of a run, for its jobs
@@ -45,8 +45,8 @@ class Run(NamedTuple):
 def current_run() -> Run:
     """Return the run that this process belongs to; the first process that asks begins one."""
     if _RUN not in os.environ:
-        code = {stage: code_fingerprint(stage) for stage in STAGES}
-        run = Run(os.getpid(), shlex.join(["snakemake", *sys.argv[1:]]), code)
+        command = shlex.join(["snakemake", *sys.argv[1:]])
+        run = Run(os.getpid(), command, fingerprints_for_jobs())
         os.environ[_RUN] = json.dumps(run)
     return Run(*json.loads(os.environ[_RUN]))
 

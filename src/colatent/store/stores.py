@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from zarr.codecs import BloscCodec
 
 from colatent.errors import InputError
@@ -94,26 +94,21 @@ def check_store(folder: str | Path) -> None:
             raise DamagedStoreError(folder, f"{name} is not as it was written")
 
 
-class _Format(BaseModel):
-    format: int
-
-
-class _Marker(_Format):
+class _Marker(BaseModel):
+    format: int = Field(le=FORMAT)
     sha256: dict[str, str] = Field(min_length=1)
 
 
 def _checksums(folder: Path) -> dict[str, str]:
     """Return what the marker says: name of a file -> checksum."""
-    content = (folder / MARKER).read_bytes()
     try:
-        written = _Format.model_validate_json(content).format
-        if written > FORMAT:
+        return _Marker.model_validate_json((folder / MARKER).read_bytes()).sha256
+    except ValidationError as error:
+        if newer := [wrong["input"] for wrong in error.errors() if wrong["type"] == "less_than_equal"]:
             raise NewerFormatError(
-                f"{folder}: written by a newer colatent (format {written}, this one reads {FORMAT}); "
+                f"{folder}: written by a newer colatent (format {newer[0]}, this one reads {FORMAT}); "
                 "update colatent"
-            )
-        return _Marker.model_validate_json(content).sha256
-    except ValueError:
+            ) from None
         raise DamagedStoreError(folder, f"{MARKER} is damaged") from None
 
 

@@ -91,6 +91,17 @@ def test_defaults_that_depend_on_the_data_count_and_descriptions_of_keys_do_not(
         assert (fingerprints(monkeypatch, edited)["fit"] == before["fit"]) is same
 
 
+def test_a_job_takes_the_fingerprints_of_its_run_only_while_no_file_was_edited(monkeypatch):
+    monkeypatch.setenv(fingerprint._OF_RUN, "[0, {}]")
+    before, part = fingerprints(monkeypatch, SMALL), fingerprint._part
+    assert before.items() <= fingerprint.fingerprints_for_jobs().items()
+    monkeypatch.setattr(fingerprint, "_part", lambda module: pytest.fail("computed again"))
+    assert fingerprints(monkeypatch, SMALL) == before
+    monkeypatch.setattr(fingerprint, "_part", part)
+    edited = SMALL | {"models/gp.py": SMALL["models/gp.py"].replace(b"1", b"3")}
+    assert fingerprints(monkeypatch, edited)["fit"] != before["fit"]
+
+
 def test_where_an_imported_name_comes_from_counts_though_both_modules_are_reached(monkeypatch):
     both = SMALL | {"models/named.py": b"from colatent.models.other import kernel\n"}
     moved = both["models/fitting.py"].replace(b"models.gp import kernel", b"models.other import kernel")

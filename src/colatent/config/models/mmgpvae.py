@@ -26,7 +26,6 @@ class DecoderKind:
     Attributes:
         name: in the config.
         code: ``module:Class`` (`colatent.models.mmgpvae.decoders.base.LatentDecoder`), imported when needed.
-        title: how reports call it.
         default_for: kinds of modalities whose default it is.
         is_linear: whether its class is a `LinearDecoder`: its expected log density needs no samples, and the
             last steps of training bring it and its sites to their optimum.
@@ -35,7 +34,6 @@ class DecoderKind:
 
     name: str
     code: str
-    title: str
     default_for: frozenset[str] = frozenset()
     is_linear: bool = False
     needs_image_shape: bool = False
@@ -47,15 +45,13 @@ DECODERS = {
         DecoderKind(
             "linear",
             "colatent.models.mmgpvae.decoders.linear:LinearDecoder",
-            "linear",
             frozenset({"spikes"}),
             is_linear=True,
         ),
-        DecoderKind("mlp", "colatent.models.mmgpvae.decoders.mlp:MLPDecoder", "multi-layer perceptron"),
+        DecoderKind("mlp", "colatent.models.mmgpvae.decoders.mlp:MLPDecoder"),
         DecoderKind(
             "convolutional",
             "colatent.models.mmgpvae.decoders.convolutional:ConvolutionalDecoder",
-            "convolutional network",
             needs_image_shape=True,
         ),
     )

@@ -26,7 +26,7 @@ class QuadraticDecoder(LatentDecoder):
         return self.readout(torch.cat([z, z.square()], dim=-1))
 '''
 CODE = "colatent.models.mmgpvae.decoders.quadratic:QuadraticDecoder"
-ENTRY = f'DecoderKind("quadratic", "{CODE}", "quadratic"),'
+ENTRY = f'DecoderKind("quadratic", "{CODE}"),'
 USE = """
 import numpy as np
 from colatent.config import MMGPVAESettings
