@@ -8,11 +8,14 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_gpfa_example_runs_without_the_workflow():
+def test_gpfa_examples_run_without_the_workflow():
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (example,) = [e for e in examples if "GPFA" in e]
-    check = "import sys; assert latents.shape == (50, 100, 3); assert 'snakemake' not in sys.modules"
-    subprocess.run([sys.executable, "-c", example + check], check=True, timeout=120)
+    one, several = [e for e in examples if "GPFA" in e]
+    checks = "assert latents.shape == (50, 100, 3)", "assert latents.shape == (50, 100, 5)"
+    shared = "assert emg_from_spikes.shape == (50, 100, 6) and model.delay_.shape == (2, 5)"
+    light = "import sys; assert 'snakemake' not in sys.modules"
+    code = "\n".join([one, checks[0], several, checks[1], shared, light])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_it_opens_with_the_two_commands():
