@@ -9,6 +9,7 @@ from support import fit_to, settings_of, simulate
 from colatent.analyses import ANALYSES, analyse
 from colatent.analyses.analysed import AnalysedFit
 from colatent.analyses.latent_summary import latent_summary
+from colatent.analyses.shared_signal import shared_signal
 from colatent.config.models import LatentGroup
 from colatent.data import metrics
 from colatent.data.tasks import NOTHING_WITHHELD
@@ -60,6 +61,38 @@ def test_what_groups_explain_is_what_is_lost_without_them():
     assert found["loading/emg"].attrs["unit"] == "N per s.d. of the latent"
     assert found["latent"]["time_scale_low"].isnull().all()
     assert "level" not in found["latent"]["time_scale_low"].attrs
+
+
+class Informed(Linear):
+    """The shared latent is the same from either modality; private ones are unknown from the other."""
+
+    def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        z = super().latents(trials, given)[0].copy()
+        if "emg" not in given:
+            z[..., 1] = 0
+        if "force" not in given:
+            z[..., 2] = 0
+        return z, np.ones_like(z)
+
+
+def test_a_shared_group_predicts_each_modality_from_the_others_beyond_permuted_trials():
+    z = np.random.default_rng(0).normal(size=(30, 200, 3))
+    model: Any = Informed(z)
+    values = {m: model.decode(z, m) for m in model.modalities}
+    observed = {m: np.ones(v.shape, dtype=bool) for m, v in values.items()}
+    kinds = dict.fromkeys(values, "continuous")
+    trials = Trials(values, observed, dict.fromkeys(values, ("a",)), kinds, 0.02)
+    found = shared_signal(AnalysedFit(model, fold_of(trials)))
+    assert found is not None and list(found["group"].values) == ["emg+force"]
+    # the shared latent is a fifth of the variance; what permuted trials share is chance
+    np.testing.assert_allclose(found["r2"], [[0.2, 0.2]], atol=0.05)
+    assert float(found["permuted"].max()) < 0.1
+    unrelated = Trials(
+        values | {"emg": np.random.default_rng(1).normal(size=values["emg"].shape)},
+        observed, dict.fromkeys(values, ("a",)), kinds, 0.02,
+    )  # fmt: skip
+    nothing = shared_signal(AnalysedFit(model, fold_of(unrelated)))
+    assert nothing is not None and float(nothing["r2"].sel(modality="emg").item()) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["gpfa", "smoothed-fa"])

@@ -78,9 +78,23 @@ def time_scales_of(fold: int) -> xr.Dataset:
     attrs = {"units": "s", "level": 0.95, "drop": 1.92, "likelihood": "marginal"}
     scale = np.array([0.05, 0.2]) * (1 + 0.1 * fold)
     values = {"low": scale / 1.3, "high": np.array([1.4 * scale[0], np.inf]), "maximum": 1.05 * scale}
+    delay = np.array([[0.0, 0.0], [0.118 + 0.001 * fold, -0.02]])
     return xr.Dataset(
-        {"time_scale": ("latent", scale, {"units": "s"})}
-        | {f"time_scale_{k}": ("latent", v, attrs) for k, v in values.items()}
+        {"time_scale": ("latent", scale, {"units": "s"}), "delay": (("modality", "latent"), delay)}
+        | {f"time_scale_{k}": ("latent", v, attrs) for k, v in values.items()},
+        coords={"modality": ["spikes", "emg"]},
+    )
+
+
+def shared_of(fold: int) -> xr.Dataset:
+    """A shared group that predicts emg beyond permuted trials, and not spikes."""
+    permuted = np.full((5, 1, 2), 0.1) + 0.01 * np.arange(5)[:, None, None]
+    return xr.Dataset(
+        {
+            "r2": (("group", "modality"), [[0.05, 0.4 + 0.1 * fold]]),
+            "permuted": (("permutation", "group", "modality"), permuted),
+        },
+        coords={"group": ["spikes+emg"], "modality": ["spikes", "emg"]},
     )
 
 
@@ -199,6 +213,7 @@ def write_scores(config: Config, name: str, latents: bool) -> None:
             for fold in range(FOLDS):
                 for seed in SEEDS:
                     groups[f"summary/fold-{fold}_seed-{seed}/latent"] = time_scales_of(fold)
+                    groups[f"summary/fold-{fold}_seed-{seed}/shared"] = shared_of(fold)
             recovery = [
                 (name, "vae", f, s, "emg+spikes", "shared 1", 0.9 - 0.1 * f) for f in range(3) for s in SEEDS
             ]

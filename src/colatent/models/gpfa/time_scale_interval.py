@@ -228,7 +228,7 @@ class _ScaledNegativeEvidence:
 
     def __init__(self, data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem):
         self._data, self._prior, self._problem = data, prior, problem
-        loading, log_noise, offset, log_tau = (p.numpy() for p in fitted)
+        loading, log_noise, offset, log_tau = (p.numpy() for p in fitted[:4])  # no delays
         self._shape = loading.shape
         count = np.maximum(data.observed.sum((0, 1)), 1.0)[:, None]
         curvature = np.broadcast_to(count, loading.shape)

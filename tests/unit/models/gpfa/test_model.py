@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from colatent.config import GPFASettings
+from colatent.data.tasks import Withheld
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
 from colatent.models.gpfa.gaussian import GPFA
@@ -72,3 +73,75 @@ def test_intervals_of_time_scales_are_those_of_the_training_trials(simulated_tri
     assert (summary.interval["low"] < summary.time_scale).all()
     assert summary.interval_attrs["likelihood"] == "penalised"
     assert summary.unit == {"spikes": "√(spikes per bin)"}
+
+
+JOINT = {"spikes+emg": 2, "spikes": 1, "emg": 1}
+
+
+@pytest.fixture(scope="module")
+def joint(simulated_trials: Trials) -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents=JOINT, delays=True)
+    hidden = {"spikes": np.arange(simulated_trials.layout.n_channels("spikes")) % 4 == 0}
+    run = FitRun(withheld=Withheld.of(simulated_trials, hidden, 0.2))
+    return GPFAModel(settings, simulated_trials.layout).fit(simulated_trials.select(np.arange(32)), run)
+
+
+def test_of_several_modalities_each_is_predicted_from_each_subset(joint, simulated_trials):
+    test = simulated_trials.select(np.arange(32, 48))
+    hidden = {"spikes": np.arange(test.layout.n_channels("spikes")) % 4 == 0}
+    asked = joint.tasks(Withheld.of(simulated_trials, hidden, 0.2))
+    assert {task.heldout for task in asked} == {"trials", "channels", "time", "modality"}
+    views = {"channels": lambda t: t.hide(hidden), "time": lambda t: t.hide_end(0.2)}
+    for task in asked:
+        seen = views.get(task.heldout, lambda t: t)(test.only(task.given))
+        predictive = joint.predict(seen, task.given, task.predicted)
+        assert predictive.family == ("poisson" if task.predicted == "spikes" else "gaussian")
+        assert predictive.mean.shape == test.values[task.predicted].shape
+    emg = test.values["emg"]
+    null = simulated_trials.values["emg"][:32].mean(axis=(0, 1))
+    from_spikes = joint.predict(test.only(("spikes",)), ("spikes",), "emg").mean
+    assert ((emg - from_spikes) ** 2).sum() < 0.8 * ((emg - null) ** 2).sum()
+
+
+def test_a_cross_prediction_does_not_see_what_it_predicts(joint, simulated_trials):
+    test = simulated_trials.select(np.arange(32, 48))
+    seen = test.only(("spikes",))
+    changed = {**seen.values, "emg": seen.values["emg"] + 9.0}
+    other = Trials(changed, seen.observed, seen.channels, seen.kinds, seen.bin_width, seen.condition)
+    one, two = (joint.predict(t, ("spikes",), "emg").mean for t in (seen, other))
+    np.testing.assert_array_equal(one, two)
+    # what nobody informs is at its prior
+    mean, variance = joint.latents(seen, ("spikes",))
+    np.testing.assert_allclose(mean[..., 3], 0, atol=1e-9)
+    np.testing.assert_allclose(variance[..., 3], 1, atol=1e-6)
+
+
+def test_a_fit_of_several_modalities_that_is_read_back_answers_the_same(joint, simulated_trials):
+    settings = GPFASettings(kind="gpfa", latents=JOINT, delays=True)
+    read = GPFAModel.from_state(settings, simulated_trials.layout, joint.state())
+    test = simulated_trials.select(np.arange(32, 48))
+    for given in (("spikes",), ("emg",), ("spikes", "emg")):
+        for predicted in ("spikes", "emg"):
+            one, two = (m.predict(test.only(given), given, predicted).mean for m in (joint, read))
+            np.testing.assert_array_equal(one, two)
+    latents = joint.latents(test, ("spikes", "emg"))[0]
+    for name in ("spikes", "emg"):
+        np.testing.assert_array_equal(joint.decode(latents, name), read.decode(latents, name))
+    summary = read.summary(latents)
+    assert list(summary.delay) == ["spikes", "emg"] and np.isnan(summary.delay["emg"][2])
+    assert (summary.loading["emg"][:, 2] == 0).all() and (summary.loading["spikes"][:, 3] == 0).all()
+    damaged = joint.state() | {"delay": np.zeros((3, 4))}
+    with pytest.raises(ValueError, match="delay has the shape"):
+        GPFAModel.from_state(settings, simulated_trials.layout, damaged)
+
+
+def test_the_order_of_latents_in_the_config_may_differ_from_that_of_the_session(simulated_trials):
+    settings = GPFASettings(kind="gpfa", latents={"emg": 1, "emg+spikes": 2})
+    training = simulated_trials.select(np.arange(24))
+    model = GPFAModel(settings, simulated_trials.layout).fit(training, FitRun())
+    assert model.modalities == ("spikes", "emg")
+    assert [group.name for group in model.latent_groups] == ["emg", "emg+spikes", "emg+spikes"]
+    loading = model.summary(np.zeros((1, 1, 3))).loading
+    assert (loading["spikes"][:, 0] == 0).all() and loading["emg"].all() and loading["spikes"][:, 1:].all()
+    predictive = model.predict(training, ("spikes", "emg"), "emg")
+    assert np.corrcoef(predictive.mean.ravel(), training.values["emg"].ravel())[0, 1] > 0.8

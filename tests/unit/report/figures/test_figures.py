@@ -11,9 +11,11 @@ from matplotlib.lines import Line2D
 
 from colatent.config import Config
 from colatent.report import read_model
+from colatent.report.figures.delays import delays_figure
 from colatent.report.figures.latents import shown_conditions
 from colatent.report.figures.reconstruction import choose_channels
 from colatent.report.figures.recovery import _aligned
+from colatent.report.figures.shared_signal import shared_signal_figure
 from colatent.report.figures.style import spread
 from colatent.report.figures.time_scales import time_scales_figure
 from colatent.report.session_results import read_session
@@ -46,6 +48,25 @@ def test_intervals_of_time_scales_are_drawn_or_said_to_be_missing(demo: tuple[Co
         latent[f"time_scale_{part}"][:] = np.nan
     without = time_scales_figure(results)
     assert without is not None and "No interval is drawn" in without.caption
+
+
+def test_delays_are_said_with_their_sign(demo: tuple[Config, Path]) -> None:
+    drawn = delays_figure(read_model(demo[0], "sim", "vae"))
+    assert drawn is not None and set(drawn.data["modality"]) == {"emg"}
+    first = drawn.data[(drawn.data["fold"] == 0) & (drawn.data["seed"] == 0)]
+    np.testing.assert_allclose(first["delay_ms"], [118, -20])
+    names = read_model(demo[0], "sim", "vae").latent_names
+    assert f"{names[0]}: emg follows by 119 ms (118 to 120)" in drawn.caption
+    assert f"{names[1]}: emg leads by 20 ms" in drawn.caption
+
+
+def test_a_group_without_evidence_of_a_shared_signal_is_named(demo: tuple[Config, Path]) -> None:
+    drawn = shared_signal_figure(read_model(demo[0], "sim", "vae"))
+    assert drawn is not None
+    emg = drawn.data[drawn.data["modality"] == "emg"]
+    np.testing.assert_allclose(emg.groupby("fold")["r2"].first(), [0.4, 0.5, 0.6])
+    np.testing.assert_allclose(emg["permuted"], 0.138)  # 95th percentile
+    assert drawn.caption.endswith("permuted trials): spikes+emg → spikes.")
 
 
 def test_channels_are_best_median_worst_of_those_scored() -> None:
