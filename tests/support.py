@@ -42,7 +42,8 @@ def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subproce
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        # jobs need not compile this package anew
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""} | environment,
         capture_output=True,
         text=True,
         timeout=600,
