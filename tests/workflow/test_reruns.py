@@ -13,7 +13,7 @@ import h5py
 import pytest
 import yaml
 from filelock import FileLock
-from support import run_snakemake
+from support import copy_package, run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import MARKER
@@ -71,12 +71,10 @@ def write_table(project: Path, *sessions: str) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reruns")
-    for name in ("src", "workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(folder)
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "Snakefile", folder)
-    with (folder / "src/colatent/report/figures/catalogue.py").open("a") as catalogue:
-        # a page with all of them takes 15 s
-        catalogue.write("\nMODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]\n")
     write_reach_nwb(simulate_reach(seed=3, n_trials=16, n_units=14), folder / "a.nwb")
     for name in "bc":
         shutil.copy(folder / "a.nwb", folder / f"{name}.nwb")
