@@ -253,9 +253,10 @@ def test_damage_is_found_named_and_repaired_alone(project, damages):
     *commands, record = found.stderr.strip().splitlines()[-1].split(" && ")
     targets = [f"out/{name}/{MARKER}" for name in names]
     assert [command.split()[4] for command in commands] == targets and "--force out/provenance.json" in record
-    repair = snakemake(project, "--force", *targets)
-    assert repair.returncode == 0, repair.stderr[-3000:]
-    assert re.findall(r"rule (\w+):", repair.stdout + repair.stderr) == ["ingest", "fit"]
+    for target in targets:
+        repair = snakemake(project, "--force", target)
+        assert repair.returncode == 0, repair.stderr[-3000:]
+        assert len(re.findall(r"rule \w+:", repair.stdout + repair.stderr)) == 1
     assert colatent(project, "verify", "out").returncode == 0
     assert planned(project) == set()
 
