@@ -35,7 +35,7 @@ INTERVAL = Schedule.report_every
 MIDDLE = INTERVAL + 4  # epoch in which a fit meets its mishap: none at which a checkpoint is written
 PATIENCE_S = 400
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("few_figures")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "simulate": {"seed": 5, "trials": 24, "units": 14}, "models": MODELS,
         "heldout": {"folds": 3}, "device": "auto", "truth": None,
     }  # fmt: skip
-    demo["modalities"].pop("pose")  # fewer figures
+    demo["modalities"].pop("pose")
     (folder / "config.yaml").write_text(yaml.safe_dump(demo))
     (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]

@@ -12,12 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from support import copy_package, run_snakemake
+from support import run_snakemake
 from typer.testing import CliRunner
 
 from colatent.cli import app
@@ -29,15 +28,7 @@ N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))
 PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml", "--cores")
 MODELS = {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 25, "batch_size": 4}}
 
-pytestmark = pytest.mark.workflow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A copy whose pages are quickly made."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(copy_package(tmp_path_factory.mktemp("package"))))
-        yield
+pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("few_figures")]
 
 
 def write_config(folder: Path) -> Path:
