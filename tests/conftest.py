@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with threads of their own get in each other's way
@@ -19,6 +20,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings: {folder} does not exist (set COLATENT_REAL_DATA)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def few_figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The workflow runs a copy of the package whose pages take little time."""
+    from support import copy_package
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(copy_package(tmp_path_factory.mktemp("package"))))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -42,11 +42,21 @@ def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subproce
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        # jobs need not compile this package anew
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""} | environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the package, with one figure to a page (all take 15 s); return what is to be on the path."""
+    source = Path(__file__).parents[1] / "src"
+    copy = Path(shutil.copytree(source, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    with (copy / "colatent/report/figures/catalogue.py").open("a") as catalogue:
+        catalogue.write("\nMODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]\n")
+    return copy
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

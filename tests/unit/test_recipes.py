@@ -187,7 +187,9 @@ def check_figure(project: Project) -> None:
     fake_results.write_scores(config, "sim", latents=False)
     page = project.folder / "page/index.html"
     write_session_page(config, "sim", page, page.parent / "figures")
-    assert re.findall(r'<figure id="figure-([^"]+)"', page.read_text())[:2] == ["split", "trial_lengths"]
+    html = page.read_text()
+    assert re.findall(r'<figure id="figure-([^"]+)"', html)[:2] == ["split", "trial_lengths"]
+    assert "to the last in which anything was observed." in html
     lengths = (page.parent / "figures/trial_lengths.csv").read_text().split()
     assert lengths == ["length_s", "0.4", *["0.6"] * 17]
 

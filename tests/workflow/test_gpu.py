@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
         "sessions": "sessions.tsv", "results": "out",
         "simulate": {"seed": 5, "trials": 16, "units": 14}, "heldout": {"folds": 2},
-        "models": {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 40}}, "device": "auto",
+        "modalities": {"spikes": {"kind": "spikes"}}, "truth": None,
+        "models": {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 15}}, "device": "auto",
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(demo))
     (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")

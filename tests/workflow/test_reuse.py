@@ -52,7 +52,7 @@ use rule * from colatent
 
 rule mine:
     default_target: True
-    input: "results/small/split/complete.json"
+    input: "results/small/session/complete.json"
     output: "mine.txt"
     shell: "cp {{input}} {{output}}"
 """
@@ -60,7 +60,7 @@ rule mine:
     run = snakemake(tmp_path)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "mine.txt").is_file()
-    check_store(tmp_path / "results/small/split")
+    check_store(tmp_path / "results/small/session")
 
 
 def test_an_archive_runs_where_it_is_unpacked(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A report of fake results, written once for all tests of it."""
+"""Fake results and their pages, written once for all tests of a file."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ from fake_results import write_fits, write_pages, write_scores, write_session, w
 from support import make_config
 
 from colatent.config import Config
+from colatent.report import write_session_page
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
-    """A simulated session of two modalities, with everything there can be, and its report."""
+    """A simulated session of two modalities, with everything there can be."""
     folder = tmp_path_factory.mktemp("report")
     config = make_config(folder, ["spikes", "emg"])
     write_session(config, "sim", True, np.random.default_rng(0))
     write_split(config, "sim")
     write_fits(config, "sim", history=True)
     write_scores(config, "sim", latents=True)
-    write_pages(config, ["sim"], folder / "report")
     return config, folder
 
 
@@ -27,10 +27,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
 def pages(demo: tuple[Config, Path]) -> dict[str, str]:
     """Place of each page below the report's folder -> its HTML."""
     folder = demo[1] / "report"
+    write_pages(demo[0], ["sim"], folder)
     return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.html")}
 
 
 @pytest.fixture(scope="session")
-def page(pages: dict[str, str]) -> str:
-    """The page on which the models of the session are compared."""
-    return pages["sessions/sim/index.html"]
+def page(demo: tuple[Config, Path]) -> str:
+    """The page on which the models of the session are compared, without the others, which take longer."""
+    folder = demo[1] / "page"
+    write_session_page(demo[0], "sim", folder / "index.html", folder / "figures")
+    return (folder / "index.html").read_text()

@@ -1,6 +1,5 @@
-"""Adding a score or a figure takes its function and one entry."""
+"""Adding a score takes its function and one entry."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import text_of
 from support import make_trials
 
 from colatent.config import Config
 from colatent.data.metrics import METRICS, Metric, Outcome, Score
 from colatent.data.tasks import Task
-from colatent.report import ReportFigure, write_model_page
-from colatent.report.figures import catalogue
-from colatent.report.figures.base import finish, new_figure
-from colatent.report.figures.catalogue import LATENTS, PageFigure
-from colatent.report.model_results import ModelResults
 from colatent.report.score_tables import score_tables
 from colatent.report.session_results import read_session
 from colatent.report.text.methods import metric_texts
@@ -67,22 +60,3 @@ def test_a_metric_is_added_by_its_entry(demo: tuple[Config, Path], monkeypatch: 
     heads = {name: [column.head for column in table.columns] for name, table in tables.items()}
     assert "correlation" in heads["emg"] and "correlation" not in heads["spikes"]
     assert ("correlation", "Pearson’s, of each channel.") in metric_texts(results)
-
-
-def fits_figure(model: ModelResults) -> ReportFigure | None:
-    """Draw the number of fits."""
-    figure = new_figure("Number of fits on training trials", 1.5)
-    figure.subplots().bar(["fits"], [len(model.session.fits)])
-    return finish("fits", figure, "All of them.", pd.DataFrame({"n": [len(model.session.fits)]}))
-
-
-def test_a_figure_is_added_by_its_entry(
-    demo: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    figures = [*catalogue.MODEL_FIGURES[:2], PageFigure(LATENTS, fits_figure)]
-    monkeypatch.setattr("colatent.report.pages.model.MODEL_FIGURES", figures)
-    write_model_page(demo[0], "sim", "vae", tmp_path / "index.html", tmp_path / "figures")
-    html = (tmp_path / "index.html").read_text()
-    assert re.findall(r'<figure id="figure-([^"]+)"', html) == ["training", "latents", "fits"]
-    assert "All of them." in text_of(html)
-    assert pd.read_csv(tmp_path / "figures/fits.csv")["n"].item() == 6

@@ -23,7 +23,7 @@ def fitted(request: pytest.FixtureRequest, simulated_trials: Trials) -> GPFAMode
 
 
 def test_prediction_agrees_with_monte_carlo_over_the_posterior(fitted, simulated_trials):
-    test = simulated_trials.select(np.arange(40, 44))
+    test = simulated_trials.select(np.arange(40, 42))
     predictive = fitted.predict(test, ("spikes",), "spikes")
     counts = test.values["spikes"]
     eta = fitted._observation_model.gpfa.predictor(counts)

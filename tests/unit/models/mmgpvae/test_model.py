@@ -42,6 +42,12 @@ def test_trials() -> Trials:
     return simulate(8, seed=1)[0]
 
 
+@pytest.fixture
+def training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits end with training: the steps after it take four times as long, and follow from its end alone."""
+    monkeypatch.setattr("colatent.models.mmgpvae.model.take_last_steps", lambda *_: None)
+
+
 def test_finds_the_shared_and_the_private_latent(fitted: MMGPVAE) -> None:
     (train, z_train), (test, z_test) = simulate(40), simulate(20, seed=2)
     for k in range(2):
@@ -241,7 +247,9 @@ def test_interrupted_fit_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert lines[0] == "resumed after epoch 10; 10 epochs are trained a second time"
 
 
-def test_of_several_starts_the_most_promising_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_starts_the_most_promising_goes_on(
+    training_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trials, chosen, promise = simulate(12)[0], set(), Trainer.early_loss
     for seed in range(4):
         promises: list[float] = []
@@ -293,7 +301,9 @@ def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("at", ["start 2/2: epoch 5/", "start 2 continues", "start 2/2: epoch 20/"])
-def test_several_starts_interrupted_end_with_the_same_bytes(tmp_path: Path, at: str) -> None:
+def test_several_starts_interrupted_end_with_the_same_bytes(
+    training_only: None, tmp_path: Path, at: str
+) -> None:
     lines = lines_of_a_fit_that_was_interrupted(tmp_path, at, restarts=2, seed=3)
     assert lines[0] == "start 1/2: resumed after epoch 5; 0 epochs are trained a second time"
     assert not [line for line in lines if line.startswith("start 1/2: epoch")]
@@ -304,7 +314,7 @@ def test_several_starts_interrupted_end_with_the_same_bytes(tmp_path: Path, at: 
     assert said == ([expected] if resumed else [])
 
 
-def test_the_history_has_the_terms_of_the_objective() -> None:
+def test_the_history_has_the_terms_of_the_objective(training_only: None) -> None:
     options = OPTIONS | {"epochs": 3, "cross_weight": {"emg": 2.0}}
     for row in fit_vae(simulate(8)[0], **options).history:
         assert row["elbo"] == pytest.approx(row["expected_log_likelihood"] - row["kl"])
@@ -312,7 +322,7 @@ def test_the_history_has_the_terms_of_the_objective() -> None:
         assert row["kl"] > 0
 
 
-def test_the_first_epochs_may_have_another_objective() -> None:
+def test_the_first_epochs_may_have_another_objective(training_only: None) -> None:
     options = OPTIONS | {"epochs": 10, "cross_weight": {}, "first_cross_weight": {"emg": 0.5, "spikes": 1.0}}
     for row in fit_vae(simulate(8)[0], **options).history:
         parts = row["elbo"] + (row["cross_log_prob"] if row["epoch"] <= 2 else 0.0)
@@ -338,7 +348,9 @@ def test_cross_weights_that_count(change: dict, first: dict[str, float], final: 
 
 
 @pytest.mark.parametrize("at", ["epoch 5/", "epoch 10/", "epoch 20/"])
-def test_interrupted_before_or_after_the_objective_changes(tmp_path: Path, at: str) -> None:
+def test_interrupted_before_or_after_the_objective_changes(
+    training_only: None, tmp_path: Path, at: str
+) -> None:
     lines_of_a_fit_that_was_interrupted(tmp_path, at, first_cross_weight={"spikes": 1.0})
 
 

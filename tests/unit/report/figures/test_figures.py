@@ -1,5 +1,6 @@
 """Figures: the numbers behind them, and what is chosen to be shown."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from colatent.config import Config
 from colatent.report import read_model
 from colatent.report.figures.delays import delays_figure
 from colatent.report.figures.latents import shown_conditions
+from colatent.report.figures.pit import pit_figure
 from colatent.report.figures.reconstruction import choose_channels
 from colatent.report.figures.recovery import _aligned
 from colatent.report.figures.shared_signal import shared_signal_figure
@@ -90,17 +92,20 @@ def test_conditions_in_the_order_of_their_numbers() -> None:
 
 
 def test_pit_of_all_fits_is_their_mean_weighted_by_observations(demo: tuple[Config, Path]) -> None:
-    figure = pd.read_csv(demo[1] / "report/sessions/sim/models/vae/figures/pit.csv")
+    results = read_model(demo[0], "sim", "vae")
+    drawn = pit_figure(results)
+    assert drawn is not None
+    figure = pd.read_csv(StringIO(drawn.csv))
     names = "heldout", "given", "predicted"
     pooled: dict[tuple[str, ...], list] = {}
-    for data in read_model(demo[0], "sim", "vae").calibration.values():
+    for data in results.calibration.values():
         for i, n in enumerate(data["n"].values):
             key = tuple(str(data[name].values[i]) for name in names)
             pooled.setdefault(key, []).append((data["share"].values[i], n))
-    drawn = figure.groupby(list(names), sort=False)
-    assert {("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes")} <= set(drawn.groups)
-    assert ("trials", "emg", "emg") not in drawn.groups  # more was given in another row
-    for key, rows in drawn:
+    groups = figure.groupby(list(names), sort=False)
+    assert {("trials", "spikes+emg", "spikes"), ("modality", "emg", "spikes")} <= set(groups.groups)
+    assert ("trials", "emg", "emg") not in groups.groups  # more was given in another row
+    for key, rows in groups:
         share, n = zip(*pooled[key], strict=True)
         np.testing.assert_allclose(
             rows["density"], 20 * np.average(share, axis=0, weights=n), rtol=1e-5, err_msg=str(key)
