@@ -8,11 +8,12 @@ have the posterior precision
 
     S^-1 + sum_m sum_t b(t - D_m) b(t - D_m)' o M_mt,   M_mt = C_m' diag(observed_mt / R_m) C_m,
 
-where ``o`` multiplies each entry by the entry of M_mt for the latents of its row and column. It is factorised
-once per observation pattern. The gradient is Fisher's identity, as in `evidence`.
+where ``o`` multiplies each entry by the entry of M_mt for the latents of its row and column. As in
+`scattered`, it is factorised once per observation pattern. The gradient is Fisher's identity, as in
+`evidence`.
 
-Shapes: K kept coefficients of all latents, N trials of a pattern, T bins, q latents, p channels of one
-modality.
+Shapes: G patterns, K kept coefficients of all latents, N trials, T bins, q latents, p channels of one
+modality, J masks of its channels.
 """
 
 import math
@@ -27,6 +28,7 @@ from torch import Tensor
 from colatent.models.gpfa.padded_trials import PaddedTrials, Pattern
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
+from colatent.models.gpfa.scattered import batches, blocks_at, trial_columns, weighted_gram
 from colatent.models.gpfa.solvers import Kept, kept_coefficients
 
 
@@ -44,40 +46,40 @@ class Delays:
 
 
 class _View(NamedTuple):
-    """One modality in the trials of one pattern.
+    """One modality of a block.
 
     Attributes:
         modality: its index.
         channels: its channels.
         value: (T, N, p), zero where not observed.
-        observed: (T, p).
-        masks: pairs of a mask of observed channels (p,) and the bins that have it.
+        masks: distinct masks of observed channels (J, p), the last of them empty.
+        mask_of_bin: mask of each bin (G, T).
     """
 
     modality: int
     channels: Tensor
     value: Tensor
-    observed: Tensor
-    masks: list[tuple[Tensor, Tensor]]
+    masks: Tensor
+    mask_of_bin: Tensor
 
 
 class _Seen(NamedTuple):
     """What a modality's observations say of the coefficients at given parameters.
 
     Attributes:
-        basis, slope: b(t - D) and its derivative with respect to D (K, T).
+        x, slope: S^1/2 b(t - D) and its derivative by D (T, K).
         weighted: C' R^-1 (y - d) of the observed channels (T, N, q).
-        precision: M for each mask (q, q).
+        precision: M for each mask (J, q, q).
     """
 
-    basis: Tensor
+    x: Tensor
     slope: Tensor
     weighted: Tensor
-    precision: list[Tensor]
+    precision: Tensor
 
 
 class DelayedBlock:
-    """Trials that differ in length only; the counterpart of `evidence.TrialBlock` for delayed modalities."""
+    """Trials whose modalities are delayed; the counterpart of `evidence.TrialBlock`."""
 
     def __init__(
         self,
@@ -94,32 +96,35 @@ class DelayedBlock:
         self.n_bins = max(1, n_observed, min(n_wanted, n_observed + prior.extension(longest)))
         # one modality may be late and another early
         self.n_circle = prior.n_circle(self.n_bins + 2 * math.ceil(delays.longest), longest)
-        self.modality = torch.as_tensor(delays.modality, device=prior.device)
-        self.patterns = [self._views(data, p) for p in patterns]
-        self.sizes = [len(p.trial) for p in patterns]
+        self.size = torch.tensor([len(p.trial) for p in patterns], device=prior.device)
+        self.column = trial_columns(self.size)
+        self.pattern = torch.arange(len(patterns), device=prior.device).repeat_interleave(self.size)
+        value = data.value[self.trial, :n_observed].transpose(1, 0, 2)
+        observed = data.observed[[p.trial[0] for p in patterns], :n_observed]
+        self.views = [
+            self._view(m, np.flatnonzero(delays.modality == m), value, observed)
+            for m in range(int(delays.modality.max()) + 1)
+        ]
 
-    def _views(self, data: PaddedTrials, pattern: Pattern) -> list[_View]:
-        device, n_bins = self.prior.device, pattern.n_bins
-        value = torch.as_tensor(data.value[pattern.trial, :n_bins].transpose(1, 0, 2).copy(), device=device)
-        observed = torch.as_tensor(data.observed[pattern.trial[0], :n_bins], device=device)
-        views = []
-        for m in range(int(self.modality.max()) + 1):
-            channels = (self.modality == m).nonzero().ravel()
-            own = observed[:, channels]
-            distinct, row = torch.unique(own, dim=0, return_inverse=True)
-            masks = [
-                (mask.to(value.dtype), (row == j).nonzero().ravel())
-                for j, mask in enumerate(distinct)
-                if mask.any()
-            ]
-            if masks:
-                views.append(_View(m, channels, value[:, :, channels], own.to(value.dtype), masks))
-        return views
+    def _view(self, modality: int, channels: np.ndarray, value: np.ndarray, observed: np.ndarray) -> _View:
+        device = self.prior.device
+        own = torch.as_tensor(observed[..., channels], device=device)
+        nothing = torch.zeros_like(own[:1, :1])
+        rows = torch.cat([own.flatten(0, 1), nothing[0]])  # so that there is an empty mask
+        masks, row = torch.unique(rows, dim=0, return_inverse=True)
+        return _View(
+            modality,
+            torch.as_tensor(channels, device=device),
+            torch.as_tensor(np.ascontiguousarray(value[..., channels]), device=device),
+            masks.to(torch.float64),
+            row[:-1].view(own.shape[:2]),
+        )
 
     def posterior_mean(self, parameters: Parameters) -> Tensor:
         """Return the posterior mean of the coefficients (F, q, N)."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
-        return self._mean(parameters, variances, None)
+        kept = kept_coefficients(variances)
+        return self._mean(parameters, variances, [self._seen(v, parameters, kept) for v in self.views])
 
     def bin_covariance(self, parameters: Parameters, n_bins: int, modality: int = 0) -> Tensor:
         """Return the latents' posterior covariance within each of the first bins (N, n_bins, q, q).
@@ -129,16 +134,13 @@ class DelayedBlock:
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
         kept = kept_coefficients(variances)
         latent, _, root = kept
-        wanted = root[:, None] * self._basis(parameters, modality, kept[:2], n_bins)[0]
-        per_latent = [wanted * (latent == k)[:, None] for k in range(len(variances))]
-        right = torch.stack(per_latent, dim=-1).flatten(1)
+        seen = [self._seen(v, parameters, kept) for v in self.views]
+        wanted = self._basis(parameters, modality, kept[:2], n_bins)[0] * root
         out = []
-        for views, size in zip(self.patterns, self.sizes, strict=True):
-            factor, _, _ = self._factor(views, parameters, kept)
-            half = torch.linalg.solve_triangular(factor, right, upper=False)
-            half = half.view(len(root), n_bins, -1)
-            out.append(torch.einsum("itk,itl->tkl", half, half).expand(size, -1, -1, -1))
-        return torch.cat(out)
+        for group in batches(len(self.size), max(n_bins, len(seen[0].x)), len(root)):
+            inverse = torch.cholesky_inverse(self._factor(group, seen, latent))
+            out.append(blocks_at(inverse, wanted, wanted, latent, len(variances)))
+        return torch.cat(out)[self.pattern]
 
     def at_bins(self, coefficients: Tensor, parameters: Parameters, n_bins: int, modality: int = 0) -> Tensor:
         """Return the latents (n_bins, q, N) as ``modality`` sees them, from coefficients (F, q, N)."""
@@ -146,177 +148,159 @@ class DelayedBlock:
         coef, latent = (
             i.ravel() for i in torch.meshgrid(torch.arange(n_coef), torch.arange(q), indexing="ij")
         )
-        basis = self._basis(parameters, modality, (latent, coef), n_bins)[0].view(n_coef, q, -1)
-        return torch.einsum("fqt,fqn->tqn", basis, coefficients)
+        basis = self._basis(parameters, modality, (latent, coef), n_bins)[0].view(n_bins, n_coef, q)
+        return torch.einsum("tfq,fqn->tqn", basis, coefficients)
 
     def sample(self, parameters: Parameters, generator: torch.Generator) -> Tensor:
         """Return one posterior sample of the coefficients (F, q, N), by Matheron's rule."""
         variances = self.prior.variances(parameters.log_time_scale, self.n_circle)
+        kept = kept_coefficients(variances)
+        latent, coef, _ = kept
         shape = (variances.shape[1], len(variances), len(self.trial))
-        prior = torch.randn(shape, generator=generator, dtype=torch.float64) * variances.T.sqrt()[:, :, None]
-        return prior + self._mean(parameters, variances, (prior, generator))
+        white = torch.randn(shape, generator=generator, dtype=torch.float64)
+        seen = []
+        for view in self.views:
+            own = self._seen(view, parameters, kept)
+            loading = parameters.loading[view.channels]
+            y = _by_latent(own.x, white[coef, latent], latent, len(variances)) @ loading.T
+            y += torch.randn(y.shape, generator=generator, dtype=y.dtype)
+            y *= view.masks[view.mask_of_bin][self.pattern].transpose(0, 1)
+            seen.append(own._replace(weighted=own.weighted - y @ loading))
+        return white * variances.T.sqrt()[:, :, None] + self._mean(parameters, variances, seen)
 
     def evaluate(self, parameters: Parameters) -> tuple[Tensor, Parameters]:
         """Return the negative log marginal likelihood (nats) and its gradient."""
         s, s_slope = self.prior.variances_and_slope(parameters.log_time_scale, self.n_circle)
         kept = kept_coefficients(s)
         latent, coef, root = kept
+        n_trials, q = len(self.trial), len(s)
+        seen = [self._seen(v, parameters, kept) for v in self.views]
+        natural = torch.nn.functional.pad(_natural(seen, latent), (0, 1))
+        whitened = torch.zeros_like(natural)
+        relevance, log_det = torch.zeros_like(root), s.new_zeros(())
+        scatter = [torch.zeros_like(one.precision) for one in seen]  # sum of E[z z'] by mask
+        moved = [torch.zeros_like(one.precision) for one in seen]  # the same with dz/dD on the left
+        for group in batches(len(self.size), *seen[0].x.shape):
+            factor = self._factor(group, seen, latent)
+            column, size = self.column[group], self.size[group]
+            u = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)  # (G, K, N of each)
+            whitened[:, column] = u.transpose(0, 1)
+            log_det += 2 * (size * factor.diagonal(dim1=1, dim2=2).log().sum(1)).sum()
+            second = torch.cholesky_inverse(factor).mul_(size[:, None, None]).baddbmm_(u, u.mT)
+            relevance += second.diagonal(dim1=1, dim2=2).sum(0)
+            for view, one, by_mask, slope_by_mask in zip(self.views, seen, scatter, moved, strict=True):
+                mask = view.mask_of_bin[group].flatten()
+                by_mask.index_add_(0, mask, blocks_at(second, one.x, one.x, latent, q).flatten(0, 1))
+                if view.modality:  # the first is never delayed
+                    left = blocks_at(second, one.slope, one.x, latent, q)
+                    slope_by_mask.index_add_(0, mask, left.flatten(0, 1))
+        x = whitened[:, :-1]
+        value = 0.5 * (log_det - (natural[:, :-1] * x).sum())
         gradient = Parameters(*(torch.zeros_like(p) for p in parameters))
-        value = s.new_zeros(())
-        relevance = torch.zeros_like(root)
-        member = torch.nn.functional.one_hot(latent, len(s)).to(s.dtype)
-        for views, size in zip(self.patterns, self.sizes, strict=True):
-            factor, seen, grams = self._factor(views, parameters, kept)
-            natural = self._natural(seen, kept)
-            inverse = torch.cholesky_inverse(factor)
-            u = inverse @ natural
-            value += size * factor.diagonal().log().sum() - 0.5 * (natural * u).sum()
-            second = inverse.mul_(size).addmm_(u, u.T)
-            relevance += second.diagonal()
-            second *= root[:, None] * root
-            x = root[:, None] * u
-            for view, of_view, gram in zip(views, seen, grams, strict=True):
-                value += _add_to(gradient, view, of_view, gram, parameters, member, x, second)
-        full = s.new_full(s.shape, float(len(self.trial)))
+        for view, one, *sums in zip(self.views, seen, scatter, moved, strict=True):
+            latents = _by_latent(one.x, x, latent, q)
+            value += self._add_to(gradient, view, one, parameters, latents, sums[0])
+            by_delay = (one.weighted * _by_latent(one.slope, x, latent, q)).sum((0, 1))
+            gradient.delay[view.modality] -= by_delay - (one.precision * sums[1]).sum((0, 2))
+        full = s.new_full(s.shape, float(n_trials))
         full[latent, coef] = relevance
-        shrink = torch.where(s > 0, 0.5 * (len(self.trial) - full) / s.clamp_min(1e-300), 0.0)
+        shrink = torch.where(s > 0, 0.5 * (n_trials - full) / s.clamp_min(1e-300), 0.0)
         return value, gradient._replace(log_time_scale=(shrink * s_slope).sum(1))
 
-    def _mean(
-        self, parameters: Parameters, variances: Tensor, drawn: tuple[Tensor, torch.Generator] | None
+    def _add_to(
+        self,
+        gradient: Parameters,
+        view: _View,
+        seen: _Seen,
+        parameters: Parameters,
+        latents: Tensor,
+        scatter: Tensor,
     ) -> Tensor:
-        """Posterior mean of the coefficients, given the data or the data less those simulated from a draw."""
-        kept = kept_coefficients(variances)
-        latent, coef, root = kept
+        """Add a modality's part to all but the delay's gradient, in place; return its part of the value.
+
+        Args:
+            latents: posterior means of the latents (T, N, q).
+            scatter: sum of E[z z'] over the bins of each mask (J, q, q).
+        """
+        c = view.channels
+        loading, offset = parameters.loading[c], parameters.offset[c]
+        sigma = (0.5 * parameters.log_noise[c]).exp()
+        observed = view.masks[view.mask_of_bin]  # (G, T, p)
+        count = self.size.to(observed.dtype) @ observed.sum(1)
+        total, square = view.value.sum((0, 1)), torch.einsum("tnp,tnp->p", view.value, view.value)
+        residual = (square - 2 * offset * total + offset**2 * count) / sigma**2
+        by_pattern = torch.zeros(len(self.size), *latents[:, 0].shape, dtype=latents.dtype, device=c.device)
+        by_pattern.index_add_(0, self.pattern, latents.transpose(0, 1))
+        mask_mean = torch.einsum("gtp,gtq->pq", observed, by_pattern)
+        cross = torch.einsum("tnp,tnq->pq", view.value, latents) - offset[:, None] * mask_mean
+        cross /= sigma[:, None]
+        by_channel = torch.einsum("jp,jkl->pkl", view.masks, scatter)
+        gradient.loading[c] += (by_channel @ loading[:, :, None]).squeeze(2) - cross
+        gradient.log_noise[c] += 0.5 * (count - residual + (loading * cross).sum(1))
+        gradient.offset[c] += (loading * mask_mean).sum(1) / sigma - (total - offset * count) / sigma**2
+        return 0.5 * (residual + count * (parameters.log_noise[c] + math.log(2 * math.pi))).sum()
+
+    def _mean(self, parameters: Parameters, variances: Tensor, seen: list[_Seen]) -> Tensor:
+        """Posterior mean of the coefficients (F, q, N)."""
+        latent, coef, root = kept_coefficients(variances)
+        natural = torch.nn.functional.pad(_natural(seen, latent), (0, 1))
+        for group in batches(len(self.size), *seen[0].x.shape):
+            column, factor = self.column[group], self._factor(group, seen, latent)
+            solved = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)
+            natural[:, column] = solved.transpose(0, 1)
         mean = variances.new_zeros(variances.shape[1], len(variances), len(self.trial))
-        start = 0
-        for views, size in zip(self.patterns, self.sizes, strict=True):
-            factor, seen, _ = self._factor(views, parameters, kept)
-            column = slice(start, start + size)
-            if drawn is not None:
-                prior, generator = drawn
-                x = prior[coef, latent, column]
-                seen = [
-                    s._replace(weighted=s.weighted - _simulated(v, s, parameters, latent, x, generator))
-                    for v, s in zip(views, seen, strict=True)
-                ]
-            solved = torch.cholesky_solve(self._natural(seen, kept), factor)
-            mean[coef, latent, column] = root[:, None] * solved
-            start += size
+        mean[coef, latent] = root[:, None] * natural[:, :-1]
         return mean
 
-    def _factor(
-        self, views: list[_View], parameters: Parameters, kept: Kept
-    ) -> tuple[Tensor, list[_Seen], list[list[Tensor]]]:
-        """Return the Cholesky factor of A (see `solvers`), what is seen, and b b' summed over each mask."""
-        latent, _, root = kept
-        a = root.new_zeros(len(root), len(root))
-        seen, grams = [], []
-        for view in views:
-            of_view = self._seen(view, parameters, kept)
-            own = []
-            for (_, bins), precision in zip(view.masks, of_view.precision, strict=True):
-                at = of_view.basis[:, bins]
-                own.append(at @ at.T)
-                a += own[-1] * precision[latent[:, None], latent]
-            seen.append(of_view)
-            grams.append(own)
-        a *= root[:, None] * root
-        a.diagonal().add_(1.0)
-        return torch.linalg.cholesky(a), seen, grams
+    def _factor(self, group: slice, seen: list[_Seen], latent: Tensor) -> Tensor:
+        """Cholesky factors of A (G, K, K), see `solvers`."""
+        parts = (
+            weighted_gram(one.x, one.precision[view.mask_of_bin[group]], latent)
+            for view, one in zip(self.views, seen, strict=True)
+        )
+        a = next(parts)
+        for part in parts:
+            a += part
+        a.diagonal(dim1=1, dim2=2).add_(1.0)
+        return torch.linalg.cholesky(a)
 
     def _seen(self, view: _View, parameters: Parameters, kept: Kept) -> _Seen:
         loading = parameters.loading[view.channels]
-        sigma = (0.5 * parameters.log_noise[view.channels]).exp()
-        weight = loading / sigma[:, None]
+        weight = loading / (0.5 * parameters.log_noise[view.channels]).exp()[:, None]
+        constant = view.masks @ (weight * parameters.offset[view.channels][:, None])  # (J, q)
         weighted = view.value @ weight
-        weighted -= (view.observed @ (weight * parameters.offset[view.channels][:, None]))[:, None]
-        precision = [(loading * mask[:, None]).T @ loading for mask, _ in view.masks]
+        weighted -= constant[view.mask_of_bin][self.pattern].transpose(0, 1)
+        precision = torch.einsum("jp,pk,pl->jkl", view.masks, loading, loading)
         basis, slope = self._basis(parameters, view.modality, kept[:2], len(view.value))
-        return _Seen(basis, slope, weighted, precision)
+        return _Seen(basis * kept[2], slope * kept[2], weighted, precision)
 
     def _basis(
         self, parameters: Parameters, modality: int, index: tuple[Tensor, Tensor], n_bins: int
     ) -> tuple[Tensor, Tensor]:
-        """Return b(t - D) at the first bins and its derivative by D (K, T), for (latent, coefficient)."""
+        """Return b(t - D) at the first bins and its derivative by D (T, K), for (latent, coefficient)."""
         latent, coef = index
         frequency = (2 * math.pi / self.n_circle) * torch.div(coef + 1, 2, rounding_mode="floor")
         time = torch.arange(n_bins, dtype=torch.float64, device=self.prior.device)
-        delay = parameters.delay[modality]
-        phase = frequency[:, None] * (time - delay[latent][:, None])
+        phase = frequency * (time[:, None] - parameters.delay[modality][latent])
         cosine, sine = torch.cos(phase), torch.sin(phase)
-        is_cosine = (coef % 2 == 1)[:, None]
+        is_cosine = coef % 2 == 1
         scale = math.sqrt(2 / self.n_circle)
         basis = torch.where(is_cosine, cosine, sine) * scale
-        basis[coef == 0] = math.sqrt(1 / self.n_circle)
-        slope = torch.where(is_cosine, sine, -cosine) * frequency[:, None] * scale
-        slope[coef == 0] = 0.0
+        basis[:, coef == 0] = math.sqrt(1 / self.n_circle)
+        slope = torch.where(is_cosine, sine, -cosine) * frequency * scale
+        slope[:, coef == 0] = 0.0
         return basis, slope
 
-    @staticmethod
-    def _natural(seen: list[_Seen], kept: Kept) -> Tensor:
-        """D h of the kept coefficients (K, N)."""
-        latent, _, root = kept
-        rows = []
-        for k in range(int(latent.max()) + 1):
-            own = latent == k
-            rows.append(sum(s.basis[own] @ s.weighted[:, :, k] for s in seen))
-        return root[:, None] * torch.cat([row for row in rows if isinstance(row, Tensor)])
+
+def _natural(seen: list[_Seen], latent: Tensor) -> Tensor:
+    """D h of the kept coefficients (K, N), which are ordered by latent."""
+    rows = []
+    for k in range(int(latent.max()) + 1):
+        of_latent = [one.x[:, latent == k].T @ one.weighted[:, :, k] for one in seen]
+        rows.append(torch.stack(of_latent).sum(0))
+    return torch.cat(rows)
 
 
-def _by_latent(basis: Tensor, x: Tensor, latent_of: Tensor) -> Tensor:
-    """Return b' x summed over the coefficients of each latent, (T, N, q)."""
-    return torch.stack([basis[own].T @ x[own] for own in latent_of.T.bool()], dim=-1)
-
-
-def _add_to(
-    gradient: Parameters,
-    view: _View,
-    seen: _Seen,
-    grams: list[Tensor],
-    parameters: Parameters,
-    member: Tensor,
-    x: Tensor,
-    second: Tensor,
-) -> Tensor:
-    """Add a modality's part of the gradient in place, and return its part of the value.
-
-    Args:
-        member: whether a coefficient belongs to a latent (K, q).
-        x: posterior means of the coefficients (K, N).
-        second: sum over trials of E[x x'] (K, K).
-    """
-    c = view.channels
-    loading, offset = parameters.loading[c], parameters.offset[c]
-    sigma = (0.5 * parameters.log_noise[c]).exp()
-    n_trials = x.shape[1]
-    latents = _by_latent(seen.basis, x, member)  # (T, N, q)
-    count = n_trials * view.observed.sum(0)
-    total, square = view.value.sum((0, 1)), torch.einsum("tnp,tnp->p", view.value, view.value)
-    residual = (square - 2 * offset * total + offset**2 * count) / sigma**2
-    mask_mean = view.observed.T @ latents.sum(1)
-    y_mean = torch.einsum("tnp,tnq->pq", view.value, latents)
-    cross = (y_mean - offset[:, None] * mask_mean) / sigma[:, None]
-    by_loading = -cross
-    by_delay = -(seen.weighted * _by_latent(seen.slope, x, member)).sum((0, 1))
-    for (mask, bins), gram, precision in zip(view.masks, grams, seen.precision, strict=True):
-        scatter = member.T @ (gram * second) @ member
-        by_loading += mask[:, None] * (loading @ scatter)
-        moved = member.T @ (seen.slope[:, bins] @ seen.basis[:, bins].T * second) @ member
-        by_delay += (precision * moved).sum(1)
-    gradient.loading[c] += by_loading
-    gradient.log_noise[c] += 0.5 * (count - residual + (loading * cross).sum(1))
-    gradient.offset[c] += (loading * mask_mean).sum(1) / sigma - (total - offset * count) / sigma**2
-    gradient.delay[view.modality] += by_delay
-    return 0.5 * (residual + count * (parameters.log_noise[c] + math.log(2 * math.pi))).sum()
-
-
-def _simulated(
-    view: _View, seen: _Seen, parameters: Parameters, latent: Tensor, x: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Return C' R^-1 (y - d) of data simulated from coefficients x (K, N), (T, N, q)."""
-    loading = parameters.loading[view.channels]
-    member = torch.nn.functional.one_hot(latent, loading.shape[1])
-    y = _by_latent(seen.basis, x, member) @ loading.T
-    y += torch.randn(y.shape, generator=generator, dtype=y.dtype)
-    return (y * view.observed[:, None]) @ loading
+def _by_latent(x: Tensor, coefficients: Tensor, latent: Tensor, n_latents: int) -> Tensor:
+    """Return the latents (T, N, q) of whitened coefficients (K, N)."""
+    return torch.stack([x[:, latent == k] @ coefficients[latent == k] for k in range(n_latents)], dim=-1)

@@ -30,11 +30,7 @@ class ScatteredSolver:
         self.device = device
         self.mask_of_bin = torch.as_tensor(channel_masks(patterns)[1], device=device)  # (G, T)
         self.size = torch.tensor([len(p.trial) for p in patterns], device=device)
-        # positions of each pattern's trials, padded with N (a column of zeros)
-        n_trials, most = int(self.size.sum()), int(self.size.max())
-        place = torch.arange(most, device=device)
-        start = self.size.cumsum(0) - self.size
-        self.column = torch.where(place < self.size[:, None], start[:, None] + place, n_trials)
+        self.column = trial_columns(self.size)
 
     def moments(self, h: Tensor, precision: Tensor, variances: Tensor) -> Moments:
         latent, coef, root = kept_coefficients(variances)
@@ -45,14 +41,14 @@ class ScatteredSolver:
         at_bins = h.new_zeros(len(precision) + 1, *precision.shape[1:])  # the last: nothing observed
         relevance = torch.zeros_like(root)
         log_det = h.new_zeros(())
-        for group in self._groups(x):
+        for group in batches(len(self.size), *x.shape):
             factor = self._factor(group, x, precision, latent)
             column, size = self.column[group], self.size[group]
             u = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)  # (G, K, N of each)
             whitened[:, column] = u.transpose(0, 1)
             second = torch.cholesky_inverse(factor).mul_(size[:, None, None]).baddbmm_(u, u.mT)
             relevance += second.diagonal(dim1=1, dim2=2).sum(0)
-            blocks = _blocks_at(second, x, latent, precision.shape[1])
+            blocks = blocks_at(second, x, x, latent, precision.shape[1])
             at_bins.index_add_(0, self.mask_of_bin[group].flatten() % len(at_bins), blocks.flatten(0, 1))
             log_det += 2 * (size * factor.diagonal(dim1=1, dim2=2).log().sum(1)).sum()
         mean = torch.zeros_like(h)
@@ -66,7 +62,7 @@ class ScatteredSolver:
         bins = torch.arange(self.mask_of_bin.shape[1], device=self.device)
         x = self._scaled_basis(variances, bins)
         natural = self._natural(h, variances)
-        for group in self._groups(x):
+        for group in batches(len(self.size), *x.shape):
             column, factor = self.column[group], self._factor(group, x, precision, latent)
             u = torch.cholesky_solve(natural[:, column].transpose(0, 1), factor)
             natural[:, column] = u.transpose(0, 1)
@@ -80,9 +76,9 @@ class ScatteredSolver:
         x, wanted = (self._scaled_basis(variances, b) for b in (observed, bins))
         n_patterns, q = len(self.size), precision.shape[1]
         out = precision.new_empty(n_patterns, len(bins), q, q)
-        for group in self._groups(x):
+        for group in batches(len(self.size), *x.shape):
             inverse = torch.cholesky_inverse(self._factor(group, x, precision, latent))
-            out[group] = _blocks_at(inverse, wanted, latent, q)
+            out[group] = blocks_at(inverse, wanted, wanted, latent, q)
         return out
 
     def _scaled_basis(self, variances: Tensor, bins: Tensor) -> Tensor:
@@ -96,31 +92,42 @@ class ScatteredSolver:
         latent, coef, root = kept_coefficients(variances)
         return torch.nn.functional.pad(root[:, None] * h[coef, latent], (0, 1))
 
-    def _groups(self, x: Tensor) -> Iterator[slice]:
-        """Yield batches of patterns that fit in memory."""
-        n_bins, n_coef = x.shape
-        step = max(1, _CHUNK // (n_coef * max(n_bins, n_coef)))
-        for start in range(0, len(self.size), step):
-            yield slice(start, min(start + step, len(self.size)))
-
     def _factor(self, group: slice, x: Tensor, precision: Tensor, latent: Tensor) -> Tensor:
         """Cholesky factors of A (G, K, K)."""
         nothing = torch.zeros_like(precision[:1])
-        of_bin = torch.cat([precision, nothing])[self.mask_of_bin[group]]  # (G, T, q, q)
-        rows = []
-        for k in range(precision.shape[1]):  # one latent's rows at a time, as matrix products
-            weight = of_bin[:, :, k][:, :, latent]
-            rows.append(x[:, latent == k].T @ (weight.mul_(x)))
-        a = torch.cat(rows, dim=1)
+        a = weighted_gram(x, torch.cat([precision, nothing])[self.mask_of_bin[group]], latent)
         a.diagonal(dim1=1, dim2=2).add_(1.0)
         return torch.linalg.cholesky(a)
 
 
-def _blocks_at(matrices: Tensor, x: Tensor, latent: Tensor, n_latents: int) -> Tensor:
-    """Return x_t' (matrix) x_t for each pair of latents (G, T, q, q), for matrices (G, K, K)."""
-    member = torch.nn.functional.one_hot(latent, n_latents).to(x.dtype)
+def trial_columns(size: Tensor) -> Tensor:
+    """Return the positions of each pattern's trials (G, most), padded with N (a column of zeros)."""
+    place = torch.arange(int(size.max()), device=size.device)
+    start = size.cumsum(0) - size
+    return torch.where(place < size[:, None], start[:, None] + place, int(size.sum()))
+
+
+def batches(n_patterns: int, n_bins: int, n_coef: int) -> Iterator[slice]:
+    """Yield batches of patterns that fit in memory."""
+    step = max(1, _CHUNK // (n_coef * max(n_bins, n_coef)))
+    for start in range(0, n_patterns, step):
+        yield slice(start, min(start + step, n_patterns))
+
+
+def weighted_gram(x: Tensor, of_bin: Tensor, latent: Tensor) -> Tensor:
+    """Return sum_t x_t x_t' o M_t (G, K, K) for M_t (G, T, q, q)."""
+    rows = []
+    for k in range(of_bin.shape[2]):  # one latent's rows at a time, as matrix products
+        weight = of_bin[:, :, k][:, :, latent]
+        rows.append(x[:, latent == k].T @ (weight.mul_(x)))
+    return torch.cat(rows, dim=1)
+
+
+def blocks_at(matrices: Tensor, left: Tensor, right: Tensor, latent: Tensor, n_latents: int) -> Tensor:
+    """Return left_t' (matrix) right_t for each pair of latents (G, T, q, q), for matrices (G, K, K)."""
+    member = torch.nn.functional.one_hot(latent, n_latents).to(left.dtype)
     rows = [
-        ((x[:, latent == k] @ matrices[:, latent == k]).mul_(x)) @ member  # (G, T, q)
+        ((left[:, latent == k] @ matrices[:, latent == k]).mul_(right)) @ member  # (G, T, q)
         for k in range(n_latents)
     ]
     return torch.stack(rows, dim=2)
