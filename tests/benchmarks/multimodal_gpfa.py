@@ -3,12 +3,13 @@
 Fourteen simulations: spikes (Poisson, log-linear) and other channels driven by shared and private latents,
 linear or not. Three quarters of the trials train the model, with default options and, where modalities are
 late, with ``delays=True``. R² of every true latent in test trials: an affine map of the latents of its own
-group, fitted on training trials. Coverage: share of test values inside the 95 % band when EMG is predicted from
-spikes, where the model of it is right. CPU seconds of one thread. The last line is JSON; the exit status is 1 if
-a goal is missed.
+group, fitted on training trials. Coverage: share of test values inside the 95 % band when EMG is predicted
+from spikes, where the model of it is right. CPU seconds of one thread. The last line is JSON; the exit
+status is 1 if a goal is missed.
 
-The goals on R² are figures that another script reached on simulations of the same description, less .02; those
-of our own simulations are what the first run reached, with room. They hold for the mean over the seeds.
+The goals on R² are figures that another script reached on simulations of the same description, less .02;
+those of our own simulations are what the first run reached, with room. They hold for the mean over the
+seeds.
 """
 
 import json
@@ -63,8 +64,8 @@ class Simulation:
 SIMULATIONS = {
     "linear": Simulation({"shared": 0.96, "spikes": 0.71, "other": 0.97}),
     "clean channels, weak spikes": Simulation(
-        {"shared": 0.93, "spikes": 0.26, "other": 0.94}, channels={"spikes": 30, "emg": 40}, readout="network",
-        noise_level=0.2, rate=0.04),
+        {"shared": 0.93, "spikes": 0.26, "other": 0.94}, channels={"spikes": 30, "emg": 40},
+        readout="network", noise_level=0.2, rate=0.04),
     "three modalities": Simulation(
         {"shared": 0.86, "spikes": 0.85, "other": 0.83}, THREE, {"spikes": 70, "emg": 10, "pose": 8}),
     "20 training trials": Simulation({"shared": 0.79, "spikes": 0.66, "other": 0.90}, trials=27),
@@ -177,7 +178,7 @@ def missed(name: str, of: Simulation, rows: list[dict]) -> list[str]:
 
 
 def nothing_shared(seed: int) -> tuple[float, float]:
-    """Return R² of emg from spikes in test trials, where nothing is shared, and the worst delay-free CPU-s."""
+    """Return R² of emg from spikes in test trials, where nothing is shared, and CPU-s."""
     of = Simulation({}, {"spikes": 2, "emg": 2})
     _, _, data = simulate(of, seed)
     test = np.arange(of.trials) % 4 == 0
