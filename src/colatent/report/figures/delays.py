@@ -22,10 +22,16 @@ def delays_figure(model: ModelResults) -> ReportFigure | None:
         figure = new_figure(f"Delays of {model.model} (training)", 0.36 * len(pairs) + 0.9, width=8.5)
         axes = figure.subplots()
         axes.plot(table["delay_ms"], place, "o", color=BLUE, ms=5, alpha=0.6, mew=0)
-        axes.axvline(0, color=GREY, lw=0.8, ls=":")
+        bin_ms = 1e3 * float(model.session.attrs["bin_width"])
+        for at in (-bin_ms, 0.0, bin_ms):
+            axes.axvline(at, color=GREY, lw=0.8, ls="-" if at == 0 else ":")
+        far = 1.1 * max(1.5 * bin_ms, float(table["delay_ms"].abs().max()))
+        axes.set_xlim(-far, far)
         axes.set_yticks(range(len(pairs)), [f"{name}: {modality}" for name, modality in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
-        axes.set_xlabel("delay (ms); one mark per fold and seed; positive: the modality follows")
+        axes.set_xlabel(
+            "delay (ms; dotted: one bin); one mark per fold and seed; positive: the modality follows"
+        )
     caption = (
         "Learned with all other parameters from the training trials, relative to the first modality of the "
         "group; median over fits and, in brackets, their range. Latents of different fits are matched by "
