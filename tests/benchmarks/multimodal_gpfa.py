@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -132,7 +133,7 @@ def r2(train: np.ndarray, truth: np.ndarray, test: np.ndarray, wanted: np.ndarra
     return float(1 - (wanted.ravel() - design[1] @ weight).var() / wanted.var())
 
 
-def run(of: Simulation, seed: int) -> dict[str, object]:
+def run(of: Simulation, seed: int) -> dict[str, Any]:
     """Fit one simulation and return its row."""
     z, names, data = simulate(of, seed)
     test = np.arange(of.trials) % 4 == 0
@@ -141,14 +142,14 @@ def run(of: Simulation, seed: int) -> dict[str, object]:
     start = time.process_time()
     model = GPFA(latents=of.groups, bin_width=BIN_WIDTH, delays=delays).fit(training)
     seconds = time.process_time() - start
-    found, heard = model.transform(training), model.transform(held)
+    found, heard = (np.asarray(model.transform(part)) for part in (training, held))
     scores: dict[str, list[float]] = {}
     for k, name in enumerate(names):
         own = np.array([group == name for group in model.latent_groups_])
         kind = "shared" if "+" in name else "spikes" if name == "spikes" else "other"
         score = r2(found[..., own], z[~test][..., k], heard[..., own], z[test][..., k])
         scores.setdefault(kind, []).append(round(score, 3))
-    row: dict[str, object] = {"scores": scores, "cpu_s": round(seconds, 2), "iterations": len(model.history_)}
+    row: dict[str, Any] = {"scores": scores, "cpu_s": round(seconds, 2), "iterations": len(model.history_)}
     if of.readout == "linear" and of.noise == "gaussian":
         emg = model.predict({"spikes": held["spikes"]})["emg"]
         inside = np.abs(held["emg"] - emg.mean) < 1.96 * np.sqrt(emg.variance)

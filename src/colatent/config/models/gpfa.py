@@ -34,6 +34,11 @@ class GPFASettings(GroupedLatentsSettings):
         description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
         "or, for a model of one modality, poisson or negative-binomial",
     )
+    mean: Literal["constant", "time"] = Field(
+        "constant",
+        description="mean of each channel besides the latents' part: a constant or, for trials aligned in "
+        "time, also its mean time course over training trials, weighted by how it predicts left-out ones",
+    )
     delays: bool = Field(
         False,
         description="whether to learn by how much the modalities of a shared group follow the first one "
@@ -86,6 +91,8 @@ class GPFASettings(GroupedLatentsSettings):
             )
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
+        if self._counts and self.mean != "constant":
+            raise ValueError("mean must be constant with poisson or negative-binomial counts")
         if self.delays and not several:
             raise ValueError("delays need a group of several modalities in latents, such as spikes+emg")
         return self

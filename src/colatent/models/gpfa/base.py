@@ -41,6 +41,12 @@ class Prediction(NamedTuple):
     variance: Array
 
 
+def of_squares(root: Prediction) -> Prediction:
+    """Return the moments of the square of a Gaussian variable, for counts modelled by their roots."""
+    square = root.mean**2
+    return Prediction(square + root.variance, 2 * root.variance**2 + 4 * root.variance * square)
+
+
 class GPFAEstimator(ABC):
     """Latents z_k ~ GP(0, kernel with time scale tau_k) that drive channels through C z + d.
 

@@ -6,7 +6,7 @@ doi 10.1152/jn.90941.2008.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from colatent.models.gpfa.base import (
     Prediction,
     canonical_order,
     check_trainable,
+    of_squares,
 )
 from colatent.models.gpfa.evidence import Block, evaluate, make_blocks
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
 from colatent.models.gpfa.modalities import Modalities
-from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.options import FitOptions, RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
@@ -39,7 +40,7 @@ Array = NDArray[np.float64]
 
 # The loss relative to 1e-8 is far below the standard error of the maximal log likelihood.
 _FIT_TOLERANCE = 1e-4
-_FITTING = FitOptions()
+_RARE = RareOptions(fitting=FitOptions(), tolerance=1e-8, device="cpu")
 # Longest delay as a share of the median trial: beyond, few bins would tell what follows what.
 _DELAY_SHARE = 0.25
 
@@ -75,10 +76,7 @@ class GPFA(GPFAEstimator):
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
             likelihood) to 1, which shrinks superfluous latents to zero, so that ``n_relevant_`` counts
             the others. About 0.5 predicts best with few trials.
-        fitting: limits of the fit.
-        tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
-            variance are dropped, and correlations below it are neglected.
-        device: PyTorch device, such as "cpu" or "cuda".
+        rare: see `RareOptions`.
 
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
@@ -103,13 +101,11 @@ class GPFA(GPFAEstimator):
         likelihood: Mapping[str, str] | None = None,
         delays: bool = False,
         automatic_relevance: float = 0.0,
-        fitting: FitOptions = _FITTING,
-        tolerance: float = 1e-8,
-        device: str = "cpu",
+        **rare: Unpack[RareOptions],
     ):
         self.latents, self.likelihood, self.delays = dict(latents or {}), dict(likelihood or {}), delays
         n_latents = sum(self.latents.values()) or n_latents
-        super().__init__(n_latents, bin_width, kernel, fitting, tolerance, device)
+        super().__init__(n_latents, bin_width, kernel, **(_RARE | rare))
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
         self.automatic_relevance = automatic_relevance
@@ -394,12 +390,6 @@ class GPFA(GPFAEstimator):
         model.delays = bool(np.nan_to_num(model.delay_).any())
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
         return model
-
-
-def of_squares(root: Prediction) -> Prediction:
-    """Return the moments of the square of a Gaussian variable, for counts modelled by their roots."""
-    square = root.mean**2
-    return Prediction(square + root.variance, 2 * root.variance**2 + 4 * root.variance * square)
 
 
 def _put_mean(mean: Array, block: Block, parameters: Parameters, modality: int) -> None:

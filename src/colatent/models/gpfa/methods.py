@@ -23,7 +23,7 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         ((modality, likelihood),) = likelihoods.items()
         return (
             f"{head}, Gaussian on {_values(likelihood)}. Objective: the exact log marginal likelihood. "
-            f"{read_out(about, modality)}"
+            f"{read_out(about, modality)}{_course(settings)}"
         )
     described = ", ".join(f"{_values(likelihood)} of {m}" for m, likelihood in likelihoods.items())
     delays = (
@@ -37,7 +37,17 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         "exact log marginal likelihood. Each modality is predicted from the latents that drive it, by a "
         f"regression for each channel ({_regressions(about, likelihoods)}) fitted on the training "
         f"{about.trial}s with the latents inferred as in the test {about.trial}s, from the same modalities "
-        "and channels."
+        f"and channels.{_course(settings)}"
+    )
+
+
+def _course(settings: GPFASettings) -> str:
+    """Describe the mean, if it is not a constant."""
+    if settings.mean == "constant":
+        return ""
+    return (
+        " A further regressor is the channel's smoothed mean time course over the training trials (in the "
+        "fit, over all training trials but the one at hand)."
     )
 
 

@@ -30,6 +30,7 @@ from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval_drop
 from colatent.models.readout.latents import gaussian_unit, observations
 from colatent.models.readout.readouts import Readouts
+from colatent.models.readout.time_course import TimeCourse
 
 # With the default convergence, fitted time scales can lie outside their own confidence intervals.
 FITTING = FitOptions(max_iterations=500, convergence=1e-8)
@@ -163,6 +164,12 @@ class _Gaussian(_ObservationModel):
     def __init__(self, settings: GPFASettings, layout: Layout, likelihoods: dict[str, str]) -> None:
         super().__init__(settings, layout, likelihoods)
         self.several = len(self.modalities) > 1
+        self.n_bins = layout.n_bins if settings.mean == "time" else None
+        if settings.mean == "time" and not layout.time_locked:
+            raise InputError(
+                "mean: time of a gpfa model needs trials aligned in time; windows of a continuous recording "
+                "share no time course; use mean: constant"
+            )
         self.gpfa = GPFA(
             self.n_latents,
             layout.bin_width,
@@ -189,13 +196,15 @@ class _Gaussian(_ObservationModel):
     def fit(self, training: Trials, run: FitRun) -> None:
         seen = self.seen(training, self.modalities)
         self.gpfa.fit(seen, progress=run.progress)
+        courses = {} if self.n_bins is None else {m: TimeCourse.fit(training, m) for m in self.modalities}
         for given, predicted in self.questions:
 
             def infer(trials: Trials, question: Question = (given, predicted)) -> Array:
                 return self._seen_latents(trials, *question)
 
             withheld = run.withheld if predicted in given else NOTHING_WITHHELD
-            self.readouts[given, predicted] = Readouts.fit(infer, predicted, training, withheld)
+            course = courses.get(predicted)
+            self.readouts[given, predicted] = Readouts.fit(infer, predicted, training, withheld, course)
         unknown = TimeScaleInterval(*np.full((3, self.n_latents), np.nan))
         intervals = run.intervals and not self.several
         self.interval = self.gpfa.time_scale_interval(seen, LEVEL) if intervals else unknown
@@ -263,7 +272,7 @@ class _Gaussian(_ObservationModel):
         for question in self.questions:
             prefix, predicted = self._prefix(question), question[1]
             n_seen = int(self._drives(predicted).sum())
-            own = Readouts.shapes(part_of(state, prefix), self.n_channels[predicted], n_seen)
+            own = Readouts.shapes(part_of(state, prefix), self.n_channels[predicted], n_seen, self.n_bins)
             shapes |= {prefix + name: shape for name, shape in own.items()}
         # an end may be open (0 or infinite) or unknown (NaN); a latent has no delay where it drives nothing
         may_be_nan = dict.fromkeys(_INTERVALS, (q,)) | (

@@ -1,6 +1,7 @@
 """Rarely used options of a fit."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from colatent.models.gpfa.padded_trials import PaddedTrials
 
@@ -34,3 +35,18 @@ class FitOptions:
         if not 0 < shortest < longest:
             raise ValueError("time_scale_bounds must be positive and increasing")
         return shortest, longest
+
+
+class RareOptions(TypedDict, total=False):
+    """Rarely used options of a model.
+
+    Attributes:
+        fitting: limits of the fit.
+        tolerance: accuracy of inference: Fourier coefficients below this share of the largest prior
+            variance are dropped, and correlations below it are neglected.
+        device: PyTorch device, such as "cpu" or "cuda".
+    """
+
+    fitting: FitOptions
+    tolerance: float
+    device: str

@@ -5,7 +5,7 @@ for all trials with the same pattern.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-TrialsLike: TypeAlias = "Array | Sequence[Array] | xr.DataArray"
+TrialsLike: TypeAlias = "Array | Sequence[Array] | xr.DataArray | Mapping[str, Any]"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def as_padded_trials(trials: TrialsLike) -> PaddedTrials:
         trials = np.ma.filled(trials.astype(float), np.nan)
     if isinstance(trials, np.ndarray) and np.iscomplexobj(trials):
         raise ValueError("trials must be real numbers")
+    if isinstance(trials, Mapping):
+        raise ValueError("trials of several modalities need latents by group, such as latents={'a+b': 2}")
     if trials is None or np.isscalar(trials):
         raise ValueError("trials must be an array (trial, time, channel) or a list of arrays")
     ragged = not isinstance(trials, np.ndarray)

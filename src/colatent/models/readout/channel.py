@@ -28,6 +28,8 @@ class ChannelReadout(NamedTuple):
     The exponential can explode outside the range of the fit, so that a single bin would dominate a score:
     expected counts are capped at ``most``, the largest expected count in the bins of the fit.
 
+    With a time course (`colatent.models.readout.time_course`), it is one more entry of z.
+
     Attributes:
         weight: w (..., latent). intercept: b (...).
         adaptation: v (..., 1 + latent), zero unless adapted to other bins.
@@ -40,15 +42,21 @@ class ChannelReadout(NamedTuple):
     spread: Array
 
 
-def expected_count(readout: ChannelReadout, latent: Array) -> Array:
-    """Return the expected counts (bin, channel) at latents (bin, latent)."""
-    rate = np.minimum(np.exp(latent @ readout.weight.T + readout.intercept), readout.spread)
-    return np.minimum(rate * np.exp(_with_one(latent) @ readout.adaptation.T), readout.spread)
+def expected_count(readout: ChannelReadout, latent: Array, course: Array | None = None) -> Array:
+    """Return the expected counts (bin, channel) at latents (bin, latent).
+
+    Args:
+        course: time course of each channel (bin, channel), if it is not an entry of ``latent`` already.
+    """
+    rate = np.minimum(np.exp(_product(latent, readout.weight, course) + readout.intercept), readout.spread)
+    more = _product(_with_one(latent), readout.adaptation, course)
+    return np.minimum(rate * np.exp(more), readout.spread)
 
 
-def expected_value(readout: ChannelReadout, latent: Array) -> Array:
-    """Return the expected values (bin, channel) at latents (bin, latent)."""
-    return latent @ readout.weight.T + readout.intercept + _with_one(latent) @ readout.adaptation.T
+def expected_value(readout: ChannelReadout, latent: Array, course: Array | None = None) -> Array:
+    """Return the expected values (bin, channel) at latents (bin, latent); see `expected_count`."""
+    more = _product(_with_one(latent), readout.adaptation, course)
+    return _product(latent, readout.weight, course) + readout.intercept + more
 
 
 def fit_count(latent: Array, count: Array) -> ChannelReadout:
@@ -106,6 +114,13 @@ def adapt_value(readout: ChannelReadout, latent: Array, value: Array) -> Channel
     adapted = readout._replace(adaptation=regression.coef_)
     deviation = _deviation(value - expected_value(adapted, latent), len(value), value)
     return adapted._replace(spread=np.asarray(deviation))
+
+
+def _product(latent: Array, weight: Array, course: Array | None) -> Array:
+    """Return latent @ weight' (bin, channel), the last weight being that of each channel's own course."""
+    if course is None:
+        return np.asarray(latent @ weight.T)
+    return np.asarray(latent @ weight[..., :-1].T + course * weight[..., -1])
 
 
 def _readout(weight: Array, intercept: float, spread: float) -> ChannelReadout:

@@ -30,6 +30,7 @@ from colatent.models.readout.channel import (
     fit_count,
     fit_value,
 )
+from colatent.models.readout.time_course import TimeCourse
 
 Mask = NDArray[np.bool_]
 PREFIX = "readout."
@@ -47,16 +48,32 @@ class Readouts:
         end: (pattern,), whether a pattern is for the hidden end of trials.
         readout: read-outs of all patterns and channels, (pattern, channel, ...).
         scattered: whether trials with gaps use the read-outs for trials without gaps.
+        course: time course of each channel (time, channel), a further regressor; None without.
     """
 
     def __init__(
-        self, modality: str, counts: bool, missing: Mask, end: Mask, readout: ChannelReadout, scattered: bool
+        self,
+        modality: str,
+        counts: bool,
+        missing: Mask,
+        end: Mask,
+        readout: ChannelReadout,
+        scattered: bool,
+        course: Array | None = None,
     ) -> None:
         self.modality, self.counts = modality, counts
         self.missing, self.end, self.readout, self.scattered = missing, end, readout, scattered
+        self.course = course
 
     @classmethod
-    def fit(cls, infer: Infer, modality: str, training: Trials, withheld: Withheld) -> Self:
+    def fit(
+        cls,
+        infer: Infer,
+        modality: str,
+        training: Trials,
+        withheld: Withheld,
+        course: TimeCourse | None = None,
+    ) -> Self:
         """Fit the read-outs for all patterns that will occur.
 
         Args:
@@ -64,13 +81,14 @@ class Readouts:
             modality: modality to predict.
             training: the training trials.
             withheld: what will be missing in test trials.
+            course: time courses of the channels over these trials, as one more regressor of each.
         """
         hidden, expected = withheld.channels.get(modality), withheld.missing.get(modality)
         scattered = len(np.unique(training.never_observed(modality), axis=0)) > MAX_PATTERNS
         nothing = np.zeros((1, len(training.channels[modality])), dtype=bool)
         gaps = nothing if scattered or expected is None else np.concatenate([nothing, expected])
         ordinary = gaps if hidden is None else np.unique([*gaps, *(gaps | hidden)], axis=0)
-        fitter = _ReadoutFitter(infer, modality, training)
+        fitter = _ReadoutFitter(infer, modality, training, course)
         found = {missing.tobytes(): fitter.readouts(missing) for missing in ordinary}
         rows = [found[missing.tobytes()] for missing in ordinary]
         missing, end = ordinary, np.zeros(len(ordinary), dtype=bool)
@@ -78,7 +96,8 @@ class Readouts:
             rows += [fitter.adapted(found[m.tobytes()], m, withheld.time) for m in gaps]
             missing = np.concatenate([ordinary, gaps])
             end = np.arange(len(missing)) >= len(ordinary)
-        return cls(modality, fitter.counts, missing, end, _stacked(rows), scattered)
+        known = None if course is None else course.value
+        return cls(modality, fitter.counts, missing, end, _stacked(rows), scattered, known)
 
     def predict(self, latent: Array, trials: Trials) -> Predictive:
         """Return the predictions of all channels from the latents (trial, time, latent) of ``trials``."""
@@ -90,7 +109,7 @@ class Readouts:
                 bins = part & (pattern.ravel() == i)[:, None]
                 if bins.any():
                     readout = self._nearest(missing, end)
-                    mean[bins] = self._expected(readout, latent[bins])
+                    mean[bins] = self._expected(readout, latent, bins)
                     spread[bins] = readout.spread
         return (
             Predictive("poisson", mean[None]) if self.counts else Predictive("gaussian", mean[None], spread)
@@ -99,11 +118,14 @@ class Readouts:
     def decode(self, latent: Array) -> Array:
         """Return expected observations (trial, time, channel) by the read-outs without missing channels."""
         nothing = np.zeros(self.missing.shape[1], dtype=bool)
-        flat = self._expected(self._nearest(nothing, False), latent.reshape(-1, latent.shape[-1]))
+        everywhere = np.ones(latent.shape[:2], dtype=bool)
+        flat = self._expected(self._nearest(nothing, False), latent, everywhere)
         return flat.reshape(*latent.shape[:2], -1)
 
-    def _expected(self, readout: ChannelReadout, latent: Array) -> Array:
-        return expected_count(readout, latent) if self.counts else expected_value(readout, latent)
+    def _expected(self, readout: ChannelReadout, latent: Array, bins: Mask) -> Array:
+        """Return what is expected in ``bins`` (trial, time), (bin, channel)."""
+        course = None if self.course is None else self.course[np.nonzero(bins)[1]]
+        return (expected_count if self.counts else expected_value)(readout, latent[bins], course)
 
     def _missing(self, trials: Trials) -> Mask:
         """Return the missing channels (trial, channel) by which a trial's read-outs are chosen."""
@@ -129,12 +151,20 @@ class Readouts:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that was fitted, as arrays."""
         masks = {"missing": self.missing, "end": self.end, "scattered": np.array(self.scattered)}
-        return with_prefix(PREFIX, masks | self.readout._asdict())
+        course = {} if self.course is None else {"course": self.course}
+        return with_prefix(PREFIX, masks | self.readout._asdict() | course)
 
     @staticmethod
-    def shapes(state: State, n_channels: int, n_latents: int) -> dict[str, tuple[int | None, ...]]:
-        """Return the shapes of the arrays of `state`, most with one row per pattern."""
+    def shapes(
+        state: State, n_channels: int, n_latents: int, n_bins: int | None = None
+    ) -> dict[str, tuple[int | None, ...]]:
+        """Return the shapes of the arrays of `state`, most with one row per pattern.
+
+        Args:
+            n_bins: bins of the time courses; None without.
+        """
         n = len(array_of(state, f"{PREFIX}end", None))
+        n_latents += n_bins is not None
         one = (n, n_channels)
         shapes = {
             "end": (n,),
@@ -143,6 +173,8 @@ class Readouts:
             "adaptation": (*one, n_latents + 1),
         }
         named = shapes | dict.fromkeys(("missing", "intercept", "spread"), one)
+        if n_bins is not None:
+            named["course"] = (n_bins, n_channels)
         return {PREFIX + name: shape for name, shape in named.items()}
 
     @classmethod
@@ -150,14 +182,15 @@ class Readouts:
         """Rebuild the read-outs from the arrays of `state`."""
         own = part_of(state, PREFIX)
         readout = ChannelReadout(*(own[name] for name in ChannelReadout._fields))
-        return cls(modality, counts, own["missing"], own["end"], readout, bool(own["scattered"]))
+        scattered = bool(own["scattered"])
+        return cls(modality, counts, own["missing"], own["end"], readout, scattered, own.get("course"))
 
 
 class _ReadoutFitter:
     """Fits read-outs to the training trials."""
 
-    def __init__(self, infer: Infer, modality: str, training: Trials) -> None:
-        self.infer, self.modality, self.training = infer, modality, training
+    def __init__(self, infer: Infer, modality: str, training: Trials, course: TimeCourse | None) -> None:
+        self.infer, self.modality, self.training, self.course = infer, modality, training, course
         self.counts = training.kinds[modality] == "spikes"
 
     def readouts(self, missing: Mask) -> ChannelReadout:
@@ -182,7 +215,10 @@ class _ReadoutFitter:
         values, observed = self.training.values[self.modality], self.training.observed[self.modality]
         for c in range(values.shape[-1]):
             known = bins & observed[..., c]
-            yield latent[known], values[known, c]
+            regressors = latent[known]
+            if self.course is not None:
+                regressors = np.column_stack([regressors, self.course.left_out[known, c]])
+            yield regressors, values[known, c]
 
 
 def _stacked(readouts: list[ChannelReadout]) -> ChannelReadout:

@@ -307,6 +307,11 @@ def test_refusals(case: str) -> None:
         GPFA(bin_width=BIN_WIDTH, **options).fit(change(chosen(simulate(0)[1], TEST)))
 
 
+def test_modalities_without_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="need latents by group"):
+        GPFA(2, BIN_WIDTH).fit(chosen(simulate(0)[1], TEST))
+
+
 def test_unknown_channels_are_refused(together) -> None:
     gpfa, _, data = together
     with pytest.raises(ValueError, match="emg has 3 channels, the fit has 8"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 
@@ -11,10 +12,12 @@ from colatent.config import GPFASettings, SmoothedFASettings
 from colatent.data import metrics
 from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
 from colatent.data.trials import Trials
+from colatent.errors import InputError
 from colatent.models.base import FitRun
 from colatent.models.baselines.smoothed_fa import SmoothedFA
 from colatent.models.gpfa.model import GPFAModel
 from colatent.models.readout.readouts import MAX_PATTERNS
+from colatent.models.readout.time_course import TimeCourse
 from colatent.scoring.answers import answer
 
 N_BINS, Q = 20, 2
@@ -223,3 +226,75 @@ def test_an_end_that_was_not_foreseen_is_refused():
     model = smoothed_fa(training, NOTHING_WITHHELD)
     with pytest.raises(ValueError, match="no read-out of 'm' was fitted to the end of trials"):
         answer(model, FORWARD, test, FUTURE)
+
+
+def with_course(n_trials: int = 60, seed: int = 3) -> Trials:
+    """Counts of latents and of a time course that all trials share, each channel its own."""
+    rng = np.random.default_rng(seed)
+    trials = simulate(seed, n_trials=n_trials)
+    course = 1.5 * np.sin(np.linspace(0, 2 * np.pi, N_BINS)[:, None] + rng.uniform(0, 6, 12))
+    counts = rng.poisson(np.exp(course - 0.5) * (0.5 + trials.values["m"]) / 2).astype(float)
+    return replace(trials, values={"m": counts})
+
+
+def bits(rate: np.ndarray, counts: np.ndarray, training: Trials) -> float:
+    null = np.broadcast_to(training.values["m"].mean(axis=(0, 1)), training.values["m"][:1].shape)
+    null = null[..., : counts.shape[-1]]
+    return float((counts * np.log(rate / null) - rate + null).sum() / counts.sum() / np.log(2))
+
+
+def test_a_time_course_helps_hidden_channels_that_have_one():
+    trials = with_course()
+    training, test = halves(trials)
+    hidden = {"m": np.arange(12) < 3}
+    found = {}
+    for mean in ("constant", "time"):
+        settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
+        run = FitRun(withheld=Withheld.of(trials, hidden, SHARE), intervals=False)
+        model = GPFAModel(settings, training.layout).fit(training, run)
+        read = GPFAModel.from_state(settings, training.layout, model.state())
+        seen = test.hide(hidden)
+        rate = model.predict(seen, ("m",), "m").mean
+        np.testing.assert_array_equal(rate, read.predict(seen, ("m",), "m").mean)
+        assert np.isfinite(model.predict(test.hide_end(SHARE), ("m",), "m").mean).all()
+        found[mean] = bits(rate[..., :3], test.values["m"][..., :3], training)
+    assert found["time"] > found["constant"] + 0.1
+
+
+def test_a_time_course_of_noise_is_given_no_weight():
+    """Fitted on the trials that it has seen, it would predict them too well, and others worse."""
+    training, test = halves(simulate(4, n_trials=60))
+    training = training.select(np.arange(10))
+    hidden = {"m": np.arange(12) < 3}
+    found = {}
+    for mean in ("constant", "time"):
+        settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
+        run = FitRun(withheld=Withheld.of(test, hidden, None), intervals=False)
+        model = GPFAModel(settings, training.layout).fit(training, run)
+        rate = model.predict(test.hide(hidden), ("m",), "m").mean[..., :3]
+        found[mean] = bits(rate, test.values["m"][..., :3], training)
+    assert found["time"] > found["constant"] - 0.02
+
+
+def test_windows_of_a_continuous_recording_have_no_time_course():
+    training = replace(simulate(), time_locked=False)
+    settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean="time")
+    with pytest.raises(InputError, match="needs trials aligned in time"):
+        GPFAModel(settings, training.layout)
+
+
+def test_the_time_course_of_a_left_out_trial_does_not_contain_it():
+    training = with_course(20)
+    course = TimeCourse.fit(training, "m")
+    changed = training.values["m"].copy()
+    changed[5] += 3
+    other = TimeCourse.fit(replace(training, values={"m": changed}), "m")
+    if other.width == course.width:
+        # the mean over time, towards which all are shrunk, moves a little
+        moved = np.abs(other.left_out - course.left_out).mean(axis=(1, 2))
+        assert moved[5] < 0.5 * np.delete(moved, 5).min()
+    alone = training.select(np.array([0, 1]))
+    found = TimeCourse.fit(alone, "m")
+    smooth = gaussian_filter1d(alone.values["m"][1], found.width, axis=0, mode="nearest")
+    mean = alone.values["m"].mean(axis=(0, 1))
+    np.testing.assert_allclose(found.left_out[0], np.log(np.maximum((smooth + mean) / 2, 1e-3)))
