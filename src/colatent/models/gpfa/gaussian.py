@@ -114,7 +114,7 @@ class GPFA(GPFAEstimator):
         """Maximise the exact log marginal likelihood.
 
         Args:
-            trials: training trials.
+            trials: training trials; of several modalities, modality -> trials.
             progress: called with one line of text per iteration.
 
         Raises:
@@ -246,6 +246,8 @@ class GPFA(GPFAEstimator):
             swap along a profile, so that the interval of each covers the others.
         """
         data = self._check(trials)
+        if self.modalities_ is not None:
+            raise ValueError("intervals of time scales are for fits of one array, not of several modalities")
         problem = self._problem(data)
         data, mean, scale = standardize(data)
         sigma = np.sqrt(self.noise_variance_)

@@ -318,6 +318,8 @@ def test_unknown_channels_are_refused(together) -> None:
         gpfa.predict({"emg": data["emg"][..., :3]})
     with pytest.raises(ValueError, match="nothing is given"):
         gpfa.predict(data, given=())
+    with pytest.raises(ValueError, match="for fits of one array"):
+        gpfa.time_scale_interval(data)
     with pytest.raises(ValueError, match="does not know 'hand'"):
         gpfa.predict(data, given=("hand",))
 
