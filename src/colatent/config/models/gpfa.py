@@ -41,8 +41,8 @@ class GPFASettings(GroupedLatentsSettings):
     )
     delays: bool = Field(
         False,
-        description="whether to learn by how much the modalities of a shared group follow the first one "
-        "named, one delay for each latent and modality",
+        description="whether to learn by how much the modalities of a shared group follow the one of them "
+        "that `latents` names first, one delay for each latent and modality",
     )
     candidates: list[Count] = Field(
         default_factory=lambda: [1, 2, 3, 4, 6, 8, 10, 12],

@@ -131,6 +131,8 @@ class GPFAEstimator(ABC):
         model.loading_ = loading
         model.offset_ = np.asarray(state["offset"], dtype=float)
         model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
+        if (model.time_scale_ <= 0).any():
+            raise ValueError("time scales must be positive")
         model.history_ = []
         return model
 

@@ -93,9 +93,10 @@ class DelayedBlock:
         self.prior = prior
         self.trial = np.concatenate([p.trial for p in patterns])
         n_observed = max(p.n_bins for p in patterns)
-        self.n_bins = max(1, n_observed, min(n_wanted, n_observed + prior.extension(longest)))
-        # one modality may be late and another early
-        self.n_circle = prior.n_circle(self.n_bins + 2 * math.ceil(delays.longest), longest)
+        apart = 2 * math.ceil(delays.longest)  # one modality may be late and another early
+        n_reached = n_observed + prior.extension(longest) + apart
+        self.n_bins = max(1, n_observed, min(n_wanted, n_reached))
+        self.n_circle = prior.n_circle(self.n_bins + apart, longest)
         self.size = torch.tensor([len(p.trial) for p in patterns], device=prior.device)
         self.column = trial_columns(self.size)
         self.pattern = torch.arange(len(patterns), device=prior.device).repeat_interleave(self.size)

@@ -230,3 +230,10 @@ def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Pa
     values, gradients = zip(*(block.evaluate(parameters) for block in blocks), strict=True)
     gradient = Parameters(*(torch.stack(parts).sum(0) for parts in zip(*gradients, strict=True)))
     return float(sum(values)), gradient
+
+
+def put_mean(mean: np.ndarray, block: Block, parameters: Parameters, modality: int) -> None:
+    """Put the posterior means of a block's latents, as a modality sees them, into ``mean``."""
+    n_bins = min(block.n_bins, mean.shape[1])
+    z = block.at_bins(block.posterior_mean(parameters), parameters, n_bins, modality)
+    mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

@@ -20,9 +20,9 @@ from colatent.models.gpfa.base import (
     check_trainable,
     of_squares,
 )
-from colatent.models.gpfa.evidence import Block, evaluate, make_blocks
+from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, put_mean
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
-from colatent.models.gpfa.modalities import Modalities
+from colatent.models.gpfa.modalities import Modalities, checked_latents
 from colatent.models.gpfa.options import FitOptions, RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.parameters import Parameters
@@ -71,8 +71,9 @@ class GPFA(GPFAEstimator):
         latents: group of modalities -> number of latents, for trials of several modalities (modality ->
             trials): "spikes+emg" is shared, "spikes" private.
         likelihood: modality -> "gaussian" or "gaussian-sqrt"; by default the latter for whole numbers.
-        delays: whether to learn by how much the modalities of a group follow its first, one delay for each
-            shared latent and modality, at most a quarter of the median trial either way.
+        delays: whether to learn by how much the modalities of a group follow the one of them that
+            ``latents`` names first, one delay for each shared latent and modality, at most a quarter of the
+            median trial either way.
         automatic_relevance: strength of a prior that shrinks the loadings of latents, from 0 (maximum
             likelihood) to 1, which shrinks superfluous latents to zero, so that ``n_relevant_`` counts
             the others. About 0.5 predicts best with few trials.
@@ -103,7 +104,9 @@ class GPFA(GPFAEstimator):
         automatic_relevance: float = 0.0,
         **rare: Unpack[RareOptions],
     ):
-        self.latents, self.likelihood, self.delays = dict(latents or {}), dict(likelihood or {}), delays
+        several = {"delays": delays, "likelihood": likelihood}
+        self.latents = checked_latents(latents, several, {"automatic_relevance": automatic_relevance})
+        self.likelihood, self.delays = dict(likelihood or {}), delays
         n_latents = sum(self.latents.values()) or n_latents
         super().__init__(n_latents, bin_width, kernel, **(_RARE | rare))
         if not 0 <= automatic_relevance <= 1:
@@ -199,9 +202,10 @@ class GPFA(GPFAEstimator):
 
     def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
         """Return the posterior means of the latents as a modality sees them, (trial, time, latent)."""
+        data = self._check(trials)
         if self.modalities_ is None:
             raise ValueError("the fit is of one array, not of modalities")
-        return self._mean(self._check(trials), self.modalities_.names.index(modality))
+        return self._mean(data, self.modalities_.index(modality))
 
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
@@ -285,16 +289,14 @@ class GPFA(GPFAEstimator):
         self.modalities_ = None
         if not self.latents:
             return as_padded_trials(trials)
-        if not isinstance(trials, Mapping):
-            raise ValueError("with latents of groups, trials must be a mapping: modality -> trials")
         self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood)
         return data
 
     def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
         if self.modalities_ is None:
+            if given is not None:
+                raise ValueError("the fit is of one array: it has no modalities to be given")
             return as_padded_trials(trials)
-        if not isinstance(trials, Mapping):
-            raise ValueError(f"trials must be a mapping: {', '.join(self.modalities_.names)} -> trials")
         return self.modalities_.join(trials, given)
 
     def _structure(self, longest_delay: float) -> Structure | None:
@@ -334,7 +336,7 @@ class GPFA(GPFAEstimator):
         blocks, parameters = self._blocks(data)
         mean = np.zeros((*data.value.shape[:2], self.n_latents))
         for block in blocks:
-            _put_mean(mean, block, parameters, modality)
+            put_mean(mean, block, parameters, modality)
         return mean
 
     def _mean_and_covariance(self, data: PaddedTrials, modality: int = 0) -> tuple[Array, Array]:
@@ -347,7 +349,7 @@ class GPFA(GPFAEstimator):
         mean = np.zeros((n_trials, n_bins, q))
         covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
         for block in blocks:
-            _put_mean(mean, block, parameters, modality)
+            put_mean(mean, block, parameters, modality)
             of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins), modality)
             covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
         return mean, covariance
@@ -390,11 +392,9 @@ class GPFA(GPFAEstimator):
         model.modalities_ = modalities
         model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
         model.delays = bool(np.nan_to_num(model.delay_).any())
+        if (structure := model._structure(0.0)) is not None:
+            structure.check(model.loading_, model.delay_)
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
+        if (model.noise_variance_ <= 0).any():
+            raise ValueError("noise variances must be positive")
         return model
-
-
-def _put_mean(mean: Array, block: Block, parameters: Parameters, modality: int) -> None:
-    n_bins = min(block.n_bins, mean.shape[1])
-    z = block.at_bins(block.posterior_mean(parameters), parameters, n_bins, modality)
-    mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()

@@ -27,8 +27,8 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         )
     described = ", ".join(f"{_values(likelihood)} of {m}" for m, likelihood in likelihoods.items())
     delays = (
-        " Each modality follows each latent that it shares with a delay of its own, relative to the first "
-        "modality of the group."
+        " Each modality follows each latent that it shares with a delay of its own, relative to the one "
+        "named first."
         if settings.delays
         else ""
     )

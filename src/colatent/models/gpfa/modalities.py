@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials, last_observed_bin
 
 Array = NDArray[np.float64]
 LIKELIHOODS = ("gaussian", "gaussian-sqrt")
@@ -43,6 +43,8 @@ class Modalities:
         Raises:
             ValueError: a group names a modality without trials, or the modalities differ in trials or bins.
         """
+        if not isinstance(trials, Mapping):
+            raise ValueError("with latents of groups, trials must be a mapping: modality -> trials")
         named = list(dict.fromkeys(name for group in latents for name in group.split("+")))
         if unknown := [name for name in (*named, *likelihood) if name not in trials]:
             raise ValueError(f"there are no trials of {unknown[0]!r}, only of {', '.join(trials)}")
@@ -66,8 +68,14 @@ class Modalities:
         Raises:
             ValueError: an unknown modality, other channels than in the fit, or different trials or bins.
         """
+        if not isinstance(trials, Mapping):
+            raise ValueError(f"trials must be a mapping: {', '.join(self.names)} -> trials")
+        if isinstance(given, str):
+            raise ValueError(f"given must be a tuple of modalities, such as ({given!r},)")
         if unknown := [name for name in (*trials, *(given or ())) if name not in self.names]:
             raise ValueError(f"the model does not know {unknown[0]!r}, only {', '.join(self.names)}")
+        if absent := [name for name in given or () if name not in trials]:
+            raise ValueError(f"{absent[0]} is given, but there are no trials of it")
         padded = {
             name: one if isinstance(one, PaddedTrials) else as_padded_trials(one)
             for name, one in trials.items()
@@ -92,16 +100,27 @@ class Modalities:
             if one.value.shape[2] != n:
                 raise ValueError(f"{name} has {one.value.shape[2]} channels, the fit has {n}")
             if root and (one.value < 0).any():
-                raise ValueError(f"{name} has negative values, which have no square roots")
+                raise ValueError(
+                    f"{name} has negative values, which have no square roots; if they are no counts, fit "
+                    f"with likelihood={{{name!r}: 'gaussian'}}"
+                )
             values.append(np.sqrt(one.value) if root else one.value)
             masks.append(one.observed)
-        length = np.max([one.length for one in padded.values()], axis=0)
+        observed = np.concatenate(masks, axis=2)
         ragged = all(one.ragged for one in padded.values())
-        return PaddedTrials(np.concatenate(values, axis=2), np.concatenate(masks, axis=2), length, ragged)
+        lengths = [one.length for one in padded.values()]
+        length = np.max(lengths, axis=0) if ragged else last_observed_bin(observed)
+        return PaddedTrials(np.concatenate(values, axis=2), observed, length, ragged)
+
+    def index(self, name: str) -> int:
+        """Return the place of a modality among the modalities."""
+        if name not in self.names:
+            raise ValueError(f"the model does not know {name!r}, only {', '.join(self.names)}")
+        return self.names.index(name)
 
     def channels(self, name: str) -> slice:
         """Return the place of a modality among the joined channels."""
-        at = self.names.index(name)
+        at = self.index(name)
         start = sum(self.n_channels[:at])
         return slice(start, start + self.n_channels[at])
 
@@ -124,5 +143,37 @@ class Modalities:
         return cls(tuple(names), tuple(sizes), tuple(map(bool, roots)))
 
 
+def checked_latents(
+    latents: Mapping[str, int] | None, of_several: Mapping[str, Any], of_one: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return numbers of latents by group; none for a model of one array.
+
+    Args:
+        of_several, of_one: options that only models of several modalities, or of one array, can have.
+
+    Raises:
+        ValueError: they are no such mapping, a number is not positive, a group is named twice, or an option
+            does not apply.
+    """
+    for option, value in (of_several if latents is None else of_one).items():
+        if value:
+            kind = "need" if latents is None else "cannot be used with"
+            raise ValueError(f"{option} {kind} latents of groups, such as latents={{'spikes+emg': 2}}")
+    if latents is None:
+        return {}
+    if not isinstance(latents, Mapping) or not latents:
+        raise ValueError(f"latents must be a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
+    for group, n in latents.items():
+        names = group.split("+")
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"{group!r} is no group of modalities, such as 'spikes+emg'")
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"latents[{group!r}] must be a whole number, at least 1, not {n!r}")
+    if len({frozenset(group.split("+")) for group in latents}) < len(latents):
+        raise ValueError(f"latents name one group twice: {', '.join(latents)}")
+    return dict(latents)
+
+
 def _are_counts(data: PaddedTrials) -> bool:
-    return bool((data.value >= 0).all() and (data.value == np.round(data.value)).all())
+    whole = (data.value >= 0).all() and (data.value == np.round(data.value)).all()
+    return bool(whole and data.observed.any())

@@ -89,7 +89,10 @@ class GPFAModel:
         return self._observation_model.predict(trials, given, predicted)
 
     def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
+        """Return the expected observations (trial, time, channel) at latents (trial, time, latent).
+
+        Latents that the modality follows are shifted; before their first bin they are taken to be as in it.
+        """
         self._only_own((modality,))
         return self._observation_model.decode(latents, modality)
 
@@ -175,7 +178,8 @@ class _Gaussian(_ObservationModel):
             layout.bin_width,
             settings.kernel,
             latents=settings.latents if self.several else None,
-            likelihood=dict.fromkeys(likelihoods, "gaussian"),  # `observation` takes the roots
+            # `observation` takes the roots
+            likelihood=dict.fromkeys(likelihoods, "gaussian") if self.several else None,
             delays=settings.delays,
             fitting=FITTING,
             automatic_relevance=settings.automatic_relevance,

@@ -82,7 +82,7 @@ def as_padded_trials(trials: TrialsLike) -> PaddedTrials:
     if not np.isfinite(value).all():
         raise ValueError("trials contain infinite values; mark missing values by NaN")
     if length is None:
-        length = _last_observed_bin(observed)
+        length = last_observed_bin(observed)
     return PaddedTrials(value, observed, length, ragged)
 
 
@@ -99,7 +99,8 @@ def _pad(trials: Iterable[Any]) -> tuple[Array, Index]:
     return padded, length
 
 
-def _last_observed_bin(observed: Mask) -> Index:
+def last_observed_bin(observed: Mask) -> Index:
+    """Return the bins up to the last with an observation (trial,), all if there is none."""
     n_bins = observed.shape[1]
     bins: Mask = np.any(observed, axis=2)
     last = n_bins - np.argmax(bins[:, ::-1], axis=1)

@@ -115,7 +115,7 @@ def _most_shared(
     for m in others:
         by_lag = {
             lag: left[first].T @ _cross_covariance(factors[first], factors[m], lag) @ left[m]
-            for lag in range(-longest, longest + 1)
+            for lag in sorted(range(-longest, longest + 1), key=abs)  # of equals the shortest
         }
         lags[m] = max(by_lag, key=lambda lag: float(np.linalg.norm(by_lag[lag], 2)))
         best[m] = by_lag[lags[m]]

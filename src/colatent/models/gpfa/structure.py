@@ -43,6 +43,13 @@ class Structure:
         """Return the structure of a single modality."""
         return cls(np.zeros(n_channels, dtype=np.intp), np.ones((1, n_latents), dtype=bool))
 
+    def check(self, loading: NDArray[np.float64], delay: NDArray[np.float64]) -> None:
+        """Raise ValueError unless loadings and delays are where they can be, and nowhere else."""
+        if loading.shape != self.support.shape or loading[~self.support].any():
+            raise ValueError("loading does not match the groups of latents")
+        if delay.shape != self.drives.shape or not (np.isfinite(delay) == self.drives).all():
+            raise ValueError("delay does not match the groups of latents")
+
     @property
     def support(self) -> Mask:
         """Where loadings can differ from zero (channel, latent)."""

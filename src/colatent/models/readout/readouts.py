@@ -197,8 +197,15 @@ class _ReadoutFitter:
         """Return the read-outs (channel, ...) from latents inferred without ``missing`` (channel,)."""
         given = self.training.hide({self.modality: missing})
         everywhere = np.ones((given.n_trials, given.n_bins), dtype=bool)
+        return _stacked([self._regress(*found) for found in self._pairs(given, everywhere)])
+
+    def _regress(self, regressors: Array, values: Array) -> ChannelReadout:
+        """Return a channel's read-out, without its time course if that would be turned round."""
         regress = fit_count if self.counts else fit_value
-        return _stacked([regress(*found) for found in self._pairs(given, everywhere)])
+        found = regress(regressors, values)
+        if self.course is None or found.weight[-1] >= 0:
+            return found
+        return regress(regressors * np.r_[np.ones(regressors.shape[1] - 1), 0.0], values)
 
     def adapted(self, ordinary: ChannelReadout, missing: Mask, end: float) -> ChannelReadout:
         """Return read-outs for the hidden last share ``end`` of each trial."""

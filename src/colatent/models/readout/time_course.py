@@ -16,7 +16,10 @@ MIN_RATE = 1e-3  # spikes per bin, so that the logarithm of a silent bin stays f
 
 
 class TimeCourse(NamedTuple):
-    """Time courses of the channels of one modality, log rates of counts.
+    """Time courses of the channels of one modality, log rates of counts, each with mean zero over time.
+
+    Without its level, for the level of the other trials is lower where that of the left-out one is higher: a
+    read-out of channels that drift from trial to trial would learn to turn the time course round.
 
     Attributes:
         value: of all training trials (time, channel).
@@ -34,20 +37,24 @@ class TimeCourse(NamedTuple):
         """Return the time courses of training trials that are aligned in time."""
         counts = training.kinds[modality] == "spikes"
         value, seen = training.values[modality], training.observed[modality].astype(float)
-        courses = [cls(*_smoothed(value * seen, seen, width, counts), width) for width in WIDTHS]
-        return min(courses, key=lambda course: _loss(value, seen, course.left_out, counts))
+        courses = {width: _smoothed(value * seen, seen, width, counts) for width in WIDTHS}
+        best = min(courses, key=lambda width: _loss(value, seen, courses[width][1], counts))
+        value, left_out = (course - course.mean(axis=-2, keepdims=True) for course in courses[best])
+        return cls(value, left_out, best)
 
 
 def _smoothed(value: Array, seen: Array, width: float, counts: bool) -> tuple[Array, Array]:
+    """Return the time courses of all trials, and of all but each."""
     total, number = (gaussian_filter1d(x, width, axis=1, mode="nearest") for x in (value, seen))
-    mean = value.sum((0, 1)) / np.maximum(seen.sum((0, 1)), 1)
-    everything, n = total.sum(axis=0), number.sum(axis=0)
+    sums, n = value.sum(axis=1), seen.sum(axis=1)
 
-    def course(sums: Array, weight: Array) -> Array:
-        found = (sums + PRIOR_TRIALS * mean) / (weight + PRIOR_TRIALS)
+    def course(total: Array, number: Array, sums: Array, n: Array) -> Array:
+        mean = sums / np.maximum(n, 1)
+        found = (total + PRIOR_TRIALS * mean[..., None, :]) / (number + PRIOR_TRIALS)
         return np.log(np.maximum(found, MIN_RATE)) if counts else found
 
-    return course(everything, n), course(everything - total, n - number)
+    parts = total, number, sums, n
+    return course(*(x.sum(axis=0) for x in parts)), course(*(x.sum(axis=0) - x for x in parts))
 
 
 def _loss(value: Array, seen: Array, course: Array, counts: bool) -> float:

@@ -33,9 +33,9 @@ def delays_figure(model: ModelResults) -> ReportFigure | None:
             "delay (ms; dotted: one bin); one mark per fold and seed; positive: the modality follows"
         )
     caption = (
-        "Learned with all other parameters from the training trials, relative to the first modality of the "
-        "group; median over fits and, in brackets, their range. Latents of different fits are matched by "
-        "their order alone: a wide range can also mean that fits order them differently. "
+        "Learned with all other parameters from the training trials, relative to the modality of the group "
+        "that the config names first; median over fits and, in brackets, their range. Latents of different "
+        "fits are matched by their order alone: a wide range can also mean that fits order them differently. "
         f"{_in_words(table, pairs)}."
     )
     return finish("delays", figure, caption, table)

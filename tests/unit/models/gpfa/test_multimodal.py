@@ -297,6 +297,12 @@ REFUSED = {
         {"latents": GROUPS, "likelihood": {"emg": "gaussian-sqrt"}}, lambda d: d, "emg has negative values"),
     "an unknown likelihood": (
         {"latents": GROUPS, "likelihood": {"emg": "poisson"}}, lambda d: d, "unknown likelihood 'poisson'"),
+    "no latents": ({"latents": {"spikes+emg": 0}}, lambda d: d, "must be a whole number, at least 1, not 0"),
+    "no name": ({"latents": {"emg+": 1}}, lambda d: d, "'emg\\+' is no group of modalities"),
+    "a group twice": ({"latents": {"spikes+emg": 1, "emg+spikes": 1}}, lambda d: d, "name one group twice"),
+    "delays of one array": ({"delays": True}, lambda d: d["emg"], "delays need latents of groups"),
+    "relevance of groups": (
+        {"latents": GROUPS, "automatic_relevance": 0.5}, lambda d: d, "automatic_relevance cannot be used"),
 }  # fmt: skip
 
 
@@ -316,6 +322,12 @@ def test_unknown_channels_are_refused(together) -> None:
     gpfa, _, data = together
     with pytest.raises(ValueError, match="emg has 3 channels, the fit has 8"):
         gpfa.predict({"emg": data["emg"][..., :3]})
+    with pytest.raises(ValueError, match="emg is given, but there are no trials of it"):
+        gpfa.predict({"spikes": data["spikes"]}, given=("spikes", "emg"))
+    with pytest.raises(ValueError, match="given must be a tuple"):
+        gpfa.predict(data, given="spikes")
+    with pytest.raises(ValueError, match="has no modalities to be given"):
+        GPFA(1, BIN_WIDTH).fit(data["emg"][:8]).predict(data["emg"], given=("emg",))
     with pytest.raises(ValueError, match="nothing is given"):
         gpfa.predict(data, given=())
     with pytest.raises(ValueError, match="for fits of one array"):
@@ -330,3 +342,39 @@ def test_same_data_same_bytes(together) -> None:
     for name, value in gpfa.state().items():
         np.testing.assert_array_equal(again.state()[name], value)
     assert torch.get_default_dtype() == torch.float32  # fits leave it alone
+
+
+def test_far_beyond_the_data_delayed_predictions_are_still_those_of_the_joint_gaussian(monkeypatch) -> None:
+    """A late modality is informed of longer than an early one, with short time scales beyond their reach."""
+    monkeypatch.setattr(f"{__name__}.BINS", 40)
+    monkeypatch.setattr(f"{__name__}.TIME_SCALE", np.full(4, 1.0))
+    delay = np.array([[0.0, 0, 0, 0], [10.0, -10.0, 0, 0]])
+    y = np.random.default_rng(5).normal(size=(1, 40, 7)) + 1
+    y[:, 20:] = np.nan
+    gpfa = model(delay)
+    found = gpfa.predict({"a": y[..., :4], "b": y[..., 4:]})
+    mean, variance = Dense(delay, y[0]).prediction()
+    for name, channels in (("a", slice(4)), ("b", slice(4, 7))):
+        np.testing.assert_allclose(found[name].mean[0], mean[:, channels], atol=1e-5)
+        np.testing.assert_allclose(found[name].variance[0], variance[:, channels], atol=1e-5)
+
+
+def test_a_delay_of_which_nothing_is_known_stays_zero() -> None:
+    _, data = simulate(1, lag=LAG)
+    apart = {name: value[TRAIN].copy() for name, value in data.items()}
+    apart["spikes"][::2], apart["emg"][1::2] = np.nan, np.nan
+    gpfa = GPFA(latents=GROUPS, bin_width=BIN_WIDTH, delays=True).fit(apart)
+    assert (gpfa.delay_[1, :2] == 0).all()
+
+
+def test_damaged_states_are_refused(together) -> None:
+    state = together[0].state()
+    damages = {
+        "loading does not match": {"loading": np.ones_like(state["loading"])},
+        "delay does not match": {"delay": np.zeros((1, 4))},
+        "noise variances must be positive": {"noise_variance": -state["noise_variance"]},
+        "time scales must be positive": {"time_scale": 0 * state["time_scale"]},
+    }
+    for sentence, damage in damages.items():
+        with pytest.raises(ValueError, match=sentence):
+            GPFA.from_state(state | damage)
