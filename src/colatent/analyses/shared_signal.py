@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from colatent.analyses.analysed import AnalysedFit
 from colatent.data import metrics
@@ -25,7 +26,7 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
     if not groups:
         return None
     rng = np.random.default_rng(0)
-    orders = [rng.permutation(test.n_trials) for _ in range(N_PERMUTATIONS)]
+    orders = [_cycle(test.n_trials, rng) for _ in range(N_PERMUTATIONS)]
     r2 = np.full((len(groups), len(model.modalities)), np.nan)
     permuted = np.full((N_PERMUTATIONS, *r2.shape), np.nan)
     for j, modality in enumerate(model.modalities):
@@ -44,6 +45,14 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
         coords={"group": [group.name for group in groups], "modality": list(model.modalities)},
         attrs={"unit": "R² in test trials"},
     )
+
+
+def _cycle(n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return a random permutation that keeps no trial in its place (one alone stays)."""
+    order = rng.permutation(n)
+    moved = np.empty(n, dtype=np.intp)
+    moved[order] = np.roll(order, 1)
+    return moved
 
 
 def _r2(decoded: Array, modality: str, scale: Array, test: Trials) -> float:

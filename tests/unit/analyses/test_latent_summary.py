@@ -9,7 +9,7 @@ from support import fit_to, settings_of, simulate
 from colatent.analyses import ANALYSES, analyse
 from colatent.analyses.analysed import AnalysedFit
 from colatent.analyses.latent_summary import latent_summary
-from colatent.analyses.shared_signal import shared_signal
+from colatent.analyses.shared_signal import _cycle, shared_signal
 from colatent.config.models import LatentGroup
 from colatent.data import metrics
 from colatent.data.tasks import NOTHING_WITHHELD
@@ -93,6 +93,14 @@ def test_a_shared_group_predicts_each_modality_from_the_others_beyond_permuted_t
     )  # fmt: skip
     nothing = shared_signal(AnalysedFit(model, fold_of(unrelated)))
     assert nothing is not None and float(nothing["r2"].sel(modality="emg").item()) < 0.05
+
+
+def test_a_permutation_of_trials_keeps_none_in_its_place():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 10):
+        for _ in range(20):
+            order = _cycle(n, rng)
+            assert sorted(order) == list(range(n)) and (order != np.arange(n)).all()
 
 
 @pytest.mark.parametrize("kind", ["gpfa", "smoothed-fa"])
