@@ -9,6 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from colatent.data import metrics
+from colatent.data.trials import Trials
 from colatent.models.base import LatentModel
 from colatent.store.session import Fold
 
@@ -38,6 +40,13 @@ class AnalysedFit:
     def groups(self) -> tuple[str, ...]:
         """Name of the group of each latent."""
         return tuple(group.name for group in self.model.latent_groups)
+
+
+def pooled_r2(
+    predicted: NDArray[np.float64], modality: str, scale: NDArray[np.float64], test: Trials
+) -> float:
+    """Return the R² of a modality over all bins and channels, in units of ``scale`` (channel,)."""
+    return metrics.r2(test.values[modality], predicted, test.observed[modality], scale).pooled
 
 
 Found = Mapping[str, xr.Dataset] | pd.DataFrame

@@ -3,9 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from colatent.analyses.analysed import AnalysedFit
+from colatent.analyses.analysed import AnalysedFit, pooled_r2
 from colatent.analyses.shared_signal import shared_signal
-from colatent.data import metrics
 from colatent.data.scaling import standard_deviation
 from colatent.data.trials import Trials
 from colatent.models.base import Array, LatentModel, LatentSummary
@@ -55,22 +54,18 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
     return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
 
 
-def _r2(prediction: Array, modality: str, scale: Array, test: Trials) -> float:
-    return metrics.r2(test.values[modality], prediction, test.observed[modality], scale).pooled
-
-
 def _explained(model: LatentModel, mean: Array, training: Trials, test: Trials) -> xr.Dataset:
     groups = list(dict.fromkeys(model.latent_groups))
     alone, unique = np.full((2, len(groups), len(model.modalities)), np.nan)
     for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
-        everything = _r2(model.decode(mean, modality), modality, scale, test)
+        everything = pooled_r2(model.decode(mean, modality), modality, scale, test)
         for i, group in enumerate(groups):
             if modality in group.modalities:
                 own = np.array([g == group for g in model.latent_groups])
                 kept, lost = np.where(own, mean, 0.0), np.where(own, 0.0, mean)
-                alone[i, j] = _r2(model.decode(kept, modality), modality, scale, test)
-                unique[i, j] = everything - _r2(model.decode(lost, modality), modality, scale, test)
+                alone[i, j] = pooled_r2(model.decode(kept, modality), modality, scale, test)
+                unique[i, j] = everything - pooled_r2(model.decode(lost, modality), modality, scale, test)
     return _dataset(alone, unique, [group.name for group in groups], model.modalities)
 
 
@@ -78,7 +73,9 @@ def _reconstructed(model: LatentModel, training: Trials, test: Trials) -> xr.Dat
     """Return the reconstruction R² of a model of one modality, whose only group explains all of it."""
     (modality,) = model.modalities
     scale = standard_deviation(training.values[modality], training.observed[modality])
-    value = _r2(model.predict(test.only((modality,)), (modality,), modality).mean, modality, scale, test)
+    value = pooled_r2(
+        model.predict(test.only((modality,)), (modality,), modality).mean, modality, scale, test
+    )
     names = [model.latent_groups[0].name]
     return _dataset(np.array([[value]]), np.array([[value]]), names, (modality,))
 

@@ -4,11 +4,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from colatent.analyses.analysed import AnalysedFit
-from colatent.data import metrics
+from colatent.analyses.analysed import AnalysedFit, pooled_r2
 from colatent.data.scaling import standard_deviation
-from colatent.data.trials import Trials
-from colatent.models.base import Array
 
 N_PERMUTATIONS = 40
 
@@ -32,14 +29,14 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
     for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
         for i, group in enumerate(groups):
-            given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
             if modality not in group.modalities:
                 continue
+            given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
             own = np.array([g == group for g in model.latent_groups])
             mean = np.where(own, model.latents(test.only(given), given)[0], 0.0)
             decoded = model.decode(mean, modality)
-            r2[i, j] = _r2(decoded, modality, scale, test)
-            permuted[:, i, j] = [_r2(decoded[order], modality, scale, test) for order in orders]
+            r2[i, j] = pooled_r2(decoded, modality, scale, test)
+            permuted[:, i, j] = [pooled_r2(decoded[order], modality, scale, test) for order in orders]
     return xr.Dataset(
         {"r2": (("group", "modality"), r2), "permuted": (("permutation", "group", "modality"), permuted)},
         coords={"group": [group.name for group in groups], "modality": list(model.modalities)},
@@ -53,7 +50,3 @@ def _cycle(n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     moved = np.empty(n, dtype=np.intp)
     moved[order] = np.roll(order, 1)
     return moved
-
-
-def _r2(decoded: Array, modality: str, scale: Array, test: Trials) -> float:
-    return metrics.r2(test.values[modality], decoded, test.observed[modality], scale).pooled

@@ -1,5 +1,6 @@
 """What a summary says of a fit, against a model whose latents are known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,18 @@ class Linear:
         return LatentSummary(loading, dict.fromkeys(self.modalities, "N"), np.arange(3.0))
 
 
-def test_what_groups_explain_is_what_is_lost_without_them():
-    z = np.random.default_rng(0).normal(size=(30, 200, 3))
-    model: Any = Linear(z)
+def decoded_trials(model: Any, z: np.ndarray) -> Trials:
+    """Trials without noise, decoded from latents."""
     values = {m: model.decode(z, m) for m in model.modalities}
     observed = {m: np.ones(v.shape, dtype=bool) for m, v in values.items()}
     kinds = dict.fromkeys(values, "continuous")
-    trials = Trials(values, observed, dict.fromkeys(values, ("a",)), kinds, 0.02)
+    return Trials(values, observed, dict.fromkeys(values, ("a",)), kinds, 0.02)
+
+
+def test_what_groups_explain_is_what_is_lost_without_them():
+    z = np.random.default_rng(0).normal(size=(30, 200, 3))
+    model: Any = Linear(z)
+    trials = decoded_trials(model, z)
     found = latent_summary(AnalysedFit(model, fold_of(trials)))
     explained = found["explained"]
     assert list(explained["group"].values) == ["emg+force", "emg", "force"]
@@ -78,19 +84,14 @@ class Informed(Linear):
 def test_a_shared_group_predicts_each_modality_from_the_others_beyond_permuted_trials():
     z = np.random.default_rng(0).normal(size=(30, 200, 3))
     model: Any = Informed(z)
-    values = {m: model.decode(z, m) for m in model.modalities}
-    observed = {m: np.ones(v.shape, dtype=bool) for m, v in values.items()}
-    kinds = dict.fromkeys(values, "continuous")
-    trials = Trials(values, observed, dict.fromkeys(values, ("a",)), kinds, 0.02)
+    trials = decoded_trials(model, z)
     found = shared_signal(AnalysedFit(model, fold_of(trials)))
     assert found is not None and list(found["group"].values) == ["emg+force"]
     # the shared latent is a fifth of the variance; what permuted trials share is chance
     np.testing.assert_allclose(found["r2"], [[0.2, 0.2]], atol=0.05)
     assert float(found["permuted"].max()) < 0.1
-    unrelated = Trials(
-        values | {"emg": np.random.default_rng(1).normal(size=values["emg"].shape)},
-        observed, dict.fromkeys(values, ("a",)), kinds, 0.02,
-    )  # fmt: skip
+    noise = np.random.default_rng(1).normal(size=trials.values["emg"].shape)
+    unrelated = replace(trials, values={**trials.values, "emg": noise})
     nothing = shared_signal(AnalysedFit(model, fold_of(unrelated)))
     assert nothing is not None and float(nothing["r2"].sel(modality="emg").item()) < 0.05
 

@@ -52,7 +52,7 @@ class _View(NamedTuple):
         modality: its index.
         channels: its channels.
         value: (T, N, p), zero where not observed.
-        masks: distinct masks of observed channels (J, p), the last of them empty.
+        masks: distinct masks of observed channels (J, p).
         mask_of_bin: mask of each bin (G, T).
     """
 
@@ -110,15 +110,13 @@ class DelayedBlock:
     def _view(self, modality: int, channels: np.ndarray, value: np.ndarray, observed: np.ndarray) -> _View:
         device = self.prior.device
         own = torch.as_tensor(observed[..., channels], device=device)
-        nothing = torch.zeros_like(own[:1, :1])
-        rows = torch.cat([own.flatten(0, 1), nothing[0]])  # so that there is an empty mask
-        masks, row = torch.unique(rows, dim=0, return_inverse=True)
+        masks, row = torch.unique(own.flatten(0, 1), dim=0, return_inverse=True)
         return _View(
             modality,
             torch.as_tensor(channels, device=device),
             torch.as_tensor(np.ascontiguousarray(value[..., channels]), device=device),
             masks.to(torch.float64),
-            row[:-1].view(own.shape[:2]),
+            row.view(own.shape[:2]),
         )
 
     def posterior_mean(self, parameters: Parameters) -> Tensor:

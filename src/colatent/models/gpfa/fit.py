@@ -31,7 +31,7 @@ NEGLIGIBLE_COLUMN = 1e-3
 _GAIN = 0.05
 _FREE = (-math.inf, math.inf)
 _FA_ITERATIONS = 10
-_START_LAGS = 10
+START_LAGS = 10
 # Longest time scale that a fit's circle can represent, relative to the longest at the start.
 _HEADROOM = 1.25
 
@@ -100,8 +100,8 @@ def initial_parameters(data: PaddedTrials, n_latents: int, kernel: str, problem:
     weight = loading / noise[:, None]
     score = data.value @ (weight @ np.linalg.inv(loading.T @ weight))
     bins = np.asarray(data.observed.any(axis=2))
-    correlation, rotation = lagged_rotation(score, bins, _START_LAGS)
-    n_lags = min(_START_LAGS, score.shape[1] - 1)
+    correlation, rotation = lagged_rotation(score, bins, START_LAGS)
+    n_lags = min(START_LAGS, score.shape[1] - 1)
     time_scale = time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
     arrays = (loading / np.sqrt(noise)[:, None]) @ rotation, np.log(noise), np.zeros(len(noise))
     return Parameters(*(torch.from_numpy(a) for a in (*arrays, np.log(time_scale))))

@@ -126,7 +126,7 @@ class _ObservationModel(ABC):
     def __init__(self, settings: GPFASettings, layout: Layout, likelihoods: dict[str, str]) -> None:
         self.modalities = tuple(likelihoods)
         self.joined = tuple(settings.modalities)  # the order of the channels in the GPFA
-        self.latents = settings.latents
+        self.latent_groups = settings.latent_groups
         self.n_latents = len(settings.latent_groups)
         self.n_channels = {m: layout.n_channels(m) for m in likelihoods}
         self.spikes = {m: layout.kinds[m] == "spikes" for m in likelihoods}
@@ -225,7 +225,7 @@ class _Gaussian(_ObservationModel):
         return mean[..., self._drives(predicted)]
 
     def _drives(self, modality: str) -> NDArray[np.bool_]:
-        return np.array([modality in group.split("+") for group, n in self.latents.items() for _ in range(n)])
+        return np.array([modality in group.modalities for group in self.latent_groups])
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         latents = self._seen_latents(trials, given, predicted)

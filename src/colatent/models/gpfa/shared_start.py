@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colatent.models.gpfa.fit import FitProblem, factor_analysis, lagged_rotation, time_scales
+from colatent.models.gpfa.fit import START_LAGS, FitProblem, factor_analysis, lagged_rotation, time_scales
 from colatent.models.gpfa.padded_trials import PaddedTrials
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.structure import Structure
@@ -21,7 +21,6 @@ from colatent.models.gpfa.structure import Structure
 Array = NDArray[np.float64]
 Directions = dict[tuple[int, int], Array]  # (modality, latent) -> direction among the modality's factors
 
-_LAGS = 10  # for time scales, as in the start of a single modality
 # Loadings (in noise units) of a latent in a modality that has fewer channels than latents.
 _FAINT = 0.1
 
@@ -57,7 +56,7 @@ def shared_start(data: PaddedTrials, structure: Structure, kernel: str, problem:
             found = direction.get((m, k))
             loading[f.channels, k] = faint if found is None else f.loading @ found / np.sqrt(f.noise)
     correlation = np.array([_autocorrelation(factors, direction, k) for k in range(q)])
-    n_lags = min(_LAGS, data.value.shape[1] - 1)
+    n_lags = min(START_LAGS, data.value.shape[1] - 1)
     scale = time_scales(correlation, n_lags, kernel, problem.time_scale_bounds)
     arrays = loading, np.log(noise), np.zeros(n_channels), np.log(scale), delay
     return Parameters(*(torch.from_numpy(a) for a in arrays))
@@ -75,7 +74,7 @@ def _directions(factors: list[_Factors], structure: Structure) -> tuple[Directio
         if len(own) == 1:
             (m,) = own
             scores = factors[m].score @ left[m]
-            rotation = lagged_rotation(scores, factors[m].seen, _LAGS)[1][:, ::-1]
+            rotation = lagged_rotation(scores, factors[m].seen, START_LAGS)[1][:, ::-1]
             direction |= {(m, k): vector for k, vector in zip(group, (left[m] @ rotation).T, strict=False)}
             continue
         for k in group:
@@ -157,7 +156,7 @@ def _separate_time_scales(
         [factors[m].score @ np.stack([direction[m, k] for k in group], axis=1) for m in whole], axis=0
     )
     seen = np.any([factors[m].seen for m in whole], axis=0)
-    rotation = lagged_rotation(score, np.asarray(seen), _LAGS)[1][:, ::-1]
+    rotation = lagged_rotation(score, np.asarray(seen), START_LAGS)[1][:, ::-1]
     for m in whole:
         rotated = np.stack([direction[m, k] for k in group], axis=1) @ rotation
         for k, vector in zip(group, rotated.T, strict=True):
@@ -165,11 +164,11 @@ def _separate_time_scales(
 
 
 def _autocorrelation(factors: list[_Factors], direction: Directions, k: int) -> float:
-    """Return the mean autocorrelation of a latent over lags 1 .. `_LAGS`, averaged over its modalities."""
+    """Return the mean autocorrelation of a latent over the first lags, averaged over its modalities."""
     found = []
     for (m, other), vector in direction.items():
         if other == k:
             score = (factors[m].score @ vector)[..., None]
             at_zero = (score**2).sum() / max(1, factors[m].seen.sum())
-            found.append(lagged_rotation(score, factors[m].seen, _LAGS)[0][0] / max(at_zero, 1e-12))
+            found.append(lagged_rotation(score, factors[m].seen, START_LAGS)[0][0] / max(at_zero, 1e-12))
     return float(np.mean(found)) if found else 0.5

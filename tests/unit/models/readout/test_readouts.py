@@ -52,8 +52,8 @@ def smoothed_fa(training: Trials, withheld: Withheld = FUTURE) -> SmoothedFA:
     return SmoothedFA(settings, training.layout).fit(training, FitRun(withheld=withheld))
 
 
-def gpfa(training: Trials, withheld: Withheld = FUTURE) -> GPFAModel:
-    settings = GPFASettings(kind="gpfa", latents={"m": Q})
+def gpfa(training: Trials, withheld: Withheld = FUTURE, **options) -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents={"m": Q}, **options)
     return GPFAModel(settings, training.layout).fit(training, FitRun(withheld=withheld, intervals=False))
 
 
@@ -248,9 +248,8 @@ def test_a_time_course_helps_hidden_channels_that_have_one():
     hidden = {"m": np.arange(12) < 3}
     found = {}
     for mean in ("constant", "time"):
+        model = gpfa(training, Withheld.of(trials, hidden, SHARE), mean=mean)
         settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
-        run = FitRun(withheld=Withheld.of(trials, hidden, SHARE), intervals=False)
-        model = GPFAModel(settings, training.layout).fit(training, run)
         read = GPFAModel.from_state(settings, training.layout, model.state())
         seen = test.hide(hidden)
         rate = model.predict(seen, ("m",), "m").mean
@@ -267,9 +266,7 @@ def test_a_time_course_of_noise_is_given_no_weight():
     hidden = {"m": np.arange(12) < 3}
     found = {}
     for mean in ("constant", "time"):
-        settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
-        run = FitRun(withheld=Withheld.of(test, hidden, None), intervals=False)
-        model = GPFAModel(settings, training.layout).fit(training, run)
+        model = gpfa(training, Withheld.of(test, hidden, None), mean=mean)
         rate = model.predict(test.hide(hidden), ("m",), "m").mean[..., :3]
         found[mean] = bits(rate, test.values["m"][..., :3], training)
     assert found["time"] > found["constant"] - 0.02
@@ -303,9 +300,7 @@ def test_where_channels_drift_from_trial_to_trial_the_time_course_is_not_turned_
     ]
     error = {}
     for mean in ("constant", "time"):
-        settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
-        run = FitRun(withheld=Withheld.of(drifting[1], hidden, None), intervals=False)
-        model = GPFAModel(settings, training.layout).fit(drifting[0], run)
+        model = gpfa(drifting[0], Withheld.of(drifting[1], hidden, None), mean=mean)
         readouts = next(iter(model._observation_model.readouts.values()))
         assert mean == "constant" or (readouts.readout.weight[..., -1] >= 0).all()
         found = model.predict(drifting[1].hide(hidden), ("m",), "m").mean[..., :3]
