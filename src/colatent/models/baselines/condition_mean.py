@@ -15,10 +15,11 @@ from colatent.data.tasks import Task, Withheld
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, State, array_of, arrays_of
 
-# spikes assumed of a channel silent in all training trials, without which a spike would be impossible
+# spikes assumed of a channel over all training trials, without which a spike could be impossible
 MIN_COUNT = 0.5
 SMOOTHINGS = (0.0, 1.0, 2.0, 4.0, 8.0)  # s.d. of the Gaussian window, bins
-PRIOR_TRIALS = (0.5, 2.0, 8.0, 32.0)  # weight of the channel's mean rate, in trials
+# weight of the channel's mean rate, in trials: from the plain mean of the condition to the mean rate alone
+PRIOR_TRIALS = (0.0, 0.5, 2.0, 8.0, 32.0, 1e9)
 CONDITIONS = "conditions"
 
 
@@ -48,10 +49,11 @@ class ConditionMean:
     """Predicts each channel's mean time course over the training trials of the trial's condition.
 
     The mean over few trials is noisy in each bin: it is smoothed over time and shrunk towards the
-    channel's overall mean, both by the amounts that best predict left-out training trials. Without
-    conditions, all trials count as one condition. Windows of a continuous recording share no time
-    course: the mean over all bins is predicted. Only the trial's condition is used. Counts are
-    Poisson; continuous values are Gaussian with the standard deviation of left-out training residuals.
+    channel's overall mean, both by the amounts that best predict left-out training trials: none is among
+    them, and so is the overall mean itself. Without conditions, all trials count as one condition. Windows
+    of a continuous recording share no time course: the mean over all bins is predicted. Only the trial's
+    condition is used. Counts are Poisson; continuous values are Gaussian with the standard deviation of
+    left-out training residuals.
     """
 
     def __init__(self, settings: ConditionMeanSettings, layout: Layout, device: str = "cpu") -> None:
@@ -170,7 +172,10 @@ class _Means:
             total, count = (
                 gaussian_filter1d(a, choice.smoothing, axis=1, mode="constant") for a in (total, count)
             )
-        return (total + choice.prior_trials * self.prior) / (count + choice.prior_trials)
+        weight = count + choice.prior_trials
+        mean = np.broadcast_to(self.prior, total.shape).copy()
+        np.divide(total + choice.prior_trials * self.prior, weight, out=mean, where=weight > 0)
+        return np.maximum(mean, MIN_COUNT / self.n) if self.counts else mean
 
     def _left_out_loss(self, choice: Choice) -> float:
         mean, values, observed = self.left_out(choice), self.values, self.observed
