@@ -37,7 +37,7 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     if found.time_scale is not None:
         groups["latent"] = _time_scales(found, found.time_scale)
     several = len(model.modalities) > 1
-    explained = _explained(model, mean, training, test) if several else _reconstructed(model, training, test)
+    explained = _explained(model, training, test) if several else _reconstructed(model, training, test)
     shared = shared_signal(fit)
     return groups | {"explained": explained} | ({} if shared is None else {"shared": shared})
 
@@ -54,11 +54,12 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
     return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
 
 
-def _explained(model: LatentModel, mean: Array, training: Trials, test: Trials) -> xr.Dataset:
+def _explained(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:
     groups = list(dict.fromkeys(model.latent_groups))
     alone, unique = np.full((2, len(groups), len(model.modalities)), np.nan)
     for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
+        mean = model.latents_seen_by(modality, test, model.modalities)
         everything = pooled_r2(model.decode(mean, modality), modality, scale, test)
         for i, group in enumerate(groups):
             if modality in group.modalities:

@@ -33,7 +33,7 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
                 continue
             given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
             own = np.array([g == group for g in model.latent_groups])
-            mean = np.where(own, model.latents(test.only(given), given)[0], 0.0)
+            mean = np.where(own, model.latents_seen_by(modality, test.only(given), given), 0.0)
             decoded = model.decode(mean, modality)
             r2[i, j] = pooled_r2(decoded, modality, scale, test)
             permuted[:, i, j] = [pooled_r2(decoded[order], modality, scale, test) for order in orders]

@@ -132,8 +132,15 @@ class LatentModel(Model, Protocol):
         """Return posterior mean and variance of the latents (trial, time, latent), in prior s.d. units."""
         ...
 
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return posterior means (trial, time, latent) at the times at which a modality sees the latents.
+
+        Those of `latents`, but for a modality that follows latents with a delay.
+        """
+        ...
+
     def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
+        """Return the expected observations (trial, time, channel) at latents as the modality sees them."""
         ...
 
     def summary(self, latents: Array) -> LatentSummary:

@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import shift
 from scipy.special import ndtri
 
 from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings
@@ -88,11 +87,13 @@ class GPFAModel:
         self._only_own((*given, predicted))
         return self._observation_model.predict(trials, given, predicted)
 
-    def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents (trial, time, latent).
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means at t - D, (trial, time, latent), beyond the ends of trials too."""
+        self._only_own((*given, modality))
+        return self._observation_model.seen_latents(trials, given, modality)
 
-        Latents that the modality follows are shifted; before their first bin they are taken to be as in it.
-        """
+    def decode(self, latents: Array, modality: str) -> Array:
+        """Return the expected observations (trial, time, channel) at latents as the modality sees them."""
         self._only_own((modality,))
         return self._observation_model.decode(latents, modality)
 
@@ -141,6 +142,10 @@ class _ObservationModel(ABC):
 
     @abstractmethod
     def posterior(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]: ...
+
+    @abstractmethod
+    def seen_latents(self, trials: Trials, given: tuple[str, ...], modality: str) -> Array:
+        """Return the posterior means of all latents at the times at which a modality sees them."""
 
     @abstractmethod
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive: ...
@@ -204,7 +209,7 @@ class _Gaussian(_ObservationModel):
         for given, predicted in self.questions:
 
             def infer(trials: Trials, question: Question = (given, predicted)) -> Array:
-                return self._seen_latents(trials, *question)
+                return self._driving(question[1], self.seen_latents(trials, *question))
 
             withheld = run.withheld if predicted in given else NOTHING_WITHHELD
             course = courses.get(predicted)
@@ -217,29 +222,22 @@ class _Gaussian(_ObservationModel):
         found = self.gpfa.posterior(self.seen(trials, given))
         return found.mean, found.variance
 
-    def _seen_latents(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Array:
-        """Posterior means of the latents that drive a modality, at the times at which it sees them."""
-        if not self.several:
-            return self.gpfa.posterior(self.seen(trials, given)).mean
-        mean = self.gpfa.latents_seen_by(predicted, self.seen(trials, given))
-        return mean[..., self._drives(predicted)]
+    def seen_latents(self, trials: Trials, given: tuple[str, ...], modality: str) -> Array:
+        seen = self.seen(trials, given)
+        return self.gpfa.latents_seen_by(modality, seen) if self.several else self.gpfa.posterior(seen).mean
+
+    def _driving(self, modality: str, latents: Array) -> Array:
+        return latents[..., self._drives(modality)] if self.several else latents
 
     def _drives(self, modality: str) -> NDArray[np.bool_]:
         return np.array([modality in group.modalities for group in self.latent_groups])
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
-        latents = self._seen_latents(trials, given, predicted)
+        latents = self._driving(predicted, self.seen_latents(trials, given, predicted))
         return self.readouts[given, predicted].predict(latents, trials)
 
     def decode(self, latents: Array, modality: str) -> Array:
-        if self.several:
-            row = self.gpfa.delay_[self.joined.index(modality)] / self.gpfa.bin_width
-            late = [
-                shift(latents[..., k], (0, row[k]), order=1, mode="nearest") if row[k] else latents[..., k]
-                for k in np.flatnonzero(self._drives(modality))
-            ]
-            latents = np.stack(late, axis=-1)
-        return self.readouts[self.modalities, modality].decode(latents)
+        return self.readouts[self.modalities, modality].decode(self._driving(modality, latents))
 
     def summary(self) -> LatentSummary:
         likelihood = "penalised" if self.gpfa.automatic_relevance > 0 else "marginal"
@@ -308,6 +306,9 @@ class _Counts(_ObservationModel):
     def posterior(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         found = self.gpfa.posterior(self.observation(trials, self.modality))
         return found.mean, found.variance
+
+    def seen_latents(self, trials: Trials, given: tuple[str, ...], modality: str) -> Array:
+        return self.posterior(trials, given)[0]
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return a mixture over the posterior of each channel's log mean, at equiprobable quantiles."""

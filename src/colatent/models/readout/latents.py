@@ -52,6 +52,10 @@ class OneModalityModel(ABC):
         self._only_own(given)
         return self._infer(trials)
 
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means."""
+        return self.latents(trials, given)[0]
+
     def _only_own(self, modalities: tuple[str, ...]) -> None:
         if set(modalities) != {self.modality}:
             raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")
