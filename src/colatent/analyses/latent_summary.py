@@ -16,12 +16,13 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     ``latent`` (absent for models without time scales) holds the learned ``time_scale`` (s, dim latent), the
     ends ``time_scale_low`` and ``time_scale_high`` of its confidence interval and the likelihood's maximum
     ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
-    `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too.
-    ``loading`` (channel, latent) is the change in a channel per prior s.d. of a latent, in the unit given by
-    its attribute. ``explained`` (group, modality) is R² over all bins of the test trials given all
-    modalities, pooled over channels in units of their training s.d.: ``alone`` sets the latents of all other
-    groups to their prior mean; ``unique`` is the loss in R² from doing so to the group's own latents. NaN
-    where a group does not drive a modality. ``shared``, for models with shared groups, is `shared_signal`.
+    `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too,
+    with the ``longest`` that the fit allowed as an attribute. ``loading`` (channel, latent) is the change in
+    a channel per prior s.d. of a latent, in the unit given by its attribute. ``explained`` (group, modality)
+    is R² over all bins of the test trials given all modalities, pooled over channels in units of their
+    training s.d.: ``alone`` sets the latents of all other groups to their prior mean; ``unique`` is the loss
+    in R² from doing so to the group's own latents. NaN where a group does not drive a modality. ``shared``,
+    for models with shared groups, is `shared_signal`.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     mean = model.latents(test, model.modalities)[0]
@@ -50,7 +51,8 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
         variables[f"time_scale_{end}"] = ("latent", value, attrs | dict(found.interval_attrs))
     if not found.delay:
         return xr.Dataset(variables)
-    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs)
+    longest = {"longest": found.longest_delay}
+    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs | longest)
     return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
 
 

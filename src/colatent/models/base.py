@@ -109,6 +109,7 @@ class LatentSummary(NamedTuple):
         interval_attrs: ``level``, ``drop`` (nats) and ``likelihood`` of the intervals; empty without them.
         delay: modality -> by how much it follows each latent (s) (latent,), NaN where a latent does not drive
             it; empty for a model without delays.
+        longest_delay: the longest that the fit allowed, in either direction (s).
     """
 
     loading: Mapping[str, Array]
@@ -117,6 +118,7 @@ class LatentSummary(NamedTuple):
     interval: Mapping[str, Array] = {}
     interval_attrs: Mapping[str, Any] = {}
     delay: Mapping[str, Array] = {}
+    longest_delay: float = 0.0
 
 
 class LatentModel(Model, Protocol):

@@ -5,6 +5,7 @@ doi 10.1152/jn.90941.2008.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, Unpack, overload
 
@@ -83,13 +84,14 @@ class GPFA(GPFAEstimator):
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
         time_scale_: seconds (latent,).
         delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row of zeros
-            for one array.
+            for one array. longest_delay_: the longest delay that the fit allowed, in either direction.
         latent_groups_: the group of each latent; empty for one array.
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
     """
 
     noise_variance_: Array
     delay_: Array
+    longest_delay_: float = 0.0
     modalities_: Modalities | None
 
     def __init__(
@@ -156,6 +158,9 @@ class GPFA(GPFAEstimator):
         self.delay_ = np.zeros((1, self.n_latents))
         if problem.structure is not None:
             self.delay_ = np.where(problem.structure.drives, delay[:, order] * self.bin_width, np.nan)
+            self.longest_delay_ = problem.structure.longest_delay * self.bin_width
+            for said in problem.structure.at_longest(self.delay_, self.bin_width):
+                (progress or warnings.warn)(said)
         return self
 
     def posterior(self, trials: TrialsLike) -> LatentMoments:
@@ -356,15 +361,14 @@ class GPFA(GPFAEstimator):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the fit as plain arrays."""
-        state = super().state() | {
+        state = super().state() | self.fitting.state()
+        state |= {
             "noise_variance": self.noise_variance_,
-            "noise_floor": np.array(self.fitting.noise_floor),
             "automatic_relevance": np.array(self.automatic_relevance),
         }
-        if self.fitting.time_scale_bounds is not None:
-            state["time_scale_bounds"] = np.array(self.fitting.time_scale_bounds)
         if self.modalities_ is not None:
-            state |= self.modalities_.state() | self.group_state() | {"delay": self.delay_}
+            delay = {"delay": self.delay_, "longest_delay": np.array(self.longest_delay_)}
+            state |= self.modalities_.state() | self.group_state() | delay
         return state
 
     def group_state(self) -> dict[str, np.ndarray]:
@@ -375,23 +379,17 @@ class GPFA(GPFAEstimator):
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from `state`; arrays needed only for fitting may be missing."""
-        limits: dict[str, Any] = {}
-        if "noise_floor" in state:
-            limits["noise_floor"] = float(state["noise_floor"])
-        if "time_scale_bounds" in state:
-            limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
-        relevance = float(state.get("automatic_relevance", 0.0))
+        options: dict[str, Any] = {"automatic_relevance": float(state.get("automatic_relevance", 0.0))}
         modalities = Modalities.from_state(state)
-        latents = None
         if modalities is not None:
             names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
-            latents = dict(zip(names, state["group_sizes"].tolist(), strict=True))
-        model = cls._from_shared_state(
-            state, device, automatic_relevance=relevance, fitting=FitOptions(**limits), latents=latents
-        )
+            options["latents"] = dict(zip(names, state["group_sizes"].tolist(), strict=True))
+            options["likelihood"] = modalities.likelihood
+        model = cls._from_shared_state(state, device, fitting=FitOptions.from_state(state), **options)
         model.modalities_ = modalities
         model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
-        model.delays = bool(np.nan_to_num(model.delay_).any())
+        model.longest_delay_ = float(state.get("longest_delay", 0.0))
+        model.delays = bool(model.longest_delay_ > 0 or np.nan_to_num(model.delay_).any())
         if (structure := model._structure(0.0)) is not None:
             structure.check(model.loading_, model.delay_)
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)

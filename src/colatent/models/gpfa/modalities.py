@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials, last_observed_bin
 
 Array = NDArray[np.float64]
-LIKELIHOODS = ("gaussian", "gaussian-sqrt")
+LIKELIHOODS = ("gaussian", "gaussian-sqrt")  # in the order of `Modalities.square_root`
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Modalities:
         if not padded:
             raise ValueError("nothing is given to infer the latents from")
         first = next(iter(padded.values()))
+        _check_lengths({name: one for name, one in padded.items() if one.ragged})
         values, masks = [], []
         for name, n, root in zip(self.names, self.n_channels, self.square_root, strict=True):
             one = padded.get(name)
@@ -111,6 +112,11 @@ class Modalities:
         lengths = [one.length for one in padded.values()]
         length = np.max(lengths, axis=0) if ragged else last_observed_bin(observed)
         return PaddedTrials(np.concatenate(values, axis=2), observed, length, ragged)
+
+    @property
+    def likelihood(self) -> dict[str, str]:
+        """The likelihood of each modality."""
+        return {m: LIKELIHOODS[root] for m, root in zip(self.names, self.square_root, strict=True)}
 
     def index(self, name: str) -> int:
         """Return the place of a modality among the modalities."""
@@ -172,6 +178,18 @@ def checked_latents(
     if len({frozenset(group.split("+")) for group in latents}) < len(latents):
         raise ValueError(f"latents name one group twice: {', '.join(latents)}")
     return dict(latents)
+
+
+def _check_lengths(lists: Mapping[str, PaddedTrials]) -> None:
+    """Raise ValueError if trials that are lists differ in length between modalities."""
+    for name, one in lists.items():
+        first = next(iter(lists))
+        for trial, (mine, other) in enumerate(zip(one.length, lists[first].length, strict=False)):
+            if mine != other:
+                raise ValueError(
+                    f"trial {trial}, counted from 0, has {mine} bins of {name}, but {other} of {first}; if "
+                    "the rest was not recorded, fill it with NaN"
+                )
 
 
 def _are_counts(data: PaddedTrials) -> bool:

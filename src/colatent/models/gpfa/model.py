@@ -249,6 +249,7 @@ class _Gaussian(_ObservationModel):
             self.interval._asdict(),
             {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood},
             dict(zip(self.joined, self.gpfa.delay_, strict=True)) if self.gpfa.delays else {},
+            self.gpfa.longest_delay_,
         )
 
     @property
@@ -276,6 +277,8 @@ class _Gaussian(_ObservationModel):
             n_seen = int(self._drives(predicted).sum())
             own = Readouts.shapes(part_of(state, prefix), self.n_channels[predicted], n_seen, self.n_bins)
             shapes |= {prefix + name: shape for name, shape in own.items()}
+        if self.several:
+            shapes["longest_delay"] = ()
         # an end may be open (0 or infinite) or unknown (NaN); a latent has no delay where it drives nothing
         may_be_nan = dict.fromkeys(_INTERVALS, (q,)) | (
             {"delay": (len(self.joined), q)} if self.several else {}

@@ -1,7 +1,11 @@
 """Rarely used options of a fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from colatent.models.gpfa.padded_trials import PaddedTrials
 
@@ -36,6 +40,22 @@ class FitOptions:
         if not 0 < shortest < longest:
             raise ValueError("time_scale_bounds must be positive and increasing")
         return shortest, longest
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the limits of the parameters as arrays."""
+        bounds = self.time_scale_bounds
+        known = {} if bounds is None else {"time_scale_bounds": np.array(bounds)}
+        return {"noise_floor": np.array(self.noise_floor)} | known
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild the limits of the parameters; those that are absent are the defaults."""
+        limits: dict[str, Any] = {}
+        if "noise_floor" in state:
+            limits["noise_floor"] = float(state["noise_floor"])
+        if "time_scale_bounds" in state:
+            limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
+        return cls(**limits)
 
 
 class RareOptions(TypedDict, total=False):
