@@ -40,6 +40,7 @@ INTERVAL = "interval."
 _INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
 # arrays of a GPFA that follow from settings and layout
 _OF_LAYOUT = {"modality_names", "modality_channels", "square_root", "groups", "group_sizes"}
+_NONE = np.zeros(0, dtype=bool)
 Question = tuple[tuple[str, ...], str]  # given modalities, predicted modality
 
 
@@ -206,10 +207,11 @@ class _Gaussian(_ObservationModel):
         seen = self.seen(training, self.modalities)
         self.gpfa.fit(seen, progress=run.progress)
         courses = {} if self.n_bins is None else {m: TimeCourse.fit(training, m) for m in self.modalities}
+        known: dict[Any, Array] = {}
         for given, predicted in self.questions:
 
             def infer(trials: Trials, question: Question = (given, predicted)) -> Array:
-                return self._driving(question[1], self.seen_latents(trials, *question))
+                return self._driving(question[1], self._known(known, trials, *question))
 
             withheld = run.withheld if predicted in given else NOTHING_WITHHELD
             course = courses.get(predicted)
@@ -225,6 +227,18 @@ class _Gaussian(_ObservationModel):
     def seen_latents(self, trials: Trials, given: tuple[str, ...], modality: str) -> Array:
         seen = self.seen(trials, given)
         return self.gpfa.latents_seen_by(modality, seen) if self.several else self.gpfa.posterior(seen).mean
+
+    def _known(
+        self, known: dict[Any, Array], trials: Trials, given: tuple[str, ...], predicted: str
+    ) -> Array:
+        """Return `seen_latents` of training trials, inferred once for all modalities that see them alike."""
+        hidden = tuple((m, trials.hidden[m].tobytes()) for m in given if trials.hidden.get(m, _NONE).any())
+        key = given, predicted if self.gpfa.delays else "", trials.hidden_end, hidden
+        if key not in known:
+            if any(other[0] != given for other in known):  # all questions on them have been answered
+                known.clear()
+            known[key] = self.seen_latents(trials, given, predicted)
+        return known[key]
 
     def _driving(self, modality: str, latents: Array) -> Array:
         return latents[..., self._drives(modality)] if self.several else latents

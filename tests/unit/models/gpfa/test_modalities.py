@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
-from support import BIN_WIDTH, simulate
+from support import BIN_WIDTH, make_trials, settings_of, simulate
 
+from colatent.data.tasks import NOTHING_WITHHELD, Withheld
+from colatent.models.base import FitRun
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.model import GPFAModel
+from colatent.models.readout.readouts import Readouts
 
 Array = np.ndarray
 GROUPS = {"emg+spikes": 2, "spikes": 1}
@@ -58,3 +62,33 @@ def test_lists_of_other_lengths_are_refused_not_taken_for_missing_ends(data: dic
     assert len(gpfa.transform(lists)[3]) == 25
     with pytest.raises(ValueError, match="has 20 bins of emg, but 25 of spikes"):
         gpfa.predict({"spikes": lists["spikes"], "emg": shorter["emg"]})
+
+
+def test_without_delays_latents_are_inferred_once_for_all_that_is_predicted(monkeypatch) -> None:
+    trials = simulate(24)[0]
+    values = dict(trials.values) | {"force": trials.values["emg"][..., :2] + 1}
+    trials = make_trials(values, dict(trials.observed) | {"force": trials.observed["emg"][..., :2]})
+    settings = settings_of("gpfa", latents={"spikes+emg+force": 2, "emg": 1})
+    hidden = {"spikes": np.arange(24) % 4 == 0}
+    withheld = Withheld.of(trials, hidden, 0.2)
+    asked: list[str] = []
+    infer = GPFA.latents_seen_by
+
+    def spy(self: GPFA, modality: str, given: dict[str, Array]) -> Array:
+        asked.append(modality)
+        return infer(self, modality, given)
+
+    monkeypatch.setattr(GPFA, "latents_seen_by", spy)
+    model = GPFAModel(settings, trials.layout).fit(trials, FitRun(withheld=withheld))
+    # each subset once; without hidden channels where spikes are given; with the end hidden
+    assert len(asked) == 7 + 4 + 7
+    own = model._observation_model
+    for given, predicted in own.questions:
+        alone = Readouts.fit(
+            lambda t, g=given, p=predicted: own._driving(p, own.seen_latents(t, g, p)),
+            predicted,
+            trials,
+            withheld if predicted in given else NOTHING_WITHHELD,
+        )
+        for name, array in alone.state().items():
+            np.testing.assert_array_equal(own.readouts[given, predicted].state()[name], array)
