@@ -62,13 +62,15 @@ def _explained(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset
     for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
         mean = model.latents_seen_by(modality, test, model.modalities)
-        everything = pooled_r2(model.decode(mean, modality), modality, scale, test)
+        everything = pooled_r2(model.decode(mean, modality, test.condition), modality, scale, test)
         for i, group in enumerate(groups):
             if modality in group.modalities:
                 own = np.array([g == group for g in model.latent_groups])
                 kept, lost = np.where(own, mean, 0.0), np.where(own, 0.0, mean)
-                alone[i, j] = pooled_r2(model.decode(kept, modality), modality, scale, test)
-                unique[i, j] = everything - pooled_r2(model.decode(lost, modality), modality, scale, test)
+                alone[i, j] = pooled_r2(model.decode(kept, modality, test.condition), modality, scale, test)
+                unique[i, j] = everything - pooled_r2(
+                    model.decode(lost, modality, test.condition), modality, scale, test
+                )
     return _dataset(alone, unique, [group.name for group in groups], model.modalities)
 
 

@@ -34,9 +34,10 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
             given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
             own = np.array([g == group for g in model.latent_groups])
             mean = np.where(own, model.latents_seen_by(modality, test.only(given), given), 0.0)
-            decoded = model.decode(mean, modality)
-            r2[i, j] = pooled_r2(decoded, modality, scale, test)
-            permuted[:, i, j] = [pooled_r2(decoded[order], modality, scale, test) for order in orders]
+            r2[i, j], *permuted[:, i, j] = (
+                pooled_r2(model.decode(mean[order], modality, test.condition), modality, scale, test)
+                for order in [np.arange(test.n_trials), *orders]
+            )
     return xr.Dataset(
         {"r2": (("group", "modality"), r2), "permuted": (("permutation", "group", "modality"), permuted)},
         coords={"group": [group.name for group in groups], "modality": list(model.modalities)},

@@ -141,8 +141,12 @@ class LatentModel(Model, Protocol):
         """
         ...
 
-    def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents as the modality sees them."""
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
+        """Return the expected observations (trial, time, channel) at latents as the modality sees them.
+
+        Args:
+            condition: label of each trial, for models that are told it.
+        """
         ...
 
     def summary(self, latents: Array) -> LatentSummary:
@@ -191,3 +195,14 @@ def part_of(state: State, prefix: str) -> dict[str, NDArray[Any]]:
 def with_prefix(prefix: str, state: State) -> dict[str, NDArray[Any]]:
     """Return the arrays with ``prefix`` added to their names, the inverse of `part_of`."""
     return {prefix + name: array for name, array in state.items()}
+
+
+def labels_state(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """Return labels as zero-padded UTF-8 (label, byte)."""
+    encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
+    return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
+
+
+def labels_from(encoded: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return the labels, the inverse of `labels_state`."""
+    return np.array([bytes(row).rstrip(b"\0").decode() for row in encoded], dtype=str)

@@ -42,7 +42,7 @@ class Linear:
     def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> np.ndarray:
         return self.latents(trials, given)[0]
 
-    def decode(self, latents: np.ndarray, modality: str) -> np.ndarray:
+    def decode(self, latents: np.ndarray, modality: str, condition: Any = None) -> np.ndarray:
         private = 1 if modality == "emg" else 2
         return latents[..., [0]] + 2 * latents[..., [private]]
 

@@ -34,10 +34,11 @@ class GPFASettings(GroupedLatentsSettings):
         description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
         "or, for a model of one modality, poisson or negative-binomial",
     )
-    mean: Literal["constant", "time"] = Field(
+    mean: Literal["constant", "time", "condition"] = Field(
         "constant",
         description="mean of each channel besides the latents' part: a constant or, for trials aligned in "
-        "time, also its mean time course over training trials, weighted by how it predicts left-out ones",
+        "time, also its mean time course over training trials, weighted by how it predicts left-out ones: "
+        "that of all (time), or that of the trial's condition, which the model is then told (condition)",
     )
     delays: bool = Field(
         False,
@@ -63,6 +64,10 @@ class GPFASettings(GroupedLatentsSettings):
 
     def fewest_channels(self, modality: str) -> int:
         return self.latents.get(modality, 1) if len(self.latents) == 1 else 1
+
+    @property
+    def told_condition(self) -> bool:
+        return self.mean == "condition"
 
     @property
     def can_choose_latents(self) -> bool:

@@ -13,7 +13,7 @@ from colatent.data.predictive import Predictive
 from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld
 from colatent.data.trials import Layout, Trials
-from colatent.models.base import Array, FitRun, State, array_of, arrays_of
+from colatent.models.base import Array, FitRun, State, array_of, arrays_of, labels_from, labels_state
 
 # spikes assumed of a channel over all training trials, without which a spike could be impossible
 MIN_COUNT = 0.5
@@ -100,7 +100,7 @@ class ConditionMean:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the condition labels, as zero-padded UTF-8, and the time courses."""
         courses = {f"{m}|{k}": v for m, course in self._courses.items() for k, v in course._asdict().items()}
-        return {CONDITIONS: _encoded(self._conditions)} | courses
+        return {CONDITIONS: labels_state(self._conditions)} | courses
 
     @classmethod
     def from_state(
@@ -116,7 +116,7 @@ class ConditionMean:
             of_course = ((n_rows, n_bins, n), (n,), (len(Choice._fields),))
             shapes |= {f"{m}|{k}": s for k, s in zip(MeanCourse._fields, of_course, strict=True)}
         arrays = arrays_of(state, shapes)
-        model._conditions = _decoded(arrays[CONDITIONS])
+        model._conditions = labels_from(arrays[CONDITIONS])
         for m in layout.modalities:
             model._courses[m] = MeanCourse(*(arrays[f"{m}|{k}"] for k in MeanCourse._fields))
         return model
@@ -190,13 +190,3 @@ class _Means:
 
 def _labels(trials: Trials) -> NDArray[np.str_]:
     return trials.condition if trials.condition is not None else np.full(trials.n_trials, "")
-
-
-def _encoded(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
-    """Return labels as zero-padded UTF-8 (label, byte)."""
-    encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
-    return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
-
-
-def _decoded(encoded: NDArray[np.uint8]) -> NDArray[np.str_]:
-    return np.array([bytes(row).rstrip(b"\0").decode() for row in encoded], dtype=str)

@@ -17,7 +17,7 @@ def condition_mean(settings: ConditionMeanSettings, about: About) -> str:
         return f"{title}: each channel’s mean time course over the training trials.{amounts}"
     return (
         f"{title}: each channel’s mean time course over the training trials of the same condition. Unlike "
-        f"all other models, it knows the condition of a test trial.{amounts}"
+        f"other models, except those that say so, it knows the condition of a test trial.{amounts}"
     )
 
 

@@ -76,7 +76,7 @@ class SmoothedFA(OneModalityModel):
         self._only_own((*given, predicted))
         return self._readouts.predict(self._mean(trials), trials)
 
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
         """Return the read-out fitted without missing channels, at the given latents."""
         self._only_own((modality,))
         return self._readouts.decode(latents)

@@ -45,6 +45,14 @@ def _course(settings: GPFASettings) -> str:
     """Describe the mean, if it is not a constant."""
     if settings.mean == "constant":
         return ""
+    if settings.told_condition:
+        return (
+            " A further regressor is the channel's smoothed mean time course over the training trials of the "
+            "same condition (in the fit, over all of them but the one at hand), shrunk towards that over all "
+            "training trials by the amount, from none to all, that predicts left-out training trials best. "
+            "So the model is told the condition of a test trial, of which other models may know nothing; one "
+            "that no training trial had has the time course over all."
+        )
     return (
         " A further regressor is the channel's smoothed mean time course over the training trials (in the "
         "fit, over all training trials but the one at hand)."

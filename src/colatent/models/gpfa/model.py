@@ -93,10 +93,10 @@ class GPFAModel:
         self._only_own((*given, modality))
         return self._observation_model.seen_latents(trials, given, modality)
 
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
         """Return the expected observations (trial, time, channel) at latents as the modality sees them."""
         self._only_own((modality,))
-        return self._observation_model.decode(latents, modality)
+        return self._observation_model.decode(latents, modality, condition)
 
     def summary(self, latents: Array) -> LatentSummary:
         """Return loadings, delays and time scales, those of one Gaussian modality with intervals."""
@@ -152,7 +152,7 @@ class _ObservationModel(ABC):
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive: ...
 
     @abstractmethod
-    def decode(self, latents: Array, modality: str) -> Array: ...
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None) -> Array: ...
 
     @abstractmethod
     def summary(self) -> LatentSummary: ...
@@ -173,11 +173,12 @@ class _Gaussian(_ObservationModel):
     def __init__(self, settings: GPFASettings, layout: Layout, likelihoods: dict[str, str]) -> None:
         super().__init__(settings, layout, likelihoods)
         self.several = len(self.modalities) > 1
-        self.n_bins = layout.n_bins if settings.mean == "time" else None
-        if settings.mean == "time" and not layout.time_locked:
+        self.mean = settings.mean
+        self.n_bins = None if settings.mean == "constant" else layout.n_bins
+        if settings.mean != "constant" and not layout.time_locked:
             raise InputError(
-                "mean: time of a gpfa model needs trials aligned in time; windows of a continuous recording "
-                "share no time course; use mean: constant"
+                f"mean: {settings.mean} of a gpfa model needs trials aligned in time; windows of a "
+                "continuous recording share no time course; use mean: constant"
             )
         self.gpfa = GPFA(
             self.n_latents,
@@ -204,9 +205,18 @@ class _Gaussian(_ObservationModel):
         return {m: self.observation(trials, m) for m in self.joined if m in given}
 
     def fit(self, training: Trials, run: FitRun) -> None:
+        told = self.mean == "condition"
+        if told and training.condition is None:
+            raise InputError(
+                "mean: condition of a gpfa model needs the condition of each trial: name its column in "
+                "alignment.condition; or use mean: time"
+            )
         seen = self.seen(training, self.modalities)
         self.gpfa.fit(seen, progress=run.progress)
-        courses = {} if self.n_bins is None else {m: TimeCourse.fit(training, m) for m in self.modalities}
+        with_course = () if self.mean == "constant" else self.modalities
+        courses = {m: TimeCourse.fit(training, m, told) for m in with_course}
+        for m, one in courses.items() if told else ():
+            run.progress(f"{m}: time course of all trials weighs {one.prior_trials:g} trials of a condition")
         known: dict[Any, Array] = {}
         for given, predicted in self.questions:
 
@@ -250,8 +260,8 @@ class _Gaussian(_ObservationModel):
         latents = self._driving(predicted, self.seen_latents(trials, given, predicted))
         return self.readouts[given, predicted].predict(latents, trials)
 
-    def decode(self, latents: Array, modality: str) -> Array:
-        return self.readouts[self.modalities, modality].decode(self._driving(modality, latents))
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None) -> Array:
+        return self.readouts[self.modalities, modality].decode(self._driving(modality, latents), condition)
 
     def summary(self) -> LatentSummary:
         likelihood = "penalised" if self.gpfa.automatic_relevance > 0 else "marginal"
@@ -338,7 +348,7 @@ class _Counts(_ObservationModel):
         scale = self.gpfa.dispersion_ if self.likelihood == "negative-binomial" else None
         return Predictive(self.likelihood, component, scale)
 
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None) -> Array:
         return np.exp(latents @ self.gpfa.loading_.T + self.gpfa.offset_)
 
     def summary(self) -> LatentSummary:

@@ -104,7 +104,7 @@ class MMGPVAE:
         return self.latents(trials, given)[0]
 
     @torch.no_grad()
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
         """Return the expected observations (trial, time, channel) at latents in the form of `latents`."""
         network = self.network.modality(modality)
         return network.predictive(self._raw(latents)[None][..., network.latents]).mean

@@ -285,8 +285,8 @@ def test_the_time_course_of_a_left_out_trial_is_that_of_the_others():
         others = trials.select(np.arange(20) != left)
         found, of_others = TimeCourse.fit(trials, "m"), TimeCourse.fit(others, "m")
         assert found.width == of_others.width
-        np.testing.assert_allclose(found.left_out[left], of_others.value, atol=1e-9)
-    assert np.abs(found.value.mean(axis=0)).max() < 1e-12
+        np.testing.assert_allclose(found.left_out[left], of_others.courses.value[0], atol=1e-9)
+    assert np.abs(found.courses.value.mean(axis=1)).max() < 1e-12
 
 
 def test_where_channels_drift_from_trial_to_trial_the_time_course_is_not_turned_round():

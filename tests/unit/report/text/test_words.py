@@ -26,7 +26,7 @@ def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have
         f"Last row: the baseline that is given {CONDITION}.",
         f"given the same modalities, or {CONDITION} (the condition mean)",
         f"mean (baseline) {CONDITION} ",
-        "Unlike all other models, it knows the condition of a test trial.",
+        "Unlike other models, except those that say so, it knows the condition of a test trial.",
     ):
         assert sentence in seen
     assert f"given {CONDITION}" in text_of(pages["sessions/sim/models/mean/index.html"])
