@@ -34,11 +34,12 @@ class GPFASettings(GroupedLatentsSettings):
         description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
         "or, for a model of one modality, poisson or negative-binomial",
     )
-    mean: Literal["constant", "time", "condition"] = Field(
-        "constant",
+    mean: Literal["constant", "time", "condition"] | None = Field(
+        None,
         description="mean of each channel besides the latents' part: a constant or, for trials aligned in "
         "time, also its mean time course over training trials, weighted by how it predicts left-out ones: "
-        "that of all (time), or that of the trial's condition, which the model is then told (condition)",
+        "that of all (time), or that of the trial's condition, which the model is then told (condition). By "
+        "default time where trials are aligned and the likelihood is Gaussian, else constant",
     )
     delays: bool = Field(
         False,
@@ -61,6 +62,10 @@ class GPFASettings(GroupedLatentsSettings):
     def likelihood_of(self, modality: str, kind: str) -> str:
         """Return the likelihood of a modality of a kind such as spikes."""
         return self.likelihood.get(modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
+
+    def mean_of(self, time_locked: bool) -> Literal["constant", "time", "condition"]:
+        """Return the mean for trials that are aligned in time, or for windows that are not."""
+        return self.mean or ("time" if time_locked and not self._counts else "constant")
 
     def fewest_channels(self, modality: str) -> int:
         return self.latents.get(modality, 1) if len(self.latents) == 1 else 1
@@ -96,7 +101,7 @@ class GPFASettings(GroupedLatentsSettings):
             )
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
-        if self._counts and self.mean != "constant":
+        if self._counts and self.mean not in (None, "constant"):
             raise ValueError("mean must be constant with poisson or negative-binomial counts")
         if self.delays and not several:
             raise ValueError("delays need a group of several modalities in latents, such as spikes+emg")

@@ -23,7 +23,7 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         ((modality, likelihood),) = likelihoods.items()
         return (
             f"{head}, Gaussian on {_values(likelihood)}. Objective: the exact log marginal likelihood. "
-            f"{read_out(about, modality)}{_course(settings)}"
+            f"{read_out(about, modality)}{_course(settings, about)}"
         )
     described = ", ".join(f"{_values(likelihood)} of {m}" for m, likelihood in likelihoods.items())
     delays = (
@@ -37,13 +37,13 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         "exact log marginal likelihood. Each modality is predicted from the latents that drive it, by a "
         f"regression for each channel ({_regressions(about, likelihoods)}) fitted on the training "
         f"{about.trial}s with the latents inferred as in the test {about.trial}s, from the same modalities "
-        f"and channels.{_course(settings)}"
+        f"and channels.{_course(settings, about)}"
     )
 
 
-def _course(settings: GPFASettings) -> str:
+def _course(settings: GPFASettings, about: About) -> str:
     """Describe the mean, if it is not a constant."""
-    if settings.mean == "constant":
+    if settings.mean_of(not about.continuous) == "constant":
         return ""
     if settings.told_condition:
         return (

@@ -173,11 +173,11 @@ class _Gaussian(_ObservationModel):
     def __init__(self, settings: GPFASettings, layout: Layout, likelihoods: dict[str, str]) -> None:
         super().__init__(settings, layout, likelihoods)
         self.several = len(self.modalities) > 1
-        self.mean = settings.mean
-        self.n_bins = None if settings.mean == "constant" else layout.n_bins
-        if settings.mean != "constant" and not layout.time_locked:
+        self.mean = settings.mean_of(layout.time_locked)
+        self.n_bins = None if self.mean == "constant" else layout.n_bins
+        if self.mean != "constant" and not layout.time_locked:
             raise InputError(
-                f"mean: {settings.mean} of a gpfa model needs trials aligned in time; windows of a "
+                f"mean: {self.mean} of a gpfa model needs trials aligned in time; windows of a "
                 "continuous recording share no time course; use mean: constant"
             )
         self.gpfa = GPFA(
@@ -299,7 +299,8 @@ class _Gaussian(_ObservationModel):
         for question in self.questions:
             prefix, predicted = self._prefix(question), question[1]
             n_seen = int(self._drives(predicted).sum())
-            own = Readouts.shapes(part_of(state, prefix), self.n_channels[predicted], n_seen, self.n_bins)
+            sizes = self.n_channels[predicted], n_seen, self.n_bins, self.mean == "condition"
+            own = Readouts.shapes(part_of(state, prefix), *sizes)
             shapes |= {prefix + name: shape for name, shape in own.items()}
         if self.several:
             shapes["longest_delay"] = ()

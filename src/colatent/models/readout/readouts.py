@@ -161,17 +161,19 @@ class Readouts:
         state = masks | self.readout._asdict()
         if self.courses is not None:
             value, conditions = self.courses
-            state |= {"course": value, "conditions": labels_state(conditions)}
+            state |= {"course": value}
+            state |= {"conditions": labels_state(conditions)} if len(conditions) else {}
         return with_prefix(PREFIX, state)
 
     @staticmethod
     def shapes(
-        state: State, n_channels: int, n_latents: int, n_bins: int | None = None
+        state: State, n_channels: int, n_latents: int, n_bins: int | None = None, told: bool = False
     ) -> dict[str, tuple[int | None, ...]]:
         """Return the shapes of the arrays of `state`, most with one row per pattern.
 
         Args:
             n_bins: bins of the time courses; None without.
+            told: whether conditions have their own.
         """
         n = len(array_of(state, f"{PREFIX}end", None))
         n_latents += n_bins is not None
@@ -184,11 +186,9 @@ class Readouts:
         }
         named = shapes | dict.fromkeys(("missing", "intercept", "spread"), one)
         if n_bins is not None:
-            n_conditions = len(array_of(state, f"{PREFIX}conditions", None, None))
-            named["course"], named["conditions"] = (
-                (n_conditions + 1, n_bins, n_channels),
-                (n_conditions, None),
-            )
+            n_conditions = len(array_of(state, f"{PREFIX}conditions", None, None)) if told else 0
+            named["course"] = (n_conditions + 1, n_bins, n_channels)
+            named |= {"conditions": (n_conditions, None)} if told else {}
         return {PREFIX + name: shape for name, shape in named.items()}
 
     @classmethod
@@ -197,7 +197,8 @@ class Readouts:
         own = part_of(state, PREFIX)
         readout = ChannelReadout(*(own[name] for name in ChannelReadout._fields))
         scattered = bool(own["scattered"])
-        courses = Courses(own["course"], labels_from(own["conditions"])) if "course" in own else None
+        conditions = labels_from(own.get("conditions", np.zeros((0, 1), dtype=np.uint8)))
+        courses = Courses(own["course"], conditions) if "course" in own else None
         return cls(modality, counts, own["missing"], own["end"], readout, scattered, courses)
 
 

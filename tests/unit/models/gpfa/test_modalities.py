@@ -68,7 +68,7 @@ def test_without_delays_latents_are_inferred_once_for_all_that_is_predicted(monk
     trials = simulate(24)[0]
     values = dict(trials.values) | {"force": trials.values["emg"][..., :2] + 1}
     trials = make_trials(values, dict(trials.observed) | {"force": trials.observed["emg"][..., :2]})
-    settings = settings_of("gpfa", latents={"spikes+emg+force": 2, "emg": 1})
+    settings = settings_of("gpfa", latents={"spikes+emg+force": 2, "emg": 1}, mean="constant")
     hidden = {"spikes": np.arange(24) % 4 == 0}
     withheld = Withheld.of(trials, hidden, 0.2)
     asked: list[str] = []

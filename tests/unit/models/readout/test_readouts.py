@@ -52,8 +52,8 @@ def smoothed_fa(training: Trials, withheld: Withheld = FUTURE) -> SmoothedFA:
     return SmoothedFA(settings, training.layout).fit(training, FitRun(withheld=withheld))
 
 
-def gpfa(training: Trials, withheld: Withheld = FUTURE, **options) -> GPFAModel:
-    settings = GPFASettings(kind="gpfa", latents={"m": Q}, **options)
+def gpfa(training: Trials, withheld: Withheld = FUTURE, mean: str = "constant") -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
     return GPFAModel(settings, training.layout).fit(training, FitRun(withheld=withheld, intervals=False))
 
 

@@ -137,6 +137,24 @@ def test_without_conditions_it_is_refused(counts: Trials) -> None:
         GPFAModel(settings, windows.layout)
 
 
+def test_by_default_it_is_that_of_all_where_trials_are_aligned_and_the_model_is_gaussian(
+    counts, fits
+) -> None:
+    settings = GPFASettings(kind="gpfa", latents={"m": 1})
+    training, withheld = counts.select(np.arange(36)), Withheld.of(counts, HIDDEN, 0.2)
+    model = GPFAModel(settings, counts.layout).fit(training, FitRun(withheld=withheld, intervals=False))
+    state, expected = model.state(), fits["time"].state()
+    assert state.keys() == expected.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, expected[name])
+    windows = GPFAModel(settings, replace(counts, time_locked=False).layout)
+    assert windows._observation_model.mean == "constant"
+    of_counts = GPFASettings(kind="gpfa", latents={"m": 1}, likelihood={"m": "poisson"})
+    assert of_counts.mean_of(time_locked=True) == "constant"
+    texts = [gpfa(settings, About({"m": "spikes"}, False, continuous)) for continuous in (False, True)]
+    assert ["mean time course" in text for text in texts] == [True, False]
+
+
 def test_the_methods_text_says_that_it_is_told() -> None:
     settings = GPFASettings(kind="gpfa", latents={"m": 1}, mean="condition")
     text = gpfa(settings, About({"m": "spikes"}, True, False))
