@@ -14,9 +14,10 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
     """Return, for each shared group and modality of it, the R² in test trials; None without shared groups.
 
     The latents are inferred from the group's other modalities, and those of all other groups are set to their
-    prior mean. ``r2`` (group, modality) compares the decoded modality with the same trials, ``permuted``
-    (permutation, group, modality) with permuted trials: what the mean time course over trials predicts. R² is
-    pooled over channels in units of their training s.d.; NaN where a group does not drive a modality.
+    prior mean. ``r2`` (group, modality) is that of the decoded modality, ``permuted`` (permutation, group,
+    modality) that with the latents of permuted trials: what the mean time course over trials predicts.
+    A model that is told the condition is told the right one. R² is pooled over channels in units of their
+    training s.d.; NaN where a group does not drive a modality.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     groups = [group for group in dict.fromkeys(model.latent_groups) if group.shared]
