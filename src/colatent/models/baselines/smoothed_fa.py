@@ -10,7 +10,7 @@ from colatent.config.models import SmoothedFASettings
 from colatent.data.predictive import Predictive
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, LatentSummary, State, arrays_of
-from colatent.models.readout.latents import OneModalityModel, gaussian_unit, observations
+from colatent.models.readout.latents import OneModalityModel, observations, unit_of_loadings
 from colatent.models.readout.readouts import Readouts
 
 
@@ -83,7 +83,7 @@ class SmoothedFA(OneModalityModel):
 
     def summary(self, latents: Array) -> LatentSummary:
         """Return the loadings; factor analysis has no time scales."""
-        unit = gaussian_unit(self.modality, self.counts)
+        unit = unit_of_loadings(self.modality, "gaussian-sqrt" if self.counts else "gaussian")
         return LatentSummary({self.modality: self._loading}, {self.modality: unit})
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -4,10 +4,8 @@ Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-6
 doi 10.1152/jn.90941.2008.
 """
 
-import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, Unpack, overload
+from collections.abc import Callable, Mapping
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -20,16 +18,16 @@ from colatent.models.gpfa.base import (
     canonical_order,
     check_trainable,
     of_squares,
+    variance_along,
 )
 from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, put_mean
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
-from colatent.models.gpfa.modalities import Modalities, checked_latents
+from colatent.models.gpfa.modalities import Groups
 from colatent.models.gpfa.options import FitOptions, RareOptions
-from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
 from colatent.models.gpfa.shared_start import shared_start
-from colatent.models.gpfa.structure import Structure
 from colatent.models.gpfa.time_scale_interval import (
     PROFILE_TOLERANCE,
     TimeScaleInterval,
@@ -42,8 +40,6 @@ Array = NDArray[np.float64]
 # The loss relative to 1e-8 is far below the standard error of the maximal log likelihood.
 _FIT_TOLERANCE = 1e-4
 _RARE = RareOptions(fitting=FitOptions(), tolerance=1e-8, device="cpu")
-# Longest delay as a share of the median trial: beyond, few bins would tell what follows what.
-_DELAY_SHARE = 0.25
 
 
 class GPFA(GPFAEstimator):
@@ -89,10 +85,8 @@ class GPFA(GPFAEstimator):
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
     """
 
+    likelihoods = ("gaussian-sqrt", "gaussian")
     noise_variance_: Array
-    delay_: Array
-    longest_delay_: float = 0.0
-    modalities_: Modalities | None
 
     def __init__(
         self,
@@ -106,11 +100,11 @@ class GPFA(GPFAEstimator):
         automatic_relevance: float = 0.0,
         **rare: Unpack[RareOptions],
     ):
-        several = {"delays": delays, "likelihood": likelihood}
-        self.latents = checked_latents(latents, several, {"automatic_relevance": automatic_relevance})
-        self.likelihood, self.delays = dict(likelihood or {}), delays
-        n_latents = sum(self.latents.values()) or n_latents
-        super().__init__(n_latents, bin_width, kernel, **(_RARE | rare))
+        super().__init__(
+            n_latents, bin_width, kernel, Groups(latents, likelihood or {}, delays), _RARE | rare
+        )
+        if self.latents and automatic_relevance:
+            raise ValueError("automatic_relevance cannot be used with latents of groups")
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
         self.automatic_relevance = automatic_relevance
@@ -158,9 +152,7 @@ class GPFA(GPFAEstimator):
         self.delay_ = np.zeros((1, self.n_latents))
         if problem.structure is not None:
             self.delay_ = np.where(problem.structure.drives, delay[:, order] * self.bin_width, np.nan)
-            self.longest_delay_ = problem.structure.longest_delay * self.bin_width
-            for said in problem.structure.at_longest(self.delay_, self.bin_width):
-                (progress or warnings.warn)(said)
+            self._say_longest_delays(problem.structure, progress)
         return self
 
     def posterior(self, trials: TrialsLike) -> LatentMoments:
@@ -168,49 +160,21 @@ class GPFA(GPFAEstimator):
         mean, covariance = self._mean_and_covariance(self._check(trials))
         return LatentMoments(mean, covariance.diagonal(axis1=2, axis2=3).copy())
 
-    @overload
-    def predict(
-        self, trials: Mapping[str, TrialsLike], given: Sequence[str] | None = None
-    ) -> dict[str, Prediction]: ...
-
-    @overload
-    def predict(self, trials: TrialsLike, given: None = None) -> Prediction: ...
-
-    def predict(self, trials: Any, given: Sequence[str] | None = None) -> Any:
-        """Return the predictive mean and variance of every channel, including missing ones.
-
-        For co-smoothing, set the held-out channels to NaN.
-
-        Args:
-            trials: trials; of several modalities, those that are absent are predicted as well.
-            given: modalities to predict from, if not from all in ``trials``.
-
-        Returns:
-            A prediction, or one for each modality: of counts, not of their square roots.
-        """
-        data = self._check(trials, given)
+    def _predictions(self, data: PaddedTrials) -> list[Prediction]:
         if self.modalities_ is None:
-            return self._predict(data, 0, slice(None))
-        predictions = {}
+            return [self._predict(data, 0, slice(None))]
+        found = []
         for m, name in enumerate(self.modalities_.names):
-            found = self._predict(data, m, self.modalities_.channels(name))
-            predictions[name] = of_squares(found) if self.modalities_.square_root[m] else found
-        return predictions
+            of_values = self._predict(data, m, self.modalities_.channels(name))
+            is_root = self.modalities_.likelihoods[m] == "gaussian-sqrt"
+            found.append(of_squares(of_values) if is_root else of_values)
+        return found
 
     def _predict(self, data: PaddedTrials, modality: int, channels: slice) -> Prediction:
         mean, covariance = self._mean_and_covariance(data, modality)
         loading = self.loading_[channels]
-        variance = ((loading @ covariance) * loading).sum(-1)
-        return Prediction(
-            mean @ loading.T + self.offset_[channels], variance + self.noise_variance_[channels]
-        )
-
-    def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
-        """Return the posterior means of the latents as a modality sees them, (trial, time, latent)."""
-        data = self._check(trials)
-        if self.modalities_ is None:
-            raise ValueError("the fit is of one array, not of modalities")
-        return self._mean(data, self.modalities_.index(modality))
+        variance = variance_along(loading, covariance) + self.noise_variance_[channels]
+        return Prediction(mean @ loading.T + self.offset_[channels], variance)
 
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
@@ -285,35 +249,10 @@ class GPFA(GPFAEstimator):
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
 
-    @property
-    def latent_groups_(self) -> tuple[str, ...]:
-        """The group of each latent; empty for trials of one array."""
-        return tuple(group for group, n in self.latents.items() for _ in range(n))
-
-    def _training(self, trials: Any) -> PaddedTrials:
-        self.modalities_ = None
-        if not self.latents:
-            return as_padded_trials(trials)
-        self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood)
-        return data
-
-    def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
-        if self.modalities_ is None:
-            if given is not None:
-                raise ValueError("the fit is of one array: it has no modalities to be given")
-            return as_padded_trials(trials)
-        return self.modalities_.join(trials, given)
-
-    def _structure(self, longest_delay: float) -> Structure | None:
-        if self.modalities_ is None:
-            return None
-        sizes = dict(zip(self.modalities_.names, self.modalities_.n_channels, strict=True))
-        return Structure.of_groups(sizes, self.latents, longest_delay)
-
     def _problem(self, data: PaddedTrials) -> FitProblem:
         bounds = self.fitting.bounds_in_bins(self.bin_width, data)
-        longest = _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
-        return FitProblem(self.fitting, bounds, self.automatic_relevance, self._structure(longest))
+        structure = None if self.modalities_ is None else self._structure(self._longest_delay(data))
+        return FitProblem(self.fitting, bounds, self.automatic_relevance, structure)
 
     def _blocks(self, data: PaddedTrials) -> tuple[list[Block], Parameters]:
         """Return blocks of the data with the offset subtracted, and the matching parameters."""
@@ -323,14 +262,16 @@ class GPFA(GPFAEstimator):
         time_scale = self.time_scale_ / self.bin_width
         wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
         delay = np.nan_to_num(self.delay_) / self.bin_width
-        structure = self._structure(float(np.abs(delay).max()))
+        delays = None
+        if self.modalities_ is not None:
+            delays = self._structure(float(np.abs(delay).max())).delays
         blocks = make_blocks(
             PaddedTrials(value, data.observed, data.length),
             Prior(self.kernel, self.tolerance, self.device),
             time_scale,
             float(time_scale.max()),
             wanted,
-            None if structure is None else structure.delays,
+            delays,
         )
         sigma = np.sqrt(self.noise_variance_)
         shift = np.zeros_like(sigma)
@@ -366,32 +307,15 @@ class GPFA(GPFAEstimator):
             "noise_variance": self.noise_variance_,
             "automatic_relevance": np.array(self.automatic_relevance),
         }
-        if self.modalities_ is not None:
-            delay = {"delay": self.delay_, "longest_delay": np.array(self.longest_delay_)}
-            state |= self.modalities_.state() | self.group_state() | delay
         return state
-
-    def group_state(self) -> dict[str, np.ndarray]:
-        """Return the latent groups as arrays."""
-        names = np.frombuffer(json.dumps(list(self.latents)).encode(), dtype=np.uint8)
-        return {"groups": names, "group_sizes": np.array(list(self.latents.values()))}
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from `state`; arrays needed only for fitting may be missing."""
-        options: dict[str, Any] = {"automatic_relevance": float(state.get("automatic_relevance", 0.0))}
-        modalities = Modalities.from_state(state)
-        if modalities is not None:
-            names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
-            options["latents"] = dict(zip(names, state["group_sizes"].tolist(), strict=True))
-            options["likelihood"] = modalities.likelihood
-        model = cls._from_shared_state(state, device, fitting=FitOptions.from_state(state), **options)
-        model.modalities_ = modalities
-        model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
-        model.longest_delay_ = float(state.get("longest_delay", 0.0))
-        model.delays = bool(model.longest_delay_ > 0 or np.nan_to_num(model.delay_).any())
-        if (structure := model._structure(0.0)) is not None:
-            structure.check(model.loading_, model.delay_)
+        relevance = float(state.get("automatic_relevance", 0.0))
+        model = cls._from_shared_state(
+            state, device, fitting=FitOptions.from_state(state), automatic_relevance=relevance
+        )
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
         if (model.noise_variance_ <= 0).any():
             raise ValueError("noise variances must be positive")

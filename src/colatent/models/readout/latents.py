@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from colatent.config.models import OneModalitySettings
+from colatent.data.likelihoods import LIKELIHOODS
 from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Layout, Trials
 from colatent.errors import InputError
@@ -67,6 +68,6 @@ def observations(trials: Trials, modality: str, square_root: bool) -> Array:
     return np.sqrt(value) if square_root else value
 
 
-def gaussian_unit(modality: str, square_root: bool) -> str:
-    """Return the unit of `observations`."""
-    return "√(spikes per bin)" if square_root else f"unit of {modality}"
+def unit_of_loadings(modality: str, likelihood: str) -> str:
+    """Return the unit of what latents drive: of `observations` or, of counts, of their predictor."""
+    return f"unit of {modality}" if likelihood == "gaussian" else LIKELIHOODS[likelihood].unit

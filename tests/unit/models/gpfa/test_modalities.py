@@ -82,10 +82,10 @@ def test_without_delays_latents_are_inferred_once_for_all_that_is_predicted(monk
     model = GPFAModel(settings, trials.layout).fit(trials, FitRun(withheld=withheld))
     # each subset once; without hidden channels where spikes are given; with the end hidden
     assert len(asked) == 7 + 4 + 7
-    own = model._observation_model
-    for given, predicted in own.questions:
+    own = model
+    for given, predicted in own._questions:
         alone = Readouts.fit(
-            lambda t, g=given, p=predicted: own._driving(p, own.seen_latents(t, g, p)),
+            lambda t, g=given, p=predicted: own._driving(p, own.latents_seen_by(p, t, g)),
             predicted,
             trials,
             withheld if predicted in given else NOTHING_WITHHELD,

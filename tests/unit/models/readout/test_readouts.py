@@ -301,7 +301,7 @@ def test_where_channels_drift_from_trial_to_trial_the_time_course_is_not_turned_
     error = {}
     for mean in ("constant", "time"):
         model = gpfa(drifting[0], Withheld.of(drifting[1], hidden, None), mean=mean)
-        readouts = next(iter(model._observation_model.readouts.values()))
+        readouts = next(iter(model.readouts.values()))
         assert mean == "constant" or (readouts.readout.weight[..., -1] >= 0).all()
         found = model.predict(drifting[1].hide(hidden), ("m",), "m").mean[..., :3]
         error[mean] = ((found - drifting[1].values["m"][..., :3]) ** 2).mean()
