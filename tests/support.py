@@ -53,7 +53,7 @@ def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subproce
 def copy_package(folder: Path) -> Path:
     """Copy the package, with one figure to a page (all take 15 s); return what is to be on the path."""
     source = Path(__file__).parents[1] / "src"
-    copy = Path(shutil.copytree(source, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    copy = Path(shutil.copytree(source, folder / "src", ignore=shutil.ignore_patterns("*.pyc*", ".*")))
     with (copy / "colatent/report/figures/catalogue.py").open("a") as catalogue:
         catalogue.write("\nMODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]\n")
     return copy
