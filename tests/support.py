@@ -1,11 +1,9 @@
-"""Helpers of the tests: recordings, sessions and projects made small, Snakemake and a browser run."""
+"""Helpers of the tests: recordings, sessions and projects made small, and a browser run."""
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,19 +33,6 @@ from colatent.models.registry import model_class
 from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
-
-
-def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake of this environment with ``folder`` as the working directory."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        # jobs need not compile this package anew
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 def copy_package(folder: Path) -> Path:

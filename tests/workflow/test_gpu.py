@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from support import run_snakemake
+from warm_snakemake import run_snakemake
 
 from colatent.store.stores import read_attrs
 

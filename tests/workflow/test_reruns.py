@@ -13,7 +13,8 @@ import h5py
 import pytest
 import yaml
 from filelock import FileLock
-from support import copy_package, run_snakemake
+from support import copy_package
+from warm_snakemake import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import MARKER

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import run_snakemake
 from typer.testing import CliRunner
+from warm_snakemake import run_snakemake
 
 from colatent.cli import app
 from colatent.store.checksums import CHECKSUMS
