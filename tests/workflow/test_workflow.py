@@ -32,7 +32,7 @@ SMALL = {
 }  # fmt: skip
 CURVE = {"trials": [0.5, 1.0], "channels": {"spikes": [0.5, 1.0]}, "folds": 1}
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("one_question")]
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,7 @@ def write_config(folder: Path, change: dict | None = None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(one_question: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_config(tmp_path_factory.mktemp("workflow"))
     run = snakemake(folder)
     assert run.returncode == 0, run.stderr[-4000:]
