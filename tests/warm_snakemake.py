@@ -68,7 +68,7 @@ def _become(order: dict) -> None:
     sys.argv[1:] = order["arguments"]
     snakemake.workflow.Workflow._rundir = order["folder"]  # where it was imported
     tempfile.tempdir = None
-    signal.alarm(600)
+    signal.alarm(1200)  # what hangs is not waited for
 
 
 if __name__ == "__main__":
