@@ -4,7 +4,6 @@ Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-6
 doi 10.1152/jn.90941.2008.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, Unpack, overload
 
@@ -20,9 +19,10 @@ from colatent.models.gpfa.base import (
     check_trainable,
     of_squares,
 )
-from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, put_mean
+from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, posterior_covariances, posterior_means
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
-from colatent.models.gpfa.modalities import Modalities, checked_latents
+from colatent.models.gpfa.latent_groups import found_groups
+from colatent.models.gpfa.modalities import AUTO, Modalities, checked_latents, group_state, groups_of_state
 from colatent.models.gpfa.options import FitOptions, RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
 from colatent.models.gpfa.parameters import Parameters
@@ -69,7 +69,7 @@ class GPFA(GPFAEstimator):
         bin_width: seconds.
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
         latents: group of modalities -> number of latents, for trials of several modalities (modality ->
-            trials): "spikes+emg" is shared, "spikes" private.
+            trials): "spikes+emg" is shared, "spikes" private. Or "auto": `fit` finds both.
         likelihood: modality -> "gaussian" or "gaussian-sqrt"; by default the latter for whole numbers.
         delays: whether to learn by how much the modalities of a group follow the one of them that
             ``latents`` names first, one delay for each shared latent and modality, at most a quarter of the
@@ -98,7 +98,7 @@ class GPFA(GPFAEstimator):
         bin_width: float = 0.02,
         kernel: str = "squared-exponential",
         *,
-        latents: Mapping[str, int] | None = None,
+        latents: Mapping[str, int] | str | None = None,
         likelihood: Mapping[str, str] | None = None,
         delays: bool = False,
         automatic_relevance: float = 0.0,
@@ -106,6 +106,7 @@ class GPFA(GPFAEstimator):
     ):
         several = {"delays": delays, "likelihood": likelihood}
         self.latents = checked_latents(latents, several, {"automatic_relevance": automatic_relevance})
+        self.find_groups = latents == AUTO
         self.likelihood, self.delays = dict(likelihood or {}), delays
         n_latents = sum(self.latents.values()) or n_latents
         super().__init__(n_latents, bin_width, kernel, **(_RARE | rare))
@@ -123,7 +124,7 @@ class GPFA(GPFAEstimator):
         Raises:
             ValueError: the trials have the wrong shape, no observations, or fewer channels than latents.
         """
-        data = self._training(trials)
+        data = self._training(trials, progress)
         check_trainable(data, self.n_latents)
         problem = self._problem(data)
         data, mean, scale = standardize(data)
@@ -136,7 +137,7 @@ class GPFA(GPFAEstimator):
             if progress is not None:
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
 
-        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
+        prior = self._fit_prior
         if problem.structure is None:
             start = initial_parameters(data, self.n_latents, self.kernel, problem)
         else:
@@ -285,12 +286,28 @@ class GPFA(GPFAEstimator):
         """The group of each latent; empty for trials of one array."""
         return tuple(group for group, n in self.latents.items() for _ in range(n))
 
-    def _training(self, trials: Any) -> PaddedTrials:
+    @property
+    def _fit_prior(self) -> Prior:
+        return Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
+
+    def _training(self, trials: Any, progress: Callable[[str], None] | None) -> PaddedTrials:
         self.modalities_ = None
+        if self.find_groups:
+            self.latents = {}
+            self._find_groups(trials, progress)
         if not self.latents:
             return as_padded_trials(trials)
         self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood)
         return data
+
+    def _find_groups(self, trials: Any, progress: Callable[[str], None] | None) -> None:
+        everything = {"+".join(trials): 1} if isinstance(trials, Mapping) else {}
+        known, data = Modalities.of(trials, everything, self.likelihood)
+        n_channels = dict(zip(known.names, known.n_channels, strict=True))
+        problem = self._problem(data)
+        late = self._longest_delay(data)
+        self.latents = found_groups(data, n_channels, self._fit_prior, problem, late, progress)
+        self.n_latents = sum(self.latents.values())
 
     def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
         if self.modalities_ is None:
@@ -307,8 +324,11 @@ class GPFA(GPFAEstimator):
 
     def _problem(self, data: PaddedTrials) -> FitProblem:
         bounds = self.fitting.bounds_in_bins(self.bin_width, data)
-        longest = _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
-        return FitProblem(self.fitting, bounds, self.automatic_relevance, self._structure(longest))
+        structure = self._structure(self._longest_delay(data))
+        return FitProblem(self.fitting, bounds, self.automatic_relevance, structure)
+
+    def _longest_delay(self, data: PaddedTrials) -> float:
+        return _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
 
     def _blocks(self, data: PaddedTrials) -> tuple[list[Block], Parameters]:
         """Return blocks of the data with the offset subtracted, and the matching parameters."""
@@ -333,11 +353,7 @@ class GPFA(GPFAEstimator):
         return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
     def _mean(self, data: PaddedTrials, modality: int = 0) -> Array:
-        blocks, parameters = self._blocks(data)
-        mean = np.zeros((*data.value.shape[:2], self.n_latents))
-        for block in blocks:
-            put_mean(mean, block, parameters, modality)
-        return mean
+        return posterior_means(*self._blocks(data), data.observed.shape[:2], modality)
 
     def _mean_and_covariance(self, data: PaddedTrials, modality: int = 0) -> tuple[Array, Array]:
         """Return posterior means, and covariances between latents within each bin (trial, time, q, q).
@@ -345,49 +361,32 @@ class GPFA(GPFAEstimator):
         At the times at which a modality sees the latents.
         """
         blocks, parameters = self._blocks(data)
-        n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
-        mean = np.zeros((n_trials, n_bins, q))
-        covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
-        for block in blocks:
-            put_mean(mean, block, parameters, modality)
-            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins), modality)
-            covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
-        return mean, covariance
+        at = blocks, parameters, data.observed.shape[:2], modality
+        return posterior_means(*at), posterior_covariances(*at)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the fit as plain arrays."""
-        state = super().state() | {
+        state = super().state() | self.fitting.state()
+        state |= {
             "noise_variance": self.noise_variance_,
-            "noise_floor": np.array(self.fitting.noise_floor),
             "automatic_relevance": np.array(self.automatic_relevance),
         }
-        if self.fitting.time_scale_bounds is not None:
-            state["time_scale_bounds"] = np.array(self.fitting.time_scale_bounds)
         if self.modalities_ is not None:
-            state |= self.modalities_.state() | self.group_state() | {"delay": self.delay_}
+            state |= self.modalities_.state() | group_state(self.latents) | {"delay": self.delay_}
         return state
-
-    def group_state(self) -> dict[str, np.ndarray]:
-        """Return the latent groups as arrays."""
-        names = np.frombuffer(json.dumps(list(self.latents)).encode(), dtype=np.uint8)
-        return {"groups": names, "group_sizes": np.array(list(self.latents.values()))}
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from `state`; arrays needed only for fitting may be missing."""
-        limits: dict[str, Any] = {}
-        if "noise_floor" in state:
-            limits["noise_floor"] = float(state["noise_floor"])
-        if "time_scale_bounds" in state:
-            limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
         relevance = float(state.get("automatic_relevance", 0.0))
         modalities = Modalities.from_state(state)
-        latents = None
-        if modalities is not None:
-            names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
-            latents = dict(zip(names, state["group_sizes"].tolist(), strict=True))
+        latents = None if modalities is None else groups_of_state(state)
         model = cls._from_shared_state(
-            state, device, automatic_relevance=relevance, fitting=FitOptions(**limits), latents=latents
+            state,
+            device,
+            automatic_relevance=relevance,
+            fitting=FitOptions.from_state(state),
+            latents=latents,
         )
         model.modalities_ = modalities
         model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)

@@ -12,6 +12,7 @@ from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padd
 
 Array = NDArray[np.float64]
 LIKELIHOODS = ("gaussian", "gaussian-sqrt")
+AUTO = "auto"  # in place of latents: groups and numbers are found
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,9 @@ class Modalities:
 
 
 def checked_latents(
-    latents: Mapping[str, int] | None, of_several: Mapping[str, Any], of_one: Mapping[str, Any]
+    latents: Mapping[str, int] | str | None, of_several: Mapping[str, Any], of_one: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return numbers of latents by group; none for a model of one array.
+    """Return numbers of latents by group; none for a model of one array, or before they are found.
 
     Args:
         of_several, of_one: options that only models of several modalities, or of one array, can have.
@@ -159,10 +160,10 @@ def checked_latents(
         if value:
             kind = "need" if latents is None else "cannot be used with"
             raise ValueError(f"{option} {kind} latents of groups, such as latents={{'spikes+emg': 2}}")
-    if latents is None:
+    if latents is None or latents == AUTO:
         return {}
     if not isinstance(latents, Mapping) or not latents:
-        raise ValueError(f"latents must be a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
+        raise ValueError(f"latents must be 'auto' or a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
     for group, n in latents.items():
         names = group.split("+")
         if not all(names) or len(set(names)) < len(names):
@@ -172,6 +173,18 @@ def checked_latents(
     if len({frozenset(group.split("+")) for group in latents}) < len(latents):
         raise ValueError(f"latents name one group twice: {', '.join(latents)}")
     return dict(latents)
+
+
+def group_state(latents: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    """Return latent groups as arrays."""
+    names = np.frombuffer(json.dumps(list(latents)).encode(), dtype=np.uint8)
+    return {"groups": names, "group_sizes": np.array(list(latents.values()))}
+
+
+def groups_of_state(state: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Rebuild latent groups from `group_state`."""
+    names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
+    return dict(zip(names, state["group_sizes"].tolist(), strict=True))
 
 
 def _are_counts(data: PaddedTrials) -> bool:

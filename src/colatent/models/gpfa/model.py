@@ -25,7 +25,7 @@ from colatent.models.base import (
 )
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.modalities import Modalities
+from colatent.models.gpfa.modalities import Modalities, group_state
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval_drop
 from colatent.models.readout.latents import gaussian_unit, observations
@@ -284,7 +284,7 @@ class _Gaussian(_ObservationModel):
         )
         known = {name: array_of(state, name, *shape, finite=False) for name, shape in may_be_nan.items()}
         arrays = arrays_of({k: v for k, v in state.items() if k not in known}, shapes)
-        of_layout = self._layout.state() | self.gpfa.group_state() if self.several else {}
+        of_layout = self._layout.state() | group_state(self.gpfa.latents) if self.several else {}
         self.gpfa = GPFA.from_state(arrays | known | of_layout)
         for question in self.questions:
             found, predicted = part_of(arrays, self._prefix(question)), question[1]

@@ -1,7 +1,11 @@
 """Rarely used options of a fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from colatent.models.gpfa.padded_trials import PaddedTrials
 
@@ -36,6 +40,23 @@ class FitOptions:
         if not 0 < shortest < longest:
             raise ValueError("time_scale_bounds must be positive and increasing")
         return shortest, longest
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the limits that matter after a fit as arrays."""
+        bounds = (
+            {} if self.time_scale_bounds is None else {"time_scale_bounds": np.array(self.time_scale_bounds)}
+        )
+        return {"noise_floor": np.array(self.noise_floor)} | bounds
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild limits from `state`; those that are missing are the defaults."""
+        limits: dict[str, Any] = {}
+        if "noise_floor" in state:
+            limits["noise_floor"] = float(state["noise_floor"])
+        if "time_scale_bounds" in state:
+            limits["time_scale_bounds"] = tuple(map(float, state["time_scale_bounds"]))
+        return cls(**limits)
 
 
 class RareOptions(TypedDict, total=False):
