@@ -29,6 +29,11 @@ class GPFASettings(GroupedLatentsSettings):
         has_latents=True,
         needs_torch=True,
     )
+    latents: dict[str, Count | Literal["auto"]] = Field(  # type: ignore[assignment]
+        min_length=1,
+        description="latent group (modalities joined by +): number of latents; or all modalities: auto, for "
+        "groups and numbers that each fit finds",
+    )
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
         description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
@@ -62,11 +67,21 @@ class GPFASettings(GroupedLatentsSettings):
         return self.likelihood.get(modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
 
     def fewest_channels(self, modality: str) -> int:
-        return self.latents.get(modality, 1) if len(self.latents) == 1 else 1
+        return self.numbers.get(modality, 1) if len(self.latents) == 1 else 1
 
     @property
     def can_choose_latents(self) -> bool:
-        return len(self.modalities) == 1
+        return len(self.modalities) == 1 and not self.finds_groups
+
+    @property
+    def finds_groups(self) -> bool:
+        """Whether fits find the latent groups among the modalities, which the config names together."""
+        return "auto" in self.latents.values()
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Numbers of latents by group; empty if fits find the groups."""
+        return {group: n for group, n in self.latents.items() if isinstance(n, int)}
 
     @property
     def _counts(self) -> bool:
@@ -84,6 +99,12 @@ class GPFASettings(GroupedLatentsSettings):
         if unused := set(self.likelihood) - set(self.modalities):
             raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
         several = len(self.modalities) > 1
+        if self.finds_groups and len(self.latents) > 1:
+            raise ValueError("latents: auto must stand alone, for all modalities: spikes+emg: auto")
+        if self.finds_groups and (self._counts or self.automatic_relevance > 0):
+            raise ValueError(
+                "latents: auto needs gaussian or gaussian-sqrt likelihoods and automatic_relevance 0"
+            )
         if self._counts and several:
             raise ValueError(
                 "likelihood: poisson and negative-binomial need a model of one modality; among several, "

@@ -8,10 +8,9 @@ from colatent.models.methods import About, capitalised, numbers_of_latents, read
 
 def gpfa(settings: GPFASettings, about: About) -> str:
     """Describe GPFA: its likelihood, objective and predictions."""
-    head = (
-        f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}; {settings.kernel} "
-        "prior)"
-    )
+    found = "latent groups and their numbers found in the training data of each fold"
+    latents = found if settings.finds_groups else numbers_of_latents(settings.numbers)
+    head = f"{capitalised(settings.record.title)} ({latents}; {settings.kernel} prior)"
     likelihoods = {m: settings.likelihood_of(m, about.kinds[m]) for m in settings.modalities}
     for likelihood in likelihoods.values():
         if likelihood in COUNT_LIKELIHOODS:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import shift
 from scipy.special import ndtri
 
-from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings
+from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings, LatentGroup
 from colatent.data.predictive import Predictive
 from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld, subsets, tasks_of_latent_model
 from colatent.data.trials import Layout, Trials
@@ -25,7 +25,7 @@ from colatent.models.base import (
 )
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.modalities import Modalities, group_state
+from colatent.models.gpfa.modalities import AUTO, Modalities, group_state, groups_of_state
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval_drop
 from colatent.models.readout.latents import gaussian_unit, observations
@@ -50,7 +50,8 @@ class GPFAModel:
     See `GPFA` and `CountGPFA` for the models themselves.
 
     Attributes:
-        modalities: in the session's order. latent_groups: the group of each latent.
+        modalities: in the session's order.
+        latent_groups: the group of each latent; none before a fit that finds them.
         history: rows of the training curve.
     """
 
@@ -71,6 +72,7 @@ class GPFAModel:
             if not training.observed[modality].any():
                 raise InputError(f"{modality}: nothing was observed in the training trials of this fold")
         self._observation_model.fit(training, run)  # deterministic: needs no seed
+        self.latent_groups = self._observation_model.latent_groups
         self.history = self._observation_model.gpfa.history_
         return self
 
@@ -109,6 +111,7 @@ class GPFAModel:
         """Rebuild a fit from its arrays."""
         model = cls(settings, layout)
         model._observation_model.load(state)
+        model.latent_groups = model._observation_model.latent_groups
         return model
 
     def _only_own(self, modalities: tuple[str, ...]) -> None:
@@ -166,7 +169,8 @@ class _Gaussian(_ObservationModel):
 
     def __init__(self, settings: GPFASettings, layout: Layout, likelihoods: dict[str, str]) -> None:
         super().__init__(settings, layout, likelihoods)
-        self.several = len(self.modalities) > 1
+        self.finds_groups = settings.finds_groups
+        self.several = len(self.modalities) > 1 or self.finds_groups
         self.n_bins = layout.n_bins if settings.mean == "time" else None
         if settings.mean == "time" and not layout.time_locked:
             raise InputError(
@@ -174,10 +178,10 @@ class _Gaussian(_ObservationModel):
                 "share no time course; use mean: constant"
             )
         self.gpfa = GPFA(
-            self.n_latents,
+            max(1, self.n_latents),
             layout.bin_width,
             settings.kernel,
-            latents=settings.latents if self.several else None,
+            latents=AUTO if self.finds_groups else settings.numbers if self.several else None,
             # `observation` takes the roots
             likelihood=dict.fromkeys(likelihoods, "gaussian") if self.several else None,
             delays=settings.delays,
@@ -200,6 +204,8 @@ class _Gaussian(_ObservationModel):
     def fit(self, training: Trials, run: FitRun) -> None:
         seen = self.seen(training, self.modalities)
         self.gpfa.fit(seen, progress=run.progress)
+        if self.finds_groups:
+            self._adopt(self.gpfa.latents)
         courses = {} if self.n_bins is None else {m: TimeCourse.fit(training, m) for m in self.modalities}
         for given, predicted in self.questions:
 
@@ -212,6 +218,12 @@ class _Gaussian(_ObservationModel):
         unknown = TimeScaleInterval(*np.full((3, self.n_latents), np.nan))
         intervals = run.intervals and not self.several
         self.interval = self.gpfa.time_scale_interval(seen, LEVEL) if intervals else unknown
+
+    def _adopt(self, groups: dict[str, int]) -> None:
+        """Take the groups that a fit has found for those of the settings."""
+        self.latent_groups = tuple(LatentGroup.of(name) for name, n in groups.items() for _ in range(n))
+        self.n_latents = len(self.latent_groups)
+        self.joined = tuple(dict.fromkeys(m for name in groups for m in name.split("+")))
 
     def posterior(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         found = self.gpfa.posterior(self.seen(trials, given))
@@ -260,6 +272,8 @@ class _Gaussian(_ObservationModel):
 
     def state(self) -> dict[str, NDArray[Any]]:
         state = {name: array for name, array in self.gpfa.state().items() if name not in _OF_LAYOUT}
+        if self.finds_groups:
+            state |= group_state(self.gpfa.latents)
         for question, readouts in self.readouts.items():
             state |= with_prefix(self._prefix(question), readouts.state())
         return state | with_prefix(INTERVAL, self.interval._asdict())
@@ -269,6 +283,13 @@ class _Gaussian(_ObservationModel):
         return f"{'+'.join(given)}>{predicted}|" if self.several else ""
 
     def load(self, state: State) -> None:
+        groups = self.gpfa.latents
+        if self.finds_groups:
+            groups = groups_of_state(state)
+            self._adopt(groups)
+            if set(self.joined) != set(self.modalities):
+                raise ValueError("groups are not of the model's modalities")
+            state = {name: array for name, array in state.items() if name not in _OF_LAYOUT}
         n, q = sum(self.n_channels.values()), self.n_latents
         scalars = ("bin_width", "tolerance", "kernel", "noise_floor", "automatic_relevance")
         shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(scalars, ())
@@ -284,7 +305,7 @@ class _Gaussian(_ObservationModel):
         )
         known = {name: array_of(state, name, *shape, finite=False) for name, shape in may_be_nan.items()}
         arrays = arrays_of({k: v for k, v in state.items() if k not in known}, shapes)
-        of_layout = self._layout.state() | group_state(self.gpfa.latents) if self.several else {}
+        of_layout = self._layout.state() | group_state(groups) if self.several else {}
         self.gpfa = GPFA.from_state(arrays | known | of_layout)
         for question in self.questions:
             found, predicted = part_of(arrays, self._prefix(question)), question[1]
