@@ -1,9 +1,10 @@
 """The section on GPFA."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import (
@@ -18,6 +19,16 @@ from colatent.config.settings import Count
 from colatent.data.likelihoods import likelihoods_of
 
 
+def _auto_or_number(value: Any) -> Any:
+    """Refuse what is neither, in one error instead of one for each type of a union."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise PydanticCustomError("number", "input should be auto or a whole number, at least 1")
+
+
+NumberOfLatents = Annotated[Count | Literal["auto"], BeforeValidator(_auto_or_number)]
+
+
 class GPFASettings(GroupedLatentsSettings):
     """Gaussian-process factor analysis (Yu et al. 2009) of one or several modalities, exact if Gaussian."""
 
@@ -29,7 +40,7 @@ class GPFASettings(GroupedLatentsSettings):
         has_latents=True,
         needs_torch=True,
     )
-    latents: dict[str, Count | Literal["auto"]] = Field(  # type: ignore[assignment]
+    latents: dict[str, NumberOfLatents] = Field(  # type: ignore[assignment]
         min_length=1,
         description="latent group (modalities joined by +): number of latents; or all modalities: auto, for "
         "groups and numbers that each fit finds",
