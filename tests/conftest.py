@@ -24,11 +24,25 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="module")
 def few_figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The workflow runs a copy of the package whose pages take little time."""
+    """The workflow runs a copy of the package whose pages have a figure each."""
+    from support import ONE_FIGURE
+
+    yield from _run_copy(tmp_path_factory.mktemp("package"), ONE_FIGURE)
+
+
+@pytest.fixture(scope="module")
+def one_question(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The workflow runs a copy of the package that draws all figures, but of one held-out question only."""
+    from support import ONE_QUESTION
+
+    yield from _run_copy(tmp_path_factory.mktemp("package"), ONE_QUESTION)
+
+
+def _run_copy(folder: Path, figures: str) -> Iterator[None]:
     from support import copy_package
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(copy_package(tmp_path_factory.mktemp("package"))))
+        patch.setenv("PYTHONPATH", str(copy_package(folder, figures)))
         yield
 
 

@@ -1,11 +1,9 @@
-"""Helpers of the tests: recordings, sessions and projects made small, Snakemake and a browser run."""
+"""Helpers of the tests: recordings, sessions and projects made small, and a browser run."""
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,26 +34,17 @@ from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
 
-
-def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake of this environment with ``folder`` as the working directory."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        # jobs need not compile this package anew
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+ONE_FIGURE = "MODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]"
+ONE_QUESTION = "HELDOUT = dict([*HELDOUT.items()][:1])"
 
 
-def copy_package(folder: Path) -> Path:
-    """Copy the package, with one figure to a page (all take 15 s); return what is to be on the path."""
+def copy_package(folder: Path, figures: str = ONE_FIGURE) -> Path:
+    """Copy the package, with fewer figures to a page (all take 15 s); return what is to be on the path."""
     source = Path(__file__).parents[1] / "src"
-    copy = Path(shutil.copytree(source, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    ignored = shutil.ignore_patterns("*.pyc*", ".*")
+    copy = Path(shutil.copytree(source, folder / "src", ignore=ignored))
     with (copy / "colatent/report/figures/catalogue.py").open("a") as catalogue:
-        catalogue.write("\nMODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]\n")
+        catalogue.write(f"\n{figures}\n")
     return copy
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from support import run_snakemake
+from warm_snakemake import run_snakemake
 
+from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import read_attrs
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {
         "sessions": "sessions.tsv", "results": "out",
-        "simulate": {"seed": 5, "trials": 16, "units": 14}, "heldout": {"folds": 2},
+        "simulate": None, "heldout": {"folds": 2},
         "modalities": {"spikes": {"kind": "spikes"}}, "truth": None,
-        "models": {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 15}}, "device": "auto",
+        "models": {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 5}}, "device": "auto",
     }  # fmt: skip
+    write_reach_nwb(simulate_reach(seed=5, n_trials=16, n_units=14), folder / "small.nwb")
     (folder / "config.yaml").write_text(yaml.safe_dump(demo))
-    (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.simulated.nwb\n")
+    (folder / "sessions.tsv").write_text("session\tnwb\nsmall\tsmall.nwb\n")
     snakemake(folder, "out/small/split/complete.json")
     return folder
 

@@ -13,7 +13,8 @@ import h5py
 import pytest
 import yaml
 from filelock import FileLock
-from support import copy_package, run_snakemake
+from support import copy_package
+from warm_snakemake import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import MARKER
@@ -21,7 +22,7 @@ from colatent.store.stores import MARKER
 ROOT = Path(__file__).parents[2]
 LAST = {"scores", "report", "record"}
 MODELS = {
-    "gpfa": {"kind": "gpfa", "latents": {"spikes": 2}},
+    "fa": {"kind": "smoothed-fa", "latents": {"spikes": 2}},  # which needs no PyTorch, slow to import
     "mean": {"kind": "condition-mean"},
 }
 # the start page and the record of the whole tree follow whatever changes
@@ -36,7 +37,7 @@ def pages(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tuple[s
 def from_fits(sessions: str, models: tuple[str, ...] = tuple(MODELS)) -> set[tuple[str, str, str]]:
     """Return the jobs of fits and of all that is made from them."""
     fits = {(rule, s, m) for rule in ("fit", "score") for s in sessions for m in models}
-    exports = {("export", s, "gpfa") for s in sessions if "gpfa" in models}
+    exports = {("export", s, "fa") for s in sessions if "fa" in models}
     return fits | exports | pages(sessions, models)
 
 
@@ -119,7 +120,7 @@ EDITS = {
     ),
     "a key of one model": (
         "config/config.yaml", "    latents:\n      spikes: 2\n", "    latents:\n      spikes: 3\n",
-        from_fits("ab", ("gpfa",)) | LAST,
+        from_fits("ab", ("fa",)) | LAST,
     ),
 }  # fmt: skip
 
@@ -155,7 +156,7 @@ def test_settings_that_come_back_after_others_redo_what_those_made(project, tmp_
         assert snakemake(copy, target).returncode == 0
     jobs = planned(copy)
     assert jobs >= {("fit", "a", "mean"), ("score", "a", "mean")}
-    assert not [job for job in jobs if job[0] in ("ingest", "split") or job[:1] + job[2:] == ("fit", "gpfa")]
+    assert not [job for job in jobs if job[0] in ("ingest", "split") or job[:1] + job[2:] == ("fit", "fa")]
     assert snakemake(copy, target).returncode == 0
     assert planned(copy, target) == set()
 
@@ -241,7 +242,7 @@ def unmark(store: Path) -> None:
 
 @pytest.mark.parametrize("damages", [(flip, truncate), (unmark, delete)])
 def test_damage_is_found_named_and_repaired_alone(project, damages):
-    names = ("a/session", "a/fit/gpfa/fold-1_seed-0")
+    names = ("a/session", "a/fit/fa/fold-1_seed-0")
     for name, damage in zip(names, damages, strict=True):
         damage(project / "out" / name)
     found = colatent(project, "verify", "out")
@@ -262,7 +263,7 @@ def test_damage_is_found_named_and_repaired_alone(project, damages):
 
 
 def test_damaged_tables_and_figures_are_named(project):
-    for name, target in (("scores.csv", "out/scores.csv"), ("a/latents/gpfa.nwb", "out/a/latents/gpfa.nwb")):
+    for name, target in (("scores.csv", "out/scores.csv"), ("a/latents/fa.nwb", "out/a/latents/fa.nwb")):
         file = project / "out" / name
         content, times = file.read_bytes(), file.stat()
         file.write_bytes(content.replace(b"0", b"1", 1))
@@ -277,7 +278,7 @@ def test_what_verify_prints_repairs(project, tmp_path):
     """The very line, in a shell, from elsewhere; the config that counts is not that of the file alone."""
     page = project / "out/report/index.html"
     page.write_text(page.read_text() + "edited")
-    flip(project / "out/a/fit/gpfa/fold-0_seed-0")
+    flip(project / "out/a/fit/fa/fold-0_seed-0")
     found = colatent(project, "verify", str(project / "out"), folder=tmp_path)
     assert "2 of " in found.stderr and "Traceback" not in found.stderr
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -311,7 +312,7 @@ def test_verify_says_what_is_no_tree_of_results(project, tmp_path):
 
 
 def test_two_runs_at_once_are_refused(project):
-    target = f"out/a/fit/gpfa/fold-0_seed-0/{MARKER}"
+    target = f"out/a/fit/fa/fold-0_seed-0/{MARKER}"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", target]
     first = subprocess.Popen(
         [*command, *OPTIONS],
@@ -333,7 +334,7 @@ def test_two_runs_at_once_are_refused(project):
 
 def test_a_run_in_another_folder_on_the_same_results_is_refused(project):
     """Told by the lock on the results alone: that of Snakemake lies in the folder where it runs."""
-    target = f"out/a/fit/gpfa/fold-0_seed-0/{MARKER}"
+    target = f"out/a/fit/fa/fold-0_seed-0/{MARKER}"
     with FileLock(project / "out/.lock"):
         refused = snakemake(project, "--force", target)
         assert planned(project) == set()  # a dry run changes nothing

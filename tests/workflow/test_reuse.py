@@ -11,8 +11,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support import run_snakemake
 from typer.testing import CliRunner
+from warm_snakemake import run_snakemake
 
 from colatent.cli import app
 from colatent.config.file import load_config

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import run_snakemake
 from typer.testing import CliRunner
+from warm_snakemake import run_snakemake
 
 from colatent.cli import app
 from colatent.store.checksums import CHECKSUMS
@@ -57,9 +57,9 @@ def started(folder: Path, log: str, *arguments: str) -> subprocess.Popen[bytes]:
         )
 
 
-def killed_after(folder: Path, delay: float, with_children: bool) -> str:
+def killed_after(folder: Path, delay: float, with_children: bool, cores: str) -> str:
     """Run the workflow, kill it after ``delay`` seconds, and return how far it had come."""
-    run = started(folder, "killed.log", "2")
+    run = started(folder, "killed.log", cores)
     time.sleep(delay)
     if with_children:
         os.killpg(run.pid, signal.SIGKILL)
@@ -80,29 +80,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     return folder, time.monotonic() - started
 
 
-def test_one_core_gives_the_same_results_as_two(undisturbed, tmp_path: Path) -> None:
-    folder = write_config(tmp_path / "run")
-    run = run_snakemake(folder, *PROJECT, "1")
-    assert run.returncode == 0, run.stderr[-3000:]
-    trees = undisturbed[0] / "out", folder / "out"
-    compared = CliRunner().invoke(app, ["compare", *map(str, trees)])
-    assert compared.exit_code == 0, compared.output
-    assert compared.output.startswith("identical") and "made with other" not in compared.output
-    records = [json.loads((tree / "provenance.json").read_text()) for tree in trees]
-    for record in records:
-        assert "snakemake" in record["volatile"]["command"]
-        assert record["volatile"]["stores"]["small/session"]["peak_memory_mib"] > 10
-        del record["volatile"], record["checksum"]
-        # pages say when they were made
-        of_pages = (".html", CHECKSUMS)
-        record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(of_pages)}
-    assert records[0] == records[1]
-
-
 def test_a_recording_read_by_several_processes_is_the_same(undisturbed, tmp_path: Path) -> None:
     several = "distributed={above_gb: 1e-9}"
     store = "out/small/session"
-    folder = write_config(tmp_path / "run")
+    folder = Path(shutil.copytree(undisturbed[0], tmp_path / "run", symlinks=True))
+    shutil.rmtree(folder / store)
     run = run_snakemake(folder, f"{store}/complete.json", *PROJECT, "2", "--config", several)
     assert run.returncode == 0, run.stderr[-3000:]
     assert "is read by 2 processes (local)" in (folder / "out/logs/small/ingest.log").read_text()
@@ -152,20 +134,30 @@ def test_a_job_left_running_is_waited_for_and_its_result_replaced(undisturbed, t
 
 
 @pytest.mark.parametrize("moment", random.Random(0).sample(range(N_MOMENTS), N_MOMENTS))
-def test_killed_and_started_again(undisturbed, tmp_path: Path, moment: int) -> None:
+def test_killed_and_started_again_or_on_one_core(undisturbed, tmp_path: Path, moment: int) -> None:
     reference, duration = undisturbed
     # one moment in each of equal parts of the run; of every three, one leaves jobs behind that go on alone
     share = (moment + random.Random(moment).random()) / N_MOMENTS
+    cores = "1" if moment % 2 == 0 else "2"  # all of the run has one core, before and after
     folder = write_config(tmp_path / "run")
-    reached = killed_after(folder, share * duration, with_children=moment % 3 != 1)
-    print(f"killed at {share:.0%} of {duration:.0f} s: {reached}")
-    assert run_snakemake(folder, *PROJECT, "2", "--unlock").returncode == 0
-    again = run_snakemake(folder, *PROJECT, "2", "--rerun-incomplete")
+    reached = killed_after(folder, share * duration, moment % 3 != 1, cores)
+    print(f"killed at {share:.0%} of {duration:.0f} s on {cores} cores: {reached}")
+    assert run_snakemake(folder, *PROJECT, cores, "--unlock").returncode == 0
+    again = run_snakemake(folder, *PROJECT, cores, "--rerun-incomplete")
     assert again.returncode == 0, again.stderr[-3000:]
-    for command in (
-        ["compare", str(reference / "out"), str(folder / "out")],
-        ["verify", str(folder / "out")],
-    ):
-        told = CliRunner().invoke(app, command)
-        assert told.exit_code == 0, told.output
+    trees = reference / "out", folder / "out"
+    compared = CliRunner().invoke(app, ["compare", *map(str, trees)])
+    assert compared.exit_code == 0, compared.output
+    assert compared.output.startswith("identical") and "made with other" not in compared.output
+    verified = CliRunner().invoke(app, ["verify", str(folder / "out")])
+    assert verified.exit_code == 0, verified.output
     assert not list((folder / "out").glob("**/.*making*"))
+    records = [json.loads((tree / "provenance.json").read_text()) for tree in trees]
+    for record in records:
+        assert "snakemake" in record["volatile"]["command"]
+        assert record["volatile"]["stores"]["small/session"]["peak_memory_mib"] > 10
+        del record["volatile"], record["checksum"]
+        # pages say when they were made
+        of_pages = (".html", CHECKSUMS)
+        record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(of_pages)}
+    assert records[0] == records[1]

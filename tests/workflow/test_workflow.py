@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support import CHROMIUM, open_page, run_snakemake
+from support import CHROMIUM, open_page
+from warm_snakemake import run_snakemake
 
 from colatent.store.stores import MARKER, check_store, group_names, read_attrs, read_group
 
@@ -31,7 +32,7 @@ SMALL = {
 }  # fmt: skip
 CURVE = {"trials": [0.5, 1.0], "channels": {"spikes": [0.5, 1.0]}, "folds": 1}
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("one_question")]
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +50,7 @@ def write_config(folder: Path, change: dict | None = None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(one_question: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_config(tmp_path_factory.mktemp("workflow"))
     run = snakemake(folder)
     assert run.returncode == 0, run.stderr[-4000:]

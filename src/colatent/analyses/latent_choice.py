@@ -14,6 +14,7 @@ from colatent.data.trials import Trials
 from colatent.errors import InputError
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
+from colatent.models.gpfa.likelihood_choice import chosen_likelihood
 from colatent.models.gpfa.selection import select_n_latents
 from colatent.store.session import read_fold, read_trials
 
@@ -41,8 +42,8 @@ def compare_numbers_of_latents(trials: Trials, model: GPFASettings) -> pd.DataFr
             "take shorter windows, or set the number yourself"
         )
     (modality,) = model.modalities
-    likelihood = model.likelihood_of(modality, trials.kinds[modality])
     value = trials.with_nan(modality)
+    likelihood = model.likelihood_of(modality, trials.kinds[modality]) or chosen_likelihood(value)[0]
     value = np.sqrt(value) if likelihood == "gaussian-sqrt" else value
     counts = likelihood in COUNT_LIKELIHOODS
     candidates = [n for n in model.candidates if n < value.shape[2]]

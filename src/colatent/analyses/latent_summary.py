@@ -16,12 +16,13 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     ``latent`` (absent for models without time scales) holds the learned ``time_scale`` (s, dim latent), the
     ends ``time_scale_low`` and ``time_scale_high`` of its confidence interval and the likelihood's maximum
     ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
-    `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too.
-    ``loading`` (channel, latent) is the change in a channel per prior s.d. of a latent, in the unit given by
-    its attribute. ``explained`` (group, modality) is R² over all bins of the test trials given all
-    modalities, pooled over channels in units of their training s.d.: ``alone`` sets the latents of all other
-    groups to their prior mean; ``unique`` is the loss in R² from doing so to the group's own latents. NaN
-    where a group does not drive a modality. ``shared``, for models with shared groups, is `shared_signal`.
+    `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too,
+    with the ``longest`` that the fit allowed as an attribute. ``loading`` (channel, latent) is the change in
+    a channel per prior s.d. of a latent, in the unit given by its attribute. ``explained`` (group, modality)
+    is R² over all bins of the test trials given all modalities, pooled over channels in units of their
+    training s.d.: ``alone`` sets the latents of all other groups to their prior mean; ``unique`` is the loss
+    in R² from doing so to the group's own latents. NaN where a group does not drive a modality. ``shared``,
+    for models with shared groups, is `shared_signal`.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     mean = model.latents(test, model.modalities)[0]
@@ -37,7 +38,7 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     if found.time_scale is not None:
         groups["latent"] = _time_scales(found, found.time_scale)
     several = len(model.modalities) > 1
-    explained = _explained(model, mean, training, test) if several else _reconstructed(model, training, test)
+    explained = _explained(model, training, test) if several else _reconstructed(model, training, test)
     shared = shared_signal(fit)
     return groups | {"explained": explained} | ({} if shared is None else {"shared": shared})
 
@@ -50,22 +51,26 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
         variables[f"time_scale_{end}"] = ("latent", value, attrs | dict(found.interval_attrs))
     if not found.delay:
         return xr.Dataset(variables)
-    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs)
+    longest = {"longest": found.longest_delay}
+    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs | longest)
     return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
 
 
-def _explained(model: LatentModel, mean: Array, training: Trials, test: Trials) -> xr.Dataset:
+def _explained(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:
     groups = list(dict.fromkeys(model.latent_groups))
     alone, unique = np.full((2, len(groups), len(model.modalities)), np.nan)
     for j, modality in enumerate(model.modalities):
         scale = standard_deviation(training.values[modality], training.observed[modality])
-        everything = pooled_r2(model.decode(mean, modality), modality, scale, test)
+        mean = model.latents_seen_by(modality, test, model.modalities)
+        everything = pooled_r2(model.decode(mean, modality, test.condition), modality, scale, test)
         for i, group in enumerate(groups):
             if modality in group.modalities:
                 own = np.array([g == group for g in model.latent_groups])
                 kept, lost = np.where(own, mean, 0.0), np.where(own, 0.0, mean)
-                alone[i, j] = pooled_r2(model.decode(kept, modality), modality, scale, test)
-                unique[i, j] = everything - pooled_r2(model.decode(lost, modality), modality, scale, test)
+                alone[i, j] = pooled_r2(model.decode(kept, modality, test.condition), modality, scale, test)
+                unique[i, j] = everything - pooled_r2(
+                    model.decode(lost, modality, test.condition), modality, scale, test
+                )
     return _dataset(alone, unique, [group.name for group in groups], model.modalities)
 
 

@@ -14,9 +14,10 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
     """Return, for each shared group and modality of it, the R² in test trials; None without shared groups.
 
     The latents are inferred from the group's other modalities, and those of all other groups are set to their
-    prior mean. ``r2`` (group, modality) compares the decoded modality with the same trials, ``permuted``
-    (permutation, group, modality) with permuted trials: what the mean time course over trials predicts. R² is
-    pooled over channels in units of their training s.d.; NaN where a group does not drive a modality.
+    prior mean. ``r2`` (group, modality) is that of the decoded modality, ``permuted`` (permutation, group,
+    modality) that with the latents of permuted trials: what the mean time course over trials predicts.
+    A model that is told the condition is told the right one. R² is pooled over channels in units of their
+    training s.d.; NaN where a group does not drive a modality.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     groups = [group for group in dict.fromkeys(model.latent_groups) if group.shared]
@@ -33,10 +34,11 @@ def shared_signal(fit: AnalysedFit) -> xr.Dataset | None:
                 continue
             given = tuple(m for m in model.modalities if m in group.modalities and m != modality)
             own = np.array([g == group for g in model.latent_groups])
-            mean = np.where(own, model.latents(test.only(given), given)[0], 0.0)
-            decoded = model.decode(mean, modality)
-            r2[i, j] = pooled_r2(decoded, modality, scale, test)
-            permuted[:, i, j] = [pooled_r2(decoded[order], modality, scale, test) for order in orders]
+            mean = np.where(own, model.latents_seen_by(modality, test.only(given), given), 0.0)
+            r2[i, j], *permuted[:, i, j] = (
+                pooled_r2(model.decode(mean[order], modality, test.condition), modality, scale, test)
+                for order in [np.arange(test.n_trials), *orders]
+            )
     return xr.Dataset(
         {"r2": (("group", "modality"), r2), "permuted": (("permutation", "group", "modality"), permuted)},
         coords={"group": [group.name for group in groups], "modality": list(model.modalities)},

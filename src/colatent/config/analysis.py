@@ -180,6 +180,10 @@ class Config(Settings):
             require_known("truth.groups", group, self.modalities)
         for name, model in self.models.items():
             model.check_modalities(f"models.{name}", self.modalities)
+            if model.told_condition and self.alignment.condition is None:
+                raise ValueError(
+                    f"models.{name}.mean is `condition`, but alignment.condition names no column"
+                )
         if self.heldout.stratify and self.alignment.condition is None:
             raise ValueError("heldout.stratify is `condition`, but alignment.condition names no column")
         return self

@@ -7,13 +7,16 @@ the training trials defined here.
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from colatent.data.trials import Trials
 from colatent.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 TRAINING, TEST, GUARD = 0, 1, 2
 INNER_GUARD = 1  # windows
@@ -96,8 +99,10 @@ def hidden_channels(n_channels: int, share: float, seeds: list[int], folds: int)
 
 def make_split(
     trials: Trials, folds: int, stratify: bool, channels: Mapping[str, float], seeds: list[int], guard: int
-) -> dict[str, xr.Dataset]:
+) -> "dict[str, xr.Dataset]":
     """Return the groups of the split store: ``split`` and ``hidden/{modality}``."""
+    import xarray as xr  # not for `check_enough_trials`, which the workflow's start asks
+
     if trials.time_locked:
         role = split_trials(trials.condition if stratify else None, trials.n_trials, folds)
     else:

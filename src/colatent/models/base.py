@@ -109,6 +109,7 @@ class LatentSummary(NamedTuple):
         interval_attrs: ``level``, ``drop`` (nats) and ``likelihood`` of the intervals; empty without them.
         delay: modality -> by how much it follows each latent (s) (latent,), NaN where a latent does not drive
             it; empty for a model without delays.
+        longest_delay: the longest that the fit allowed, in either direction (s).
     """
 
     loading: Mapping[str, Array]
@@ -117,6 +118,7 @@ class LatentSummary(NamedTuple):
     interval: Mapping[str, Array] = {}
     interval_attrs: Mapping[str, Any] = {}
     delay: Mapping[str, Array] = {}
+    longest_delay: float = 0.0
 
 
 class LatentModel(Model, Protocol):
@@ -132,8 +134,19 @@ class LatentModel(Model, Protocol):
         """Return posterior mean and variance of the latents (trial, time, latent), in prior s.d. units."""
         ...
 
-    def decode(self, latents: Array, modality: str) -> Array:
-        """Return the expected observations (trial, time, channel) at latents (trial, time, latent)."""
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return posterior means (trial, time, latent) at the times at which a modality sees the latents.
+
+        Those of `latents`, but for a modality that follows latents with a delay.
+        """
+        ...
+
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
+        """Return the expected observations (trial, time, channel) at latents as the modality sees them.
+
+        Args:
+            condition: label of each trial, for models that are told it.
+        """
         ...
 
     def summary(self, latents: Array) -> LatentSummary:
@@ -182,3 +195,14 @@ def part_of(state: State, prefix: str) -> dict[str, NDArray[Any]]:
 def with_prefix(prefix: str, state: State) -> dict[str, NDArray[Any]]:
     """Return the arrays with ``prefix`` added to their names, the inverse of `part_of`."""
     return {prefix + name: array for name, array in state.items()}
+
+
+def labels_state(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """Return labels as zero-padded UTF-8 (label, byte)."""
+    encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
+    return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
+
+
+def labels_from(encoded: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return the labels, the inverse of `labels_state`."""
+    return np.array([bytes(row).rstrip(b"\0").decode() for row in encoded], dtype=str)

@@ -97,3 +97,24 @@ def fourier_basis(n_circle: int, bins: np.ndarray | int, n_coef: int | None = No
     rows = np.where((index % 2 == 1)[:, None], np.cos(phase), np.sin(phase)) * math.sqrt(2 / n_circle)
     rows[0] = math.sqrt(1 / n_circle)
     return rows
+
+
+def shifted_basis(n_circle: int, n_bins: int, n_coef: int, delay: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Fourier rows at ``0 - delay .. n_bins - 1 - delay`` and their derivatives by the delay.
+
+    Args:
+        delay: bins, any real number; a scalar.
+
+    Returns:
+        Two tensors (coefficient, bin).
+    """
+    index = torch.arange(n_coef, device=delay.device)
+    frequency = (2 * math.pi / n_circle) * ((index + 1) // 2)[:, None]
+    phase = frequency * (torch.arange(n_bins, dtype=torch.float64, device=delay.device) - delay)
+    cosine, sine = torch.cos(phase), torch.sin(phase)
+    is_cosine = (index % 2 == 1)[:, None]
+    scale = math.sqrt(2 / n_circle)
+    basis = torch.where(is_cosine, cosine, sine) * scale
+    basis[0] = math.sqrt(1 / n_circle)
+    slope = torch.where(is_cosine, sine, -cosine) * frequency * scale
+    return basis, slope

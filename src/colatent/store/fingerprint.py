@@ -4,6 +4,9 @@ A stage's code is what its entry modules import, directly or not, also inside fu
 names as text (``"module:Class"``) count where the stage looks them up. Comments, docstrings, layout and the
 names of files do not count; where an imported name comes from counts through the code there. Files are taken
 as they were when this process started: they may be edited while a job runs.
+
+What each file means takes a second to find out. It is kept beside the bytecode, under the hash of the file's
+content, so that it is never taken of a file that was edited.
 """
 
 import ast
@@ -11,10 +14,14 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from colatent.store.atomic import atomically
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = {
@@ -47,6 +54,8 @@ _SOURCE = {
     for file in sorted(PACKAGE.rglob("*"))
     if file.suffix in (".py", ".j2", ".css", ".js") and file.is_file()
 }
+_KEPT = PACKAGE / f"__pycache__/meanings.{sys.implementation.cache_tag}.json"
+_READER = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode())
 _OF_RUN = (
     "COLATENT_CODE"  # for the jobs of a run: hash of all files and fingerprint of each stage at its start
 )
@@ -56,6 +65,7 @@ def fingerprints_for_jobs() -> dict[str, str]:
     """Return all fingerprints, and save jobs that this process starts from computing them again."""
     code = {stage: code_fingerprint(stage) for stage in STAGES}
     os.environ[_OF_RUN] = json.dumps([_hash_of_all(), code])
+    _keep_meanings()
     return code
 
 
@@ -84,7 +94,7 @@ def stage_modules(stage: str) -> frozenset[str]:
         file = _file(module)
         if file and module not in reached and _counts(module):
             reached.add(module)
-            waiting += [each.module for each in _meaning(file).imports]
+            waiting += [each.module for each in _imports(file)]
             waiting += filter(named.match, _meaning(file).named)
     return frozenset(reached)
 
@@ -102,24 +112,23 @@ class _Import(NamedTuple):
 
 
 class _Meaning(NamedTuple):
-    """What a file does, what it imports from this package, and the modules that it names as text."""
+    """What a file does (a hash), what it imports from this package, and the modules that it names as text."""
 
-    text: str
-    imports: set[_Import]
-    named: set[str]
+    code: str
+    imports: list[_Import]
+    named: list[str]
 
 
 def _part(module: str) -> str:
     """Return the hash of a module's code and of the code that each imported name stands for."""
     file = _file(module)
-    text, imports, _ = _meaning(file)
-    if not text and not imports:
+    code, imports = _meaning(file).code, _imports(file)
+    if code == _hash(b"") and not imports:
         return ""
     origins = {
-        "\0".join((name, here, _hash(_meaning(_file(of)).text.encode()) if _counts(of) else ""))
-        for of, name, here in imports
+        "\0".join((name, here, _meaning(_file(of)).code if _counts(of) else "")) for of, name, here in imports
     }
-    return _hash("\0".join([text, *sorted(origins)]).encode())
+    return _hash("\0".join([code, *sorted(origins)]).encode())
 
 
 def _hash_of_all() -> str:
@@ -136,10 +145,50 @@ def _file(module: str) -> str:
     return next((name for name in (f"{path}.py", f"{path}/__init__.py") if name in _SOURCE), "")
 
 
+def _imports(file: str) -> set[_Import]:
+    """Return what a file imports from this package, from the modules where it is."""
+    return {_of_module(each) for each in _meaning(file).imports}
+
+
+def _of_module(said: _Import) -> _Import:
+    """Return an import of a module as one; ``from colatent import module`` looks like that of a name."""
+    inner = f"{said.module}.{said.name}".strip(".")
+    if said.name and _file(inner):
+        return _Import(inner, "", said.here)
+    return said._replace(module=said.module or "__init__") if said.name else said
+
+
 @cache
 def _meaning(file: str) -> _Meaning:
     """Return what a source file does: its code without comments, docstrings and own imports."""
-    tree = ast.parse(_SOURCE[file])
+    code, imports, named = _kept_meanings().get(_key(_SOURCE[file])) or _read(_SOURCE[file])
+    return _Meaning(code, [_Import(*each) for each in imports], named)
+
+
+def _key(source: bytes) -> str:
+    key = _READER.copy()
+    key.update(source)
+    return key.hexdigest()
+
+
+@cache
+def _kept_meanings() -> dict[str, _Meaning]:
+    """Return what earlier processes found, by the hash of a source and of who reads it."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads(_KEPT.read_bytes()))
+    return {}
+
+
+def _keep_meanings() -> None:
+    """Keep what this process found for later ones, unless Python is told to leave nothing of the kind."""
+    code = {_key(source): name for name, source in _SOURCE.items() if name.endswith(".py")}
+    if not sys.dont_write_bytecode and code.keys() != _kept_meanings().keys():
+        with suppress(OSError, SyntaxError), atomically(_KEPT) as made:
+            made.write_text(json.dumps({key: _meaning(name) for key, name in code.items()}))
+
+
+def _read(source: bytes) -> _Meaning:
+    tree = ast.parse(source)
     imports, named = set[_Import](), set[str]()
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -152,7 +201,8 @@ def _meaning(file: str) -> _Meaning:
                 waiting.append(part)
             elif isinstance(part, str) and (match := _TEXT.fullmatch(part)):
                 named.add(match[1][1:])
-    return _Meaning(ast.unparse(tree), imports, named)
+    code = ast.unparse(tree)
+    return _Meaning(_hash(code.encode()), sorted(imports), sorted(named))
 
 
 def _changes_nothing(node: ast.AST, imports: set[_Import]) -> bool:
@@ -179,7 +229,4 @@ def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
     package, _, module = (node.module or "").partition(".")
     if package == PACKAGE.name:
         for alias in node.names:
-            inner = f"{module}.{alias.name}".lstrip(".")
-            is_module = bool(_file(inner))
-            of, name = (inner, "") if is_module else (module or "__init__", alias.name)
-            yield _Import(of, name, alias.asname or alias.name)
+            yield _Import(module, alias.name, alias.asname or alias.name)

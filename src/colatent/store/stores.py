@@ -13,17 +13,18 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from pydantic import BaseModel, Field, ValidationError
-from zarr.codecs import BloscCodec
 
 from colatent.errors import InputError
 from colatent.store.atomic import atomically, writing
 from colatent.store.layout import MARKER
 from colatent.store.tensors import SUFFIX, load_arrays, save_arrays
+
+if TYPE_CHECKING:  # a second to import, and the workflow starts without reading any data
+    import xarray as xr
 
 FORMAT = 1
 _ROOT = "data.zarr/zarr.json"
@@ -49,7 +50,7 @@ class DamagedStoreError(InputError):
 
 def write_store(
     folder: str | Path,
-    groups: Mapping[str, xr.Dataset],
+    groups: "Mapping[str, xr.Dataset]",
     attrs: Mapping[str, Any],
     tensors: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> None:
@@ -61,6 +62,8 @@ def write_store(
         attrs: JSON-compatible attributes of the root: provenance.
         tensors: name -> arrays by name, such as the parameters of a model; each becomes one file.
     """
+    import xarray as xr
+
     folder = Path(folder)
     with writing(folder, "the store"), atomically(folder) as made:
         made.mkdir()
@@ -137,8 +140,10 @@ def read_attrs(folder: str | Path) -> dict[str, Any]:
         raise DamagedStoreError(Path(folder), f"{_ROOT} is damaged") from None
 
 
-def read_group(folder: str | Path, group: str) -> xr.Dataset:
+def read_group(folder: str | Path, group: str) -> "xr.Dataset":
     """Return one group of a store, in memory, its variables by name. Call ``check_store`` once before."""
+    import xarray as xr
+
     root = Path(folder) / "data.zarr"
     # without chunks, or xarray would load dask, which takes a second
     with xr.open_zarr(root, group=group, chunks=None, consolidated=False, zarr_format=3) as dataset:
@@ -192,13 +197,15 @@ def _checksum(folder: Path, name: str) -> str:
     return hashlib.sha256(json.dumps(root, sort_keys=True).encode()).hexdigest()
 
 
-def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+def _encoding(dataset: "xr.Dataset") -> dict[str, dict[str, Any]]:
     """Return chunks and compression of each array.
 
     Later stages read whole groups, so an array is one chunk; a large one is cut along its first
     dimension, the trials, so that readers in a notebook can take a few. Counts, masks and NaN shrink to a
     twentieth when their bits are shuffled before zstd, whose lowest levels unpack as fast as a disk reads.
     """
+    from zarr.codecs import BloscCodec
+
     packed = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
     return {
         str(name): {"chunks": _chunks(variable.shape, variable.dtype.itemsize), "compressors": (packed,)}
@@ -212,7 +219,7 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return (min(max(_CHUNK_BYTES // row, 1), max(shape[0], 1)), *(max(n, 1) for n in shape[1:]))
 
 
-def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:
+def _strings_to_attrs(dataset: "xr.Dataset") -> "xr.Dataset":
     labels = {
         str(name): [list(map(str, coord.dims)), [str(x) for x in coord.values]]
         for name, coord in dataset.coords.items()
@@ -222,8 +229,10 @@ def _strings_to_attrs(dataset: xr.Dataset) -> xr.Dataset:
     return kept.assign_attrs({_LABELS: json.dumps(labels)}) if labels else kept
 
 
-def _strings_from_attrs(dataset: xr.Dataset) -> xr.Dataset:
+def _strings_from_attrs(dataset: "xr.Dataset") -> "xr.Dataset":
     """Return a dataset with its labels, sorted: Zarr lists arrays in whatever order the disk has them."""
+    import xarray as xr
+
     labels = json.loads(dataset.attrs.pop(_LABELS, "{}"))
     dataset = dataset.assign_coords({n: (dims, np.array(v, dtype=str)) for n, (dims, v) in labels.items()})
     variables, coords = (

@@ -13,6 +13,7 @@ from colatent.analyses.latent_summary import latent_summary
 from colatent.analyses.shared_signal import _cycle, shared_signal
 from colatent.config.models import LatentGroup
 from colatent.data import metrics
+from colatent.data.scaling import standard_deviation
 from colatent.data.tasks import NOTHING_WITHHELD
 from colatent.data.trials import Trials
 from colatent.models.base import LatentSummary
@@ -38,7 +39,10 @@ class Linear:
         z = self.known[-trials.n_trials :] if trials.n_trials == 10 else self.known
         return z, np.ones_like(z)
 
-    def decode(self, latents: np.ndarray, modality: str) -> np.ndarray:
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> np.ndarray:
+        return self.latents(trials, given)[0]
+
+    def decode(self, latents: np.ndarray, modality: str, condition: Any = None) -> np.ndarray:
         private = 1 if modality == "emg" else 2
         return latents[..., [0]] + 2 * latents[..., [private]]
 
@@ -67,6 +71,27 @@ def test_what_groups_explain_is_what_is_lost_without_them():
     assert found["loading/emg"].attrs["unit"] == "N per s.d. of the latent"
     assert found["latent"]["time_scale_low"].isnull().all()
     assert "level" not in found["latent"]["time_scale_low"].attrs
+
+
+def test_a_modality_that_follows_is_explained_as_it_is_reconstructed_from_the_first_bin_on():
+    trials = simulate(60)[0]
+    late = 3
+    shift = {"spikes": np.s_[:, late:], "emg": np.s_[:, :-late]}  # muscles of the bins before
+    values, observed = ({m: of[m][shift[m]] for m in of} for of in (trials.values, trials.observed))
+    trials = replace(trials, values=values, observed=observed)
+    role = np.repeat(np.array([0, 1], dtype=np.int8), [40, 20])
+    training, test = (trials.select(role == r) for r in (0, 1))
+    fold = Fold(training, test, trials, role, NOTHING_WITHHELD, {})
+    settings = settings_of("gpfa", latents={"spikes+emg": 2}, delays=True)
+    model: Any = fit_to(settings, training).model
+    delay = model.summary(np.zeros((1, 1, 2))).delay["emg"] / trials.bin_width
+    assert delay[0] == pytest.approx(late, abs=1)
+    explained = latent_summary(AnalysedFit(model, fold))["explained"]
+    for m in ("spikes", "emg"):
+        everything = model.predict(test, model.modalities, m).mean
+        scale = standard_deviation(training.values[m], training.observed[m])
+        r2 = metrics.r2(test.values[m], everything, test.observed[m], scale)
+        assert float(explained["alone"].sel(modality=m).item()) == pytest.approx(r2.pooled, abs=1e-3)
 
 
 class Informed(Linear):

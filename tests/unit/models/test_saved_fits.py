@@ -18,6 +18,7 @@ from colatent.store.tensors import load_arrays, save_arrays
 MODELS = {
     "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "epochs": 2},
     "gpfa": {"latents": {"spikes": 2}, "kernel": "matern-3/2"},
+    "gpfa, conditions": {"kind": "gpfa", "latents": {"spikes": 2}, "mean": "condition"},
     "gpfa, counts": {"kind": "gpfa", "latents": {"spikes": 2}, "likelihood": {"spikes": "negative-binomial"}},
     "smoothed-fa": {"latents": {"spikes": 2}},
     "condition-mean": {},
@@ -105,7 +106,7 @@ def test_arrays_that_are_not_those_of_the_fit_are_one_sentence(fit, simulated_tr
             assert str(caught.value).endswith(f"--force {place}/complete.json")
             # how many rows others must have is said by these, so that it is the others that are wrong
             assert caught.match(said)
-            assert name in str(caught.value) or name in ("readout.end", "conditions")
+            assert name in str(caught.value) or name in ("readout.end", "readout.conditions", "conditions")
 
 
 def test_an_array_too_many_and_an_absurd_option_are_one_sentence(fit, simulated_trials):

@@ -80,7 +80,10 @@ def time_scales_of(fold: int) -> xr.Dataset:
     values = {"low": scale / 1.3, "high": np.array([1.4 * scale[0], np.inf]), "maximum": 1.05 * scale}
     delay = np.array([[0.0, 0.0], [0.118 + 0.001 * fold, -0.02]])
     return xr.Dataset(
-        {"time_scale": ("latent", scale, {"units": "s"}), "delay": (("modality", "latent"), delay)}
+        {
+            "time_scale": ("latent", scale, {"units": "s"}),
+            "delay": (("modality", "latent"), delay, {"longest": 0.119}),
+        }
         | {f"time_scale_{k}": ("latent", v, attrs) for k, v in values.items()},
         coords={"modality": ["spikes", "emg"]},
     )

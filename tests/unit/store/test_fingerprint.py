@@ -37,18 +37,21 @@ def fit():
     "store/session.py": b"",
 }
 
+CACHED = (code_fingerprint, stage_modules, fingerprint._meaning, fingerprint._kept_meanings)
+
 
 def fingerprints(monkeypatch: pytest.MonkeyPatch, source: dict[str, bytes]) -> dict[str, str]:
     monkeypatch.setattr(fingerprint, "_SOURCE", source)
-    for function in (code_fingerprint, stage_modules, fingerprint._meaning):
+    for function in CACHED:
         function.cache_clear()
     return {stage: code_fingerprint(stage) for stage in ("fit", "report")}
 
 
 @pytest.fixture(autouse=True)
-def forget():
+def forget(monkeypatch, tmp_path):
+    monkeypatch.setattr(fingerprint, "_KEPT", tmp_path / "meanings.json")
     yield
-    for function in (code_fingerprint, stage_modules, fingerprint._meaning):
+    for function in CACHED:
         function.cache_clear()
 
 
@@ -102,6 +105,34 @@ def test_a_job_takes_the_fingerprints_of_its_run_only_while_no_file_was_edited(m
     assert fingerprints(monkeypatch, edited)["fit"] != before["fit"]
 
 
+def test_what_was_found_before_is_taken_for_the_same_content_only(monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before, read = fingerprints(monkeypatch, SMALL), fingerprint._read
+    fingerprint.fingerprints_for_jobs()
+    monkeypatch.delenv(fingerprint._OF_RUN)
+    monkeypatch.setattr(fingerprint, "_read", lambda source: pytest.fail("read again"))
+    assert fingerprints(monkeypatch, SMALL) == before
+    monkeypatch.setattr(fingerprint, "_read", read)
+    # of the same size; only the content tells
+    edited = SMALL | {"models/gp.py": SMALL["models/gp.py"].replace(b"1", b"3")}
+    assert fingerprints(monkeypatch, edited)["fit"] != before["fit"]
+    # what the same import means depends on the other files
+    parted = {"models/gp/__init__.py": b"", "models/gp/kernel.py": b"def __call__(): return 1\n"}
+    fingerprints(monkeypatch, {name: code for name, code in SMALL.items() if name != "models/gp.py"} | parted)
+    assert "models.gp.kernel" in stage_modules("fit")
+    fingerprint._KEPT.write_text(fingerprint._KEPT.read_text()[:-9])
+    assert fingerprints(monkeypatch, SMALL) == before
+
+
+def test_nothing_is_kept_where_python_keeps_no_bytecode_or_nothing_can_be_written(monkeypatch):
+    fingerprints(monkeypatch, SMALL)
+    for unwritten in (True, False):
+        monkeypatch.setattr(sys, "dont_write_bytecode", unwritten)
+        monkeypatch.setattr(fingerprint, "_KEPT", fingerprint._KEPT.parent / "missing/meanings.json")
+        fingerprint.fingerprints_for_jobs()
+        assert not fingerprint._KEPT.exists()
+
+
 def test_where_an_imported_name_comes_from_counts_though_both_modules_are_reached(monkeypatch):
     both = SMALL | {"models/named.py": b"from colatent.models.other import kernel\n"}
     moved = both["models/fitting.py"].replace(b"models.gp import kernel", b"models.other import kernel")
@@ -141,7 +172,8 @@ def test_all_entries_are_there_and_models_are_reached():
 
 def test_the_code_is_that_which_the_process_started_with(tmp_path):
     """An edit while a job runs is not in its results: the next process says so, this one does not."""
-    package = shutil.copytree(PACKAGE, tmp_path / "colatent")
+    ignored = shutil.ignore_patterns("__pycache__")
+    package = shutil.copytree(PACKAGE, tmp_path / "colatent", ignore=ignored)
     edit = f"open({str(package / 'data/splits.py')!r}, 'a').write('\\nedited = True\\n')"
     script = f"from colatent.store.fingerprint import code_fingerprint as code; {edit}; print(code('split'))"
     said = [

@@ -93,6 +93,11 @@ class ModelSettings(Settings):
         return False
 
     @property
+    def told_condition(self) -> bool:
+        """Whether predictions use the condition of a test trial."""
+        return False
+
+    @property
     def latent_groups(self) -> tuple[LatentGroup, ...]:
         """The group of each latent; empty for a model without latents, or whose fit finds them."""
         latents: dict[str, int | str] = getattr(self, "latents", {})

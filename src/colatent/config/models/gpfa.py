@@ -47,13 +47,16 @@ class GPFASettings(GroupedLatentsSettings):
     )
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
-        description="modality: gaussian-sqrt (square-rooted counts; the default for spikes), gaussian "
-        "or, for a model of one modality, poisson or negative-binomial",
+        description="modality: gaussian (the default for all but spikes), gaussian-sqrt (square-rooted "
+        "counts), poisson or negative-binomial; by default spikes are poisson if half of the units have less "
+        "than 0.5 spikes per bin in the training trials, else gaussian-sqrt",
     )
-    mean: Literal["constant", "time"] = Field(
-        "constant",
+    mean: Literal["constant", "time", "condition"] | None = Field(
+        None,
         description="mean of each channel besides the latents' part: a constant or, for trials aligned in "
-        "time, also its mean time course over training trials, weighted by how it predicts left-out ones",
+        "time, also its mean time course over training trials, weighted by how it predicts left-out ones: "
+        "that of all (time), or that of the trial's condition, which the model is then told (condition). By "
+        "default time where trials are aligned, else constant",
     )
     delays: bool = Field(
         False,
@@ -73,12 +76,22 @@ class GPFASettings(GroupedLatentsSettings):
         "likelihood), 0.5 for few trials, 1 draws latents that the data do not need to zero",
     )
 
-    def likelihood_of(self, modality: str, kind: str) -> str:
-        """Return the likelihood of a modality of a kind such as spikes."""
-        return self.likelihood.get(modality, "gaussian-sqrt" if kind == "spikes" else "gaussian")
+    def likelihood_of(self, modality: str, kind: str) -> str | None:
+        """Return the likelihood of a modality of a kind such as spikes; None if it is chosen in the fit."""
+        if kind != "spikes":
+            return self.likelihood.get(modality, "gaussian")
+        return self.likelihood.get(modality, "gaussian-sqrt" if self.automatic_relevance else None)
+
+    def mean_of(self, time_locked: bool) -> Literal["constant", "time", "condition"]:
+        """Return the mean for trials that are aligned in time, or for windows that are not."""
+        return self.mean or ("time" if time_locked else "constant")
 
     def fewest_channels(self, modality: str) -> int:
         return self.numbers.get(modality, 1) if len(self.latents) == 1 else 1
+
+    @property
+    def told_condition(self) -> bool:
+        return self.mean == "condition"
 
     @property
     def can_choose_latents(self) -> bool:
@@ -96,14 +109,19 @@ class GPFASettings(GroupedLatentsSettings):
 
     @property
     def _counts(self) -> bool:
+        """Whether a likelihood of counts is named."""
         return not set(COUNT_LIKELIHOODS).isdisjoint(self.likelihood.values())
+
+    @property
+    def _may_have_counts(self) -> bool:
+        return self._counts or len(self.likelihood) < len(self.modalities)
 
     def posterior_mb(self, size: Size) -> float:
         # every count has its own Gaussian site
-        return 0.06 * size.bins + 40 * size.mb if self._counts else 0.03 * size.bins
+        return 0.06 * size.bins + 40 * size.mb if self._may_have_counts else 0.03 * size.bins
 
     def fit_seconds(self, size: Size) -> float:
-        return 4e-3 * size.bins + 5 * size.mb if self._counts else 3 * size.mb
+        return 4e-3 * size.bins + 5 * size.mb if self._may_have_counts else 3 * size.mb
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -112,19 +130,10 @@ class GPFASettings(GroupedLatentsSettings):
         several = len(self.modalities) > 1
         if self.finds_groups and len(self.latents) > 1:
             raise ValueError("latents: auto must stand alone, for all modalities: spikes+emg: auto")
-        if self.finds_groups and (self._counts or self.automatic_relevance > 0):
-            raise ValueError(
-                "latents: auto needs gaussian or gaussian-sqrt likelihoods and automatic_relevance 0"
-            )
-        if self._counts and several:
-            raise ValueError(
-                "likelihood: poisson and negative-binomial need a model of one modality; among several, "
-                "counts are gaussian-sqrt"
-            )
+        if self.finds_groups and self.automatic_relevance > 0:
+            raise ValueError("automatic_relevance must be 0 with latents: auto")
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
-        if self._counts and self.mean != "constant":
-            raise ValueError("mean must be constant with poisson or negative-binomial counts")
         if self.delays and not several:
             raise ValueError("delays need a group of several modalities in latents, such as spikes+emg")
         return self

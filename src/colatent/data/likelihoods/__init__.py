@@ -3,7 +3,7 @@
 Importing this package must not load PyTorch or SciPy, because the config takes the names from it.
 """
 
-from colatent.data.likelihoods.base import CountLikelihood, Expectation, Likelihood
+from colatent.data.likelihoods.base import CountLikelihood, Expectation, Likelihood, SiteLikelihood
 from colatent.data.likelihoods.bernoulli import Bernoulli
 from colatent.data.likelihoods.gaussian import Gaussian, GaussianOfRoots
 from colatent.data.likelihoods.negative_binomial import NegativeBinomial
@@ -28,4 +28,4 @@ def likelihoods_of(kind: str) -> tuple[str, ...]:
     return tuple(name for name, record in LIKELIHOODS.items() if kind in record.models)
 
 
-__all__ = ["LIKELIHOODS", "CountLikelihood", "Expectation", "Likelihood", "likelihoods_of"]
+__all__ = ["LIKELIHOODS", "CountLikelihood", "Expectation", "Likelihood", "SiteLikelihood", "likelihoods_of"]

@@ -84,7 +84,7 @@ class Expectation(NamedTuple):
     """Expectations under eta ~ N(mean, variance), elementwise.
 
     Attributes:
-        log_density: E[log p(y | eta)].
+        log_density: E[log p(y | eta)], less the likelihood's ``log_base``.
         slope: E[d log p / d eta].
         curvature: -E[d^2 log p / d eta^2], non-negative.
         scale_slope: E[d log p / d log scale], zero without a scale.
@@ -96,8 +96,24 @@ class Expectation(NamedTuple):
     scale_slope: Tensor
 
 
-class CountLikelihood(Likelihood):
-    """A log-concave likelihood of counts, which Gaussian sites can approximate.
+class SiteLikelihood(Likelihood):
+    """A log-concave likelihood, which Gaussian sites can approximate."""
+
+    def log_base(self, y: Tensor) -> Tensor:
+        """Return the part of log p(y | eta) that depends on y alone."""
+        return y.new_zeros(y.shape)
+
+    @abstractmethod
+    def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
+        """Return expectations of the log density of y, less `log_base`, and of its derivatives."""
+
+    @abstractmethod
+    def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and variance of y under eta ~ N(mean, variance)."""
+
+
+class CountLikelihood(SiteLikelihood):
+    """A log-concave likelihood of counts.
 
     The expected count is exp(eta) unless a subclass says otherwise.
     """
@@ -105,6 +121,9 @@ class CountLikelihood(Likelihood):
     describes = "counts"
     models = frozenset({"gpfa", "mm-gpvae"})
     unit = "log rate"
+
+    def log_base(self, y: Tensor) -> Tensor:
+        return -(y + 1).lgamma()
 
     def initial_eta(self, mean: Tensor) -> Tensor:
         return mean.clamp_min(_MIN_COUNT).log()
@@ -117,14 +136,6 @@ class CountLikelihood(Likelihood):
             mean: count per bin (channel,), positive.
         """
         return loading, np.log(mean) - 0.5 * (loading**2).sum(1)
-
-    @abstractmethod
-    def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
-        """Return expectations of the log density of y and of its derivatives."""
-
-    @abstractmethod
-    def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and variance of y under eta ~ N(mean, variance)."""
 
 
 def quadrature(mean: Tensor, variance: Tensor, n_nodes: int) -> Iterator[tuple[Tensor, float]]:

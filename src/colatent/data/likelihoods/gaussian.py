@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from colatent.data.likelihoods.base import Array, Likelihood
+from colatent.data.likelihoods.base import Array, Expectation, SiteLikelihood
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MIN_SD = 1e-3  # of a standardised channel; the density of a constant channel would be infinite
 
 
-class Gaussian(Likelihood):
+class Gaussian(SiteLikelihood):
     """y ~ N(eta, sigma^2); the scale is the standard deviation sigma."""
 
     name = "gaussian"
@@ -59,6 +59,16 @@ class Gaussian(Likelihood):
     def expected_log_prob(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Any) -> Tensor:
         """Closed form: log N(y; mean, sigma^2) - variance / (2 sigma^2)."""
         return self.log_prob(y, mean, log_scale) - 0.5 * variance / self.scale(log_scale).square()
+
+    def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
+        precision = (-2 * log_scale).exp() + 0 * mean
+        slope = (y - mean) * precision
+        square = (y - mean) * slope + variance * precision
+        log_density = -0.5 * (square + math.log(2 * math.pi)) - log_scale
+        return Expectation(log_density, slope, precision, square - 1)
+
+    def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        return mean, variance + (2 * log_scale).exp()
 
 
 class GaussianOfRoots(Gaussian):

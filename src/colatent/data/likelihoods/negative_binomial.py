@@ -51,7 +51,7 @@ class NegativeBinomial(CountLikelihood):
             total[1] += weight * (y - (y + r) * share)
             total[2] += weight * (y + r) * share * (1 - share)
             total[3] += weight * (-log_sum - (y + r) / r * (1 - share))
-        constant = (y + r).lgamma() - r.lgamma() - (y + 1).lgamma() + r * log_scale
+        constant = (y + r).lgamma() - r.lgamma() + r * log_scale
         by_r = (y + r).digamma() - r.digamma() + log_scale + 1 + total[3]
         return Expectation(total[0] + constant, total[1], total[2], r * by_r)
 

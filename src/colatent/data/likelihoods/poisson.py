@@ -46,8 +46,7 @@ class Poisson(CountLikelihood):
 
     def expectation(self, y: Tensor, mean: Tensor, variance: Tensor, log_scale: Tensor) -> Expectation:
         rate = (mean + variance / 2).clamp_max(_MAX_LOG_RATE).exp()
-        log_density = y * mean - rate - (y + 1).lgamma()
-        return Expectation(log_density, y - rate, rate, rate.new_zeros(rate.shape))
+        return Expectation(y * mean - rate, y - rate, rate, rate.new_zeros(rate.shape))
 
     def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         rate = (mean + variance / 2).exp()
@@ -90,8 +89,7 @@ class SoftplusPoisson(Poisson):
             total[0] += weight * (y * rate.log() - rate)
             total[1] += weight * excess * rate_slope
             total[2] += weight * (y * (rate_slope / rate) ** 2 - excess * rate_slope * (1 - rate_slope))
-        log_density = total[0] - (y + 1).lgamma()
-        return Expectation(log_density, total[1], total[2].clamp_min(0.0), mean.new_zeros(mean.shape))
+        return Expectation(total[0], total[1], total[2].clamp_min(0.0), mean.new_zeros(mean.shape))
 
     def moments(self, mean: Tensor, variance: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         from torch.nn.functional import softplus

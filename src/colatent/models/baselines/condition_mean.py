@@ -13,12 +13,13 @@ from colatent.data.predictive import Predictive
 from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld
 from colatent.data.trials import Layout, Trials
-from colatent.models.base import Array, FitRun, State, array_of, arrays_of
+from colatent.models.base import Array, FitRun, State, array_of, arrays_of, labels_from, labels_state
 
-# spikes assumed of a channel silent in all training trials, without which a spike would be impossible
+# spikes assumed of a channel over all training trials, without which a spike could be impossible
 MIN_COUNT = 0.5
 SMOOTHINGS = (0.0, 1.0, 2.0, 4.0, 8.0)  # s.d. of the Gaussian window, bins
-PRIOR_TRIALS = (0.5, 2.0, 8.0, 32.0)  # weight of the channel's mean rate, in trials
+# weight of the channel's mean rate, in trials: from the plain mean of the condition to the mean rate alone
+PRIOR_TRIALS = (0.0, 0.5, 2.0, 8.0, 32.0, 1e9)
 CONDITIONS = "conditions"
 
 
@@ -48,10 +49,11 @@ class ConditionMean:
     """Predicts each channel's mean time course over the training trials of the trial's condition.
 
     The mean over few trials is noisy in each bin: it is smoothed over time and shrunk towards the
-    channel's overall mean, both by the amounts that best predict left-out training trials. Without
-    conditions, all trials count as one condition. Windows of a continuous recording share no time
-    course: the mean over all bins is predicted. Only the trial's condition is used. Counts are
-    Poisson; continuous values are Gaussian with the standard deviation of left-out training residuals.
+    channel's overall mean, both by the amounts that best predict left-out training trials: none is among
+    them, and so is the overall mean itself. Without conditions, all trials count as one condition. Windows
+    of a continuous recording share no time course: the mean over all bins is predicted. Only the trial's
+    condition is used. Counts are Poisson; continuous values are Gaussian with the standard deviation of
+    left-out training residuals.
     """
 
     def __init__(self, settings: ConditionMeanSettings, layout: Layout, device: str = "cpu") -> None:
@@ -98,7 +100,7 @@ class ConditionMean:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the condition labels, as zero-padded UTF-8, and the time courses."""
         courses = {f"{m}|{k}": v for m, course in self._courses.items() for k, v in course._asdict().items()}
-        return {CONDITIONS: _encoded(self._conditions)} | courses
+        return {CONDITIONS: labels_state(self._conditions)} | courses
 
     @classmethod
     def from_state(
@@ -114,7 +116,7 @@ class ConditionMean:
             of_course = ((n_rows, n_bins, n), (n,), (len(Choice._fields),))
             shapes |= {f"{m}|{k}": s for k, s in zip(MeanCourse._fields, of_course, strict=True)}
         arrays = arrays_of(state, shapes)
-        model._conditions = _decoded(arrays[CONDITIONS])
+        model._conditions = labels_from(arrays[CONDITIONS])
         for m in layout.modalities:
             model._courses[m] = MeanCourse(*(arrays[f"{m}|{k}"] for k in MeanCourse._fields))
         return model
@@ -170,7 +172,10 @@ class _Means:
             total, count = (
                 gaussian_filter1d(a, choice.smoothing, axis=1, mode="constant") for a in (total, count)
             )
-        return (total + choice.prior_trials * self.prior) / (count + choice.prior_trials)
+        weight = count + choice.prior_trials
+        mean = np.broadcast_to(self.prior, total.shape).copy()
+        np.divide(total + choice.prior_trials * self.prior, weight, out=mean, where=weight > 0)
+        return np.maximum(mean, MIN_COUNT / self.n) if self.counts else mean
 
     def _left_out_loss(self, choice: Choice) -> float:
         mean, values, observed = self.left_out(choice), self.values, self.observed
@@ -185,13 +190,3 @@ class _Means:
 
 def _labels(trials: Trials) -> NDArray[np.str_]:
     return trials.condition if trials.condition is not None else np.full(trials.n_trials, "")
-
-
-def _encoded(labels: NDArray[np.str_]) -> NDArray[np.uint8]:
-    """Return labels as zero-padded UTF-8 (label, byte)."""
-    encoded = np.array([str(label).encode() for label in labels], dtype=bytes)
-    return encoded.view(np.uint8).reshape(len(labels), encoded.dtype.itemsize)
-
-
-def _decoded(encoded: NDArray[np.uint8]) -> NDArray[np.str_]:
-    return np.array([bytes(row).rstrip(b"\0").decode() for row in encoded], dtype=str)

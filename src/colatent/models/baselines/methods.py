@@ -9,11 +9,15 @@ def condition_mean(settings: ConditionMeanSettings, about: About) -> str:
     title = capitalised(settings.record.title)
     if about.continuous:
         return f"{title}: each channel’s mean over all bins of the training windows."
+    amounts = (
+        " It is smoothed over time and shrunk towards the channel’s mean by the amounts, none included, that "
+        "predict left-out training trials best."
+    )
     if not about.conditions:
-        return f"{title}: each channel’s mean time course over the training trials."
+        return f"{title}: each channel’s mean time course over the training trials.{amounts}"
     return (
         f"{title}: each channel’s mean time course over the training trials of the same condition. Unlike "
-        "all other models, it knows the condition of a test trial."
+        f"other models, except those that say so, it knows the condition of a test trial.{amounts}"
     )
 
 

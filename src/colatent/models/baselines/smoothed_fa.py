@@ -10,7 +10,7 @@ from colatent.config.models import SmoothedFASettings
 from colatent.data.predictive import Predictive
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, LatentSummary, State, arrays_of
-from colatent.models.readout.latents import OneModalityModel, gaussian_unit, observations
+from colatent.models.readout.latents import OneModalityModel, observations, unit_of_loadings
 from colatent.models.readout.readouts import Readouts
 
 
@@ -76,14 +76,14 @@ class SmoothedFA(OneModalityModel):
         self._only_own((*given, predicted))
         return self._readouts.predict(self._mean(trials), trials)
 
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
         """Return the read-out fitted without missing channels, at the given latents."""
         self._only_own((modality,))
         return self._readouts.decode(latents)
 
     def summary(self, latents: Array) -> LatentSummary:
         """Return the loadings; factor analysis has no time scales."""
-        unit = gaussian_unit(self.modality, self.counts)
+        unit = unit_of_loadings(self.modality, "gaussian-sqrt" if self.counts else "gaussian")
         return LatentSummary({self.modality: self._loading}, {self.modality: unit})
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -1,20 +1,26 @@
 """Shared base of Gaussian and count GPFA: latents, orthonormal coordinates, saving and loading."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from colatent.models import gp
-from colatent.models.gpfa.options import FitOptions
+from colatent.models.gpfa.modalities import Groups, Modalities, checked_latents, group_state, groups_of
+from colatent.models.gpfa.options import RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
+from colatent.models.gpfa.structure import Structure
 from colatent.store.tensors import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
+
+# Longest delay as a share of the median trial: beyond, few bins would tell what follows what.
+_DELAY_SHARE = 0.25
 
 
 class LatentMoments(NamedTuple):
@@ -55,10 +61,19 @@ class GPFAEstimator(ABC):
 
     Attributes:
         loading_: C (channel, latent). offset_: d (channel,). time_scale_: seconds (latent,).
+        modalities_: None for one array.
+        delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row of zeros
+            for one array. longest_delay_: the longest delay that the fit allowed, in either direction.
         history_: one row per iteration of the fit.
         converged_: whether the fit ended before its ``max_iterations``.
     """
 
+    # of modalities: by default the first for counts and the last for other values
+    likelihoods: ClassVar[tuple[str, ...]]
+
+    modalities_: Modalities | None = None
+    delay_: Array
+    longest_delay_: float = 0.0
     loading_: Array
     offset_: Array
     time_scale_: Array
@@ -70,10 +85,12 @@ class GPFAEstimator(ABC):
         n_latents: int,
         bin_width: float,
         kernel: str,
-        fitting: FitOptions,
-        tolerance: float,
-        device: str,
+        groups: Groups,
+        rare: RareOptions,
     ):
+        self.latents = checked_latents(groups)
+        self.likelihood, self.delays = groups.likelihood, groups.delays
+        n_latents = sum(self.latents.values()) or n_latents
         if not isinstance(n_latents, int | np.integer) or n_latents < 1:
             raise ValueError(f"n_latents must be a whole number, at least 1, not {n_latents!r}")
         if not 0 < bin_width < np.inf:
@@ -83,9 +100,9 @@ class GPFAEstimator(ABC):
         self.n_latents = n_latents
         self.bin_width = bin_width
         self.kernel = kernel
-        self.fitting = fitting
-        self.tolerance = tolerance
-        self.device = torch.device(device)
+        self.fitting = rare["fitting"]
+        self.tolerance = rare["tolerance"]
+        self.device = torch.device(rare["device"])
 
     @abstractmethod
     def fit(self, trials: TrialsLike, progress: Callable[[str], None] | None = None) -> Self:
@@ -95,14 +112,53 @@ class GPFAEstimator(ABC):
     def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
 
+    @overload
+    def predict(
+        self, trials: Mapping[str, TrialsLike], given: Sequence[str] | None = None
+    ) -> dict[str, Prediction]: ...
+
+    @overload
+    def predict(self, trials: TrialsLike, given: None = None) -> Prediction: ...
+
+    def predict(self, trials: Any, given: Sequence[str] | None = None) -> Any:
+        """Return the predictive mean and variance of every channel, including missing ones.
+
+        For co-smoothing, set the held-out channels to NaN.
+
+        Args:
+            trials: trials; of several modalities, those that are absent are predicted as well.
+            given: modalities to predict from, if not from all in ``trials``.
+
+        Returns:
+            A prediction, or one for each modality: of counts, not of their square roots.
+        """
+        found = self._predictions(self._check(trials, given))
+        return found[0] if self.modalities_ is None else dict(zip(self.modalities_.names, found, strict=True))
+
     @abstractmethod
-    def predict(self, trials: TrialsLike) -> Prediction:
-        """Return the predictive mean and variance of every channel, missing ones included."""
+    def _predictions(self, data: PaddedTrials) -> list[Prediction]:
+        """Return the predictions of each modality."""
+
+    def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
+        """Return the posterior means of the latents as a modality sees them, (trial, time, latent)."""
+        data = self._check(trials)
+        if self.modalities_ is None:
+            raise ValueError("the fit is of one array, not of modalities")
+        return self._mean(data, self.modalities_.index(modality))
+
+    @property
+    def latent_groups_(self) -> tuple[str, ...]:
+        """The group of each latent; empty for trials of one array."""
+        return tuple(group for group, n in self.latents.items() for _ in range(n))
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Return the fit as plain arrays."""
-        return {
+        of_several: dict[str, np.ndarray] = {}
+        if self.modalities_ is not None:
+            of_several = self.modalities_.state() | group_state(self.latents)
+            of_several |= {"delay": self.delay_, "longest_delay": np.array(self.longest_delay_)}
+        return of_several | {
             "loading": self.loading_,
             "offset": self.offset_,
             "time_scale": self.time_scale_,
@@ -120,19 +176,23 @@ class GPFAEstimator(ABC):
     def _from_shared_state(cls, state: dict[str, np.ndarray], device: str, **options: Any) -> Self:
         """Rebuild what all kinds of GPFA share; ``options`` are further options of the constructor."""
         loading = np.asarray(state["loading"], dtype=float)
-        model = cls(
-            n_latents=loading.shape[1],
-            bin_width=float(state["bin_width"]),
-            kernel=gp.KERNELS[int(state["kernel"])],
-            tolerance=float(state["tolerance"]),
-            device=device,
-            **options,
-        )
+        modalities = Modalities.from_state(state)
+        if modalities is not None:
+            options |= {"latents": groups_of(state), "likelihood": modalities.likelihood}
+        options |= {"tolerance": float(state["tolerance"]), "device": device}
+        kernel = gp.KERNELS[int(state["kernel"])]
+        model: Self = cls(loading.shape[1], float(state["bin_width"]), kernel, **options)
         model.loading_ = loading
         model.offset_ = np.asarray(state["offset"], dtype=float)
         model.time_scale_ = np.asarray(state["time_scale"], dtype=float)
         if (model.time_scale_ <= 0).any():
             raise ValueError("time scales must be positive")
+        model.modalities_ = modalities
+        model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
+        model.longest_delay_ = float(state.get("longest_delay", 0.0))
+        model.delays = bool(model.longest_delay_ > 0 or np.nan_to_num(model.delay_).any())
+        if modalities is not None:
+            model._structure(0.0).check(model.loading_, model.delay_)
         model.history_ = []
         return model
 
@@ -172,8 +232,8 @@ class GPFAEstimator(ABC):
         return cls.from_state(load_arrays(path), device)
 
     @abstractmethod
-    def _mean(self, data: PaddedTrials) -> Array:
-        """Posterior means of the padded trials (trial, time, latent)."""
+    def _mean(self, data: PaddedTrials, modality: int = 0) -> Array:
+        """Posterior means of the latents as a modality sees them (trial, time, latent)."""
 
     def _svd(self) -> tuple[Array, Array, Array]:
         left, singular, right = np.linalg.svd(self.loading_, full_matrices=False)
@@ -184,8 +244,36 @@ class GPFAEstimator(ABC):
         _, singular, right = self._svd()
         return singular[:, None] * right
 
+    def _training(self, trials: Any) -> PaddedTrials:
+        """Return training trials, those of several modalities joined."""
+        self.modalities_ = None
+        if not self.latents:
+            return as_padded_trials(trials)
+        self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood, self.likelihoods)
+        return data
+
     def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
-        return as_padded_trials(trials)
+        if self.modalities_ is None:
+            if given is not None:
+                raise ValueError("the fit is of one array: it has no modalities to be given")
+            return as_padded_trials(trials)
+        return self.modalities_.join(trials, given)
+
+    def _structure(self, longest_delay: float) -> Structure:
+        """Return which of several modalities see which latents, with delays up to ``longest_delay`` bins."""
+        assert self.modalities_ is not None
+        sizes = dict(zip(self.modalities_.names, self.modalities_.n_channels, strict=True))
+        return Structure.of_groups(sizes, self.latents, longest_delay)
+
+    def _longest_delay(self, data: PaddedTrials) -> float:
+        """Return the longest delay that a fit allows, bins."""
+        return _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
+
+    def _say_longest_delays(self, structure: Structure, progress: Callable[[str], None] | None) -> None:
+        """Keep the longest delay, and say which delays reached it."""
+        self.longest_delay_ = structure.longest_delay * self.bin_width
+        for said in structure.at_longest(self.delay_, self.bin_width):
+            (progress or warnings.warn)(said)
 
     def _check(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
         if not hasattr(self, "loading_"):
@@ -194,6 +282,12 @@ class GPFAEstimator(ABC):
         if data.value.shape[2] != len(self.loading_):
             raise ValueError(f"trials have {data.value.shape[2]} channels, the fit has {len(self.loading_)}")
         return data
+
+
+def variance_along(loading: Array, covariance: Array) -> Array:
+    """Return the variance of C z, (trial, time, channel), for covariances of z (trial, time, q, q)."""
+    products = (loading[:, :, None] * loading[:, None, :]).reshape(len(loading), -1)
+    return covariance.reshape(*covariance.shape[:2], -1) @ products.T
 
 
 def check_trainable(data: PaddedTrials, n_latents: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from colatent.models import gp
 from colatent.models.gpfa.delayed import Delays
 from colatent.models.gpfa.evidence import Block, evaluate, make_blocks
-from colatent.models.gpfa.mixing import Coordinates, Mixing
+from colatent.models.gpfa.mixing import Mixing, minimize_mixed
 from colatent.models.gpfa.optimiser import minimize
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials
@@ -27,9 +27,6 @@ Array = NDArray[np.float64]
 # Squared norm, in units of the noise, below which a column of C is negligible.
 NEGLIGIBLE_COLUMN = 1e-3
 
-# Gain of an iteration (nats over all trials) below which a fit of several modalities stops.
-_GAIN = 0.05
-_FREE = (-math.inf, math.inf)
 _FA_ITERATIONS = 10
 START_LAGS = 10
 # Longest time scale that a fit's circle can represent, relative to the longest at the start.
@@ -203,26 +200,15 @@ def maximize(
         if problem.structure is None:
             parameters, converged = minimize(evidence, parameters, problem.bounds(cap), left, count)
         else:
-            mixing = Mixing(parameters, torch.as_tensor(problem.structure.support, device=prior.device))
-            total = n_bins * max(1.0, abs(evidence(parameters)[0]))
-            found, converged = minimize(
-                partial(_at_coordinates, evidence=evidence, mixing=mixing),
-                mixing.start(parameters),
-                [*problem.bounds(cap), _FREE, _FREE],
-                replace(left, convergence=_GAIN / total),
-                count,
+            support = torch.as_tensor(problem.structure.support, device=prior.device)
+            # offsets are in units of the channels' standard deviation, loadings in units of their noise
+            mixing = Mixing(parameters, support, (0.5 * parameters.log_noise).exp())
+            parameters, converged = minimize_mixed(
+                evidence, parameters, mixing, problem.bounds(cap), left, count, n_bins
             )
-            parameters = mixing.parameters(found)
         at_cap = float(parameters.log_time_scale.max()) > math.log(cap) - 1e-3
         if not (at_cap and cap < upper) or iterations >= limits.max_iterations:
             return Parameters(*(p.cpu() for p in parameters)), converged
-
-
-def _at_coordinates(
-    at: Coordinates, evidence: Callable[[Parameters], tuple[float, Parameters]], mixing: Mixing
-) -> tuple[float, Coordinates]:
-    value, gradient = evidence(mixing.parameters(at))
-    return value, mixing.gradient(gradient, at)
 
 
 def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,8 @@ Yu, Cunningham, Santhanam, Ryu, Shenoy & Sahani (2009), J Neurophysiol 102:614-6
 doi 10.1152/jn.90941.2008.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, Unpack, overload
+from collections.abc import Callable, Mapping
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -18,17 +18,17 @@ from colatent.models.gpfa.base import (
     canonical_order,
     check_trainable,
     of_squares,
+    variance_along,
 )
 from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, posterior_covariances, posterior_means
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
 from colatent.models.gpfa.latent_groups import found_groups
-from colatent.models.gpfa.modalities import AUTO, Modalities, checked_latents, group_state, groups_of_state
+from colatent.models.gpfa.modalities import AUTO, Groups, Modalities
 from colatent.models.gpfa.options import FitOptions, RareOptions
-from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials
+from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
 from colatent.models.gpfa.shared_start import shared_start
-from colatent.models.gpfa.structure import Structure
 from colatent.models.gpfa.time_scale_interval import (
     PROFILE_TOLERANCE,
     TimeScaleInterval,
@@ -41,8 +41,6 @@ Array = NDArray[np.float64]
 # The loss relative to 1e-8 is far below the standard error of the maximal log likelihood.
 _FIT_TOLERANCE = 1e-4
 _RARE = RareOptions(fitting=FitOptions(), tolerance=1e-8, device="cpu")
-# Longest delay as a share of the median trial: beyond, few bins would tell what follows what.
-_DELAY_SHARE = 0.25
 
 
 class GPFA(GPFAEstimator):
@@ -83,14 +81,13 @@ class GPFA(GPFAEstimator):
         loading_: C (channel, latent). offset_: d (channel,). noise_variance_: R (channel,).
         time_scale_: seconds (latent,).
         delay_: seconds (modality, latent), NaN where a latent does not drive a modality; one row of zeros
-            for one array.
+            for one array. longest_delay_: the longest delay that the fit allowed, in either direction.
         latent_groups_: the group of each latent; empty for one array.
         history_: one row per iteration: iteration, log_likelihood (nats per bin).
     """
 
+    likelihoods = ("gaussian-sqrt", "gaussian")
     noise_variance_: Array
-    delay_: Array
-    modalities_: Modalities | None
 
     def __init__(
         self,
@@ -104,12 +101,12 @@ class GPFA(GPFAEstimator):
         automatic_relevance: float = 0.0,
         **rare: Unpack[RareOptions],
     ):
-        several = {"delays": delays, "likelihood": likelihood}
-        self.latents = checked_latents(latents, several, {"automatic_relevance": automatic_relevance})
-        self.find_groups = latents == AUTO
-        self.likelihood, self.delays = dict(likelihood or {}), delays
-        n_latents = sum(self.latents.values()) or n_latents
-        super().__init__(n_latents, bin_width, kernel, **(_RARE | rare))
+        self.finds_groups = latents == AUTO
+        groups = Groups(None, {}, False) if self.finds_groups else Groups(latents, likelihood or {}, delays)
+        super().__init__(n_latents, bin_width, kernel, groups, _RARE | rare)
+        self.likelihood, self.delays = likelihood or {}, delays
+        if latents is not None and automatic_relevance:
+            raise ValueError("automatic_relevance cannot be used with latents of groups")
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
         self.automatic_relevance = automatic_relevance
@@ -124,7 +121,10 @@ class GPFA(GPFAEstimator):
         Raises:
             ValueError: the trials have the wrong shape, no observations, or fewer channels than latents.
         """
-        data = self._training(trials, progress)
+        if self.finds_groups:
+            self.latents = self.find_groups(trials, progress)
+            self.n_latents = sum(self.latents.values())
+        data = self._training(trials)
         check_trainable(data, self.n_latents)
         problem = self._problem(data)
         data, mean, scale = standardize(data)
@@ -157,56 +157,46 @@ class GPFA(GPFAEstimator):
         self.delay_ = np.zeros((1, self.n_latents))
         if problem.structure is not None:
             self.delay_ = np.where(problem.structure.drives, delay[:, order] * self.bin_width, np.nan)
+            self._say_longest_delays(problem.structure, progress)
         return self
+
+    def find_groups(
+        self, trials: TrialsLike, progress: Callable[[str], None] | None = None
+    ) -> dict[str, int]:
+        """Return the latent groups of training trials and their numbers of latents, as `fit` finds them."""
+        self.modalities_ = None
+        if not isinstance(trials, Mapping):
+            raise ValueError("with latents='auto', trials must be a mapping: modality -> trials")
+        everything = {"+".join(trials): 1}
+        known, data = Modalities.of(trials, everything, self.likelihood, self.likelihoods)
+        n_channels = dict(zip(known.names, known.n_channels, strict=True))
+        problem, late = self._problem(data), self._longest_delay(data)
+        return found_groups(data, n_channels, self._fit_prior, problem, late, progress)
+
+    @property
+    def _fit_prior(self) -> Prior:
+        return Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
 
     def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
         mean, covariance = self._mean_and_covariance(self._check(trials))
         return LatentMoments(mean, covariance.diagonal(axis1=2, axis2=3).copy())
 
-    @overload
-    def predict(
-        self, trials: Mapping[str, TrialsLike], given: Sequence[str] | None = None
-    ) -> dict[str, Prediction]: ...
-
-    @overload
-    def predict(self, trials: TrialsLike, given: None = None) -> Prediction: ...
-
-    def predict(self, trials: Any, given: Sequence[str] | None = None) -> Any:
-        """Return the predictive mean and variance of every channel, including missing ones.
-
-        For co-smoothing, set the held-out channels to NaN.
-
-        Args:
-            trials: trials; of several modalities, those that are absent are predicted as well.
-            given: modalities to predict from, if not from all in ``trials``.
-
-        Returns:
-            A prediction, or one for each modality: of counts, not of their square roots.
-        """
-        data = self._check(trials, given)
+    def _predictions(self, data: PaddedTrials) -> list[Prediction]:
         if self.modalities_ is None:
-            return self._predict(data, 0, slice(None))
-        predictions = {}
+            return [self._predict(data, 0, slice(None))]
+        found = []
         for m, name in enumerate(self.modalities_.names):
-            found = self._predict(data, m, self.modalities_.channels(name))
-            predictions[name] = of_squares(found) if self.modalities_.square_root[m] else found
-        return predictions
+            of_values = self._predict(data, m, self.modalities_.channels(name))
+            is_root = self.modalities_.likelihoods[m] == "gaussian-sqrt"
+            found.append(of_squares(of_values) if is_root else of_values)
+        return found
 
     def _predict(self, data: PaddedTrials, modality: int, channels: slice) -> Prediction:
         mean, covariance = self._mean_and_covariance(data, modality)
         loading = self.loading_[channels]
-        variance = ((loading @ covariance) * loading).sum(-1)
-        return Prediction(
-            mean @ loading.T + self.offset_[channels], variance + self.noise_variance_[channels]
-        )
-
-    def latents_seen_by(self, modality: str, trials: Mapping[str, TrialsLike]) -> Array:
-        """Return the posterior means of the latents as a modality sees them, (trial, time, latent)."""
-        data = self._check(trials)
-        if self.modalities_ is None:
-            raise ValueError("the fit is of one array, not of modalities")
-        return self._mean(data, self.modalities_.index(modality))
+        variance = variance_along(loading, covariance) + self.noise_variance_[channels]
+        return Prediction(mean @ loading.T + self.offset_[channels], variance)
 
     def sample(self, trials: TrialsLike, n_samples: int, seed: int = 0) -> Array:
         """Return samples of the latents' joint posterior, (sample, trial, time, latent).
@@ -281,54 +271,10 @@ class GPFA(GPFAEstimator):
         signal = (left * singular) ** 2
         return signal / (signal.sum(1) + self.noise_variance_)[:, None]
 
-    @property
-    def latent_groups_(self) -> tuple[str, ...]:
-        """The group of each latent; empty for trials of one array."""
-        return tuple(group for group, n in self.latents.items() for _ in range(n))
-
-    @property
-    def _fit_prior(self) -> Prior:
-        return Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
-
-    def _training(self, trials: Any, progress: Callable[[str], None] | None) -> PaddedTrials:
-        self.modalities_ = None
-        if self.find_groups:
-            self.latents = {}
-            self._find_groups(trials, progress)
-        if not self.latents:
-            return as_padded_trials(trials)
-        self.modalities_, data = Modalities.of(trials, self.latents, self.likelihood)
-        return data
-
-    def _find_groups(self, trials: Any, progress: Callable[[str], None] | None) -> None:
-        everything = {"+".join(trials): 1} if isinstance(trials, Mapping) else {}
-        known, data = Modalities.of(trials, everything, self.likelihood)
-        n_channels = dict(zip(known.names, known.n_channels, strict=True))
-        problem = self._problem(data)
-        late = self._longest_delay(data)
-        self.latents = found_groups(data, n_channels, self._fit_prior, problem, late, progress)
-        self.n_latents = sum(self.latents.values())
-
-    def _padded(self, trials: Any, given: Sequence[str] | None = None) -> PaddedTrials:
-        if self.modalities_ is None:
-            if given is not None:
-                raise ValueError("the fit is of one array: it has no modalities to be given")
-            return as_padded_trials(trials)
-        return self.modalities_.join(trials, given)
-
-    def _structure(self, longest_delay: float) -> Structure | None:
-        if self.modalities_ is None:
-            return None
-        sizes = dict(zip(self.modalities_.names, self.modalities_.n_channels, strict=True))
-        return Structure.of_groups(sizes, self.latents, longest_delay)
-
     def _problem(self, data: PaddedTrials) -> FitProblem:
         bounds = self.fitting.bounds_in_bins(self.bin_width, data)
-        structure = self._structure(self._longest_delay(data))
+        structure = None if self.modalities_ is None else self._structure(self._longest_delay(data))
         return FitProblem(self.fitting, bounds, self.automatic_relevance, structure)
-
-    def _longest_delay(self, data: PaddedTrials) -> float:
-        return _DELAY_SHARE * float(np.median(data.length)) if self.delays else 0.0
 
     def _blocks(self, data: PaddedTrials) -> tuple[list[Block], Parameters]:
         """Return blocks of the data with the offset subtracted, and the matching parameters."""
@@ -338,14 +284,16 @@ class GPFA(GPFAEstimator):
         time_scale = self.time_scale_ / self.bin_width
         wanted = data.length if data.ragged else np.full(len(value), value.shape[1])
         delay = np.nan_to_num(self.delay_) / self.bin_width
-        structure = self._structure(float(np.abs(delay).max()))
+        delays = None
+        if self.modalities_ is not None:
+            delays = self._structure(float(np.abs(delay).max())).delays
         blocks = make_blocks(
             PaddedTrials(value, data.observed, data.length),
             Prior(self.kernel, self.tolerance, self.device),
             time_scale,
             float(time_scale.max()),
             wanted,
-            None if structure is None else structure.delays,
+            delays,
         )
         sigma = np.sqrt(self.noise_variance_)
         shift = np.zeros_like(sigma)
@@ -371,28 +319,15 @@ class GPFA(GPFAEstimator):
             "noise_variance": self.noise_variance_,
             "automatic_relevance": np.array(self.automatic_relevance),
         }
-        if self.modalities_ is not None:
-            state |= self.modalities_.state() | group_state(self.latents) | {"delay": self.delay_}
         return state
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray], device: str = "cpu") -> Self:
         """Rebuild a fitted model from `state`; arrays needed only for fitting may be missing."""
         relevance = float(state.get("automatic_relevance", 0.0))
-        modalities = Modalities.from_state(state)
-        latents = None if modalities is None else groups_of_state(state)
         model = cls._from_shared_state(
-            state,
-            device,
-            automatic_relevance=relevance,
-            fitting=FitOptions.from_state(state),
-            latents=latents,
+            state, device, fitting=FitOptions.from_state(state), automatic_relevance=relevance
         )
-        model.modalities_ = modalities
-        model.delay_ = np.asarray(state.get("delay", np.zeros((1, model.n_latents))), dtype=float)
-        model.delays = bool(np.nan_to_num(model.delay_).any())
-        if (structure := model._structure(0.0)) is not None:
-            structure.check(model.loading_, model.delay_)
         model.noise_variance_ = np.asarray(state["noise_variance"], dtype=float)
         if (model.noise_variance_ <= 0).any():
             raise ValueError("noise variances must be positive")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials, last_observed_bin
 
 Array = NDArray[np.float64]
-LIKELIHOODS = ("gaussian", "gaussian-sqrt")
 AUTO = "auto"  # in place of latents: groups and numbers are found
 
 
@@ -22,12 +21,12 @@ class Modalities:
     Attributes:
         names: in the order of the joined channels.
         n_channels: of each modality.
-        square_root: whether the model sees the square roots of its values.
+        likelihoods: of each modality, such as gaussian-sqrt, with which the model sees square roots.
     """
 
     names: tuple[str, ...]
     n_channels: tuple[int, ...]
-    square_root: tuple[bool, ...]
+    likelihoods: tuple[str, ...]
 
     @classmethod
     def of(
@@ -35,11 +34,14 @@ class Modalities:
         trials: Mapping[str, TrialsLike],
         latents: Mapping[str, int],
         likelihood: Mapping[str, str],
+        choice: Sequence[str],
     ) -> tuple[Self, PaddedTrials]:
         """Return the modalities of training trials, and these joined.
 
-        A modality whose values are all whole numbers, zero or more, is taken for counts: the model sees their
-        square roots, unless ``likelihood`` says otherwise.
+        Args:
+            likelihood: of some modalities.
+            choice: likelihoods to choose from. Modalities that ``likelihood`` does not name get the first if
+                their values are all whole numbers, zero or more, and the last otherwise.
 
         Raises:
             ValueError: a group names a modality without trials, or the modalities differ in trials or bins.
@@ -52,15 +54,14 @@ class Modalities:
         if unused := [name for name in trials if name not in named]:
             raise ValueError(f"no latent drives {unused[0]!r}; give it a group in latents")
         padded = {name: as_padded_trials(trials[name]) for name in named}
-        roots = []
+        found = []
         for name, one in padded.items():
-            if (chosen := likelihood.get(name)) is not None and chosen not in LIKELIHOODS:
-                raise ValueError(
-                    f"unknown likelihood {chosen!r} of {name}; choose {' or '.join(LIKELIHOODS)}"
-                )
-            roots.append(chosen == "gaussian-sqrt" if chosen else _are_counts(one))
+            chosen = likelihood.get(name, choice[0] if _are_counts(one) else choice[-1])
+            if chosen not in choice:
+                raise ValueError(f"unknown likelihood {chosen!r} of {name}; choose {' or '.join(choice)}")
+            found.append(chosen)
         sizes = tuple(one.value.shape[2] for one in padded.values())
-        modalities = cls(tuple(named), sizes, tuple(roots))
+        modalities = cls(tuple(named), sizes, tuple(found))
         return modalities, modalities.join(padded)
 
     def join(self, trials: Mapping[str, Any], given: Sequence[str] | None = None) -> PaddedTrials:
@@ -85,8 +86,9 @@ class Modalities:
         if not padded:
             raise ValueError("nothing is given to infer the latents from")
         first = next(iter(padded.values()))
+        _check_lengths({name: one for name, one in padded.items() if one.ragged})
         values, masks = [], []
-        for name, n, root in zip(self.names, self.n_channels, self.square_root, strict=True):
+        for name, n, likelihood in zip(self.names, self.n_channels, self.likelihoods, strict=True):
             one = padded.get(name)
             if one is None:
                 shape = (*first.value.shape[:2], n)
@@ -100,6 +102,7 @@ class Modalities:
                 )
             if one.value.shape[2] != n:
                 raise ValueError(f"{name} has {one.value.shape[2]} channels, the fit has {n}")
+            root = likelihood == "gaussian-sqrt"
             if root and (one.value < 0).any():
                 raise ValueError(
                     f"{name} has negative values, which have no square roots; if they are no counts, fit "
@@ -112,6 +115,11 @@ class Modalities:
         lengths = [one.length for one in padded.values()]
         length = np.max(lengths, axis=0) if ragged else last_observed_bin(observed)
         return PaddedTrials(np.concatenate(values, axis=2), observed, length, ragged)
+
+    @property
+    def likelihood(self) -> dict[str, str]:
+        """The likelihood of each modality."""
+        return dict(zip(self.names, self.likelihoods, strict=True))
 
     def index(self, name: str) -> int:
         """Return the place of a modality among the modalities."""
@@ -127,11 +135,10 @@ class Modalities:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the modalities as arrays."""
-        names = np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)
         return {
-            "modality_names": names,
+            "modality_names": _letters(self.names),
             "modality_channels": np.array(self.n_channels),
-            "square_root": np.array(self.square_root),
+            "modality_likelihoods": _letters(self.likelihoods),
         }
 
     @classmethod
@@ -139,29 +146,33 @@ class Modalities:
         """Rebuild the modalities; None for a fit of plain arrays."""
         if "modality_names" not in state:
             return None
-        names = json.loads(bytes(np.asarray(state["modality_names"], dtype=np.uint8)))
-        sizes, roots = state["modality_channels"].tolist(), state["square_root"].tolist()
-        return cls(tuple(names), tuple(sizes), tuple(map(bool, roots)))
+        sizes = state["modality_channels"].tolist()
+        return cls(_words(state["modality_names"]), tuple(sizes), _words(state["modality_likelihoods"]))
 
 
-def checked_latents(
-    latents: Mapping[str, int] | str | None, of_several: Mapping[str, Any], of_one: Mapping[str, Any]
-) -> dict[str, int]:
-    """Return numbers of latents by group; none for a model of one array, or before they are found.
+class Groups(NamedTuple):
+    """Options of a model of several modalities: latents by group, likelihoods, whether there are delays."""
 
-    Args:
-        of_several, of_one: options that only models of several modalities, or of one array, can have.
+    latents: Mapping[str, int] | str | None
+    likelihood: Mapping[str, str]
+    delays: bool
+
+
+def checked_latents(groups: Groups) -> dict[str, int]:
+    """Return numbers of latents by group; none for a model of one array.
 
     Raises:
-        ValueError: they are no such mapping, a number is not positive, a group is named twice, or an option
-            does not apply.
+        ValueError: they are no such mapping, a number is not positive, a group is named twice, or there are
+            none but options that need them.
     """
-    for option, value in (of_several if latents is None else of_one).items():
-        if value:
-            kind = "need" if latents is None else "cannot be used with"
-            raise ValueError(f"{option} {kind} latents of groups, such as latents={{'spikes+emg': 2}}")
-    if latents is None or latents == AUTO:
+    latents = groups.latents
+    if latents is None:
+        for option in ("likelihood", "delays"):
+            if getattr(groups, option):
+                raise ValueError(f"{option} need latents of groups, such as latents={{'spikes+emg': 2}}")
         return {}
+    if latents == AUTO:
+        raise ValueError("latents='auto' is for GPFA; give other models the groups that it finds")
     if not isinstance(latents, Mapping) or not latents:
         raise ValueError(f"latents must be 'auto' or a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
     for group, n in latents.items():
@@ -175,18 +186,36 @@ def checked_latents(
     return dict(latents)
 
 
-def group_state(latents: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-    """Return latent groups as arrays."""
-    names = np.frombuffer(json.dumps(list(latents)).encode(), dtype=np.uint8)
-    return {"groups": names, "group_sizes": np.array(list(latents.values()))}
-
-
-def groups_of_state(state: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """Rebuild latent groups from `group_state`."""
-    names = json.loads(bytes(np.asarray(state["groups"], dtype=np.uint8)))
-    return dict(zip(names, state["group_sizes"].tolist(), strict=True))
+def _check_lengths(lists: Mapping[str, PaddedTrials]) -> None:
+    """Raise ValueError if trials that are lists differ in length between modalities."""
+    for name, one in lists.items():
+        first = next(iter(lists))
+        for trial, (mine, other) in enumerate(zip(one.length, lists[first].length, strict=False)):
+            if mine != other:
+                raise ValueError(
+                    f"trial {trial}, counted from 0, has {mine} bins of {name}, but {other} of {first}; if "
+                    "the rest was not recorded, fill it with NaN"
+                )
 
 
 def _are_counts(data: PaddedTrials) -> bool:
     whole = (data.value >= 0).all() and (data.value == np.round(data.value)).all()
     return bool(whole and data.observed.any())
+
+
+def group_state(latents: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    """Return numbers of latents by group as arrays."""
+    return {"groups": _letters(list(latents)), "group_sizes": np.array(list(latents.values()))}
+
+
+def groups_of(state: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Return numbers of latents by group from `group_state`."""
+    return dict(zip(_words(state["groups"]), state["group_sizes"].tolist(), strict=True))
+
+
+def _letters(words: Sequence[str]) -> NDArray[Any]:
+    return np.frombuffer(json.dumps(list(words)).encode(), dtype=np.uint8)
+
+
+def _words(letters: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(json.loads(bytes(np.asarray(letters, dtype=np.uint8))))

@@ -42,15 +42,14 @@ class FitOptions:
         return shortest, longest
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the limits that matter after a fit as arrays."""
-        bounds = (
-            {} if self.time_scale_bounds is None else {"time_scale_bounds": np.array(self.time_scale_bounds)}
-        )
-        return {"noise_floor": np.array(self.noise_floor)} | bounds
+        """Return the limits of the parameters as arrays."""
+        bounds = self.time_scale_bounds
+        known = {} if bounds is None else {"time_scale_bounds": np.array(bounds)}
+        return {"noise_floor": np.array(self.noise_floor)} | known
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild limits from `state`; those that are missing are the defaults."""
+        """Rebuild the limits of the parameters; those that are absent are the defaults."""
         limits: dict[str, Any] = {}
         if "noise_floor" in state:
             limits["noise_floor"] = float(state["noise_floor"])

@@ -148,6 +148,11 @@ def find_patterns(observed: Mask) -> list[Pattern]:
     return [_pattern(observed[f], np.flatnonzero(kind == i)) for i, f in enumerate(first)]
 
 
+def kinds_of(observed: Mask) -> Index:
+    """Return the number of each trial's observation pattern (trial,), for a mask (trial, time, channel)."""
+    return _distinct(observed.reshape(len(observed), -1))[1]
+
+
 def _distinct(rows: Mask) -> tuple[Index, Index]:
     """Return the first index of each distinct row, and every row's number among the distinct ones."""
     if (rows == rows[0]).all():

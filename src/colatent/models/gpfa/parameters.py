@@ -12,8 +12,8 @@ class Parameters(NamedTuple):
     """Parameters of GPFA as parametrised in fits.
 
     Attributes:
-        loading: C in units of the channels' noise standard deviation (channel, latent).
-        log_noise: log R (channel,).
+        loading: C (channel, latent) in units of the channels' noise standard deviation; with sites, C.
+        log_noise: log R (channel,); with sites, the log of the likelihood's scale.
         offset: d (channel,).
         log_time_scale: log of the time scales in bins (latent,).
         delay: D in bins, by how much a modality follows each latent (modality, latent).

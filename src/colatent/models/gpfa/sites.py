@@ -1,213 +1,260 @@
-"""Gaussian variational posterior of GPFA of counts, with one site per bin and channel.
+"""Gaussian variational posterior of GPFA with one site per bin and channel.
 
-Shapes: N trials, T bins, p channels, q latents, n kept Fourier coefficients of all latents together.
+Modality m is driven by C_m z(t - D_m) + d_m. On the circle a delay shifts the Fourier basis of its latents,
+see `delayed`.
+
+The posterior has one covariance for a set of trials, and a mean for each trial. Where each trial is a set of
+its own, it is the best Gaussian posterior. A fit takes the trials with the same observed bins and channels
+as a set: one covariance matrix is inverted for all, and the bound is lower by what the trials' covariances
+differ.
+
+Shapes: N trials, G sets, T bins, p channels of one modality, q latents, n coordinates of all latents
+together, see `Basis`.
 """
 
-import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from colatent.data.likelihoods import CountLikelihood, Expectation
-from colatent.models.gp import fourier_basis
+from colatent.data.likelihoods import Expectation, SiteLikelihood
+from colatent.models.gpfa.coordinates import Alike, Basis, Spread, sum_of
+from colatent.models.gpfa.parameters import Parameters
 
-_MAX_SITE_ITERATIONS = 50
+_MAX_ITERATIONS = 50
+_SMALLEST_STEP = 1e-6
+# Newton steps are exact up to this share, by at most so many conjugate directions.
+_INEXACT = 0.05
+_MAX_CONJUGATE = 20
 
 
-class CountParameters(NamedTuple):
-    """C (p, q), d (p,), log r (p,), log time scale in bins (q,)."""
+class Observations(NamedTuple):
+    """What was observed of one modality.
 
-    loading: Tensor
-    offset: Tensor
-    log_dispersion: Tensor
-    log_time_scale: Tensor
+    Attributes:
+        channels: its channels among all.
+        likelihood: of its observations given the predictor.
+        value: (N, T, p), zero where not observed.
+        observed: 1 or 0 (N, T, p).
+    """
+
+    channels: slice
+    likelihood: SiteLikelihood
+    value: Tensor
+    observed: Tensor
+
+
+class SiteData(NamedTuple):
+    """What a posterior is inferred from.
+
+    Attributes:
+        modalities: the observations of each.
+        alike: sets of trials that share a covariance; their bins and channels are observed alike.
+        log_base: the part of the log density that depends on the observations alone (N,).
+    """
+
+    modalities: list[Observations]
+    alike: Alike
+    log_base: Tensor
+
+    @classmethod
+    def of(cls, modalities: list[Observations], kind: Tensor) -> "SiteData":
+        """Return observations of trials, those of equal ``kind`` with one covariance."""
+        base = sum_of((one.observed * one.likelihood.log_base(one.value)).sum((1, 2)) for one in modalities)
+        return cls(modalities, Alike.of(kind), base)
 
 
 class CountSites(NamedTuple):
-    """Factors exp(slope * eta - precision * eta^2 / 2), one per count, eta without its offset (N, T, p)."""
+    """Factors exp(slope * eta - precision * eta^2 / 2), eta without its offset: (N, T, p) and (G, T, p)."""
 
     slope: Tensor
     precision: Tensor
 
 
 class SitePosterior(NamedTuple):
-    """Moments of the latents under the prior times the sites.
+    """The posterior at given coordinates and precisions, and the bound.
 
     Attributes:
-        mean: (N, T, q).
-        covariance: between latents within a bin (N, T, q, q).
-        kl: Kullback-Leibler divergence from the prior (N,), nats.
-        relevance: sum over trials of E[x^2] / S for each kept coefficient, one tensor per latent.
+        u: mean of the coordinates (N, n).
+        precision: of the sites of each modality (G, T, p).
+        mean: of the latents as each modality sees them (N, T, q).
+        spread: their covariance.
+        eta: mean of C z of each modality (N, T, p).
+        expectation: of each modality's log density, where observed.
+        elbo: evidence lower bound (N,), nats.
     """
 
-    mean: Tensor
-    covariance: Tensor
-    kl: Tensor
-    relevance: list[Tensor]
-
-
-class CoefficientBasis:
-    """Rows of S^(1/2) B, one matrix (kept coefficients, T) per latent."""
-
-    def __init__(self, variances: Tensor, n_circle: int, n_bins: int):
-        basis = torch.as_tensor(fourier_basis(n_circle, n_bins, variances.shape[1]), device=variances.device)
-        self.counts = [int(n) for n in (variances > 0).sum(1)]
-        self.rows = [s[:n].sqrt()[:, None] * basis[:n] for s, n in zip(variances, self.counts, strict=True)]
-
-    def posterior(self, sites: CountSites, loading: Tensor) -> SitePosterior:
-        """Return the posterior; the cost per trial is a Cholesky factorisation of n x n plus n^2 T."""
-        n_trials, n_bins, n_channels = sites.slope.shape
-        q = loading.shape[1]
-        outer = (loading[:, :, None] * loading[:, None, :]).view(n_channels, q * q)
-        precision = (sites.precision @ outer).view(n_trials, n_bins, q, q)
-        natural = sites.slope @ loading
-        ends = [sum(self.counts[: k + 1]) for k in range(q)]
-        parts = [slice(end - n, end) for end, n in zip(ends, self.counts, strict=True)]
-
-        a = loading.new_empty(n_trials, ends[-1], ends[-1])
-        for k, rows_k in enumerate(self.rows):
-            for j in range(k + 1):
-                block = (rows_k * precision[:, None, :, k, j]) @ self.rows[j].T
-                a[:, parts[k], parts[j]] = block
-                a[:, parts[j], parts[k]] = block.transpose(1, 2)
-        a.diagonal(dim1=1, dim2=2).add_(1.0)
-        factor, failed = torch.linalg.cholesky_ex(a)
-        h = torch.cat([natural[:, :, k] @ rows.T for k, rows in enumerate(self.rows)], dim=1)
-        u = torch.cholesky_solve(h[:, :, None], factor)[:, :, 0]
-        inverse = torch.cholesky_inverse(factor)
-
-        mean = torch.stack([u[:, parts[k]] @ rows for k, rows in enumerate(self.rows)], dim=-1)
-        covariance = loading.new_empty(n_trials, n_bins, q, q)
-        for k, rows_k in enumerate(self.rows):
-            for j in range(k + 1):
-                between = ((inverse[:, parts[k], parts[j]] @ self.rows[j]) * rows_k).sum(1)
-                covariance[:, :, k, j] = covariance[:, :, j, k] = between
-        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        second = u**2 + inverse.diagonal(dim1=1, dim2=2)
-        # overflowing sites give an infinite KL divergence, so that iterations turn back
-        kl = torch.where(failed == 0, 0.5 * (second.sum(1) - ends[-1] + log_det), math.inf)
-        return SitePosterior(mean, covariance, kl, [second[:, part].sum(0) for part in parts])
-
-
-class Counts(NamedTuple):
-    """Counts and where they were observed (1 or 0), both (N, T, p)."""
-
-    value: Tensor
-    observed: Tensor
-
-
-def predictor(posterior: SitePosterior, loading: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and variance of C z (N, T, p)."""
-    variance = ((loading @ posterior.covariance) * loading).sum(-1)
-    return posterior.mean @ loading.T, variance
-
-
-class Bound(NamedTuple):
-    """Evidence lower bound of each trial (N,) and the quantities behind it."""
-
+    u: Tensor
+    precision: list[Tensor]
+    mean: list[Tensor]
+    spread: Spread
+    eta: list[Tensor]
+    expectation: list[Expectation]
     elbo: Tensor
-    posterior: SitePosterior
-    expectation: Expectation
-    mean: Tensor
 
 
-def evaluate_bound(
-    sites: CountSites,
-    counts: Counts,
-    parameters: CountParameters,
-    basis: CoefficientBasis,
-    likelihood: CountLikelihood,
-) -> Bound:
-    """Return the bound at the posterior defined by the sites; it is a lower bound for any sites."""
-    posterior = basis.posterior(sites, parameters.loading)
-    mean, variance = predictor(posterior, parameters.loading)
-    expectation = likelihood.expectation(
-        counts.value, mean + parameters.offset, variance, parameters.log_dispersion
-    )
-    elbo = (expectation.log_density * counts.observed).sum((1, 2)) - posterior.kl
-    return Bound(elbo, posterior, expectation, mean)
+class SiteInference:
+    """Inference of the latents of some trials at given parameters."""
 
+    def __init__(self, data: SiteData, parameters: Parameters, basis: Basis):
+        self.data, self.parameters, self.basis = data, parameters, basis
+        self.loadings = [parameters.loading[one.channels] for one in data.modalities]
+        self.outer = [(c[:, :, None] * c[:, None, :]).flatten(1) for c in self.loadings]
 
-def next_sites(bound: Bound, counts: Counts) -> CountSites:
-    """Return the sites implied by the current posterior; at the optimum they are a fixed point."""
-    precision = counts.observed * bound.expectation.curvature
-    return CountSites(counts.observed * bound.expectation.slope + precision * bound.mean, precision)
+    def at(self, u: Tensor, precision: list[Tensor]) -> SitePosterior:
+        """Return the posterior with a mean and site precisions; its bound holds whatever they are."""
+        spread = self.basis.spread(self._of_latents(precision))
+        mean = self._by_modality(self.basis.to_bins(u))
+        etas, expectations = [], []
+        elbo = self.data.log_base - 0.5 * (u**2).sum(1) - spread.kl[self.data.alike.kind]
+        for one, loading, z, variance in zip(
+            self.data.modalities, self.loadings, mean, self.variance(spread), strict=True
+        ):
+            eta = z @ loading.T
+            offset, log_scale = self.parameters.offset[one.channels], self.parameters.log_noise[one.channels]
+            e = one.likelihood.expectation(one.value, eta + offset, variance, log_scale)
+            expected = Expectation(*(part * one.observed for part in e))
+            elbo = elbo + expected.log_density.sum((1, 2))
+            etas.append(eta)
+            expectations.append(expected)
+        return SitePosterior(u, precision, mean, spread, etas, expectations, elbo)
 
+    def variance(self, spread: Spread) -> list[Tensor]:
+        """Return the posterior variance of C z of each modality (N, T, p)."""
+        covariance = self._by_modality(spread.covariance)
+        kind = self.data.alike.kind
+        return [(c.flatten(2) @ outer.T)[kind] for c, outer in zip(covariance, self.outer, strict=True)]
 
-def initial_sites(counts: Counts, parameters: CountParameters, likelihood: CountLikelihood) -> CountSites:
-    """Return sites for a predictor equal to the offset everywhere.
+    def start(self, sites: Sequence[CountSites] | None) -> SitePosterior:
+        """Return the posterior that sites define, by default those of a predictor equal to the offsets.
 
-    Their precision is raised so that no site implies a step larger than 1: from a low rate, a
-    Newton step towards a high count would overshoot far.
-    """
-    zero = torch.zeros_like(counts.value)
-    e = likelihood.expectation(counts.value, zero + parameters.offset, zero, parameters.log_dispersion)
-    return CountSites(counts.observed * e.slope, counts.observed * (e.curvature + e.slope.abs()))
+        The precision of the latter is raised so that no count implies a step larger than 1: from a low rate,
+        a Newton step towards a high count would overshoot far.
+        """
+        if sites is not None:
+            found = self._of_sites(sites)
+            if found.elbo.isfinite().all():  # else the sites came from other parameters
+                return found
+        sites = []
+        for one in self.data.modalities:
+            zero = torch.zeros_like(one.value)
+            offset, log_scale = self.parameters.offset[one.channels], self.parameters.log_noise[one.channels]
+            e = one.likelihood.expectation(one.value, zero + offset, zero, log_scale)
+            raised = e.curvature + e.slope.abs() if one.likelihood.discrete else e.curvature
+            sites.append(CountSites(one.observed * e.slope, self.data.alike.average(one.observed * raised)))
+        return self._of_sites(sites)
 
+    def _of_sites(self, sites: Sequence[CountSites]) -> SitePosterior:
+        precision = [site.precision for site in sites]
+        inverse = self.basis.spread(self._of_latents(precision)).inverse
+        h = self.basis.from_bins([s.slope @ c for s, c in zip(sites, self.loadings, strict=True)])
+        return self.at(self._solve(inverse, h), precision)
 
-def iterate_sites(
-    sites: CountSites,
-    counts: Counts,
-    parameters: CountParameters,
-    basis: CoefficientBasis,
-    likelihood: CountLikelihood,
-    tolerance: float,
-) -> tuple[CountSites, Bound]:
-    """Iterate the sites to the optimum, halving the step of trials whose bound would fall.
+    def sites(self, at: SitePosterior) -> list[CountSites]:
+        """Return the sites that the posterior implies; of the optimum, those that define it."""
+        kind = self.data.alike.kind
+        return [
+            CountSites(e.slope + precision[kind] * eta, precision)
+            for e, eta, precision in zip(at.expectation, at.eta, at.precision, strict=True)
+        ]
 
-    Stops when no trial's bound gains more than ``tolerance`` nats per observation.
-    """
-    min_gain = tolerance * counts.observed.sum((1, 2)).clamp_min(1.0)
-    step = torch.ones(len(counts.value), dtype=torch.float64, device=counts.value.device)
-    bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
-    if not bound.elbo.isfinite().all():  # the sites came from other parameters
-        sites = initial_sites(counts, parameters, likelihood)
-        bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
-    for _ in range(_MAX_SITE_ITERATIONS):
-        target = next_sites(bound, counts)
-        share = step[:, None, None]
-        proposed = CountSites(*(old + share * (new - old) for old, new in zip(sites, target, strict=True)))
-        candidate = evaluate_bound(proposed, counts, parameters, basis, likelihood)
-        gain = candidate.elbo - bound.elbo
-        fell = ~(gain >= -min_gain)  # also True for NaN
-        if not fell.any():
-            sites, bound = proposed, candidate
-            if bool((gain <= min_gain).all()):
+    def optimum(self, at: SitePosterior, tolerance: float) -> SitePosterior:
+        """Iterate to the best posterior, halving the step of trials whose bound would fall.
+
+        Stops when no set of trials gains more than ``tolerance`` nats per observation.
+        """
+        alike = self.data.alike
+        n_observed = sum_of(one.observed.sum((1, 2)) for one in self.data.modalities)
+        min_gain = tolerance * n_observed.clamp_min(1.0)
+        step = torch.ones_like(n_observed)
+        for _ in range(_MAX_ITERATIONS):
+            u = at.u + step[:, None] * self._newton_step(at)
+            common = alike.average(step)[:, None, None]
+            implied = [alike.average(e.curvature) for e in at.expectation]
+            precision = [a + common * (b - a) for a, b in zip(at.precision, implied, strict=True)]
+            candidate = self.at(u, precision)
+            gain = candidate.elbo - at.elbo
+            # a set gains as a whole: its covariance is a compromise between trials
+            if bool((alike.total(gain) >= -alike.total(min_gain)).all()):  # False for NaN
+                at = candidate
+                if bool((alike.total(gain) <= alike.total(min_gain)).all()):
+                    break
+                step = torch.clamp(step * 2, max=1.0)
+            else:
+                step = torch.where(gain >= -min_gain, step, step / 2)
+                if float(step.min()) < _SMALLEST_STEP:
+                    break
+        return at
+
+    def _newton_step(self, at: SitePosterior) -> Tensor:
+        """Return a Newton step of the means (N, n), by conjugate gradients.
+
+        The preconditioner is the posterior's covariance, the inverse of the Hessian but for what the
+        precisions of a set's trials differ.
+        """
+        curvature = self._of_latents([e.curvature for e in at.expectation])
+        if len(self.basis.rows) == 1:
+            curvature = [sum_of(curvature)]
+        slope = [e.slope @ c for e, c in zip(at.expectation, self.loadings, strict=True)]
+        residual = self.basis.from_bins(slope) - at.u
+        solved = self._solve(at.spread.inverse, residual)
+        direction, step = solved, torch.zeros_like(residual)
+        size = first = (residual * solved).sum(1)
+        for _ in range(_MAX_CONJUGATE):
+            bins = self.basis.to_bins(direction)
+            bent = [(c @ z[..., None])[..., 0] for c, z in zip(curvature, bins, strict=True)]
+            product = direction + self.basis.from_bins(bent)
+            length = size / (direction * product).sum(1).clamp_min(1e-300)
+            step = step + length[:, None] * direction
+            residual = residual - length[:, None] * product
+            solved = self._solve(at.spread.inverse, residual)
+            before, size = size, (residual * solved).sum(1)
+            if bool((size <= _INEXACT**2 * first).all()):
                 break
-            step = torch.clamp(step * 2, max=1.0)
-            continue
-        step = torch.where(fell, step / 2, step)
-        kept = fell[:, None, None]
-        sites = CountSites(*(torch.where(kept, old, new) for old, new in zip(sites, proposed, strict=True)))
-        bound = evaluate_bound(sites, counts, parameters, basis, likelihood)
-        if float(step.min()) < 1e-6:
-            break
-    return sites, bound
+            direction = solved + (size / before.clamp_min(1e-300))[:, None] * direction
+        return step
 
+    def _solve(self, inverse: Tensor, h: Tensor) -> Tensor:
+        if len(inverse) == 1:
+            return h @ inverse[0]
+        return torch.bmm(inverse[self.data.alike.kind], h[:, :, None])[:, :, 0]
 
-def bound_gradient(
-    bound: Bound, counts: Counts, parameters: CountParameters, variances: Tensor, variance_slope: Tensor
-) -> CountParameters:
-    """Return the gradient of the bound, summed over trials, at converged sites.
+    def _of_latents(self, precision: Sequence[Tensor]) -> list[Tensor]:
+        """Return what sites say of the latents of a bin (…, T, q, q)."""
+        q = self.parameters.loading.shape[1]
+        return [(p @ outer).unflatten(2, (q, q)) for p, outer in zip(precision, self.outer, strict=True)]
 
-    Args:
-        bound, counts, parameters: the bound and what it was evaluated at.
-        variances: prior variances S (q, F).
-        variance_slope: their derivatives with respect to the log time scales (q, F).
-    """
-    slope = counts.observed * bound.expectation.slope
-    curvature = counts.observed * bound.expectation.curvature
-    n_channels, q = parameters.loading.shape
-    flat = curvature.reshape(-1, n_channels).T @ bound.posterior.covariance.reshape(-1, q * q)
-    spread = (flat.view(n_channels, q, q) @ parameters.loading[:, :, None])[:, :, 0]
-    by_log_variance = torch.zeros_like(variances)
-    for row, relevance in zip(by_log_variance, bound.posterior.relevance, strict=True):
-        row[: len(relevance)] = 0.5 * (relevance - len(counts.value))
-    weight = torch.where(variances > 0, by_log_variance / variances.clamp_min(1e-300), 0.0)
-    return CountParameters(
-        loading=slope.reshape(-1, n_channels).T @ bound.posterior.mean.reshape(-1, q) - spread,
-        offset=slope.sum((0, 1)),
-        log_dispersion=(counts.observed * bound.expectation.scale_slope).sum((0, 1)),
-        log_time_scale=(weight * variance_slope).sum(1),
-    )
+    def _by_modality(self, views: list[Tensor]) -> list[Tensor]:
+        return views if len(views) > 1 else views * len(self.data.modalities)
+
+    def gradient(self, at: SitePosterior, prior: tuple[Tensor, Tensor]) -> Parameters:
+        """Return the gradient of the bound, summed over trials, at the best posterior.
+
+        Args:
+            at: the best posterior.
+            prior: variances S (q, F) and their derivatives with respect to the log time scales (q, F).
+        """
+        gradient = Parameters(*(torch.zeros_like(p) for p in self.parameters))
+        q, delays = self.parameters.loading.shape[1], len(self.parameters.delay) > 1
+        alike, covariances = self.data.alike, self._by_modality(at.spread.covariance)
+        for m, (one, expected) in enumerate(zip(self.data.modalities, at.expectation, strict=True)):
+            c, loading = one.channels, self.loadings[m]
+            curvature = alike.total(expected.curvature)
+            flat = curvature.flatten(0, 1).T @ covariances[m].reshape(-1, q * q)
+            spread = (flat.unflatten(1, (q, q)) @ loading[:, :, None])[:, :, 0]
+            gradient.loading[c] = expected.slope.flatten(0, 1).T @ at.mean[m].reshape(-1, q) - spread
+            gradient.offset[c] = expected.slope.sum((0, 1))
+            gradient.log_noise[c] = expected.scale_slope.sum((0, 1))
+            if m and delays:
+                mean, covariance = self.basis.moved(m, at.u, at.spread)
+                by_mean = ((expected.slope @ loading) * mean).sum((0, 1))
+                precision = (curvature @ self.outer[m]).unflatten(2, (q, q))
+                gradient.delay[m] = by_mean - (precision * covariance).sum((0, 1, 3))
+        variances, variance_slope = prior
+        by_log_variance = torch.zeros_like(variances)
+        relevances = self.basis.relevance(at.u, at.spread, alike)
+        for row, relevance in zip(by_log_variance, relevances, strict=True):
+            row[: len(relevance)] = 0.5 * (relevance - len(at.u))
+        weight = torch.where(variances > 0, by_log_variance / variances.clamp_min(1e-300), 0.0)
+        return gradient._replace(log_time_scale=(weight * variance_slope).sum(1))

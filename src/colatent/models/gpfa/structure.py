@@ -20,11 +20,13 @@ class Structure:
         modality: index of each channel's modality (channel,).
         drives: whether a latent drives a modality (modality, latent).
         longest_delay: bound of the delays' absolute value, bins; 0 for none.
+        names: names of the modalities.
     """
 
     modality: NDArray[np.intp]
     drives: Mask
     longest_delay: float = 0.0
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of_groups(
@@ -36,7 +38,7 @@ class Structure:
             for name in n_channels
         ]
         modality = np.repeat(np.arange(len(n_channels)), list(n_channels.values()))
-        return cls(modality, np.array(rows), longest_delay)
+        return cls(modality, np.array(rows), longest_delay, tuple(n_channels))
 
     @classmethod
     def of_one(cls, n_channels: int, n_latents: int) -> Self:
@@ -49,6 +51,15 @@ class Structure:
             raise ValueError("loading does not match the groups of latents")
         if delay.shape != self.drives.shape or not (np.isfinite(delay) == self.drives).all():
             raise ValueError("delay does not match the groups of latents")
+
+    def at_longest(self, delay: NDArray[np.float64], bin_width: float) -> list[str]:
+        """Return a sentence for each delay (modality, latent) in seconds that is as long as it may be."""
+        far = self.delayed & (np.abs(delay) > 0.999 * self.longest_delay * bin_width)
+        return [
+            f"{self.names[m]} {'follows' if delay[m, k] > 0 else 'leads'} latent {k + 1} by the longest "
+            f"delay allowed, {1e3 * self.longest_delay * bin_width:.0f} ms: it may be longer"
+            for m, k in np.argwhere(far)
+        ]
 
     @property
     def support(self) -> Mask:

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 # Networks run in single precision, which halves their cost; sites and posteriors are float64.
 DTYPE = torch.float32
@@ -20,14 +19,20 @@ PATCH = 4
 
 def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
     """Return a linear layer with N(0, gain^2 / n_in) weights and zero bias."""
-    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=DTYPE)
-    return _draw(layer, n_in, generator, gain)
+    return _draw(_Linear(n_in, n_out, dtype=DTYPE), n_in, generator, gain)
 
 
 def convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
     """Return a 3 x 3 convolution that preserves the image size."""
-    layer: nn.Conv2d = skip_init(nn.Conv2d, n_in, n_out, 3, padding=1, dtype=DTYPE)
-    return _draw(layer, 9 * n_in, generator)
+    return _draw(_Convolution(n_in, n_out, 3, padding=1, dtype=DTYPE), 9 * n_in, generator)
+
+
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None: ...
+
+
+class _Convolution(nn.Conv2d):
+    def reset_parameters(self) -> None: ...
 
 
 def _draw(layer: Layer, n_in: int, generator: torch.Generator, gain: float = 1.0) -> Layer:

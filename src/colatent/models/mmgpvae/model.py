@@ -99,8 +99,12 @@ class MMGPVAE:
         mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
         return mean * self.sign, variance
 
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means, the same for all modalities."""
+        return self.latents(trials, given)[0]
+
     @torch.no_grad()
-    def decode(self, latents: Array, modality: str) -> Array:
+    def decode(self, latents: Array, modality: str, condition: NDArray[np.str_] | None = None) -> Array:
         """Return the expected observations (trial, time, channel) at latents in the form of `latents`."""
         network = self.network.modality(modality)
         return network.predictive(self._raw(latents)[None][..., network.latents]).mean

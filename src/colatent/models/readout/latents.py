@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from colatent.config.models import OneModalitySettings
+from colatent.data.likelihoods import LIKELIHOODS
 from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Layout, Trials
 from colatent.errors import InputError
@@ -52,6 +53,10 @@ class OneModalityModel(ABC):
         self._only_own(given)
         return self._infer(trials)
 
+    def latents_seen_by(self, modality: str, trials: Trials, given: tuple[str, ...]) -> Array:
+        """Return the posterior means."""
+        return self.latents(trials, given)[0]
+
     def _only_own(self, modalities: tuple[str, ...]) -> None:
         if set(modalities) != {self.modality}:
             raise ValueError(f"this model knows only {self.modality!r}, not {modalities}")
@@ -63,6 +68,6 @@ def observations(trials: Trials, modality: str, square_root: bool) -> Array:
     return np.sqrt(value) if square_root else value
 
 
-def gaussian_unit(modality: str, square_root: bool) -> str:
-    """Return the unit of `observations`."""
-    return "√(spikes per bin)" if square_root else f"unit of {modality}"
+def unit_of_loadings(modality: str, likelihood: str) -> str:
+    """Return the unit of what latents drive: of `observations` or, of counts, of their predictor."""
+    return f"unit of {modality}" if likelihood == "gaussian" else LIKELIHOODS[likelihood].unit

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from colatent.data.predictive import Predictive
 from colatent.data.tasks import Withheld
 from colatent.data.trials import Trials, running
-from colatent.models.base import Array, State, array_of, part_of, with_prefix
+from colatent.models.base import Array, State, array_of, labels_from, labels_state, part_of, with_prefix
 from colatent.models.readout.channel import (
     ChannelReadout,
     adapt_count,
@@ -30,7 +30,7 @@ from colatent.models.readout.channel import (
     fit_count,
     fit_value,
 )
-from colatent.models.readout.time_course import TimeCourse
+from colatent.models.readout.time_course import Courses, Labels, TimeCourse
 
 Mask = NDArray[np.bool_]
 PREFIX = "readout."
@@ -48,7 +48,7 @@ class Readouts:
         end: (pattern,), whether a pattern is for the hidden end of trials.
         readout: read-outs of all patterns and channels, (pattern, channel, ...).
         scattered: whether trials with gaps use the read-outs for trials without gaps.
-        course: time course of each channel (time, channel), a further regressor; None without.
+        courses: time courses of the channels, a further regressor of each; None without.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Readouts:
         end: Mask,
         readout: ChannelReadout,
         scattered: bool,
-        course: Array | None = None,
+        courses: Courses | None = None,
     ) -> None:
         self.modality, self.counts = modality, counts
         self.missing, self.end, self.readout, self.scattered = missing, end, readout, scattered
-        self.course = course
+        self.courses = courses
 
     @classmethod
     def fit(
@@ -96,7 +96,7 @@ class Readouts:
             rows += [fitter.adapted(found[m.tobytes()], m, withheld.time) for m in gaps]
             missing = np.concatenate([ordinary, gaps])
             end = np.arange(len(missing)) >= len(ordinary)
-        known = None if course is None else course.value
+        known = None if course is None else course.courses
         return cls(modality, fitter.counts, missing, end, _stacked(rows), scattered, known)
 
     def predict(self, latent: Array, trials: Trials) -> Predictive:
@@ -109,22 +109,29 @@ class Readouts:
                 bins = part & (pattern.ravel() == i)[:, None]
                 if bins.any():
                     readout = self._nearest(missing, end)
-                    mean[bins] = self._expected(readout, latent, bins)
+                    mean[bins] = self._expected(readout, latent, bins, trials.condition)
                     spread[bins] = readout.spread
         return (
             Predictive("poisson", mean[None]) if self.counts else Predictive("gaussian", mean[None], spread)
         )
 
-    def decode(self, latent: Array) -> Array:
-        """Return expected observations (trial, time, channel) by the read-outs without missing channels."""
+    def decode(self, latent: Array, condition: Labels | None = None) -> Array:
+        """Return expected observations (trial, time, channel) by the read-outs without missing channels.
+
+        Args:
+            condition: label of each trial, if it is known.
+        """
         nothing = np.zeros(self.missing.shape[1], dtype=bool)
         everywhere = np.ones(latent.shape[:2], dtype=bool)
-        flat = self._expected(self._nearest(nothing, False), latent, everywhere)
+        flat = self._expected(self._nearest(nothing, False), latent, everywhere, condition)
         return flat.reshape(*latent.shape[:2], -1)
 
-    def _expected(self, readout: ChannelReadout, latent: Array, bins: Mask) -> Array:
+    def _expected(
+        self, readout: ChannelReadout, latent: Array, bins: Mask, condition: Labels | None
+    ) -> Array:
         """Return what is expected in ``bins`` (trial, time), (bin, channel)."""
-        course = None if self.course is None else self.course[np.nonzero(bins)[1]]
+        trial, time = np.nonzero(bins)
+        course = None if self.courses is None else self.courses.at(trial, time, condition)
         return (expected_count if self.counts else expected_value)(readout, latent[bins], course)
 
     def _missing(self, trials: Trials) -> Mask:
@@ -151,22 +158,27 @@ class Readouts:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that was fitted, as arrays."""
         masks = {"missing": self.missing, "end": self.end, "scattered": np.array(self.scattered)}
-        course = {} if self.course is None else {"course": self.course}
-        return with_prefix(PREFIX, masks | self.readout._asdict() | course)
+        state = masks | self.readout._asdict()
+        if self.courses is not None:
+            value, conditions = self.courses
+            state |= {"course": value}
+            state |= {"conditions": labels_state(conditions)} if len(conditions) else {}
+        return with_prefix(PREFIX, state)
 
     @staticmethod
     def shapes(
-        state: State, n_channels: int, n_latents: int, n_bins: int | None = None
+        state: State, n_channels: int, n_latents: int, n_bins: int | None = None, told: bool = False
     ) -> dict[str, tuple[int | None, ...]]:
         """Return the shapes of the arrays of `state`, most with one row per pattern.
 
         Args:
             n_bins: bins of the time courses; None without.
+            told: whether conditions have their own.
         """
         n = len(array_of(state, f"{PREFIX}end", None))
         n_latents += n_bins is not None
         one = (n, n_channels)
-        shapes = {
+        shapes: dict[str, tuple[int | None, ...]] = {
             "end": (n,),
             "scattered": (),
             "weight": (*one, n_latents),
@@ -174,7 +186,9 @@ class Readouts:
         }
         named = shapes | dict.fromkeys(("missing", "intercept", "spread"), one)
         if n_bins is not None:
-            named["course"] = (n_bins, n_channels)
+            n_conditions = len(array_of(state, f"{PREFIX}conditions", None, None)) if told else 0
+            named["course"] = (n_conditions + 1, n_bins, n_channels)
+            named |= {"conditions": (n_conditions, None)} if told else {}
         return {PREFIX + name: shape for name, shape in named.items()}
 
     @classmethod
@@ -183,7 +197,9 @@ class Readouts:
         own = part_of(state, PREFIX)
         readout = ChannelReadout(*(own[name] for name in ChannelReadout._fields))
         scattered = bool(own["scattered"])
-        return cls(modality, counts, own["missing"], own["end"], readout, scattered, own.get("course"))
+        conditions = labels_from(own.get("conditions", np.zeros((0, 1), dtype=np.uint8)))
+        courses = Courses(own["course"], conditions) if "course" in own else None
+        return cls(modality, counts, own["missing"], own["end"], readout, scattered, courses)
 
 
 class _ReadoutFitter:

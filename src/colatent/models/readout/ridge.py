@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from colatent.data.splits import inner_folds
 
 Array = NDArray[np.float64]
-PENALTIES = np.logspace(0, 5, 6)  # in units of the predictors' mean variance
+# in units of the predictors' mean variance: from as good as none to the mean of y alone
+PENALTIES = np.concatenate([[1e-3], np.logspace(0, 5, 6), [1e9]])
 INNER_FOLDS = 3
 
 

@@ -48,7 +48,8 @@ class ReportFigure:
     @cached_property
     def png(self) -> bytes:
         """PNG in a palette of 256 colours: a third of the size, and no visible difference."""
-        canvas, file = FigureCanvasAgg(self.figure), io.BytesIO()
+        canvas, file = self.figure.canvas, io.BytesIO()
+        assert isinstance(canvas, FigureCanvasAgg)
         with style():
             canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -98,6 +99,7 @@ def style() -> Any:
 def new_figure(title: str, height: float, width: float = WIDTH) -> FigureBase:
     """Return an empty canvas (inches) under a title, which keeps its labels inside."""
     figure = Figure(figsize=(width, height + 0.25), dpi=RESOLUTION, layout="constrained")
+    FigureCanvasAgg(figure)  # one renderer for layout and PNG: it remembers the sizes of texts
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(w_pad=0.06, h_pad=0.05)  # type: ignore[call-arg]

@@ -44,20 +44,30 @@ def delays_figure(model: ModelResults) -> ReportFigure | None:
 def _rows(delay: xr.DataArray, names: list[str], fold: int, seed: int) -> pd.DataFrame:
     """One row for each shared latent and each modality of its group but the first."""
     rows = [
-        (names[k], str(modality), 1e3 * float(delay.values[m, k]), fold, seed)
+        (
+            names[k],
+            str(modality),
+            1e3 * float(delay.values[m, k]),
+            1e3 * float(delay.attrs["longest"]),
+            fold,
+            seed,
+        )
         for k in range(len(names))
         for m, modality in list(enumerate(delay["modality"].values))
         if np.isfinite(delay.values[m, k]) and np.isfinite(delay.values[:m, k]).any()
     ]
-    return pd.DataFrame(rows, columns=["latent", "modality", "delay_ms", "fold", "seed"])
+    return pd.DataFrame(rows, columns=["latent", "modality", "delay_ms", "longest_ms", "fold", "seed"])
 
 
 def _in_words(table: pd.DataFrame, pairs: list[tuple[str, str]]) -> str:
     """Say each delay with its sign, such as "emg follows by 118 ms"."""
     said = []
     for latent, modality in pairs:
-        own = table["delay_ms"][(table["latent"] == latent) & (table["modality"] == modality)]
+        rows = table[(table["latent"] == latent) & (table["modality"] == modality)]
+        own, longest = rows["delay_ms"], rows["longest_ms"]
         verb = "follows" if own.median() >= 0 else "leads"
         spread = f" ({own.min():.0f} to {own.max():.0f})" if len(own) > 1 else ""
-        said.append(f"{latent}: {modality} {verb} by {abs(own.median()):.0f} ms{spread}")
+        at = int((own.abs() > 0.999 * longest).sum())
+        far = f", in {at} of {len(own)} fits at the longest delay allowed: it may be longer" if at else ""
+        said.append(f"{latent}: {modality} {verb} by {abs(own.median()):.0f} ms{spread}{far}")
     return "; ".join(said)

@@ -44,9 +44,10 @@ def explained_figure(model: ModelResults) -> ReportFigure | None:
         f"R² over the test {trials} of each fold (all bins and channels, in units of their training s.d.; "
         "for spikes, of the counts, whose noise nothing explains), mean ± s.e.m. over folds. Latents were "
         "inferred from all modalities. Left: decoded from the posterior means of one group, with all others "
-        "at their prior mean. Right: what is lost if this group is put at its prior mean instead. 0: no "
-        "better than the training mean; grey: the group does not drive the modality. In a model of one "
-        "group, that group explains all that is reconstructed."
+        "at their prior mean; what a model predicts without latents, such as a mean time course, is in it. "
+        "Right: what is lost if this group is put at its prior mean instead. 0: no better than the training "
+        "mean; grey: the group does not drive the modality. In a model of one group, that group explains all "
+        "that is reconstructed."
     )
     return finish("explained", figure, caption, table)
 

@@ -38,7 +38,7 @@ def shared_signal_figure(model: ModelResults) -> ReportFigure | None:
         "The latents of each shared group were inferred from its other modalities alone, all other latents "
         f"put at their prior mean, and the modality decoded from them, in the test {trials} of each fold (R² "
         "over all bins and channels, in units of their training s.d.; 0: no better than the mean). Grey: the "
-        f"same predictions compared with permuted {trials}, which is what a common time course predicts. "
+        f"same with the latents of permuted {trials}, which is what a common time course predicts. "
         f"{_verdict(table, pairs, trials)}"
     )
     return finish("shared_signal", figure, caption, table)

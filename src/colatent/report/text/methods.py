@@ -53,15 +53,17 @@ def statistics_text(results: SessionResults) -> str:
     seeds = results.config.heldout.seeds
     averaged = f"averaged over {len(seeds)} seeds, then " if len(seeds) > 1 else ""
     trials = results.words.trials
+    told = [name for name, model in results.config.models.items() if model.told_condition]
+    other = f"; {', '.join(told)} {'was' if len(told) == 1 else 'were'} told it too" if told else ""
     return (
         f"Scores are pooled within a fold, {averaged}given as mean ± s.e.m. over {len(results.role)} folds. "
         f"Folds share training {trials}, so the s.e.m. understates how much a new recording would differ. "
         "Differences are paired by fold, from the best baseline (by its mean) in the same table that was "
-        f"given the same modalities, or {results.words.nothing} (the condition mean); that baseline is "
-        "chosen on the test scores, in its favour. A continuous channel that is constant or never observed "
-        f"in the training {trials}, or constant in the scored bins, has no score in any metric; a silent "
-        "unit has no bits/spike and no PSTH R². Such channels are counted (“without score”) and left out of "
-        "pooled values, of their n and of histograms of the PIT. Silent units stay in log density, coverage "
-        "and PIT, as zeros have a probability like any other count, and pooled bits/spike charges what was "
-        "predicted of them."
+        f"given the same modalities, or {results.words.nothing} (the condition mean{other}); that baseline "
+        "is chosen on the test scores, in its favour. A continuous channel that is constant or never "
+        f"observed in the training {trials}, or constant in the scored bins, has no score in any metric; a "
+        "silent unit has no bits/spike and no PSTH R². Such channels are counted (“without score”) and left "
+        "out of pooled values, of their n and of histograms of the PIT. Silent units stay in log density, "
+        "coverage and PIT, as zeros have a probability like any other count, and pooled bits/spike charges "
+        "what was predicted of them."
     )

@@ -68,6 +68,34 @@ def test_condition_means_are_the_training_trials_means(halves):
     np.testing.assert_allclose(flat.mean, np.broadcast_to(mean, flat.mean.shape))
 
 
+@pytest.mark.parametrize("noise", [0.02, None])
+def test_the_plain_mean_and_the_mean_over_all_can_be_chosen(noise):
+    rng, label = np.random.default_rng(0), np.arange(48) % 3
+    values = (noise or 1) * rng.standard_normal((48, 20, 20))
+    if noise:
+        values += np.sin(np.arange(20) / 1.5 + 2.0 * label[:, None])[..., None]
+    names = tuple(map(str, range(20)))
+    seen = np.ones(values.shape, dtype=bool)
+    trials = Trials({"a": values}, {"a": seen}, {"a": names}, {"a": "continuous"}, 0.1, label.astype(str))
+    training, test = trials.select(np.arange(24)), trials.select(np.arange(24, 48))
+    expected = np.broadcast_to(values[:24].mean(axis=(0, 1)), test.values["a"].shape)
+    if noise:
+        expected = np.stack([values[:24][label[:24] == k].mean(axis=0) for k in label[24:]])
+    np.testing.assert_allclose(mean_of(training).predict(test, (), "a").mean, expected, atol=1e-7)
+
+
+def test_the_plain_mean_of_counts_keeps_every_spike_possible(halves):
+    training = halves[0]
+    means = _Means(training, "spikes")
+    found = means.of_conditions(np.unique(training.condition), Choice(0.0, 0.0))
+    plain = np.stack([training.values["spikes"][training.condition == c].mean(axis=0) for c in "12345678"])
+    assert not plain.all()
+    least = 0.5 / (40 * training.n_bins)
+    np.testing.assert_allclose(found[:-1], np.maximum(plain, least))
+    overall = training.values["spikes"].mean(axis=(0, 1))
+    np.testing.assert_allclose(found[-1], np.broadcast_to(overall, found[-1].shape))
+
+
 def test_the_psth_chosen_on_training_trials_beats_the_mean_rate(halves):
     training, test = halves
     model = mean_of(training)
@@ -113,7 +141,7 @@ def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
         Ridge(a).fit(design(training), y).predict(design(test)).reshape(predicted.shape)
         * scales["emg"].deviation
         + scales["emg"].mean
-        for a in np.logspace(0, 5, 6) * design(training).var(axis=0).mean()
+        for a in np.array([1e-3, *np.logspace(0, 5, 6), 1e9]) * design(training).var(axis=0).mean()
     ]
     assert min(np.abs(c - predicted).max() for c in candidates) < 1e-8
 
@@ -136,7 +164,7 @@ def test_ridge_takes_the_best_penalty_of_folds_that_are_apart(time_locked):
         folds = list(KFold(3, shuffle=True, random_state=0).split(i))
     else:
         folds = [(i[(i < k - 1) | (i > k + 12)], i[k : k + 12]) for k in (0, 12, 24)]
-    penalties = np.logspace(0, 5, 6) * x.reshape(-1, 6).var(axis=0).mean()
+    penalties = np.array([1e-3, *np.logspace(0, 5, 6), 1e9]) * x.reshape(-1, 6).var(axis=0).mean()
     errors = {p: sum(error(p, *fold) for fold in folds) for p in penalties}
     best = min(errors, key=lambda p: errors[p].sum())
     assert errors[best].sum() < 0.9 * max(e.sum() for e in errors.values())
@@ -166,6 +194,17 @@ def test_small_latents_are_not_shrunk_away():
     fitted = fit_ridge(x[:40], y[:40], np.ones((40, 30, 1), dtype=bool), True)
     error = y[40:] - (x[40:] @ fitted.weight + fitted.intercept)
     assert 1 - error.var() / y[40:].var() > 0.93
+
+
+def test_least_squares_and_the_mean_can_be_chosen():
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(30, 40, 30)), rng.normal(size=(30, 40, 1))
+    seen = np.ones(noise.shape, dtype=bool)
+    weight = rng.normal(size=(30, 1))
+    np.testing.assert_allclose(fit_ridge(x, x @ weight, seen, True).weight, weight, atol=1e-5)
+    unrelated = fit_ridge(x, noise, seen, True)
+    assert np.abs(unrelated.weight).max() < 1e-6
+    np.testing.assert_allclose(unrelated.intercept, noise.mean(), atol=1e-6)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1])

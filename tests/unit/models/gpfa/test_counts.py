@@ -8,10 +8,12 @@ import torch
 from scipy import stats
 from scipy.special import logsumexp
 
+from colatent.data.likelihoods import LIKELIHOODS as ALL
 from colatent.models.gpfa import counts as gpfa_counts
 from colatent.models.gpfa.counts import LIKELIHOODS, CountGPFA, _NegativeBound, cut
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.padded_trials import as_padded_trials
+from colatent.models.gpfa.padded_trials import as_padded_trials, kinds_of
+from colatent.models.gpfa.sites import SiteInference
 
 BIN_WIDTH = 0.02
 TIME_SCALE = np.array([0.06, 0.16])
@@ -47,7 +49,7 @@ def true_model(likelihood: str = "poisson") -> CountGPFA:
             "bin_width": np.array(BIN_WIDTH),
             "tolerance": np.array(1e-6),
             "kernel": np.array(0),
-            "likelihood": np.array(list(LIKELIHOODS).index(likelihood)),
+            "likelihood": np.array(list(ALL).index(likelihood)),
         }
     )
 
@@ -72,7 +74,7 @@ def test_gradient_agrees_with_finite_differences(likelihood: str, monkeypatch: p
     y[1, :, 3] = np.nan
     model = CountGPFA(2, BIN_WIDTH, likelihood=likelihood)
     bound = _NegativeBound(model, as_padded_trials(y))
-    at = model._initial_parameters(as_padded_trials(y))
+    at = model._initial_parameters(as_padded_trials(y))[0]
     _, gradient = bound(at)
     rng = np.random.default_rng(1)
     for name, value in at._asdict().items():
@@ -105,32 +107,32 @@ def test_bound_is_below_the_importance_sampled_log_likelihood_and_close(likeliho
 
 
 def test_no_other_gaussian_has_a_larger_bound() -> None:
-    """The bound at the fixed point does not rise when the sites are perturbed."""
-    from colatent.models.gpfa import sites as sites_module
-    from colatent.models.gpfa.evidence import Prior
-
+    """The bound at the optimum does not rise when the mean or the sites' precisions are perturbed."""
     model = true_model()
-    counts = gpfa_counts._to_counts(as_padded_trials(COUNTS[:2]), torch.device("cpu"))
-    parameters = sites_module.CountParameters(
-        *(
-            torch.as_tensor(a)
-            for a in (LOADING, np.full(20, np.log(0.4)), np.zeros(20), np.log(TIME_SCALE / BIN_WIDTH))
-        )
-    )
-    prior = Prior("squared-exponential", 1e-6)
-    basis = sites_module.CoefficientBasis(prior.variances(parameters.log_time_scale, 99), 99, 40)
-    likelihood = LIKELIHOODS["poisson"]
-    start = sites_module.initial_sites(counts, parameters, likelihood)
-    best, bound = sites_module.iterate_sites(start, counts, parameters, basis, likelihood, 1e-12)
+    inference, best = model._infer(as_padded_trials(COUNTS[:2]))
     rng = np.random.default_rng(0)
     for scale in (0.05, 0.3):
-        noise = [torch.as_tensor(rng.normal(size=s.shape)) for s in best]
-        other = sites_module.CountSites(
-            best.slope + scale * noise[0], best.precision * (scale * noise[1]).exp()
-        )
-        perturbed = sites_module.evaluate_bound(other, counts, parameters, basis, likelihood)
-        assert (perturbed.elbo < bound.elbo + 1e-9).all()
-    np.testing.assert_allclose(bound.elbo, model.elbo(COUNTS[:2]), rtol=1e-4)
+        u = best.u + scale * torch.as_tensor(rng.normal(size=best.u.shape))
+        precision = [p * (scale * torch.as_tensor(rng.normal(size=p.shape))).exp() for p in best.precision]
+        for other in (inference.at(u, best.precision), inference.at(best.u, precision)):
+            assert (other.elbo < best.elbo).all()
+
+
+def test_trials_with_one_covariance_have_a_slightly_lower_bound() -> None:
+    """A fit infers them so; each trial's own covariance is the best."""
+    model = true_model()
+    data = as_padded_trials(COUNTS[:8])
+    inference, own = model._infer(data)
+    together = SiteInference(model._observations(data, kinds_of(data.observed)), *inference_of(inference))
+    common = together.optimum(together.start(None), 1e-9)
+    assert len(common.spread.inverse) == 1
+    loss = (own.elbo - common.elbo).numpy()
+    assert loss.sum() > 0 and loss.mean() < 0.5  # nats a trial, of some 600
+    np.testing.assert_allclose(common.mean[0], own.mean[0], atol=0.1)
+
+
+def inference_of(inference: SiteInference) -> tuple:
+    return inference.parameters, inference.basis
 
 
 def test_recovers_the_truth_and_comes_close_to_it_in_co_smoothing(fit: CountGPFA) -> None:

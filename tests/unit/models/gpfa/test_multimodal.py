@@ -214,7 +214,9 @@ def test_delays_are_found_with_their_sign(together) -> None:
     np.testing.assert_allclose(gpfa.delay_[1, :2], LAG * BIN_WIDTH, atol=0.5 * BIN_WIDTH)
     assert (gpfa.delay_[0, :3] == 0).all() and np.isnan(gpfa.delay_[[0, 1], [3, 2]]).all()
     assert min(recovered(gpfa, truth, data)) > 0.75
-    none = GPFA(latents=GROUPS, bin_width=BIN_WIDTH, delays=True).fit(chosen(together[2], TRAIN))
+    said: list[str] = []
+    none = GPFA(latents=GROUPS, bin_width=BIN_WIDTH, delays=True).fit(chosen(together[2], TRAIN), said.append)
+    assert none.longest_delay_ == N_BINS / 4 * BIN_WIDTH and not [line for line in said if "longer" in line]
     assert np.abs(none.delay_[1, :2]).max() < 0.5 * BIN_WIDTH
 
 

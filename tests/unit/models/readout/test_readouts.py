@@ -52,8 +52,8 @@ def smoothed_fa(training: Trials, withheld: Withheld = FUTURE) -> SmoothedFA:
     return SmoothedFA(settings, training.layout).fit(training, FitRun(withheld=withheld))
 
 
-def gpfa(training: Trials, withheld: Withheld = FUTURE, **options) -> GPFAModel:
-    settings = GPFASettings(kind="gpfa", latents={"m": Q}, **options)
+def gpfa(training: Trials, withheld: Withheld = FUTURE, mean: str = "constant") -> GPFAModel:
+    settings = GPFASettings(kind="gpfa", latents={"m": Q}, mean=mean)
     return GPFAModel(settings, training.layout).fit(training, FitRun(withheld=withheld, intervals=False))
 
 
@@ -285,8 +285,8 @@ def test_the_time_course_of_a_left_out_trial_is_that_of_the_others():
         others = trials.select(np.arange(20) != left)
         found, of_others = TimeCourse.fit(trials, "m"), TimeCourse.fit(others, "m")
         assert found.width == of_others.width
-        np.testing.assert_allclose(found.left_out[left], of_others.value, atol=1e-9)
-    assert np.abs(found.value.mean(axis=0)).max() < 1e-12
+        np.testing.assert_allclose(found.left_out[left], of_others.courses.value[0], atol=1e-9)
+    assert np.abs(found.courses.value.mean(axis=1)).max() < 1e-12
 
 
 def test_where_channels_drift_from_trial_to_trial_the_time_course_is_not_turned_round():
@@ -301,7 +301,7 @@ def test_where_channels_drift_from_trial_to_trial_the_time_course_is_not_turned_
     error = {}
     for mean in ("constant", "time"):
         model = gpfa(drifting[0], Withheld.of(drifting[1], hidden, None), mean=mean)
-        readouts = next(iter(model._observation_model.readouts.values()))
+        readouts = next(iter(model.readouts.values()))
         assert mean == "constant" or (readouts.readout.weight[..., -1] >= 0).all()
         found = model.predict(drifting[1].hide(hidden), ("m",), "m").mean[..., :3]
         error[mean] = ((found - drifting[1].values["m"][..., :3]) ** 2).mean()

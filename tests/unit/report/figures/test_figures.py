@@ -58,7 +58,8 @@ def test_delays_are_said_with_their_sign(demo: tuple[Config, Path]) -> None:
     first = drawn.data[(drawn.data["fold"] == 0) & (drawn.data["seed"] == 0)]
     np.testing.assert_allclose(first["delay_ms"], [118, -20])
     names = read_model(demo[0], "sim", "vae").latent_names
-    assert f"{names[0]}: emg follows by 119 ms (118 to 120)" in drawn.caption
+    far = "in 4 of 6 fits at the longest delay allowed: it may be longer"
+    assert f"{names[0]}: emg follows by 119 ms (118 to 120), {far}" in drawn.caption
     assert f"{names[1]}: emg leads by 20 ms" in drawn.caption
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fake_results import text_of
 
-from colatent.config import Config
+from colatent.config import Config, GPFASettings
 from colatent.report.score_tables import score_tables
 from colatent.report.session_results import read_session
 from colatent.report.text.heldout import HELDOUT, heldout_statement
@@ -26,7 +26,7 @@ def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have
         f"Last row: the baseline that is given {CONDITION}.",
         f"given the same modalities, or {CONDITION} (the condition mean)",
         f"mean (baseline) {CONDITION} ",
-        "Unlike all other models, it knows the condition of a test trial.",
+        "Unlike other models, except those that say so, it knows the condition of a test trial.",
     ):
         assert sentence in seen
     assert f"given {CONDITION}" in text_of(pages["sessions/sim/models/mean/index.html"])
@@ -44,6 +44,14 @@ def test_without_conditions_the_condition_mean_was_given_nothing(demo: tuple[Con
     told = [*dict(model_texts(results)).values(), *(b.statement for b in score_tables(results))]
     assert not [text for text in told if "condition of" in text or "’s condition" in text]
     assert any("the condition mean saw nothing." in text for text in told)
+
+
+def test_models_that_are_told_the_condition_are_named(demo: tuple[Config, Path]) -> None:
+    results = read_session(demo[0], "sim")
+    told = GPFASettings(kind="gpfa", latents={"spikes": 1}, mean="condition")
+    config = results.config.model_copy(update={"models": results.config.models | {"with_psth": told}})
+    said = statistics_text(replace(results, config=config))
+    assert f"or {CONDITION} (the condition mean; with_psth was told it too); that baseline is" in said
 
 
 def test_names_of_modalities_are_left_as_they_are() -> None:

@@ -6,6 +6,7 @@ import torch
 from support import fit_vae, vae_options
 
 from colatent.data.trials import Trials
+from colatent.jobs.checkpoint import Checkpoint
 from colatent.models import gp
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.network import MultiModalNetwork
@@ -40,11 +41,12 @@ def simulate(seed: int) -> tuple[Trials, np.ndarray]:
     return trials, z
 
 
-def fit(decoder: str = "linear", epochs: int = 60) -> MMGPVAE:
+def fit(checkpoint: Checkpoint | None = None, epochs: int = 60) -> MMGPVAE:
     return fit_vae(
         simulate(0)[0],
         latents={"a+b": 1, "a": 1},
-        decoder={"a": decoder, "b": "linear"},
+        checkpoint=checkpoint,
+        decoder={"a": "linear", "b": "linear"},
         time_scale=TIME_SCALE * BIN_WIDTH,
         epochs=epochs,
         batch_size=8,
@@ -53,15 +55,21 @@ def fit(decoder: str = "linear", epochs: int = 60) -> MMGPVAE:
 
 
 @pytest.fixture(scope="module")
-def mixed() -> MMGPVAE:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(last_steps, "separate_latents", lambda *_: None)
-        return fit()
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Where the first fit leaves its training, which is the same for both."""
+    return Checkpoint(tmp_path_factory.mktemp("trained"), {})
 
 
 @pytest.fixture(scope="module")
-def separated() -> MMGPVAE:
-    return fit()
+def mixed(trained: Checkpoint) -> MMGPVAE:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(last_steps, "separate_latents", lambda *_: None)
+        return fit(trained)
+
+
+@pytest.fixture(scope="module")
+def separated(trained: Checkpoint) -> MMGPVAE:
+    return fit(trained)
 
 
 def correlation(fitted: MMGPVAE, trials: Trials) -> float:
