@@ -97,7 +97,7 @@ def fit_model(
 ) -> FittedModel:
     """Return a model of class ``cls`` fitted to the training trials, with read-outs of its latents."""
     model = cls(settings, training.layout, run.device).fit(training, run)
-    if not settings.latent_groups:
+    if not settings.record.has_latents:
         return FittedModel(model)
     # read-outs must see latents as in scoring: from the stored fit, on the CPU
     kept: Any = cls.from_state(settings, training.layout, model.state())

@@ -69,7 +69,7 @@ def load_fit(
         InputError: the tensors are not those of such a fit.
     """
     model = load_model(settings, layout, tensors["state"], fit=fit)
-    if not settings.latent_groups:
+    if not settings.record.has_latents:
         return FittedModel(model)
     try:
         return FittedModel(model, Decoder.from_state(model, layout, tensors.get("decoding", {})))

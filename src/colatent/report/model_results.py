@@ -25,10 +25,11 @@ class ModelResults:
     Attributes:
         session: results of the session, read for this model only.
         model: its name.
-        latents: fit -> posterior of the latents in all trials.
-        summaries: fit -> datasets of `colatent.analyses.latent_summary`.
+        latents: fit -> posterior of the latents in all trials, of fits with the groups of the fit shown.
+        summaries: fit -> datasets of `colatent.analyses.latent_summary`, of the same fits.
         diagnostics: (heldout, predicted) -> fit -> dataset of `colatent.scoring.diagnostics`.
         calibration: fit -> dataset of `colatent.scoring.calibration`.
+        groups_found: fit -> group of each latent, of all fits; they differ only if the fits find them.
     """
 
     session: SessionResults
@@ -37,6 +38,7 @@ class ModelResults:
     summaries: dict[FitKey, dict[str, xr.Dataset]]
     diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]]
     calibration: dict[FitKey, xr.Dataset]
+    groups_found: dict[FitKey, tuple[str, ...]]
 
     @property
     def shown(self) -> FitKey:
@@ -101,7 +103,12 @@ def read_model(config: Config, session: str, model: str) -> ModelResults:
         else:
             heldout, predicted = part.split("/")
             diagnostics.setdefault((heldout, predicted), {})[key] = read_group(store, name)
-    return ModelResults(results, model, latents, summaries, diagnostics, calibration)
+    groups = {key: tuple(map(str, data["group"].values)) for key, data in latents.items()}
+    shown = groups.get((results.shown_fold, results.shown_seed))
+    alike = {key for key, found in groups.items() if found == shown}
+    latents = {key: data for key, data in latents.items() if key in alike}
+    summaries = {key: data for key, data in summaries.items() if key in alike}
+    return ModelResults(results, model, latents, summaries, diagnostics, calibration, groups)
 
 
 def _fit_key(name: str) -> FitKey:

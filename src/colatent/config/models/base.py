@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -99,9 +99,11 @@ class ModelSettings(Settings):
 
     @property
     def latent_groups(self) -> tuple[LatentGroup, ...]:
-        """The group of each latent; empty for a model without latents."""
-        latents: dict[str, int] = getattr(self, "latents", {})
-        return tuple(LatentGroup.of(name) for name, n in latents.items() for _ in range(n))
+        """The group of each latent; empty for a model without latents, or whose fit finds them."""
+        latents: dict[str, int | str] = getattr(self, "latents", {})
+        return tuple(
+            LatentGroup.of(name) for name, n in latents.items() if isinstance(n, int) for _ in range(n)
+        )
 
     def fewest_channels(self, modality: str) -> int:
         """Return how many channels of a modality a fit needs."""
@@ -146,7 +148,7 @@ class GroupedLatentsSettings(ModelSettings):
 
     @field_validator("latents")
     @classmethod
-    def _groups_once(cls, value: dict[str, int]) -> dict[str, int]:
+    def _groups_once(cls, value: dict[str, Any]) -> dict[str, Any]:
         if len({LatentGroup.of(group).modalities for group in value}) < len(value):
             raise ValueError(f"{', '.join(value)} name one group twice")
         return value

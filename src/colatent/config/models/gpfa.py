@@ -1,9 +1,10 @@
 """The section on GPFA."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from colatent.config.modalities import ModalitySettings
 from colatent.config.models.base import (
@@ -18,6 +19,16 @@ from colatent.config.settings import Count
 from colatent.data.likelihoods import likelihoods_of
 
 
+def _auto_or_number(value: Any) -> Any:
+    """Refuse what is neither, in one error instead of one for each type of a union."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise PydanticCustomError("number", "input should be auto or a whole number, at least 1")
+
+
+NumberOfLatents = Annotated[Count | Literal["auto"], BeforeValidator(_auto_or_number)]
+
+
 class GPFASettings(GroupedLatentsSettings):
     """Gaussian-process factor analysis (Yu et al. 2009) of one or several modalities, exact if Gaussian."""
 
@@ -28,6 +39,11 @@ class GPFASettings(GroupedLatentsSettings):
         methods="colatent.models.gpfa.methods:gpfa",
         has_latents=True,
         needs_torch=True,
+    )
+    latents: dict[str, NumberOfLatents] = Field(  # type: ignore[assignment]
+        min_length=1,
+        description="latent group (modalities joined by +): number of latents; or all modalities: auto, for "
+        "groups and numbers that each fit finds",
     )
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
@@ -71,7 +87,7 @@ class GPFASettings(GroupedLatentsSettings):
         return self.mean or ("time" if time_locked else "constant")
 
     def fewest_channels(self, modality: str) -> int:
-        return self.latents.get(modality, 1) if len(self.latents) == 1 else 1
+        return self.numbers.get(modality, 1) if len(self.latents) == 1 else 1
 
     @property
     def told_condition(self) -> bool:
@@ -79,7 +95,17 @@ class GPFASettings(GroupedLatentsSettings):
 
     @property
     def can_choose_latents(self) -> bool:
-        return len(self.modalities) == 1
+        return len(self.modalities) == 1 and not self.finds_groups
+
+    @property
+    def finds_groups(self) -> bool:
+        """Whether fits find the latent groups among the modalities, which the config names together."""
+        return "auto" in self.latents.values()
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Numbers of latents by group; empty if fits find the groups."""
+        return {group: n for group, n in self.latents.items() if isinstance(n, int)}
 
     @property
     def _counts(self) -> bool:
@@ -102,6 +128,10 @@ class GPFASettings(GroupedLatentsSettings):
         if unused := set(self.likelihood) - set(self.modalities):
             raise ValueError(f"likelihood names {sorted(unused)[0]!r}, which has no latents")
         several = len(self.modalities) > 1
+        if self.finds_groups and len(self.latents) > 1:
+            raise ValueError("latents: auto must stand alone, for all modalities: spikes+emg: auto")
+        if self.finds_groups and self.automatic_relevance > 0:
+            raise ValueError("automatic_relevance must be 0 with latents: auto")
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
         if self.delays and not several:

@@ -232,8 +232,29 @@ def evaluate(blocks: Sequence[Block], parameters: Parameters) -> tuple[float, Pa
     return float(sum(values)), gradient
 
 
-def put_mean(mean: np.ndarray, block: Block, parameters: Parameters, modality: int) -> None:
-    """Put the posterior means of a block's latents, as a modality sees them, into ``mean``."""
-    n_bins = min(block.n_bins, mean.shape[1])
-    z = block.at_bins(block.posterior_mean(parameters), parameters, n_bins, modality)
-    mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()
+def posterior_means(
+    blocks: Sequence[Block], parameters: Parameters, shape: tuple[int, int], modality: int = 0
+) -> np.ndarray:
+    """Return posterior means of the latents as a modality sees them (trial, time, latent).
+
+    Args:
+        shape: number of trials and of bins.
+    """
+    mean = np.zeros((*shape, len(parameters.log_time_scale)))
+    for block in blocks:
+        n_bins = min(block.n_bins, shape[1])
+        z = block.at_bins(block.posterior_mean(parameters), parameters, n_bins, modality)
+        mean[block.trial, :n_bins] = z.permute(2, 0, 1).cpu().numpy()
+    return mean
+
+
+def posterior_covariances(
+    blocks: Sequence[Block], parameters: Parameters, shape: tuple[int, int], modality: int = 0
+) -> np.ndarray:
+    """Return covariances between latents within each bin (trial, time, q, q), see `posterior_means`."""
+    q = len(parameters.log_time_scale)
+    covariance = np.broadcast_to(np.eye(q), (*shape, q, q)).copy()
+    for block in blocks:
+        of_block = block.bin_covariance(parameters, min(block.n_bins, shape[1]), modality)
+        covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
+    return covariance

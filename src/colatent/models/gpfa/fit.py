@@ -40,7 +40,8 @@ class FitProblem:
     Attributes:
         limits: limits that do not depend on the trials.
         time_scale_bounds: shortest and longest time scale, in bins.
-        automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1.
+        automatic_relevance: strength of ``relevance_penalty``, from 0 (none) to 1. With a structure, it is
+            on the loadings of each latent in each modality.
         structure: which loadings and delays are free; None if all loadings are, and no delay.
     """
 
@@ -66,6 +67,14 @@ class FitProblem:
     def delays(self) -> Delays | None:
         """Where delays can occur."""
         return None if self.structure is None else self.structure.delays
+
+    @property
+    def penalised(self) -> list[slice | NDArray[np.intp]]:
+        """The channels whose loadings are penalised together."""
+        if self.structure is None:
+            return [slice(None)]
+        modality = self.structure.modality
+        return [np.flatnonzero(modality == m) for m in range(len(self.structure.drives))]
 
 
 def standardize(data: PaddedTrials) -> tuple[PaddedTrials, Array, Array]:
@@ -186,9 +195,7 @@ def maximize(
             iterations += 1
             report(iterations, -value)
 
-        evidence = partial(
-            _negative_evidence, blocks=blocks, n_bins=n_bins, strength=problem.automatic_relevance
-        )
+        evidence = partial(_negative_evidence, blocks=blocks, n_bins=n_bins, problem=problem)
         left = replace(limits, max_iterations=limits.max_iterations - iterations)
         if problem.structure is None:
             parameters, converged = minimize(evidence, parameters, problem.bounds(cap), left, count)
@@ -221,12 +228,14 @@ def relevance_penalty(loading: Tensor, strength: float) -> tuple[Tensor, Tensor]
 
 
 def _negative_evidence(
-    parameters: Parameters, blocks: Sequence[Block], n_bins: int, strength: float
+    parameters: Parameters, blocks: Sequence[Block], n_bins: int, problem: FitProblem
 ) -> tuple[float, Parameters]:
     """Return the negative (penalised) log marginal likelihood per bin and its gradient."""
     value, gradient = evaluate(blocks, parameters)
-    if strength:
-        penalty, by_loading = relevance_penalty(parameters.loading, strength)
-        value += float(penalty)
-        gradient = gradient._replace(loading=gradient.loading + by_loading)
+    if problem.automatic_relevance:
+        for channels in problem.penalised:
+            loading = parameters.loading[channels]
+            penalty, by_loading = relevance_penalty(loading, problem.automatic_relevance)
+            value += float(penalty)
+            gradient.loading[channels] += by_loading
     return value / n_bins, Parameters(*(part / n_bins for part in gradient))

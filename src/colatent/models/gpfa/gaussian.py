@@ -20,9 +20,10 @@ from colatent.models.gpfa.base import (
     of_squares,
     variance_along,
 )
-from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, put_mean
+from colatent.models.gpfa.evidence import Block, evaluate, make_blocks, posterior_covariances, posterior_means
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, initial_parameters, maximize, standardize
-from colatent.models.gpfa.modalities import Groups
+from colatent.models.gpfa.latent_groups import found_groups
+from colatent.models.gpfa.modalities import AUTO, Groups, Modalities
 from colatent.models.gpfa.options import FitOptions, RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike
 from colatent.models.gpfa.parameters import Parameters
@@ -66,7 +67,7 @@ class GPFA(GPFAEstimator):
         bin_width: seconds.
         kernel: "squared-exponential", "matern-3/2" or "matern-5/2".
         latents: group of modalities -> number of latents, for trials of several modalities (modality ->
-            trials): "spikes+emg" is shared, "spikes" private.
+            trials): "spikes+emg" is shared, "spikes" private. Or "auto": `fit` finds both.
         likelihood: modality -> "gaussian" or "gaussian-sqrt"; by default the latter for whole numbers.
         delays: whether to learn by how much the modalities of a group follow the one of them that
             ``latents`` names first, one delay for each shared latent and modality, at most a quarter of the
@@ -94,16 +95,17 @@ class GPFA(GPFAEstimator):
         bin_width: float = 0.02,
         kernel: str = "squared-exponential",
         *,
-        latents: Mapping[str, int] | None = None,
+        latents: Mapping[str, int] | str | None = None,
         likelihood: Mapping[str, str] | None = None,
         delays: bool = False,
         automatic_relevance: float = 0.0,
         **rare: Unpack[RareOptions],
     ):
-        super().__init__(
-            n_latents, bin_width, kernel, Groups(latents, likelihood or {}, delays), _RARE | rare
-        )
-        if self.latents and automatic_relevance:
+        self.finds_groups = latents == AUTO
+        groups = Groups(None, {}, False) if self.finds_groups else Groups(latents, likelihood or {}, delays)
+        super().__init__(n_latents, bin_width, kernel, groups, _RARE | rare)
+        self.likelihood, self.delays = likelihood or {}, delays
+        if latents is not None and automatic_relevance:
             raise ValueError("automatic_relevance cannot be used with latents of groups")
         if not 0 <= automatic_relevance <= 1:
             raise ValueError(f"automatic_relevance must lie in [0, 1], not {automatic_relevance!r}")
@@ -119,6 +121,9 @@ class GPFA(GPFAEstimator):
         Raises:
             ValueError: the trials have the wrong shape, no observations, or fewer channels than latents.
         """
+        if self.finds_groups:
+            self.latents = self.find_groups(trials, progress)
+            self.n_latents = sum(self.latents.values())
         data = self._training(trials)
         check_trainable(data, self.n_latents)
         problem = self._problem(data)
@@ -132,7 +137,7 @@ class GPFA(GPFAEstimator):
             if progress is not None:
                 progress(f"iteration {iteration}: log likelihood {log_likelihood:.6g} nats per bin")
 
-        prior = Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
+        prior = self._fit_prior
         if problem.structure is None:
             start = initial_parameters(data, self.n_latents, self.kernel, problem)
         else:
@@ -154,6 +159,23 @@ class GPFA(GPFAEstimator):
             self.delay_ = np.where(problem.structure.drives, delay[:, order] * self.bin_width, np.nan)
             self._say_longest_delays(problem.structure, progress)
         return self
+
+    def find_groups(
+        self, trials: TrialsLike, progress: Callable[[str], None] | None = None
+    ) -> dict[str, int]:
+        """Return the latent groups of training trials and their numbers of latents, as `fit` finds them."""
+        self.modalities_ = None
+        if not isinstance(trials, Mapping):
+            raise ValueError("with latents='auto', trials must be a mapping: modality -> trials")
+        everything = {"+".join(trials): 1}
+        known, data = Modalities.of(trials, everything, self.likelihood, self.likelihoods)
+        n_channels = dict(zip(known.names, known.n_channels, strict=True))
+        problem, late = self._problem(data), self._longest_delay(data)
+        return found_groups(data, n_channels, self._fit_prior, problem, late, progress)
+
+    @property
+    def _fit_prior(self) -> Prior:
+        return Prior(self.kernel, max(self.tolerance, _FIT_TOLERANCE), self.device)
 
     def posterior(self, trials: TrialsLike) -> LatentMoments:
         """Return mean and variance of the latents in every bin of the padded trials."""
@@ -279,11 +301,7 @@ class GPFA(GPFAEstimator):
         return blocks, Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
     def _mean(self, data: PaddedTrials, modality: int = 0) -> Array:
-        blocks, parameters = self._blocks(data)
-        mean = np.zeros((*data.value.shape[:2], self.n_latents))
-        for block in blocks:
-            put_mean(mean, block, parameters, modality)
-        return mean
+        return posterior_means(*self._blocks(data), data.observed.shape[:2], modality)
 
     def _mean_and_covariance(self, data: PaddedTrials, modality: int = 0) -> tuple[Array, Array]:
         """Return posterior means, and covariances between latents within each bin (trial, time, q, q).
@@ -291,14 +309,8 @@ class GPFA(GPFAEstimator):
         At the times at which a modality sees the latents.
         """
         blocks, parameters = self._blocks(data)
-        n_trials, n_bins, q = *data.value.shape[:2], self.n_latents
-        mean = np.zeros((n_trials, n_bins, q))
-        covariance = np.broadcast_to(np.eye(q), (n_trials, n_bins, q, q)).copy()
-        for block in blocks:
-            put_mean(mean, block, parameters, modality)
-            of_block = block.bin_covariance(parameters, min(block.n_bins, n_bins), modality)
-            covariance[block.trial, : of_block.shape[1]] = of_block.cpu().numpy()
-        return mean, covariance
+        at = blocks, parameters, data.observed.shape[:2], modality
+        return posterior_means(*at), posterior_covariances(*at)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the fit as plain arrays."""

@@ -39,10 +39,13 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         if None in likelihoods.values()
         else ""
     )
+    latents = "latent groups and their numbers found in the training data of each fold"
+    if not settings.finds_groups:
+        latents = numbers_of_latents(settings.numbers)
     exact = {None, *COUNT_LIKELIHOODS}.isdisjoint(likelihoods.values())
     objective = "the exact log marginal likelihood" if exact else _BOUND
     return (
-        f"{capitalised(settings.record.title)} ({numbers_of_latents(settings.latents)}; {settings.kernel} "
+        f"{capitalised(settings.record.title)} ({latents}; {settings.kernel} "
         f"prior) of {described}{joint}.{chosen}{delays} Objective: {objective}. "
         f"{_read_outs(about, likelihoods) if several else read_out(about, *likelihoods)}"
         f"{_course(settings, about)}"

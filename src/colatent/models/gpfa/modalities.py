@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike, as_padded_trials, last_observed_bin
 
 Array = NDArray[np.float64]
+AUTO = "auto"  # in place of latents: groups and numbers are found
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Modalities:
 class Groups(NamedTuple):
     """Options of a model of several modalities: latents by group, likelihoods, whether there are delays."""
 
-    latents: Mapping[str, int] | None
+    latents: Mapping[str, int] | str | None
     likelihood: Mapping[str, str]
     delays: bool
 
@@ -170,8 +171,10 @@ def checked_latents(groups: Groups) -> dict[str, int]:
             if getattr(groups, option):
                 raise ValueError(f"{option} need latents of groups, such as latents={{'spikes+emg': 2}}")
         return {}
+    if latents == AUTO:
+        raise ValueError("latents='auto' is for GPFA; give other models the groups that it finds")
     if not isinstance(latents, Mapping) or not latents:
-        raise ValueError(f"latents must be a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
+        raise ValueError(f"latents must be 'auto' or a mapping such as {{'spikes+emg': 2}}, not {latents!r}")
     for group, n in latents.items():
         names = group.split("+")
         if not all(names) or len(set(names)) < len(names):

@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.config.models import GPFASettings
+from colatent.config.models import GPFASettings, LatentGroup
 from colatent.data.likelihoods import LIKELIHOODS, CountLikelihood
 from colatent.data.predictive import Predictive
 from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld, subsets, tasks_of_latent_model
@@ -24,7 +24,7 @@ from colatent.models.base import (
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.likelihood_choice import chosen_likelihood
-from colatent.models.gpfa.modalities import Modalities, group_state
+from colatent.models.gpfa.modalities import AUTO, Modalities, group_state, groups_of
 from colatent.models.gpfa.options import FitOptions
 from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval_drop
 from colatent.models.readout.latents import observations, unit_of_loadings
@@ -40,6 +40,7 @@ _INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
 _OF_LAYOUT = {
     *("modality_names", "modality_channels", "modality_likelihoods", "groups", "group_sizes", "likelihood")
 }
+_GROUPS = {"groups", "group_sizes"}  # stored only where a fit finds them
 _CHOSEN = "likelihoods"
 _NAMES = list(LIKELIHOODS)
 _NONE = np.zeros(0, dtype=bool)
@@ -52,7 +53,8 @@ class GPFAModel:
     See `GPFA` (Gaussian, exact) and `CountGPFA` (with counts by their own likelihood).
 
     Attributes:
-        modalities: in the session's order. latent_groups: the group of each latent.
+        modalities: in the session's order.
+        latent_groups: the group of each latent; none before a fit that finds them.
         likelihoods: modality -> likelihood, once it is fitted.
         history: rows of the training curve.
     """
@@ -63,11 +65,10 @@ class GPFAModel:
     def __init__(self, settings: GPFASettings, layout: Layout, device: str = "cpu") -> None:
         self.settings, self.layout = settings, layout
         self.modalities = settings.modalities_among(layout.modalities)
-        self.latent_groups = settings.latent_groups
+        self._adopt(settings.numbers)
         self.history: list[dict[str, float]] = []
         self.readouts: dict[Question, Readouts] = {}
         self.several = len(self.modalities) > 1
-        self.joined = tuple(settings.modalities)  # the order of the channels in the GPFA
         self.mean = settings.mean_of(layout.time_locked)
         if self.mean != "constant" and not layout.time_locked:
             raise InputError(
@@ -87,6 +88,8 @@ class GPFAModel:
                 "alignment.condition; or use mean: time"
             )
         self.likelihoods = {m: self._likelihood(training, m, run) for m in self.modalities}
+        if self.settings.finds_groups:
+            self._adopt(self._found_groups(training, run))
         self.gpfa = self._unfitted()
         seen = self._seen(training, self.modalities)
         self.gpfa.fit(seen, progress=run.progress)  # deterministic: needs no seed
@@ -153,6 +156,8 @@ class GPFAModel:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the parameters, the likelihoods, the read-outs and the time-scale intervals."""
         state = {name: array for name, array in self.gpfa.state().items() if name not in _OF_LAYOUT}
+        if self.settings.finds_groups:
+            state |= group_state(self.numbers)
         state[_CHOSEN] = np.array([_NAMES.index(self.likelihoods[m]) for m in self.modalities])
         for question, readouts in self.readouts.items():
             state |= with_prefix(self._prefix(question), readouts.state())
@@ -166,6 +171,11 @@ class GPFAModel:
         return model
 
     def _load(self, state: State) -> None:
+        if self.settings.finds_groups:
+            self._adopt(groups_of(state))
+            if set(self.joined) != set(self.modalities):
+                raise ValueError("groups are not of the model's modalities")
+            state = {name: array for name, array in state.items() if name not in _GROUPS}
         chosen = array_of(state, _CHOSEN, len(self.modalities)).astype(int)
         self.likelihoods = {m: _NAMES[i] for m, i in zip(self.modalities, chosen, strict=True)}
         n, q = sum(map(self.layout.n_channels, self.modalities)), len(self.latent_groups)
@@ -198,6 +208,26 @@ class GPFAModel:
             self.readouts[question] = Readouts.from_state(predicted, is_spikes, found)
         self.interval = TimeScaleInterval(*(known[name] for name in _INTERVALS))
 
+    def _adopt(self, numbers: dict[str, int]) -> None:
+        """Take numbers of latents by group: those of the settings, or those found."""
+        self.numbers = numbers
+        self.latent_groups = tuple(LatentGroup.of(name) for name, n in numbers.items() for _ in range(n))
+        # the order of the channels in the GPFA
+        self.joined = tuple(dict.fromkeys(m for name in numbers for m in name.split("+")))
+
+    def _found_groups(self, training: Trials, run: FitRun) -> dict[str, int]:
+        """Return the latent groups found; counts enter the search as square roots."""
+        roots = {m for m in self.modalities if self.likelihoods[m] != "gaussian"}
+        seen = {m: observations(training, m, m in roots) for m in self.settings.modalities}
+        finder = GPFA(
+            bin_width=self.layout.bin_width,
+            kernel=self.settings.kernel,
+            latents=AUTO,
+            likelihood=dict.fromkeys(seen, "gaussian"),
+            delays=self.settings.delays,
+        )
+        return finder.find_groups(seen, run.progress)
+
     def _likelihood(self, training: Trials, modality: str, run: FitRun) -> str:
         """Return a modality's likelihood, chosen from the training trials if the settings leave it open."""
         named = self.settings.likelihood_of(modality, self.layout.kinds[modality])
@@ -221,7 +251,7 @@ class GPFAModel:
         settings, of_gpfa = self.settings, self._of_gpfa
         options: dict[str, Any] = {"bin_width": self.layout.bin_width, "kernel": settings.kernel}
         if self.several:
-            options |= {"latents": settings.latents, "likelihood": of_gpfa, "delays": settings.delays}
+            options |= {"latents": self.numbers, "likelihood": of_gpfa, "delays": settings.delays}
         else:
             options["n_latents"] = len(self.latent_groups)
         if not self._counts:

@@ -8,6 +8,7 @@ from colatent.report.model_results import read_model
 from colatent.report.pages.headlines import headlines
 from colatent.report.pages.page import render, write_page
 from colatent.report.score_tables import score_tables
+from colatent.report.text.found_groups import found_groups
 from colatent.report.worst_trials import worst_trials
 
 
@@ -36,5 +37,8 @@ def write_model_page(config: Config, session: str, model: str, output: Path, fig
         tables=tables,
         sections=sections,
         worst=worst_trials(results),
+        found=found_groups(
+            results.groups_found, results.shown, getattr(config.models[model], "finds_groups", False)
+        ),
     )
     write_page(output, figures, html, [f for found in sections.values() for f in found])

@@ -127,3 +127,22 @@ def test_the_order_of_latents_in_the_config_may_differ_from_that_of_the_session(
     assert (loading["spikes"][:, 0] == 0).all() and loading["emg"].all() and loading["spikes"][:, 1:].all()
     predictive = model.predict(training, ("spikes", "emg"), "emg")
     assert np.corrcoef(predictive.mean.ravel(), training.values["emg"].ravel())[0, 1] > 0.8
+
+
+def test_groups_that_a_fit_finds_are_stored_with_it(simulated_trials):
+    settings = GPFASettings(kind="gpfa", latents={"emg+spikes": "auto"})
+    training = simulated_trials.select(np.arange(24))
+    model = GPFAModel(settings, simulated_trials.layout).fit(training, FitRun())
+    groups = [group.name for group in model.latent_groups]
+    assert groups and {m for name in groups for m in name.split("+")} == {"spikes", "emg"}
+    named = GPFASettings(kind="gpfa", latents={name: groups.count(name) for name in groups})
+    same = GPFAModel(named, simulated_trials.layout).fit(training, FitRun())
+    read = GPFAModel.from_state(settings, simulated_trials.layout, model.state())
+    assert read.latent_groups == model.latent_groups == same.latent_groups
+    for given, predicted in ((("spikes",), "emg"), (("spikes", "emg"), "spikes")):
+        one, *others = (m.predict(training, given, predicted).mean for m in (model, read, same))
+        for other in others:
+            np.testing.assert_array_equal(one, other)
+    damaged = {name: array for name, array in model.state().items() if name != "groups"}
+    with pytest.raises(KeyError, match="groups"):
+        GPFAModel.from_state(settings, simulated_trials.layout, damaged)

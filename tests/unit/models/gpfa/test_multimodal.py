@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from colatent.models.gpfa.evidence import evaluate
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.modalities import Modalities
+from colatent.models.gpfa.modalities import Modalities, group_state
 from colatent.models.gpfa.parameters import Parameters
 
 BIN_WIDTH = 0.02
@@ -246,7 +246,7 @@ def test_the_order_of_modalities_changes_nothing(together) -> None:
 def test_one_modality_is_gpfa_of_its_array(together) -> None:
     emg = together[2]["emg"]
     alone = GPFA(2, BIN_WIDTH).fit(emg[TRAIN])
-    groups = GPFA(latents={"emg": 2}, bin_width=BIN_WIDTH).group_state()
+    groups = group_state({"emg": 2})
     named = GPFA.from_state(alone.state() | Modalities(("emg",), (8,), (False,)).state() | groups)
     assert named.log_marginal_likelihood({"emg": emg}) == pytest.approx(
         alone.log_marginal_likelihood(emg), rel=1e-10
