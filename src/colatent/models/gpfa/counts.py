@@ -51,7 +51,8 @@ _FIT_TOLERANCE = 1e-4
 _PIECE = 100
 # Nats per observation: for a fit, and for inference, where a trial must not depend on those beside it.
 _SITE_TOLERANCE = 1e-7
-_INFERENCE_TOLERANCE = 1e-11
+_INFERENCE_TOLERANCE = 1e-12
+_START_TOLERANCE = 1e-4  # of the posterior with one covariance for many trials, from which inference starts
 _RARE = RareOptions(fitting=FitOptions(max_iterations=100), tolerance=1e-6, device="cpu")
 _INITIAL_DISPERSION = 10.0
 # Bounds that keep the parameters of nearly silent units from diverging.
@@ -299,18 +300,27 @@ class CountGPFA(GPFAEstimator):
         return Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
     def _infer(self, data: PaddedTrials) -> tuple[SiteInference, SitePosterior]:
-        """Infer the latents, with a covariance for each trial."""
+        """Infer the latents, with a covariance for each trial.
+
+        The first iterations need only one inversion for all trials observed alike.
+        """
         self._check_counts(data)
         parameters = self._parameters()
         basis = site_basis(Prior(self.kernel, self.tolerance), parameters, data.value.shape[1])[0]
+        shared = SiteInference(self._observations(data, kinds_of(data.observed)), parameters, basis)
+        start = shared.optimum(shared.start(None), _START_TOLERANCE)
         inference = SiteInference(self._observations(data), parameters, basis)
-        return inference, inference.optimum(inference.start(None), _INFERENCE_TOLERANCE)
+        at = inference.at(start.u, [e.curvature for e in start.expectation])
+        return inference, inference.optimum(at, _INFERENCE_TOLERANCE)
 
     def _observations(self, data: PaddedTrials, alike: NDArray[np.intp] | None = None) -> SiteData:
         """Return the observations of each modality; by default no trials share a covariance."""
         value = torch.as_tensor(data.value, device=self.device)
         observed = torch.as_tensor(data.observed.astype(float), device=self.device)
-        found = [Observations(c, one, value[..., c], observed[..., c]) for c, one in self._parts]
+        found = [
+            Observations(c, one, value[..., c], observed[..., c], bool(data.observed[..., c].all()))
+            for c, one in self._parts
+        ]
         kind = np.arange(len(data.value)) if alike is None else alike
         return SiteData.of(found, torch.as_tensor(kind, device=self.device))
 

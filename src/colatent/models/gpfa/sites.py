@@ -37,12 +37,14 @@ class Observations(NamedTuple):
         likelihood: of its observations given the predictor.
         value: (N, T, p), zero where not observed.
         observed: 1 or 0 (N, T, p).
+        complete: whether all of it is 1.
     """
 
     channels: slice
     likelihood: SiteLikelihood
     value: Tensor
     observed: Tensor
+    complete: bool
 
 
 class SiteData(NamedTuple):
@@ -114,7 +116,7 @@ class SiteInference:
             eta = z @ loading.T
             offset, log_scale = self.parameters.offset[one.channels], self.parameters.log_noise[one.channels]
             e = one.likelihood.expectation(one.value, eta + offset, variance, log_scale)
-            expected = Expectation(*(part * one.observed for part in e))
+            expected = e if one.complete else Expectation(*(part * one.observed for part in e))
             elbo = elbo + expected.log_density.sum((1, 2))
             etas.append(eta)
             expectations.append(expected)

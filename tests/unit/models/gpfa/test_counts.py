@@ -135,6 +135,17 @@ def inference_of(inference: SiteInference) -> tuple:
     return inference.parameters, inference.basis
 
 
+def test_a_trial_is_inferred_as_beside_others() -> None:
+    """Inference starts from a covariance that trials observed alike share, and ends where it would alone."""
+    beside = TEST.copy()
+    beside[2:, :, ::4] = np.nan
+    model = true_model()
+    together, found = model.posterior(beside), [model.posterior(beside[[i]]) for i in (0, 1, 3)]
+    for i, alone in zip((0, 1, 3), found, strict=True):
+        np.testing.assert_allclose(together.mean[i], alone.mean[0], atol=1e-6)
+        np.testing.assert_allclose(together.variance[i], alone.variance[0], atol=1e-6)
+
+
 def test_recovers_the_truth_and_comes_close_to_it_in_co_smoothing(fit: CountGPFA) -> None:
     np.testing.assert_allclose(np.sort(fit.time_scale_), TIME_SCALE, rtol=0.2)
     held_out = np.arange(20) % 4 == 0
