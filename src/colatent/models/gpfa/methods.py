@@ -34,7 +34,7 @@ def gpfa(settings: GPFASettings, about: About) -> str:
         else ""
     )
     chosen = (
-        f" Spikes are Poisson if half of the units have less than {ENOUGH:g} spikes per bin in the training "
+        f" Spikes are Poisson if units have less than {ENOUGH:g} spikes per bin on average in the training "
         f"{about.trial}s, else Gaussian on their square roots."
         if None in likelihoods.values()
         else ""
