@@ -22,7 +22,8 @@ GOALS = {
 
 def true_model(n_trials: int, n_bins: int, n_neurons: int):  # type: ignore[no-untyped-def]
     """Return a CountGPFA with the parameters of the simulation."""
-    from colatent.models.gpfa.counts import LIKELIHOODS, CountGPFA
+    from colatent.data.likelihoods import LIKELIHOODS
+    from colatent.models.gpfa.counts import CountGPFA
 
     rng = np.random.default_rng(0)  # drawn in the order of gpfa.simulate
     q = len(gpfa.TIME_SCALES)
