@@ -135,6 +135,19 @@ def inference_of(inference: SiteInference) -> tuple:
     return inference.parameters, inference.basis
 
 
+def test_trials_of_far_more_counts_do_not_overflow() -> None:
+    """The covariance that they share with others would send the first step of their means far off."""
+    model = true_model()
+    busy = TRAIN.copy()
+    busy[0] = np.random.default_rng(0).poisson(RATE[0] * np.exp(2 * LOADING[:, 0]))
+    data = as_padded_trials(busy)
+    known = inference_of(model._infer(data)[0])
+    shared = SiteInference(model._observations(data, kinds_of(data.observed)), *known)
+    bound, start = model.elbo(busy), shared.start(None)
+    assert start.elbo[0] > 10 * bound[0]
+    np.testing.assert_allclose(shared.optimum(start, 1e-7).elbo, bound, rtol=0.02)
+
+
 def test_a_trial_is_inferred_as_beside_others() -> None:
     """Inference starts from a covariance that trials observed alike share, and ends where it would alone."""
     beside = TEST.copy()
