@@ -1,5 +1,7 @@
 """Encoders map a modality's observations to one Gaussian site per bin and latent."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, pixel_unshuffle, silu, softplus
@@ -10,6 +12,7 @@ from colatent.models.mmgpvae.posterior import Sites
 
 # Initial sites are weak: an overconfident untrained encoder would distort latents shared with others.
 INITIAL_LOG_PRECISION = -3.0
+INVERSE_OF_ONE = math.log(math.e - 1)  # at which softplus is 1
 
 
 class ImageProjection(nn.Module):
@@ -45,7 +48,16 @@ class Encoder(nn.Module):
     Args:
         options: options of the modality; ``hidden`` is also the number of projections.
         generator: CPU random generator of the weights and later of the dropout.
+
+    Attributes:
+        weight: of each channel in the linear terms of the sites (channel, latent), besides the network's;
+            None for networks that do not start from the linear model.
+        information: of each channel in the precisions of the sites (channel, latent), which the network
+            multiplies.
     """
+
+    weight: nn.Parameter | None
+    information: Tensor
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
@@ -61,6 +73,12 @@ class Encoder(nn.Module):
         self.hidden = dense(hidden, hidden, generator)
         self.location = dense(hidden, n_latents, generator)
         self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
+        nn.init.constant_(self.log_precision.bias, INITIAL_LOG_PRECISION)
+        self.weight = None
+        share = torch.full((options.n_channels, n_latents), 1 / options.n_channels, dtype=DTYPE)
+        self.register_buffer("information", share)
+        if options.from_linear:
+            self.weight = nn.Parameter(torch.zeros_like(share))
         self.dropout = Dropout(options.dropout, generator)
 
     def forward(self, features: Tensor, observed: Tensor) -> Sites:
@@ -74,9 +92,28 @@ class Encoder(nn.Module):
         hidden = self.dropout(silu(self.hidden(hidden)))
         # Information adds over channels, so precision is proportional to the share of observed channels
         # and exactly zero where none is observed.
-        share = observed.to(features.dtype).mean(dim=-1, keepdim=True)
-        precision = softplus(self.log_precision(hidden) + INITIAL_LOG_PRECISION) * share
-        return Sites(precision.double(), (precision * self.location(hidden)).double())
+        factor = softplus(self.log_precision(hidden))
+        precision = factor * (observed.to(features.dtype) @ self.information)
+        linear = precision * self.location(hidden)
+        if self.weight is not None:
+            linear = linear + factor * (features @ self.weight)
+        return Sites(precision.double(), linear.double())
+
+    @torch.no_grad()
+    def start_linear(self, weight: Tensor, information: Tensor) -> None:
+        """Let the sites be linear in the observations: the network adds nothing at the start.
+
+        Args:
+            weight: of each channel in the linear terms (channel, latent).
+            information: of each channel in the precisions (channel, latent).
+        """
+        assert self.weight is not None
+        self.weight.copy_(weight)
+        self.information.copy_(information)
+        for layer in (self.location, self.log_precision):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.location.bias)
+        nn.init.constant_(self.log_precision.bias, INVERSE_OF_ONE)
 
     def _filtered(self, projected: Tensor) -> Tensor:
         """Filter each projection (trial, time, projection) separately."""

@@ -84,6 +84,11 @@ class ModalityNetwork(nn.Module):
         """The decoder, if it is linear."""
         return cast("LinearDecoder", self.decoder)
 
+    def linear_parameters(self) -> list[nn.Parameter]:
+        """Return the weights that start from the linear model."""
+        weights = (self.encoder.weight, self.decoder.linear_weight)
+        return [] if self.encoder.weight is None else [w for w in weights if w is not None]
+
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials (trial, time, channel)."""
         likelihood = self.likelihood.record

@@ -24,7 +24,7 @@ from colatent.models.mmgpvae.options import Options
 from colatent.models.mmgpvae.posterior import Posterior, posterior_mean
 from colatent.models.mmgpvae.refinement.last_steps import take_last_steps
 from colatent.models.mmgpvae.refinement.sites import infer
-from colatent.models.mmgpvae.starts import train_best_start
+from colatent.models.mmgpvae.starts import train
 
 
 class MMGPVAE:
@@ -57,7 +57,7 @@ class MMGPVAE:
             FloatingPointError: the loss was never finite.
         """
         self.seed, self.device = run.seed, run.device
-        trained = train_best_start(self.options, training, run)
+        trained = train(self.options, training, run)
         self.network, self.history = trained.network, trained.history
         take_last_steps(trained, training, run)
         self._set_order(training)

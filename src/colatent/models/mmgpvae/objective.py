@@ -81,13 +81,14 @@ def make_optimizer(network: MultiModalNetwork) -> torch.optim.Optimizer:
     noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
     apart = {id(p) for p in (network.log_time_scale, network.log_prior_sd, *noise)}
     others = [p for p in network.parameters() if id(p) not in apart]
-    # biases carry the data's units and are not decayed
+    # biases carry the data's units and are not decayed, nor is the linear model, only what is added to it
     encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
-    weights = [p for p in others if p.ndim > 1]
+    fixed = {id(p) for name in network.names for p in network.modality(name).linear_parameters()}
+    weights = [p for p in others if p.ndim > 1 and id(p) not in fixed]
     groups = (
         ([p for p in weights if id(p) in encoders], rate, options.weight_decay),
         ([p for p in weights if id(p) not in encoders], rate, options.settings.decoder_decay),
-        ([p for p in others if p.ndim == 1], rate, 0.0),
+        ([p for p in others if p.ndim == 1 or id(p) in fixed], rate, 0.0),
         (noise, NOISE_RATE * rate, 0.0),
         ([network.log_time_scale, network.log_prior_sd], options.time_scale_rate, 0.0),
     )

@@ -33,6 +33,7 @@ class ModalityOptions:
             correlated between bins, but are treated as independent.
         hidden: units of each hidden layer.
         dropout: share of the encoder's hidden units dropped in each training step.
+        from_linear: whether the networks start from the linear model, see `linear_start`.
     """
 
     n_channels: int
@@ -43,6 +44,7 @@ class ModalityOptions:
     context: int
     hidden: int
     dropout: float
+    from_linear: bool
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,17 @@ class Options:
             settings.context,
             self.hidden,
             self.dropout,
+            self.from_linear,
+        )
+
+    @property
+    def from_linear(self) -> bool:
+        """Whether the networks start from the linear model: not for images, nor the posteriors to compare."""
+        n_channels = sum(self.layout.n_channels(name) for name in self.settings.modalities)
+        return (
+            self.settings.posterior == "sites"
+            and not self.settings.image_shape
+            and n_channels >= len(self.settings.latent_groups)
         )
 
     @property

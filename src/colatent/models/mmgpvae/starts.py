@@ -1,4 +1,4 @@
-"""Train several random starts briefly, and the most promising one to completion."""
+"""Where training starts: at the linear model, or at random weights, of several the most promising."""
 
 import math
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
+from colatent.models.mmgpvae.linear_start import start_from_linear_model
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.objective import Objective, make_optimizer
 from colatent.models.mmgpvae.options import Options
@@ -38,10 +39,42 @@ class TrainedStart(NamedTuple):
     held_out: NDArray[np.intp]
 
 
-def train_best_start(options: Options, trials: Trials, run: FitRun) -> TrainedStart:
-    """Train the most promising start to completion and keep its network."""
-    networks: list[MultiModalNetwork] = []
-    starts: list[Trainer] = []
+class Start(NamedTuple):
+    """A network before training, and what trains it."""
+
+    network: MultiModalNetwork
+    trainer: Trainer
+
+
+def train(options: Options, trials: Trials, run: FitRun) -> TrainedStart:
+    """Train from the linear model where possible, else from the most promising of random starts."""
+    starts, order = (_linear_start if options.from_linear else _random_starts)(options, trials, run)
+    best = _most_promising([trainer for _, trainer in starts], order, run)
+    network, trainer = starts[best]
+    first, final = options.cross_weights
+    if final != first:
+        trainer.go_on_with(Objective(network, final).loss_on(network.inputs(trials, network.names)))
+    trainer.run(order, *_part(run, best, len(starts)))
+    return TrainedStart(network, trainer.history, order, trainer.held_out(order).numpy())
+
+
+def _linear_start(options: Options, trials: Trials, run: FitRun) -> tuple[list[Start], Tensor]:
+    """Return the linear model, which training must beat on held-out trials, and the order of the trials."""
+    generator = torch.Generator().manual_seed(run.seed)
+    network = MultiModalNetwork(options, generator)
+    network.calibrate(trials)
+    order = torch.randperm(trials.n_trials, generator=generator)
+    updates = np.sort(order[options.schedule.n_held_out(len(order)) :].numpy())
+    start_from_linear_model(network, trials.select(updates), run)
+    network.to(run.device)
+    trainer = _trainer(network, network.inputs(trials, network.names), generator)
+    trainer.set_baseline(order)
+    return [Start(network, trainer)], order
+
+
+def _random_starts(options: Options, trials: Trials, run: FitRun) -> tuple[list[Start], Tensor]:
+    """Return networks of random weights, and the order of the trials, which all starts share."""
+    starts: list[Start] = []
     data: Data = {}
     for number in range(options.settings.restarts):
         generator = torch.Generator().manual_seed(_seed_of_start(run.seed, number))
@@ -49,18 +82,14 @@ def train_best_start(options: Options, trials: Trials, run: FitRun) -> TrainedSt
         network.calibrate(trials)
         network.to(run.device)
         data = data or network.inputs(trials, network.names)  # the units are the same for all starts
-        loss = Objective(network, options.cross_weights.first).loss_on(data)
-        starts.append(Trainer(network, loss, make_optimizer(network), options.schedule, generator))
-        networks.append(network)
-    # compare starts on the same held-out trials
-    order = torch.randperm(trials.n_trials, generator=starts[0].generator)
-    best = _most_promising(starts, order, run)
-    first, final = options.cross_weights
-    if final != first:
-        starts[best].go_on_with(Objective(networks[best], final).loss_on(data))
-    trainer = starts[best]
-    trainer.run(order, *_part(run, best, len(starts)))
-    return TrainedStart(networks[best], trainer.history, order, trainer.held_out(order).numpy())
+        starts.append(Start(network, _trainer(network, data, generator)))
+    return starts, torch.randperm(trials.n_trials, generator=starts[0].trainer.generator)
+
+
+def _trainer(network: MultiModalNetwork, data: Data, generator: torch.Generator) -> Trainer:
+    options = network.options
+    loss = Objective(network, options.cross_weights.first).loss_on(data)
+    return Trainer(network, loss, make_optimizer(network), options.schedule, generator)
 
 
 def _most_promising(starts: list[Trainer], order: Tensor, run: FitRun) -> int:

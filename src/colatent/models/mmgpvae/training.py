@@ -52,6 +52,10 @@ class Schedule:
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must lie in [0, 1), not {self.validation_share}")
 
+    def n_held_out(self, n_trials: int) -> int:
+        """Return how many trials are held out of the updates."""
+        return min(math.ceil(self.validation_share * n_trials), n_trials - 1)
+
 
 @dataclass
 class Trainer:
@@ -159,7 +163,7 @@ class Trainer:
 
     def held_out(self, order: Tensor) -> Tensor:
         """Return the trials held out of the updates."""
-        return order[: min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)]
+        return order[: self.schedule.n_held_out(len(order))]
 
     def _validation_trials(self, order: Tensor) -> Tensor:
         """Return the trials that determine the best epoch: the held-out ones, or all if there are none."""

@@ -1,7 +1,9 @@
 """The linear decoder."""
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from colatent.models.mmgpvae.decoders.base import LatentDecoder
 from colatent.models.mmgpvae.layers import DTYPE, dense
@@ -16,6 +18,15 @@ class LinearDecoder(LatentDecoder):
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
         self.readout = dense(len(options.latents), options.n_channels, generator, gain=0.5)
+
+    @property
+    def linear_weight(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.readout.weight)
+
+    @torch.no_grad()
+    def start_linear(self, loading: Tensor, offset: Tensor) -> None:
+        self.readout.weight.copy_(loading)
+        self.readout.bias.copy_(offset)
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.readout(latents.to(DTYPE))
