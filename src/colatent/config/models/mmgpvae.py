@@ -107,13 +107,14 @@ class MMGPVAESettings(GroupedLatentsSettings):
         "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
     )
     time_scale: Positive | None = Field(
-        None, description="time scale that learning starts from (s); 5 bins if not given"
+        None, description="time scale that random starts learn from (s); 5 bins if not given"
     )
     epochs: Count = 200
     restarts: Count = Field(
         3,
-        description="random starts, each trained for a fifth of the epochs; the one that is then best on "
-        "held-out training trials is trained to completion. Take more if fits of several folds disagree",
+        description="random starts of a model that does not start from the linear one (with images, or with "
+        "a `posterior` other than sites), each trained for a fifth of the epochs; the one that is then best "
+        "on held-out training trials is trained to completion. Take more if fits of several folds disagree",
     )
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
@@ -171,9 +172,15 @@ class MMGPVAESettings(GroupedLatentsSettings):
         return 0.06 * size.bins
 
     def fit_seconds(self, size: Size) -> float:
-        epochs = self.epochs * (1 + (self.restarts - 1) / 5)  # a start takes a fifth of them
+        # a random start takes a fifth of the epochs
+        epochs = self.epochs * (1 if self.is_linear_at_first else 1 + (self.restarts - 1) / 5)
         # the cost of latents does not depend on the channels; the last term is for the steps after training
         return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
+
+    @property
+    def is_linear_at_first(self) -> bool:
+        """Whether training starts from the linear model: not of images, nor of posteriors to compare."""
+        return self.posterior == "sites" and not self.image_shape
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""

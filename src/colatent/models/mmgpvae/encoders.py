@@ -54,10 +54,12 @@ class Encoder(nn.Module):
             None for networks that do not start from the linear model.
         information: of each channel in the precisions of the sites (channel, latent), which the network
             multiplies.
+        center: value of each channel at which its linear terms are zero (channel,).
     """
 
     weight: nn.Parameter | None
     information: Tensor
+    center: Tensor
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
@@ -77,6 +79,7 @@ class Encoder(nn.Module):
         self.weight = None
         share = torch.full((options.n_channels, n_latents), 1 / options.n_channels, dtype=DTYPE)
         self.register_buffer("information", share)
+        self.register_buffer("center", torch.zeros(options.n_channels, dtype=DTYPE))
         if options.from_linear:
             self.weight = nn.Parameter(torch.zeros_like(share))
         self.dropout = Dropout(options.dropout, generator)
@@ -93,22 +96,19 @@ class Encoder(nn.Module):
         # Information adds over channels, so precision is proportional to the share of observed channels
         # and exactly zero where none is observed.
         factor = softplus(self.log_precision(hidden))
-        precision = factor * (observed.to(features.dtype) @ self.information)
+        there = observed.to(features.dtype)
+        precision = factor * (there @ self.information)
         linear = precision * self.location(hidden)
         if self.weight is not None:
-            linear = linear + factor * (features @ self.weight)
+            linear = linear + factor * ((features - there * self.center) @ self.weight)
         return Sites(precision.double(), linear.double())
 
     @torch.no_grad()
-    def start_linear(self, weight: Tensor, information: Tensor) -> None:
-        """Let the sites be linear in the observations: the network adds nothing at the start.
-
-        Args:
-            weight: of each channel in the linear terms (channel, latent).
-            information: of each channel in the precisions (channel, latent).
-        """
+    def start_linear(self, weight: Tensor, information: Tensor, center: Tensor) -> None:
+        """Let the sites be linear in the observations: the network adds nothing at the start."""
         assert self.weight is not None
         self.weight.copy_(weight)
+        self.center.copy_(center)
         self.information.copy_(information)
         for layer in (self.location, self.log_precision):
             nn.init.zeros_(layer.weight)

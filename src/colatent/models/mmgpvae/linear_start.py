@@ -132,14 +132,13 @@ def _set_encoder(modality: ModalityNetwork, readout: Readout, n_bins: Array) -> 
     Args:
         n_bins: how many bins inform each latent of the modality (latent,).
     """
-    modality.feature_mean += torch.from_numpy(readout.offset)
     scaled = readout.loading / readout.noise[:, None]
     parts = scaled * readout.loading  # of each channel in the diagonal of P
     covariance = np.linalg.inv(scaled.T @ readout.loading + np.diag(1 / n_bins))
     weight = scaled @ covariance / covariance.diagonal()
     precision, most = 1 / covariance.diagonal() - 1 / n_bins, parts.sum(axis=0)
     share = np.divide(precision, most, out=np.zeros_like(most), where=most > 0)
-    modality.encoder.start_linear(torch.from_numpy(weight), torch.from_numpy(parts * share))
+    modality.encoder.start_linear(*map(torch.from_numpy, (weight, parts * share, readout.offset)))
 
 
 def _set_cross_noise(network: MultiModalNetwork, trials: Trials) -> None:

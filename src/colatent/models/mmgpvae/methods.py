@@ -64,7 +64,15 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
             f"In half of the batches {100 * settings.channel_dropout:g} % of one modality’s channels were "
             "hidden from its encoder but still reconstructed."
         )
-    if settings.restarts > 1:
+    if settings.is_linear_at_first:
+        yield (
+            "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
+            f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders add a network "
+            "to its linear map, encoders one to the sites that are linear in the observations, both zero at "
+            f"first. The weights with the least loss on held-out training {about.trial}s were kept, the "
+            "linear model’s among them."
+        )
+    elif settings.restarts > 1:
         yield (
             f"Each fit had {settings.restarts} random starts; after a fifth of the epochs, training "
             f"continued from the one with the least loss on training {about.trial}s held out of the updates."

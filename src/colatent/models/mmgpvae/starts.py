@@ -63,12 +63,13 @@ def _linear_start(options: Options, trials: Trials, run: FitRun) -> tuple[list[S
     generator = torch.Generator().manual_seed(run.seed)
     network = MultiModalNetwork(options, generator)
     network.calibrate(trials)
-    order = torch.randperm(trials.n_trials, generator=generator)
-    updates = np.sort(order[options.schedule.n_held_out(len(order)) :].numpy())
-    start_from_linear_model(network, trials.select(updates), run)
     network.to(run.device)
+    order = torch.randperm(trials.n_trials, generator=generator)
     trainer = _trainer(network, network.inputs(trials, network.names), generator)
-    trainer.set_baseline(order)
+    if not trainer.resume(*_part(run, 0, 1)):  # a checkpoint holds what has become of the linear model
+        updates = np.sort(order[len(trainer.held_out(order)) :].numpy())
+        start_from_linear_model(network, trials.select(updates), run)
+        trainer.set_baseline(order)
     return [Start(network, trainer)], order
 
 
@@ -96,7 +97,8 @@ def _most_promising(starts: list[Trainer], order: Tensor, run: FitRun) -> int:
     """Train all starts for a share of the epochs, and return the one best on held-out trials."""
     epochs = math.ceil(SHARE_OF_A_START * starts[0].schedule.epochs)
     for number, trainer in enumerate(starts):
-        trainer.train(epochs, order, *_part(run, number, len(starts)))
+        if not trainer.changed:
+            trainer.train(epochs, order, *_part(run, number, len(starts)))
     early_losses = [trainer.early_loss(epochs) for trainer in starts]
     best = int(np.argmin(early_losses))
     if len(starts) > 1:

@@ -52,10 +52,6 @@ class Schedule:
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must lie in [0, 1), not {self.validation_share}")
 
-    def n_held_out(self, n_trials: int) -> int:
-        """Return how many trials are held out of the updates."""
-        return min(math.ceil(self.validation_share * n_trials), n_trials - 1)
-
 
 @dataclass
 class Trainer:
@@ -69,6 +65,7 @@ class Trainer:
         history: one row per epoch: ``epoch, loss, held_out_loss, learning_rate, skipped_steps``, and
             the terms of the loss.
         changed: epoch after which the loss was changed (`go_on_with`), 0 if not yet.
+        has_looked: whether it has looked for a checkpoint to go on from.
     """
 
     module: nn.Module
@@ -80,6 +77,7 @@ class Trainer:
     best_loss: float = math.inf
     best_epoch: int = 0
     changed: int = 0
+    has_looked: bool = False
 
     def __post_init__(self) -> None:
         self.best_weights = copy_weights(self.module.state_dict())
@@ -120,10 +118,8 @@ class Trainer:
             Interrupted: a signal asked to stop; the checkpoint has been written.
         """
         validation, trained = self._validation_trials(order), order[len(self.held_out(order)) :]
-        if checkpoint is not None and not self.history:
-            self._resume(checkpoint, progress)
-            if self.changed:  # interrupted in a later phase
-                return
+        if self.resume(progress, checkpoint) and self.changed:
+            return  # interrupted in a later phase
         first, started = len(self.history), time.monotonic()
         with postponed() as signals:
             stop = False
@@ -159,11 +155,13 @@ class Trainer:
 
     def set_baseline(self, order: Tensor) -> None:
         """Take the current weights as the baseline that later epochs must beat."""
-        self.best_loss = self._held_out_loss(self._validation_trials(order))
+        loss = self._held_out_loss(self._validation_trials(order))
+        self.best_loss = math.inf if math.isnan(loss) else loss
+        self.best_weights = copy_weights(self.module.state_dict())
 
     def held_out(self, order: Tensor) -> Tensor:
         """Return the trials held out of the updates."""
-        return order[: self.schedule.n_held_out(len(order))]
+        return order[: min(math.ceil(self.schedule.validation_share * len(order)), len(order) - 1)]
 
     def _validation_trials(self, order: Tensor) -> Tensor:
         """Return the trials that determine the best epoch: the held-out ones, or all if there are none."""
@@ -248,7 +246,11 @@ class Trainer:
             "history": self.history,
         }
 
-    def _resume(self, checkpoint: Checkpoint, progress: Progress) -> None:
+    def resume(self, progress: Progress, checkpoint: Checkpoint | None) -> bool:
+        """Go on from a checkpoint that holds an epoch, and say whether there is one."""
+        if checkpoint is None or self.has_looked:
+            return False
+        self.has_looked = True
         saved = checkpoint.load(progress)
         if saved is not None:
             before = copy.deepcopy(self._state())
@@ -261,6 +263,7 @@ class Trainer:
         lost = checkpoint.begin_history(self.history)
         if saved is not None:
             progress(f"resumed after epoch {len(self.history)}; {lost} epochs are trained a second time")
+        return saved is not None
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Restore the run from `_state`."""
