@@ -144,8 +144,8 @@ def test_trials_of_far_more_counts_do_not_overflow() -> None:
     known = inference_of(model._infer(data)[0])
     shared = SiteInference(model._observations(data, kinds_of(data.observed)), *known)
     bound, start = model.elbo(busy), shared.start(None)
-    assert start.elbo[0] > 10 * bound[0]
-    np.testing.assert_allclose(shared.optimum(start, 1e-7).elbo, bound, rtol=0.02)
+    assert (start.elbo.numpy() > 10 * bound).all()
+    np.testing.assert_allclose(shared.optimum(start, 1e-7).elbo, bound, rtol=0.1)
 
 
 def test_a_trial_is_inferred_as_beside_others() -> None:
