@@ -64,6 +64,10 @@ class Likelihood(ABC):
     def initial_eta(self, mean: Tensor) -> Tensor:
         """Return the eta at which the expected value of y is ``mean``."""
 
+    def eta_of_expectation(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Return the eta at which the expected y is that over eta ~ N(mean, variance), if in closed form."""
+        return mean
+
     def scale(self, log_scale: Tensor) -> Tensor:
         """Return the scale given its logarithm."""
         return log_scale.exp()
@@ -127,6 +131,9 @@ class CountLikelihood(SiteLikelihood):
 
     def initial_eta(self, mean: Tensor) -> Tensor:
         return mean.clamp_min(_MIN_COUNT).log()
+
+    def eta_of_expectation(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return mean + 0.5 * variance
 
     def initial_loading_and_offset(self, loading: Array, mean: Array) -> tuple[Array, Array]:
         """Return initial loadings and offsets of the predictor C z + d.

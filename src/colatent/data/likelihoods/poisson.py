@@ -64,6 +64,7 @@ class SoftplusPoisson(Poisson):
     # undo Poisson's closed forms, which assume a rate of exp(eta)
     log_prob = Likelihood.log_prob
     expected_log_prob = Likelihood.expected_log_prob
+    eta_of_expectation = Likelihood.eta_of_expectation
 
     def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
         from torch.distributions import Poisson

@@ -38,7 +38,7 @@ def objective(settings: MMGPVAESettings) -> Iterator[str]:
     if CROSS_MODAL in first + final:
         yield (
             "Cross-modal prediction is the log density of a modality, decoded from the posterior mean given "
-            "only the others (with latents that none of them informs at their prior mean); it makes shared "
+            "only the others (with latents that none of them informs integrated out); it makes shared "
             "latents predictive, and the sum is not a bound on the likelihood."
         )
     if CROSS_MODAL in final:
@@ -100,9 +100,8 @@ def improved(about: About) -> str:
 def freed(_: About) -> str:
     """Describe the separation of private from shared latents."""
     return (
-        "for modalities with linear decoders and without a cross-modal prediction term, latents were made "
-        "linearly uncorrelated with latents shared with further modalities, which leaves all expected "
-        "observations unchanged"
+        "latents of modalities with linear decoders were made linearly uncorrelated with latents shared with "
+        "further modalities, which leaves all expected observations unchanged"
     )
 
 
@@ -124,8 +123,8 @@ def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     shares = len(settings.modalities) > 1
     applied = (
         (calibrated, exact and other),
-        (improved, exact and linear),
-        (freed, exact and shares and linear - crossed),
+        (improved, exact and linear and not settings.is_linear_at_first),
+        (freed, exact and shares and linear),
         (refined, other - crossed),
     )
     if steps := [step(about) for step, is_applied in applied if is_applied]:

@@ -123,10 +123,21 @@ class ModalityNetwork(nn.Module):
         log_prob = self.decoder.expected_log_prob(self.likelihood, data.target, latents, generator)
         return masked_sum(log_prob, data.observed)
 
-    def cross_log_prob(self, data: NetworkInput, latent_mean: Tensor) -> Tensor:
-        """Return log p(data | z = latent_mean) with the noise of cross-modal predictions, nats (trial,)."""
-        log_prob = self.cross_likelihood.log_prob(data.target, self.decoder(latent_mean))
+    def cross_log_prob(self, data: NetworkInput, latent_mean: Tensor, unseen: Tensor) -> Tensor:
+        """Return the log density of cross-modal predictions, with their own noise, nats (trial,).
+
+        Args:
+            data: observations.
+            latent_mean: of this modality's latents (trial, time, latent).
+            unseen: variance of the latents that no other modality informs, zero for the others (latent,).
+        """
+        log_prob = self.cross_likelihood.log_prob(data.target, self._cross_eta(latent_mean, unseen))
         return masked_sum(log_prob, data.observed)
+
+    def _cross_eta(self, latents: Tensor, unseen: Tensor) -> Tensor:
+        """Return the eta of the expected observation over unseen latents, which are not at their mean."""
+        variance = self.decoder.variance_of_eta(unseen)
+        return self.likelihood.record.eta_of_expectation(self.decoder(latents), variance)
 
     def decoder_slopes(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield each latent of this modality and the decoder's derivative by it (trial, time, channel).
@@ -140,15 +151,16 @@ class ModalityNetwork(nn.Module):
             direction[..., i] = 1.0
             yield k, jvp(self.decoder, (own,), (direction,))[1]
 
-    def predictive(self, latents: Tensor, cross: bool = False) -> Predictive:
+    def predictive(self, latents: Tensor, unseen: Tensor | None = None) -> Predictive:
         """Return the predictive distribution given latent samples, in the observations' original units.
 
         Args:
             latents: samples of this modality's latents (sample, trial, time, latent).
-            cross: whether to use the noise of cross-modal predictions, learned by `cross_log_prob`.
+            unseen: for a cross-modal prediction with its own noise, see `cross_log_prob`.
         """
-        likelihood = self.cross_likelihood if cross else self.likelihood
-        given = likelihood.distribution(self.decoder(latents).double())
+        likelihood = self.likelihood if unseen is None else self.cross_likelihood
+        eta = self.decoder(latents) if unseen is None else self._cross_eta(latents, unseen)
+        given = likelihood.distribution(eta.double())
         scale = likelihood.scale()
         return Predictive(
             likelihood.record.name,

@@ -80,7 +80,8 @@ class MMGPVAE:
             # the encoders were trained to predict the modality from their posterior mean: this is more
             # accurate than the refined posterior, and has its own noise
             mean = self.network.encoded_posterior(trials, given).marginals.mean
-            return network.predictive(mean[None][..., network.latents], cross=True)
+            unseen = self.network.unseen(predicted, given)
+            return network.predictive(mean[None][..., network.latents], unseen)
         generator = torch.Generator().manual_seed(self.seed)
         samples = self.posterior(trials, given).sample(settings.samples, generator)
         return network.predictive(samples[..., network.latents])

@@ -175,13 +175,22 @@ class MultiModalNetwork(nn.Module):
         """Return the weighted sum of the modalities' log densities given the others, nats (trial,).
 
         Each modality is decoded from the posterior mean given the other modalities' sites; latents
-        that none of them informs stay at their prior mean.
+        that none of them informs are integrated out, see `unseen`.
         """
-        terms = [
-            weight[name] * self.modality(name).cross_log_prob(data[name], self.cross_mean(name, sites, bases))
-            for name in weight
-        ]
+        terms = []
+        for name in weight:
+            others = [other for other in sites if other != name]
+            found = self.cross_mean(name, sites, bases), self.unseen(name, others)
+            terms.append(weight[name] * self.modality(name).cross_log_prob(data[name], *found))
         return torch.stack(terms).sum(dim=0)
+
+    def unseen(self, name: str, given: Iterable[str]) -> Tensor:
+        """Return the variance of a modality's latents that none of those given informs, else 0 (latent,)."""
+        informed = torch.zeros(self.n_latents, dtype=torch.bool, device=self.log_prior_sd.device)
+        for other in given:
+            informed[self.modality(other).latents] = True
+        variance = torch.where(informed, 0.0, self.prior_sd().square())
+        return variance[self.modality(name).latents]
 
     def cross_mean(self, name: str, sites: Mapping[str, Sites], bases: Tensor) -> Tensor:
         """Return the posterior mean of a modality's latents given the others, (trial, time, latent)."""

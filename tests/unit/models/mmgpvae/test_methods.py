@@ -6,22 +6,33 @@ import pytest
 
 from colatent.config import MMGPVAESettings
 from colatent.models.methods import About
-from colatent.models.mmgpvae.methods import calibrated, freed, improved, last_steps, objective, refined
+from colatent.models.mmgpvae.methods import (
+    calibrated,
+    freed,
+    improved,
+    last_steps,
+    objective,
+    refined,
+    training,
+)
 
 ABOUT = About({"spikes": "spikes", "emg": "continuous"})
 CALIBRATED, IMPROVED, FREED, REFINED = (step(ABOUT) for step in (calibrated, improved, freed, refined))
 BOTH = {"spikes+emg": 1, "spikes": 1}
+IMAGES = {"latents": BOTH, "decoder": {"emg": "convolutional"}, "image_shape": {"emg": [2, 2]}}
 CASES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"latents": {"spikes": 2}}, [IMPROVED]),
+    ({"latents": {"spikes": 2}}, []),
     ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
     ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
-    ({"latents": BOTH}, [CALIBRATED, IMPROVED]),  # both modalities are predicted from the other
-    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
-    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [IMPROVED, FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, IMPROVED, FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED, IMPROVED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
+    ({"latents": BOTH}, [CALIBRATED, FREED]),  # both modalities are predicted from the other
+    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, FREED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED, FREED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, REFINED]),
     ({"latents": BOTH, "cross_weight": {}, "posterior": "averaged"}, [REFINED]),
+    (IMAGES, [CALIBRATED, IMPROVED, FREED]),
+    (IMAGES | {"cross_weight": {}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
 ]
 
 
@@ -30,6 +41,21 @@ def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, An
     text = " ".join(last_steps(MMGPVAESettings(kind="mm-gpvae", **options), ABOUT))
     assert [step for step in (CALIBRATED, IMPROVED, FREED, REFINED) if step in text] == steps
     assert bool(text) == bool(steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "linear", "random"),
+    [
+        ({"latents": BOTH}, True, False),
+        ({"latents": BOTH, "posterior": "averaged"}, False, True),
+        (IMAGES, False, True),
+        (IMAGES | {"restarts": 1}, False, False),
+    ],
+)
+def test_the_start_of_training_is_told(options: dict[str, Any], linear: bool, random: bool) -> None:
+    text = " ".join(training(MMGPVAESettings(kind="mm-gpvae", **options), ABOUT))
+    assert ("started from the linear model" in text) == linear
+    assert ("3 random starts" in text) == random
 
 
 ELBO, OF_EMG = "the ELBO", "ELBO + 1 × cross-modal prediction of emg"

@@ -35,6 +35,13 @@ class LatentDecoder(nn.Module):
         """Let eta be C z + d for C (channel, latent) and d (channel,)."""
         raise NotImplementedError
 
+    def variance_of_eta(self, variance: Tensor) -> Tensor:
+        """Return the variance (channel,) that latents' variances (latent,) add to eta through C, if known."""
+        weight = self.linear_weight
+        if weight is None:
+            return torch.zeros_like(self.output_bias)
+        return variance.to(weight.dtype) @ weight.square().T
+
     def forward(self, latents: Tensor) -> Tensor:
         """Map latents (..., latent) to eta (..., channel)."""
         raise NotImplementedError
