@@ -65,7 +65,7 @@ class _Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Search:
+class _GroupSearch:
     """The data that are searched and the problem of a fit to them, without its structure."""
 
     data: PaddedTrials
@@ -202,7 +202,7 @@ def found_groups(
     data = _some_trials(data)
     modality = np.repeat(np.arange(len(n_channels)), list(n_channels.values()))
     prior = replace(prior, tolerance=max(prior.tolerance, _TOLERANCE))
-    search = _Search(standardize(data)[0], modality, len(n_channels), prior, problem, longest_delay)
+    search = _GroupSearch(standardize(data)[0], modality, len(n_channels), prior, problem, longest_delay)
     most = len(modality)
     n_offered = min(_OFFERED, most)
     while True:

@@ -365,8 +365,7 @@ def test_other_likelihoods(family: str) -> None:
     trials = simulate(12)[0]
     spikes = trials.values["spikes"] if family == "negative-binomial" else (trials.values["spikes"] > 0) * 1.0
     trials = replace(trials, values={**trials.values, "spikes": spikes})
-    options = OPTIONS | {"likelihood": {"spikes": family}, "epochs": 15}
-    model = fit_vae(trials, **options)
+    model = fit_vae(trials, **OPTIONS | {"likelihood": {"spikes": family}, "epochs": 15})
     prediction = model.predict(trials, BOTH, "spikes")
     assert prediction.family == family
     null = replace(prediction, component_mean=np.broadcast_to(spikes.mean(axis=(0, 1)), (1, *spikes.shape)))

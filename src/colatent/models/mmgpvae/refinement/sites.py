@@ -44,7 +44,7 @@ class Refined(NamedTuple):
     free: Sites
 
 
-class Start(NamedTuple):
+class SiteStart(NamedTuple):
     """Starting point of refinement.
 
     Attributes:
@@ -80,16 +80,16 @@ def refine(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) 
     return climb(network, start, bases, MIN_GAIN)
 
 
-def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> Start:
+def encoded(network: MultiModalNetwork, data: Data, empty: Sites) -> SiteStart:
     """Return the starting point from the encoders' sites."""
     emitted = network.calibrated_sites(data)
     linear = [name for name in data if network.has_linear_decoder(name)]
     fixed = [emitted[name] for name in data if name not in linear]
     free = [emitted[name] for name in linear]
-    return Start({name: data[name] for name in linear}, product([empty, *fixed]), product([empty, *free]))
+    return SiteStart({name: data[name] for name in linear}, product([empty, *fixed]), product([empty, *free]))
 
 
-def climb(network: MultiModalNetwork, start: Start, bases: Tensor, tolerance: float) -> Refined:
+def climb(network: MultiModalNetwork, start: SiteStart, bases: Tensor, tolerance: float) -> Refined:
     """Iterate the sites to refine to the optimum of `bound`.
 
     Each trial takes full steps, halved when its bound would fall, until it converges; trials do not
@@ -126,7 +126,7 @@ def climb(network: MultiModalNetwork, start: Start, bases: Tensor, tolerance: fl
     return Refined(q, free)
 
 
-def bound(network: MultiModalNetwork, start: Start, q: Posterior) -> Tensor:
+def bound(network: MultiModalNetwork, start: SiteStart, q: Posterior) -> Tensor:
     """Return the evidence lower bound with the fixed sites as additional observations, nats (trial,)."""
     expected = network.elbo(start.data, q, torch.Generator(), network.options.settings.weight)
     return expected + expected_log(start.fixed, q.marginals)
@@ -140,7 +140,7 @@ def nan_if_diverged(objective: Callable[[], float]) -> float:
         return math.nan
 
 
-def _optimum(network: MultiModalNetwork, start: Start, q: Posterior) -> Sites:
+def _optimum(network: MultiModalNetwork, start: SiteStart, q: Posterior) -> Sites:
     """Return the product of the modalities' sites implied by the posterior.
 
     Their precision is the diagonal of the precision between latents; their linear part makes the posterior
