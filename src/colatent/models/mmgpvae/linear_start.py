@@ -4,6 +4,10 @@ Loadings, offsets, noise and time scales are those of `GPFA`, or with counts of 
 to the trials that training may update on. Everything else is zero at the start: what a decoder adds to
 C z + d, and what an encoder's network adds to the sites that are linear in the observations. Epoch 0 is then
 the linear model, but for its posterior, which factorises over latents.
+
+Time scales and linear decoders then stay as they are. The linear model has them from the joint posterior of
+all latents; with a posterior that factorises, training would make the loadings of different latents
+orthogonal (Turner & Sahani 2011), so that private latents absorb parts of shared ones.
 """
 
 import math
@@ -22,6 +26,10 @@ from colatent.models.mmgpvae.modality import ModalityNetwork
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.options import Options
 
+# The linear model is fitted to as many trials as hold so many values, but to at least so many trials: its
+# memory would otherwise be many times that of training.
+MOST_VALUES = 2_000_000
+FEWEST_TRIALS = 20
 SMALLEST_NOISE = 1e-3  # variance of what an encoder sees, relative to that of all its channels
 
 
@@ -37,8 +45,10 @@ def start_from_linear_model(network: MultiModalNetwork, trials: Trials, run: Fit
     """Fit the linear model and set the calibrated network to it, in place.
 
     Args:
-        trials: training trials without those held out of the updates.
+        trials: training trials in random order, without those held out of the updates.
     """
+    size = sum(values[0].size for values in trials.values.values())
+    trials = trials.select(np.arange(min(trials.n_trials, max(MOST_VALUES // size, FEWEST_TRIALS))))
     data = network.inputs(trials, network.names)
     values = {
         name: torch.where(x.observed, x.target.double(), torch.nan).cpu().numpy() for name, x in data.items()
@@ -58,6 +68,16 @@ def start_from_linear_model(network: MultiModalNetwork, trials: Trials, run: Fit
             readout = regress(features, observed, mean[..., own], variance[..., own])
             _set_encoder(modality, readout, math.sqrt(2 * math.pi) * bins.numpy()[own])
         _set_cross_noise(network, trials)
+
+
+def hold_linear_parts(network: MultiModalNetwork) -> None:
+    """Keep training from changing the prior and the linear decoders."""
+    held = [network.log_time_scale, network.log_prior_sd]
+    for name in network.names:
+        if network.has_linear_decoder(name):
+            held += network.modality(name).decoder.parameters()
+    for parameter in held:
+        parameter.requires_grad_(False)
 
 
 def linear_model(options: Options) -> GPFA | CountGPFA:

@@ -67,10 +67,10 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     if settings.is_linear_at_first:
         yield (
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
-            f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders add a network "
-            "to its linear map, encoders one to the sites that are linear in the observations, both zero at "
-            f"first. The weights with the least loss on held-out training {about.trial}s were kept, the "
-            "linear model’s among them."
+            f"own likelihood), fitted to the {about.trial}s that training updated on, of which it keeps time "
+            "scales and linear decoders. Other decoders add a network to its linear map, encoders one to the "
+            "sites that are linear in the observations, both zero at first. The weights with the least loss on "
+            f"held-out training {about.trial}s were kept, if any beat the linear model’s."
         )
     elif settings.restarts > 1:
         yield (
@@ -100,8 +100,9 @@ def improved(about: About) -> str:
 def freed(_: About) -> str:
     """Describe the separation of private from shared latents."""
     return (
-        "latents of modalities with linear decoders were made linearly uncorrelated with latents shared with "
-        "further modalities, which leaves all expected observations unchanged"
+        "for modalities with linear decoders and without a cross-modal prediction term, latents were made "
+        "linearly uncorrelated with latents shared with further modalities, which leaves all expected "
+        "observations unchanged"
     )
 
 
@@ -120,11 +121,11 @@ def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
     linear = {m for m in settings.modalities if DECODERS[settings.decoder_of(m, about.kinds[m])].is_linear}
     other = set(settings.modalities) - linear
-    shares = len(settings.modalities) > 1
+    shares, at_random = len(settings.modalities) > 1, not settings.is_linear_at_first
     applied = (
         (calibrated, exact and other),
-        (improved, exact and linear and not settings.is_linear_at_first),
-        (freed, exact and shares and linear),
+        (improved, exact and linear and at_random),
+        (freed, exact and shares and linear - crossed and at_random),
         (refined, other - crossed),
     )
     if steps := [step(about) for step, is_applied in applied if is_applied]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
-from colatent.models.mmgpvae.linear_start import start_from_linear_model
+from colatent.models.mmgpvae.linear_start import hold_linear_parts, start_from_linear_model
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.objective import Objective, make_optimizer
 from colatent.models.mmgpvae.options import Options
@@ -64,10 +64,11 @@ def _linear_start(options: Options, trials: Trials, run: FitRun) -> tuple[list[S
     network = MultiModalNetwork(options, generator)
     network.calibrate(trials)
     network.to(run.device)
+    hold_linear_parts(network)
     order = torch.randperm(trials.n_trials, generator=generator)
     trainer = _trainer(network, network.inputs(trials, network.names), generator)
     if not trainer.resume(*_part(run, 0, 1)):  # a checkpoint holds what has become of the linear model
-        updates = np.sort(order[len(trainer.held_out(order)) :].numpy())
+        updates = order[len(trainer.held_out(order)) :].numpy()
         start_from_linear_model(network, trials.select(updates), run)
         trainer.set_baseline(order)
     return [Start(network, trainer)], order

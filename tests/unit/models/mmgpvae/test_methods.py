@@ -24,14 +24,15 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
     ({"latents": {"spikes": 2}}, []),
     ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
     ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
-    ({"latents": BOTH}, [CALIBRATED, FREED]),  # both modalities are predicted from the other
-    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, FREED, REFINED]),
-    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED, FREED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, FREED, REFINED]),
+    ({"latents": BOTH}, [CALIBRATED]),  # both modalities are predicted from the other
+    ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, REFINED]),
+    ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, []),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0, "spikes": 1.0}}, [CALIBRATED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, REFINED]),
     ({"latents": BOTH, "cross_weight": {}, "posterior": "averaged"}, [REFINED]),
-    (IMAGES, [CALIBRATED, IMPROVED, FREED]),
+    (IMAGES, [CALIBRATED, IMPROVED]),
+    (IMAGES | {"cross_weight": {"emg": 1.0}}, [CALIBRATED, IMPROVED, FREED]),
     (IMAGES | {"cross_weight": {}}, [CALIBRATED, IMPROVED, FREED, REFINED]),
 ]
 

@@ -30,9 +30,10 @@ def take_last_steps(trained: TrainedStart, trials: Trials, run: FitRun) -> None:
     if network.inference.refined:
         if len(held_out):
             calibrate(network, trials.select(held_out), run)
-            if not network.options.from_linear:
+        if not network.options.from_linear:  # there, linear decoders are at their optimum already
+            if len(held_out):
                 improve_linear_decoders(network, trials, held_out, run)
-        separate_latents(network, trials)
+            separate_latents(network, trials)
     refine_decoders(network, trials, trained.order, run)
 
 

@@ -6,8 +6,8 @@ EM towards parameters for which its posterior is exact, Turner & Sahani 2011): a
 part of a shared one, although they are independent under the prior. Expected observations cannot distinguish
 such solutions: with z_j = z'_j + sum_k a_k z_k, adding a_k times the loading of latent j to the loading of
 each k leaves the output of a linear decoder unchanged. The a_k are from the least-squares regression on the
-posterior of the training trials, after which z'_j and the z_k are uncorrelated. A cross weight makes training
-itself distinguish them, because cross-modal prediction does not know private latents, but not wholly.
+posterior of the training trials, after which z'_j and the z_k are uncorrelated. With a cross weight, training
+itself distinguishes them, because cross-modal prediction does not use private latents.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,12 @@ from colatent.models.mmgpvae.posterior import Marginals
 def separable(network: MultiModalNetwork) -> dict[int, list[int]]:
     """Return each separable latent with the wider latents, which drive its modalities and others.
 
-    All modalities of a separable latent must have a linear decoder, to which sites adapt in inference.
+    All modalities of a separable latent must have no cross weight and a linear decoder, to which sites adapt
+    in inference.
     """
-    free = {n for n in network.names if network.has_linear_decoder(n)}
-    driven = [group.modalities for group in network.options.settings.latent_groups]
+    settings = network.options.settings
+    free = {n for n in network.names if network.has_linear_decoder(n) and not settings.cross_weight.get(n)}
+    driven = [group.modalities for group in settings.latent_groups]
     wider = {j: [k for k, other in enumerate(driven) if other > own] for j, own in enumerate(driven)}
     return {j: others for j, others in wider.items() if others and driven[j] <= free}
 
@@ -54,11 +56,8 @@ def separate(network: MultiModalNetwork, latents: Marginals, wider: Mapping[int,
 
 def _move(modality: ModalityNetwork, j: int, others: list[int], slopes: torch.Tensor) -> None:
     """Move latent j's components of the others to their loadings, and out of j's encoded location."""
-    loading, encoder = modality.linear_decoder.readout.weight, modality.encoder
+    loading, location = modality.linear_decoder.readout.weight, modality.encoder.location
     slopes = slopes.to(loading)
     loading[:, others] += loading[:, [j]] * slopes
-    encoder.location.weight[j] -= slopes @ encoder.location.weight[others]
-    encoder.location.bias[j] -= slopes @ encoder.location.bias[others]
-    if encoder.weight is not None:  # linear terms are locations times precisions
-        precision = encoder.information.sum(dim=0)
-        encoder.weight[:, j] -= encoder.weight[:, others] @ (slopes * precision[j] / precision[others])
+    location.weight[j] -= slopes @ location.weight[others]
+    location.bias[j] -= slopes @ location.bias[others]
