@@ -69,8 +69,8 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
             f"own likelihood), fitted to the {about.trial}s that training updated on, of which it keeps time "
             "scales and linear decoders. Other decoders add a network to its linear map, encoders one to the "
-            "sites that are linear in the observations, both zero at first. The weights with the least loss on "
-            f"held-out training {about.trial}s were kept, if any beat the linear model’s."
+            "sites that are linear in the observations, both zero at first. The weights with the least loss "
+            f"on held-out training {about.trial}s were kept, if any beat the linear model’s."
         )
     elif settings.restarts > 1:
         yield (
