@@ -62,10 +62,14 @@ def start_from_linear_model(network: MultiModalNetwork, trials: Trials, run: Fit
         network.log_time_scale.copy_(bins.log())
         for name, x in data.items():
             modality = network.modality(name)
-            own = modality.latents.cpu().numpy()
-            _set_decoder(modality, gpfa, gpfa.modalities_.channels(name))
-            features, observed = x.features.double().cpu().numpy(), x.observed.cpu().numpy()
-            readout = regress(features, observed, mean[..., own], variance[..., own])
+            own, channels = modality.latents.cpu().numpy(), gpfa.modalities_.channels(name)
+            _set_decoder(modality, gpfa, channels)
+            if modality.likelihood.record.describes == "counts":
+                features, observed = x.features.double().cpu().numpy(), x.observed.cpu().numpy()
+                readout = regress(features, observed, mean[..., own], variance[..., own])
+            else:  # encoders see what the linear model sees
+                noise = _noise_sd(gpfa)[channels] ** 2
+                readout = Readout(gpfa.loading_[channels][:, own], gpfa.offset_[channels], noise)
             _set_encoder(modality, readout, math.sqrt(2 * math.pi) * bins.numpy()[own])
         _set_cross_noise(network, trials)
 
@@ -138,8 +142,13 @@ def _set_decoder(modality: ModalityNetwork, gpfa: GPFA | CountGPFA, channels: sl
         (slope,) = torch.autograd.grad(eta.sum(), mean)
     modality.decoder.start_linear(slope.nan_to_num()[:, None] * loading, eta.detach())
     if log_scale is not None:
-        sd = gpfa.dispersion_ if isinstance(gpfa, CountGPFA) else np.sqrt(gpfa.noise_variance_)
-        log_scale.add_(torch.from_numpy(np.log(sd[channels])))  # relative to the scale of unit noise
+        # relative to the scale of unit noise
+        log_scale.add_(torch.from_numpy(np.log(_noise_sd(gpfa)[channels])))
+
+
+def _noise_sd(gpfa: GPFA | CountGPFA) -> Array:
+    """Return the standard deviation of the noise of Gaussian channels."""
+    return gpfa.dispersion_ if isinstance(gpfa, CountGPFA) else np.sqrt(gpfa.noise_variance_)
 
 
 def _set_encoder(modality: ModalityNetwork, readout: Readout, n_bins: Array) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import BIN_WIDTH, BOTH, OPTIONS, fit_vae, make_trials, simulate, unfitted_vae
+from support import BOTH, OPTIONS, fit_vae, make_trials, simulate, unfitted_vae
 
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
@@ -39,16 +39,17 @@ def test_of_one_latent_the_posterior_and_the_predictions_are_those_of_gpfa() -> 
     trials = simulate(20)[0]
     emg = make_trials({"emg": trials.values["emg"]}, {"emg": trials.observed["emg"]})
     model = at_epoch_0(emg, latents={"emg": 1}, cross_weight={})
-    gpfa = GPFA(1, BIN_WIDTH).fit(emg.with_nan("emg"))
-    expected, variance = gpfa.posterior(emg.with_nan("emg"))
-    mean, found = model.latents(emg, ("emg",))
-    sign = np.sign((mean * expected).sum())
-    np.testing.assert_allclose(sign * mean, expected, atol=0.01)
-    np.testing.assert_allclose(found, variance, atol=0.01)
-    predicted = gpfa.predict(emg.with_nan("emg"))
-    np.testing.assert_allclose(model.decode(mean, "emg"), predicted.mean, atol=0.02)
-    scale = model.predict(emg, ("emg",), "emg").scale
-    np.testing.assert_allclose(scale, np.sqrt(gpfa.noise_variance_), rtol=0.01)
+    network = model.network.modality("emg")
+    sd, values = network.scale.numpy(), emg.with_nan("emg")
+    seen = {"emg": (values - network.offset.numpy()) / sd}
+    gpfa = linear_model(model.options).fit(seen)
+    mean, variance = model.latents(emg, ("emg",))
+    np.testing.assert_allclose(mean, gpfa.posterior(seen).mean, atol=2e-3)
+    np.testing.assert_allclose(variance, gpfa.posterior(seen).variance, atol=2e-3)
+    expected = gpfa.predict(seen)["emg"].mean * sd + network.offset.numpy()
+    np.testing.assert_allclose(model.decode(mean, "emg"), expected, atol=5e-3)
+    noise = model.predict(emg, ("emg",), "emg").scale
+    np.testing.assert_allclose(noise, sd * np.sqrt(gpfa.noise_variance_), rtol=1e-5)
 
 
 def test_with_counts_it_is_the_linear_model_but_for_a_posterior_that_factorises() -> None:
