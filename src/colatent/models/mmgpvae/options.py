@@ -44,7 +44,7 @@ class ModalityOptions:
     context: int
     hidden: int
     dropout: float
-    from_linear: bool
+    from_linear: bool = False
 
 
 @dataclass(frozen=True)
