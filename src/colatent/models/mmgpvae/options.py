@@ -58,7 +58,6 @@ class Options:
         patience, validation_share: see `Schedule`.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
         weight_decay: decoupled decay (AdamW) of the encoders' weights; biases and noise have none.
-        start_at_linear: whether training starts from the linear model where that is possible.
 
     Raises:
         ValueError: the session lacks a modality.
@@ -73,7 +72,6 @@ class Options:
     validation_share: float = 0.1
     time_scale_rate: float = 2e-2
     weight_decay: float = 0.3
-    start_at_linear: bool = True
 
     def __post_init__(self) -> None:
         for name in self.settings.modalities:
@@ -112,7 +110,7 @@ class Options:
         """Whether the networks start from the linear model, which needs as many channels as latents."""
         n_channels = sum(self.layout.n_channels(name) for name in self.settings.modalities)
         enough = n_channels >= len(self.settings.latent_groups)
-        return self.start_at_linear and self.settings.is_linear_at_first and enough
+        return self.settings.is_linear_at_first and enough
 
     @property
     def time_scale(self) -> float:

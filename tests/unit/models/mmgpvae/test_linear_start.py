@@ -13,7 +13,7 @@ from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.training import Trainer
 
-LINEAR = OPTIONS | {"latents": {"spikes+emg": 1, "spikes": 1}}
+LINEAR = OPTIONS | {"latents": {"spikes+emg": 1, "spikes": 1}, "start": "linear"}
 
 
 def at_epoch_0(trials: Trials, **options: object) -> MMGPVAE:

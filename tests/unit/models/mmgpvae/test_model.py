@@ -31,7 +31,6 @@ from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.training import Trainer
 
-RANDOM = {"start_at_linear": False}  # training starts at random weights
 STRAIGHT: dict[str, MMGPVAE] = {}  # fits without an interruption
 
 
@@ -266,7 +265,7 @@ def test_of_several_starts_the_most_promising_goes_on(
 
         monkeypatch.setattr(Trainer, "early_loss", kept)
         lines: list[str] = []
-        options = OPTIONS | RANDOM | {"epochs": 10, "restarts": 3}
+        options = OPTIONS | {"epochs": 10, "restarts": 3}
         model = fit_vae(trials, seed, lines.append, **options)
         best = int(np.argmin(promises))
         assert len(set(promises)) == 3 and len(model.history) == 10
@@ -286,7 +285,7 @@ def states(*models: MMGPVAE) -> list[list[np.ndarray]]:
 
 
 def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
-    trials, options = simulate(8)[0], OPTIONS | RANDOM | {"epochs": 5, "restarts": 2}
+    trials, options = simulate(8)[0], OPTIONS | {"epochs": 5, "restarts": 2}
     build, built = MultiModalNetwork.__init__, []
 
     def damage(self, *arguments):
@@ -310,7 +309,7 @@ def test_a_start_whose_loss_is_never_finite_is_left(monkeypatch) -> None:
 def test_several_starts_interrupted_end_with_the_same_bytes(
     training_only: None, tmp_path: Path, at: str
 ) -> None:
-    lines = lines_of_a_fit_that_was_interrupted(tmp_path, at, restarts=2, seed=3, **RANDOM)
+    lines = lines_of_a_fit_that_was_interrupted(tmp_path, at, restarts=2, seed=3)
     assert lines[0] == "start 1/2: resumed after epoch 5; 0 epochs are trained a second time"
     assert not [line for line in lines if line.startswith("start 1/2: epoch")]
     resumed = {"start 2/2: epoch 5/": 0, "start 2 continues": 5, "start 2/2: epoch 20/": 10}[at]

@@ -132,7 +132,6 @@ def test_bands_cover_the_truth_where_channels_share_their_noise(monkeypatch, tmp
         "epochs": 40,
         "batch_size": 8,
         "hidden": 16,
-        "start_at_linear": False,
     }
 
     trained = Checkpoint(tmp_path, {})

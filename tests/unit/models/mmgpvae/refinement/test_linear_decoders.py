@@ -21,7 +21,6 @@ from colatent.models.mmgpvae.refinement.last_steps import objective_of
 from colatent.models.mmgpvae.refinement.linear_decoders import ROUNDS, Profile, improve
 
 LINEAR = OPTIONS | {"decoder": {"emg": "linear"}, "cross_weight": {}, "epochs": 4}
-LINEAR |= {"start_at_linear": False}  # so that something is left to improve
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ OPTIONS = {
     "batch_size": 8,
     "hidden": 16,
     "time_scale": 0.1,
-    "start_at_linear": False,
 }
 
 

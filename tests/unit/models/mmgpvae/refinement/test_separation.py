@@ -51,7 +51,6 @@ def fit(checkpoint: Checkpoint | None = None, epochs: int = 60) -> MMGPVAE:
         epochs=epochs,
         batch_size=8,
         hidden=16,
-        start_at_linear=False,
     )
 
 

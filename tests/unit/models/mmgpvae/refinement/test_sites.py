@@ -36,7 +36,7 @@ def simulate(likelihood: str) -> Trials:
 
 def barely_trained(likelihood: str, n_latents: int = 1) -> MMGPVAE:
     options = {"latents": {"m": n_latents}, "decoder": {"m": "linear"}, "time_scale": 0.1, "epochs": 5}
-    return fit_vae(simulate(likelihood), **options, hidden=16, start_at_linear=False)
+    return fit_vae(simulate(likelihood), **options, hidden=16)
 
 
 def as_gpfa(model: MMGPVAE) -> GPFA | CountGPFA:
