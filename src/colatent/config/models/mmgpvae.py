@@ -113,8 +113,8 @@ class MMGPVAESettings(GroupedLatentsSettings):
     start: Literal["random", "linear"] = Field(
         "random",
         description="linear: from multi-modal GPFA with the same latents, which is epoch 0, in a quarter of "
-        "the time. It finds latents of simulations better, but predicts one recording's EMG from spikes worse, "
-        "and its bands are too narrow where channels share noise. Images start at random",
+        "the time. It finds latents of simulations better, but predicts one recording's EMG from spikes "
+        "worse, and its bands are too narrow where channels share noise. Images start at random",
     )
     restarts: Count = Field(
         3,
