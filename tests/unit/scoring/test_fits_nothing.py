@@ -20,7 +20,7 @@ FITTERS = (
     "sklearn.decomposition.FactorAnalysis.fit",
     "scipy.optimize.minimize",
     "colatent.models.gpfa.fit.minimize",
-    "colatent.models.gpfa.counts.minimize",
+    "colatent.models.gpfa.mixing.minimize",
     "colatent.models.gpfa.time_scale_interval.profile_intervals",
     "colatent.models.gpfa.gaussian.profile_intervals",
     "colatent.models.readout.ridge.fit_ridge",
