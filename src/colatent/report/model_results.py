@@ -105,9 +105,9 @@ def read_model(config: Config, session: str, model: str) -> ModelResults:
             diagnostics.setdefault((heldout, predicted), {})[key] = read_group(store, name)
     groups = {key: tuple(map(str, data["group"].values)) for key, data in latents.items()}
     shown = groups.get((results.shown_fold, results.shown_seed))
-    alike = {key for key, found in groups.items() if found == shown}
-    latents = {key: data for key, data in latents.items() if key in alike}
-    summaries = {key: data for key, data in summaries.items() if key in alike}
+    others = {key for key, found in groups.items() if found != shown}
+    latents = {key: data for key, data in latents.items() if key not in others}
+    summaries = {key: data for key, data in summaries.items() if key not in others}
     return ModelResults(results, model, latents, summaries, diagnostics, calibration, groups)
 
 
