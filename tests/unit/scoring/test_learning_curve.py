@@ -257,7 +257,7 @@ def test_more_trials_and_more_channels_predict_better(simulated_trials, tmp_path
     write_split(tmp_path / "split", groups, time=FUTURE)
     fold = read_fold(simulated_trials, tmp_path / "split", FOLD, 0)
     how = recipe("gpfa", trials=[0.1, 0.4, 1.0], channels={"spikes": [0.1, 0.4, 1.0]})
-    how = replace(how, settings=section("gpfa", latents={"spikes": 3}))  # two are too few for more trials to help
+    how = replace(how, settings=section("gpfa", latents={"spikes": 3}))  # two are too few
     table = curve_of_fold(simulated_trials, fold, FOLD, how)
     scores = table.query("heldout == 'channels' and metric == 'bits_per_spike'")
     own = scores[scores["model"] != BASELINE]
