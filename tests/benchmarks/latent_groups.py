@@ -10,14 +10,13 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import json
 import sys
 import time
 from collections import Counter
 from typing import Any
 
 import numpy as np
-from multimodal_gpfa import BIN_WIDTH, SIMULATIONS, Simulation, simulate
+from multimodal_gpfa import BIN_WIDTH, SIMULATIONS, Simulation, ending, simulate
 
 from colatent import GPFA
 
@@ -65,10 +64,7 @@ def main() -> int:
         s for s, row in zip(seeds, results[NOTHING_SHARED], strict=True) if "spikes+emg" in row["found"]
     ]
     failures += [f"{NOTHING_SHARED}, seed {seed}: a shared latent" for seed in shared]
-    for failure in failures:
-        print("missed:", failure)
-    print(json.dumps({"results": results, "missed": failures}))
-    return int(bool(failures))
+    return ending(results, failures)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,14 @@ def nothing_shared(seed: int, kind: str) -> float:
     return float(1 - (error**2).sum() / ((emg - data["emg"][~test].mean((0, 1))) ** 2).sum())
 
 
+def ending(results: dict[str, Any], failures: list[str]) -> int:
+    """Print the goals that were missed and all results as JSON, and return the exit status."""
+    for failure in failures:
+        print("missed:", failure)
+    print(json.dumps({"results": results, "missed": failures}))
+    return int(bool(failures))
+
+
 def main() -> int:
     seeds = range(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
     results, failures = {}, []
@@ -220,10 +228,7 @@ def main() -> int:
         unrelated = [nothing_shared(seed, kind) for seed in seeds]
         print(f"nothing shared, {kind}: R² of emg from spikes", " ".join(f"{r:.3f}" for r in unrelated))
         failures += [f"nothing shared, {kind}: R² {r:.3f} > .02" for r in unrelated if r > 0.02]
-    for failure in failures:
-        print("missed:", failure)
-    print(json.dumps({"results": results, "missed": failures}))
-    return int(bool(failures))
+    return ending(results, failures)
 
 
 if __name__ == "__main__":

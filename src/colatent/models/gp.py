@@ -99,22 +99,21 @@ def fourier_basis(n_circle: int, bins: np.ndarray | int, n_coef: int | None = No
     return rows
 
 
-def shifted_basis(n_circle: int, n_bins: int, n_coef: int, delay: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Fourier rows at ``0 - delay .. n_bins - 1 - delay`` and their derivatives by the delay.
+def shifted_basis(n_circle: int, n_bins: int, coef: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
+    """Return b(t - D) at the bins ``0 .. n_bins - 1`` and its derivative by D, both (bin, column).
 
     Args:
-        delay: bins, any real number; a scalar.
-
-    Returns:
-        Two tensors (coefficient, bin).
+        coef: index of the Fourier coefficient of each column (column,).
+        delay: D in bins, any real number (column,), or one for all.
     """
-    index = torch.arange(n_coef, device=delay.device)
-    frequency = (2 * math.pi / n_circle) * ((index + 1) // 2)[:, None]
-    phase = frequency * (torch.arange(n_bins, dtype=torch.float64, device=delay.device) - delay)
+    frequency = (2 * math.pi / n_circle) * torch.div(coef + 1, 2, rounding_mode="floor")
+    time = torch.arange(n_bins, dtype=torch.float64, device=coef.device)
+    phase = frequency * (time[:, None] - delay)
     cosine, sine = torch.cos(phase), torch.sin(phase)
-    is_cosine = (index % 2 == 1)[:, None]
+    is_cosine = coef % 2 == 1
     scale = math.sqrt(2 / n_circle)
     basis = torch.where(is_cosine, cosine, sine) * scale
-    basis[0] = math.sqrt(1 / n_circle)
+    basis[:, coef == 0] = math.sqrt(1 / n_circle)
     slope = torch.where(is_cosine, sine, -cosine) * frequency * scale
+    slope[:, coef == 0] = 0.0
     return basis, slope

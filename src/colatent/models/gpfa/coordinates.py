@@ -79,12 +79,14 @@ class Basis:
         for k, s in enumerate(variances):
             n_kept = int((s > 0).sum())
             root = s[:n_kept].sqrt()[:, None]
-            seen = [shifted_basis(n_circle, n_bins, n_kept, row[k]) for row in late]
+            coef = torch.arange(n_kept, device=s.device)
+            seen = [[b.T for b in shifted_basis(n_circle, n_bins, coef, row[k])] for row in late]
             u, size, _ = torch.linalg.svd(torch.cat([root * b for b, _ in seen], dim=1), full_matrices=False)
             u = u[:, size > _NEGLIGIBLE * size[0]]
             for m, (basis, slope) in enumerate(seen):
                 self.rows[m].append(u.T @ (root * basis))
-                self.slopes[m].append(u.T @ (root * slope))
+                if len(late) > 1:  # else nothing is delayed
+                    self.slopes[m].append(u.T @ (root * slope))
             self.directions.append(u)
             self.parts.append(slice(self.n, self.n + u.shape[1]))
             self.n += u.shape[1]

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from colatent.models.gp import shifted_basis
 from colatent.models.gpfa.padded_trials import PaddedTrials, Pattern
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
@@ -278,17 +279,7 @@ class DelayedBlock:
     ) -> tuple[Tensor, Tensor]:
         """Return b(t - D) at the first bins and its derivative by D (T, K), for (latent, coefficient)."""
         latent, coef = index
-        frequency = (2 * math.pi / self.n_circle) * torch.div(coef + 1, 2, rounding_mode="floor")
-        time = torch.arange(n_bins, dtype=torch.float64, device=self.prior.device)
-        phase = frequency * (time[:, None] - parameters.delay[modality][latent])
-        cosine, sine = torch.cos(phase), torch.sin(phase)
-        is_cosine = coef % 2 == 1
-        scale = math.sqrt(2 / self.n_circle)
-        basis = torch.where(is_cosine, cosine, sine) * scale
-        basis[:, coef == 0] = math.sqrt(1 / self.n_circle)
-        slope = torch.where(is_cosine, sine, -cosine) * frequency * scale
-        slope[:, coef == 0] = 0.0
-        return basis, slope
+        return shifted_basis(self.n_circle, n_bins, coef, parameters.delay[modality][latent])
 
 
 def _natural(seen: list[_Seen], latent: Tensor) -> Tensor:

@@ -174,7 +174,8 @@ class _GroupSearch:
                 split = _with_part_of(candidate, m, k)
                 if not self.longest_delay and evidence - self._evidence(split) < _CLOSE * worth:
                     split = self._climb(split, _CONTINUE)
-                    if not _related(self._mean(split)[..., k], self._mean(split)[..., -1]):
+                    mean = self._mean(split)
+                    if not _related(mean[..., k], mean[..., -1]):
                         return split
         return None
 

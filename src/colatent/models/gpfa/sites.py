@@ -106,7 +106,9 @@ class SiteInference:
 
     def at(self, u: Tensor, precision: list[Tensor]) -> SitePosterior:
         """Return the posterior with a mean and site precisions; its bound holds whatever they are."""
-        spread = self.basis.spread(self._of_latents(precision))
+        return self._at(u, precision, self.basis.spread(self._of_latents(precision)))
+
+    def _at(self, u: Tensor, precision: list[Tensor], spread: Spread) -> SitePosterior:
         mean = self._by_modality(self.basis.to_bins(u))
         etas, expectations = [], []
         elbo = self.data.log_base - 0.5 * (u**2).sum(1) - spread.kl[self.data.alike.kind]
@@ -153,9 +155,9 @@ class SiteInference:
 
     def _of_sites(self, sites: Sequence[CountSites]) -> SitePosterior:
         precision = [site.precision for site in sites]
-        inverse = self.basis.spread(self._of_latents(precision)).inverse
+        spread = self.basis.spread(self._of_latents(precision))
         h = self.basis.from_bins([s.slope @ c for s, c in zip(sites, self.loadings, strict=True)])
-        return self.at(self._solve(inverse, h), precision)
+        return self._at(self._solve(spread.inverse, h), precision, spread)
 
     def sites(self, at: SitePosterior) -> list[CountSites]:
         """Return the sites that the posterior implies; of the optimum, those that define it."""
