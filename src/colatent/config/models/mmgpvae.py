@@ -180,14 +180,9 @@ class MMGPVAESettings(GroupedLatentsSettings):
 
     def fit_seconds(self, size: Size) -> float:
         # a random start takes a fifth of the epochs
-        epochs = self.epochs * (1 if self.is_linear_at_first else 1 + (self.restarts - 1) / 5)
+        epochs = self.epochs * (1 if self.start == "linear" else 1 + (self.restarts - 1) / 5)
         # the cost of latents does not depend on the channels; the last term is for the steps after training
         return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
-
-    @property
-    def is_linear_at_first(self) -> bool:
-        """Whether training starts from the linear model."""
-        return self.start == "linear"
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""

@@ -64,7 +64,7 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
             f"In half of the batches {100 * settings.channel_dropout:g} % of one modality’s channels were "
             "hidden from its encoder but still reconstructed."
         )
-    if settings.is_linear_at_first:
+    if settings.start == "linear":
         yield (
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
             f"own likelihood), fitted to the {about.trial}s that training updated on, of which it keeps time "
@@ -121,7 +121,7 @@ def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
     linear = {m for m in settings.modalities if DECODERS[settings.decoder_of(m, about.kinds[m])].is_linear}
     other = set(settings.modalities) - linear
-    shares, at_random = len(settings.modalities) > 1, not settings.is_linear_at_first
+    shares, at_random = len(settings.modalities) > 1, settings.start == "random"
     applied = (
         (calibrated, exact and other),
         (improved, exact and linear and at_random),

@@ -110,7 +110,7 @@ class Options:
         """Whether the networks start from the linear model, which needs as many channels as latents."""
         n_channels = sum(self.layout.n_channels(name) for name in self.settings.modalities)
         enough = n_channels >= len(self.settings.latent_groups)
-        return self.settings.is_linear_at_first and enough
+        return self.settings.start == "linear" and enough
 
     @property
     def time_scale(self) -> float:
