@@ -68,15 +68,27 @@ def write_store(
     with writing(folder, "the store"), atomically(folder) as made:
         made.mkdir()
         root = made / "data.zarr"
-        xr.Dataset(attrs=dict(attrs)).to_zarr(root, mode="w", zarr_format=3, consolidated=False)
-        for name, dataset in groups.items():
-            plain = _strings_to_attrs(dataset)
-            how: dict[str, Any] = {"zarr_format": 3, "consolidated": False, "encoding": _encoding(plain)}
-            plain.to_zarr(root, group=name, mode="a", **how)
+        for name, dataset in {"": xr.Dataset(attrs=dict(attrs)), **groups}.items():
+            _write_group(root, name, _strings_to_attrs(dataset))
         for name, arrays in (tensors or {}).items():
             save_arrays(made / f"{name}{SUFFIX}", arrays)
         checksums = {name: _checksum(made, name) for name in _files(made)}
         (made / MARKER).write_text(json.dumps({"format": FORMAT, "sha256": checksums}, indent=0))
+
+
+def _write_group(root: Path, name: str, dataset: "xr.Dataset") -> None:
+    """Write one group, made in memory: Zarr's own store of files takes three times as long."""
+    from zarr.core.buffer import Buffer
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Buffer] = {}
+    how: dict[str, Any] = {"zarr_format": 3, "consolidated": False, "encoding": _encoding(dataset)}
+    dataset.to_zarr(MemoryStore(files), group=name, mode="w", **how)
+    for key, content in files.items():
+        file = root / key
+        if key.startswith(name) or not file.exists():  # not the groups around it once more
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.to_bytes())
 
 
 def check_store(folder: str | Path) -> None:
