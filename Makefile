@@ -2,6 +2,8 @@
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
+# modules are compiled when first imported: most never are, and to compile all takes longer than the rest
+QUIETLY := --quiet --disable-pip-version-check --no-compile
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: setup demo test test-slurm lint format benchmark clean reference lock
@@ -11,8 +13,8 @@ setup: .venv/installed
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "colatent needs Python 3.11 or newer; choose one with: make setup PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/pip install $(QUIETLY) -r envs/requirements.txt
+	$(BIN)/pip install $(QUIETLY) --no-deps -e .
 	@touch $@
 
 demo: setup

@@ -1,10 +1,12 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with threads of their own get in each other's way
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored by tests run in the background
 
 import pytest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import read_attrs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "workflow/profiles"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from support import copy_package
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import MARKER

@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 from colatent.cli import app
 from colatent.config.file import load_config

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from typer.testing import CliRunner
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 from colatent.cli import app
 from colatent.store.checksums import CHECKSUMS

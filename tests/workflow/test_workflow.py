@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from support import CHROMIUM, open_page
-from warm_snakemake import run_snakemake
+from warm_python import run_snakemake
 
 from colatent.store.stores import MARKER, check_store, group_names, read_attrs, read_group
 

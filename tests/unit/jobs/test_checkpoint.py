@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from colatent.errors import InputError
 from colatent.jobs.checkpoint import HISTORY, STATE, Checkpoint
 from colatent.jobs.signals import SIGNALS, Interrupted, interruptible
+from colatent.models.adam import AdamW, Rated
 from colatent.models.mmgpvae.training import Schedule, Trainer
 
 IDENTITY = {"config": "c", "data": "d", "code": "x"}
@@ -53,7 +54,7 @@ def train(checkpoint: Checkpoint | None, progress=quiet, after=None, patience: i
         return line.loss(trial, generator)
 
     schedule = Schedule(EPOCHS, batch_size=4, patience=patience, report_every=5)
-    optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+    optimizer = AdamW([Rated(list(line.parameters()), 0.1, 0.01)])
     trainer = Trainer(line, loss, optimizer, schedule, torch.Generator().manual_seed(0))
     trainer.run(torch.randperm(16, generator=trainer.generator), progress, checkpoint)
     return pickle.dumps([line.slope.detach().numpy(), trainer.history, trainer.generator.get_state().numpy()])
@@ -216,7 +217,7 @@ def test_a_flipped_bit_in_a_weight_is_found(tmp_path: Path) -> None:
     starts_afresh(tmp_path, UNREADABLE)
 
 
-@pytest.mark.parametrize("missing", ["module", "optimizer", "scheduler", "generator", "best", "history"])
+@pytest.mark.parametrize("missing", ["module", "optimizer", "generator", "best", "history"])
 def test_a_state_that_lacks_a_part_leaves_no_trace(tmp_path: Path, missing: str) -> None:
     train(Checkpoint(tmp_path, IDENTITY))
     saved = Checkpoint(tmp_path, IDENTITY).load(quiet)
@@ -292,7 +293,7 @@ def test_told_to_stop_in_the_last_epoch_of_a_part_it_stops(tmp_path: Path) -> No
     told: list[bool] = []
     checkpoint = Checkpoint(tmp_path, IDENTITY)
     schedule = Schedule(EPOCHS, batch_size=4, patience=EPOCHS, report_every=5)
-    optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+    optimizer = AdamW([Rated(list(line.parameters()), 0.1, 0.01)])
     trainer = Trainer(line, loss, optimizer, schedule, torch.Generator().manual_seed(0))
     order = torch.randperm(16, generator=trainer.generator)
     with pytest.raises(Interrupted, match="after epoch 7; the checkpoint is written"):
@@ -322,7 +323,7 @@ def test_killed_before_or_after_the_loss_is_changed(tmp_path: Path, epoch: int, 
             return (2 * line.loss(trial, generator)[0] if loss is None else loss), {}
 
         schedule = Schedule(EPOCHS, batch_size=4, patience=patience, report_every=2)
-        optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+        optimizer = AdamW([Rated(list(line.parameters()), 0.1, 0.01)])
         trainer = Trainer(line, first, optimizer, schedule, torch.Generator().manual_seed(0))
         order = torch.randperm(16, generator=trainer.generator)
         trainer.train(6, order, quiet, checkpoint)

@@ -1,5 +1,6 @@
 """Baseline: a multi-layer perceptron on lagged predictors."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from colatent.config.models import MLPLagsSettings
 from colatent.data.splits import inner_folds
 from colatent.data.trials import Layout
+from colatent.models.adam import AdamW, Rated
 from colatent.models.base import Array
 from colatent.models.baselines.lag_regression import LagRegression
 
@@ -69,16 +71,15 @@ class MLPLags(LagRegression):
         def mean_loss(x: torch.Tensor, y: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
             return (loss(network(x), y) * seen).sum() / seen.sum().clamp_min(1)
 
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        optimizer = AdamW([Rated(list(network.parameters()), rate=1e-3, decay=1e-3)])
         best, best_weights = float("inf"), network.state_dict()
         for epoch in range(self.epochs):
             network.train()
+            share = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
             for batch in torch.randperm(len(inner[0])).split(256):
                 optimizer.zero_grad()
                 mean_loss(*(t[batch] for t in inner)).backward()
-                optimizer.step()
-            schedule.step()
+                optimizer.step(share)
             network.eval()
             with torch.no_grad():
                 validation = float(mean_loss(*outer))

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import jvp
 
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import Array, Standardizer
@@ -77,6 +76,7 @@ class ModalityNetwork(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_channels, dtype=torch.float64))
+        self.register_buffer("information", torch.ones((), dtype=torch.float64))
         self.register_buffer("site_factor", torch.ones(len(options.latents), dtype=torch.float64))
 
     @property
@@ -147,9 +147,16 @@ class ModalityNetwork(nn.Module):
         """
         own = latents[..., self.latents]
         for i, k in enumerate(self.latents.tolist()):
-            direction = torch.zeros_like(own)
-            direction[..., i] = 1.0
-            yield k, jvp(self.decoder, (own,), (direction,))[1]
+            yield k, derivative(self.decoder, own, i)
+
+    def jacobian(self, latents: Tensor) -> Tensor:
+        """Return the decoder's derivative by this modality's latents, at latents (trial, time, latent).
+
+        Its shape is (trial, time, channel, latent), for linear decoders (channel, latent).
+        """
+        if self.options.decoder.is_linear:
+            return self.linear_decoder.readout.weight.detach()
+        return torch.stack([derivative(self.decoder, latents, i) for i in range(latents.shape[-1])], dim=-1)
 
     def predictive(self, latents: Tensor, unseen: Tensor | None = None) -> Predictive:
         """Return the predictive distribution given latent samples, in the observations' original units.
@@ -167,3 +174,18 @@ class ModalityNetwork(nn.Module):
             (given.mean * self.scale + self.offset).cpu().numpy(),
             None if scale is None else (scale * self.scale).cpu().numpy(),
         )
+
+
+def derivative(decoder: nn.Module, latents: Tensor, i: int) -> Tensor:
+    """Return a decoder's derivative by its i-th latent, at latents (..., latent).
+
+    The gradient of v' eta by the latent is linear in v, with this derivative as its own gradient by v.
+    `torch.func.jvp` would load a compiler, which takes longer than all of a small model's analyses.
+    """
+    with torch.enable_grad():
+        at = latents.detach().requires_grad_()
+        eta = decoder(at)
+        v = torch.zeros_like(eta, requires_grad=True)
+        (pulled,) = torch.autograd.grad(eta, at, v, create_graph=True)
+        (found,) = torch.autograd.grad(pulled[..., i].sum(), v)
+    return found

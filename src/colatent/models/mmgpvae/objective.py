@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from colatent.models.adam import AdamW, Rated
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.posterior import Posterior, Sites
 from colatent.models.mmgpvae.training import Loss
@@ -75,7 +76,7 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
     return terms["elbo"] + terms["cross_log_prob"] if "cross_log_prob" in terms else terms["elbo"]
 
 
-def make_optimizer(network: MultiModalNetwork) -> torch.optim.Optimizer:
+def make_optimizer(network: MultiModalNetwork) -> AdamW:
     """Return the optimiser of a network, with learning rate and weight decay by kind of parameter."""
     options, rate = network.options, network.options.settings.learning_rate
     noise = [p for name in network.names for p in network.modality(name).likelihood.parameters()]
@@ -86,10 +87,10 @@ def make_optimizer(network: MultiModalNetwork) -> torch.optim.Optimizer:
     fixed = {id(p) for name in network.names for p in network.modality(name).linear_parameters()}
     weights = [p for p in others if p.ndim > 1 and id(p) not in fixed]
     groups = (
-        ([p for p in weights if id(p) in encoders], rate, options.weight_decay),
-        ([p for p in weights if id(p) not in encoders], rate, options.settings.decoder_decay),
-        ([p for p in others if p.ndim == 1 or id(p) in fixed], rate, 0.0),
-        (noise, NOISE_RATE * rate, 0.0),
-        ([network.log_time_scale, network.log_prior_sd], options.time_scale_rate, 0.0),
+        Rated([p for p in weights if id(p) in encoders], rate, options.weight_decay),
+        Rated([p for p in weights if id(p) not in encoders], rate, options.settings.decoder_decay),
+        Rated([p for p in others if p.ndim == 1 or id(p) in fixed], rate),
+        Rated(noise, NOISE_RATE * rate),
+        Rated([network.log_time_scale, network.log_prior_sd], options.time_scale_rate),
     )
-    return torch.optim.AdamW([{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p])
+    return AdamW(groups)

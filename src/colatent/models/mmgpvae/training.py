@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from colatent.jobs.checkpoint import Checkpoint
 from colatent.jobs.signals import Interrupted, postponed
+from colatent.models.adam import AdamW
 from colatent.models.base import FitRun, Progress
 
 Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
@@ -70,7 +71,7 @@ class Trainer:
 
     module: nn.Module
     loss: Loss
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     schedule: Schedule
     generator: torch.Generator
     history: list[dict[str, float]] = field(default_factory=list)
@@ -81,10 +82,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.best_weights = copy_weights(self.module.state_dict())
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._cosine)
 
-    def _cosine(self, epoch: int) -> float:
-        turn = 0.5 * (1 + math.cos(math.pi * epoch / self.schedule.epochs))
+    def _rate(self) -> float:
+        """Return the learning rate of the next epoch, relative to the first's."""
+        turn = 0.5 * (1 + math.cos(math.pi * len(self.history) / self.schedule.epochs))
         return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
 
     def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
@@ -190,18 +191,17 @@ class Trainer:
         row |= {
             "epoch": len(self.history) + 1,
             "held_out_loss": held_out_loss,
-            "learning_rate": float(self.scheduler.get_last_lr()[0]),
+            "learning_rate": self._rate() * self.optimizer.groups[0].rate,
             "skipped_steps": len(batches) - len(steps),
         }
         self.history.append(row)
-        self.scheduler.step()
         if held_out_loss < self.best_loss:
             self.best_loss, self.best_epoch = held_out_loss, len(self.history)
             self.best_weights = copy_weights(self.module.state_dict())
 
     def _step(self, batch: Tensor) -> dict[str, float] | None:
         """Make one update and return the loss and its terms, or None without an update if not finite."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         try:
             loss, parts = self.loss(batch, self.generator)
         except torch.linalg.LinAlgError:
@@ -210,7 +210,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT_NORM)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             return None
-        self.optimizer.step()
+        self.optimizer.step(self._rate())
         return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
     def _held_out_loss(self, validation: Tensor) -> float:
@@ -239,7 +239,6 @@ class Trainer:
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
             "generator": self.generator.get_state(),  # the only source of randomness
             "best": (self.best_loss, self.best_epoch, self.best_weights),
             "changed": self.changed,
@@ -269,7 +268,6 @@ class Trainer:
         """Restore the run from `_state`."""
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])
         self.best_loss, self.best_epoch, self.best_weights = state["best"]
         self.changed = state["changed"]

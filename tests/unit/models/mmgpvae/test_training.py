@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from colatent.models.adam import AdamW, Rated
 from colatent.models.mmgpvae.training import Schedule, Trainer
 
 
@@ -17,7 +18,7 @@ class Point(nn.Module):
 
 
 def trainer_of(point: Point, loss, **schedule) -> Trainer:
-    optimizer = torch.optim.Adam(point.parameters(), lr=0.1)
+    optimizer = AdamW([Rated([point.x], 0.1)])
     schedule = {"epochs": 60, "batch_size": 4, "patience": 60} | schedule
     return Trainer(point, loss, optimizer, Schedule(**schedule), torch.Generator().manual_seed(0))
 
@@ -119,7 +120,7 @@ def test_a_run_that_makes_no_step_any_more_promises_nothing(fails_from: int, pro
         return (point.x - point.x.detach()).square() + (math.nan if broken else 1.0), {}
 
     schedule = Schedule(epochs=20, batch_size=4, patience=20)
-    optimizer = torch.optim.Adam(point.parameters())
+    optimizer = AdamW([Rated([point.x], 1e-3)])
     trainer = Trainer(point, loss, optimizer, schedule, torch.Generator().manual_seed(0))
     trainer.train(4, torch.arange(16), lambda _: None)
     assert trainer.early_loss(4) == promise
