@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with threads of their own get in each other's way
-signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored by tests run in the background
 
 import pytest
 
 from colatent.data.trials import Trials
 
 ROOT = Path(__file__).parents[1]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored by tests run in the background
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of a file in one process, and those of all that read the same pages."""
+    for item in items:
+        folder = Path(__file__).parent / "unit/report"
+        place = folder if folder in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")

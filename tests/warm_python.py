@@ -7,7 +7,6 @@ Tests that kill processes, the real SLURM and the demo start them as users do.
 """
 
 import array
-import atexit
 import gc
 import json
 import os
@@ -23,11 +22,14 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from filelock import FileLock
+
 _PLAIN = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}  # jobs need not compile this package anew
 _IMPORTED = (
     "snakemake.cli", "snakemake.report.html_reporter", "smart_open", "nbformat", "h5py", "zarr.codecs",
     "xarray", "pandas", "torch", "pynwb", "scipy.stats", "scipy.optimize", "sklearn.linear_model",
-    "sklearn.model_selection", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2", "rich.progress",
+    "sklearn.model_selection", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2",
+    "rich.progress",
 )  # fmt: skip
 _LONGEST = 1200  # seconds: what hangs is not waited for
 # In place of Python: lets the process that has imported all run a script or module, with this one's files.
@@ -60,20 +62,21 @@ def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subproce
 
 @cache
 def _client() -> Path:
-    """Start the process that waits for orders; return the program to give in place of Python."""
-    folder = Path(tempfile.mkdtemp(prefix="warm"))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | _PLAIN
-    server = subprocess.Popen(
-        [sys.executable, __file__, str(folder)], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(server.terminate)
-    assert server.stdout and server.stdout.readline() == "ready\n"
+    """Return the program to give in place of Python; start what waits for orders, one for all workers."""
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    folder = Path(tempfile.gettempdir(), f"warm-{os.getuid()}-{owner}")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "python").exists():
+            folder.mkdir()
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | _PLAIN
+            command = [sys.executable, __file__, str(folder), str(owner)]
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            assert server.stdout and server.stdout.readline() == "ready\n"
     return folder / "python"
 
 
-def _serve(folder: Path) -> tuple[dict, list[int]] | None:
-    """Return an order and its files in each process that is to carry one out."""
+def _serve(folder: Path, owner: int) -> tuple[dict, list[int]] | None:
+    """Return an order and its files in each process that is to carry one out; None once the owner is gone."""
     place, client = folder / "socket", folder / "python"
     client.write_text(_CLIENT.format(python=sys.executable, place=place))
     client.chmod(0o755)
@@ -89,8 +92,8 @@ def _serve(folder: Path) -> tuple[dict, list[int]] | None:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         ready.register(listening, selectors.EVENT_READ)
         ready.register(ended, selectors.EVENT_READ)
-        while True:
-            for key, _ in ready.select():
+        while _is_there(owner):
+            for key, _ in ready.select(timeout=5):
                 if key.fileobj is listening:
                     asking, _ = listening.accept()
                     order, files = _received(asking)
@@ -120,6 +123,17 @@ def _serve(folder: Path) -> tuple[dict, list[int]] | None:
                     ready.unregister(key.fileobj)
                     key.fileobj.close()
                     os.kill(key.data, signal.SIGTERM)
+    shutil.rmtree(folder)
+    Path(f"{folder}.lock").unlink()
+    return None
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _received(asking: socket.socket) -> tuple[dict, list[int]]:
@@ -161,7 +175,7 @@ if __name__ == "__main__":
     assert "colatent" not in sys.modules
     gc.freeze()
     folder = Path(sys.argv[1])
-    found = _serve(folder)
+    found = _serve(folder, int(sys.argv[2]))
     if found is not None:
         _become(*found, folder / "python")
         if sys.argv[0] == "-m":

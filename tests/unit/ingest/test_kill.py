@@ -174,8 +174,9 @@ def test_killed_before_any_change_of_the_disk(expected, older, tmp_path, over_an
     for kind in set(changes):
         at = [i for i, change in enumerate(changes) if change == kind]
         moments |= {at[i] for i in np.linspace(0, len(at) - 1, PER_KIND).astype(int)}
-    # the last changes put the store in its place: all of them
-    moments |= set(range(len(changes) - 8, len(changes)))
+    # and all around those that put the store in its place; what goes after them is the older store
+    renames = [i for i, change in enumerate(changes) if change == "os.rename"]
+    moments |= set(range(min(renames) - 4, max(renames) + 3))
     outcomes = Counter()
     for moment in sorted(moments):
         code, folder, _ = write(moment, moment)
