@@ -47,7 +47,6 @@ MODELS: dict[str, dict[str, Any]] = {
         "likelihood": {"emg": "laplace"},
         "decoder": {"emg": "quadratic"},
         "epochs": 2,
-        "restarts": 1,
     },
     "mean": {"kind": "channel-mean"},
 }
@@ -127,12 +126,11 @@ def check_likelihood(project: Project) -> None:
 
 def check_decoder(project: Project) -> None:
     assert '"quadratic"' in json_schema()
-    network = project.model("vae").network.modality("emg")
-    assert type(network.decoder).__name__ == "QuadraticDecoder"
-    weight = network.decoder.readout.weight.detach().numpy()
-    bias = network.decoder.readout.bias.detach().numpy()
+    decoder = project.model("vae").network.modality("emg").decoder.nonlinear
+    assert type(decoder).__name__ == "QuadraticDecoder"
+    weight, bias = (x.detach().numpy() for x in decoder.readout.parameters())
     z = np.linspace(-2, 2, 5)[:, None]
-    eta = network.decoder(network.decoder.readout.weight.new_tensor(z)).detach().numpy()
+    eta = decoder(decoder.readout.weight.new_tensor(z)).detach().numpy()
     np.testing.assert_allclose(eta, np.hstack([z, z**2]) @ weight.T + bias, rtol=1e-4, atol=1e-5)
     assert len(read_group(project.folder / "vae" / FIT, "history")["step"]) == 2
 

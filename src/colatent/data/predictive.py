@@ -37,6 +37,12 @@ class Predictive:
         if self.scale is None and self.likelihood.initial_scale is not None:
             raise ValueError(f"the family {self.family} needs a scale")
 
+    @classmethod
+    def of_trials(cls, parts: "list[Predictive]") -> "Predictive":
+        """Join the predictions of blocks of trials, which have the same family and scale."""
+        first = parts[0]
+        return cls(first.family, np.concatenate([one.component_mean for one in parts], axis=1), first.scale)
+
     @property
     def likelihood(self) -> Likelihood:
         """The likelihood named by ``family``."""

@@ -55,8 +55,6 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
          "models.m.latents.spikes+legs names the unknown modality 'legs'; known: spikes, emg, pose"),
         ({"models": {"m": {"kind": "gpfa", "latents": {"spikes+emg": 2, "emg+spikes": 1}}}},
          "models.m.latents: spikes+emg, emg+spikes name one group twice"),
-        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"emg": 2}, "start": "linear",
-                           "posterior": "averaged"}}}, "start: linear needs `posterior: sites`"),
         ({"models": {"m": {"kind": "gpfa", "latents": {"spikes+emg": 2}, "automatic_relevance": 0.5}}},
          "automatic_relevance must be 0 unless"),
         ({"models": {"m": {"kind": "gpfa", "latents": {"spikes+emg": "auto", "spikes": 2}}}},

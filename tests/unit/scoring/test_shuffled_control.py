@@ -8,6 +8,7 @@ from support import fit_vae
 from colatent.data.tasks import NOTHING_WITHHELD
 from colatent.data.trials import Trials
 from colatent.models.fitting import FittedModel
+from colatent.models.mmgpvae.joint import marginals
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.scoring.evaluate import evaluate
 
@@ -44,7 +45,7 @@ def explained_by_the_shared_group(model: MMGPVAE, test: Trials) -> float:
     """R2 of the muscles at the posterior mean given both, other groups' latents at their prior mean."""
     network = model.network.modality("emg")
     with torch.no_grad():
-        z = model.posterior(test, ("spikes", "emg")).marginals.mean
+        z = marginals(model.network, test, ("spikes", "emg")).mean
         z = z * torch.tensor([float(group.name == "spikes+emg") for group in model.latent_groups])
         decoded = network.predictive(z[None][..., network.latents]).mean
     y = test.values["emg"]

@@ -102,24 +102,19 @@ class MMGPVAESettings(GroupedLatentsSettings):
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
     posterior: Literal["sites", "mean-field", "averaged", "time-domain", "independent"] = Field(
         "sites",
-        description="sites: exact given the encoders. For comparison: mean-field (diagonal over Fourier "
-        "coefficients), averaged (the same with shared latents averaged over the encoders, as in the paper), "
-        "time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
+        description="sites: of all latents together, from the decoders. For comparison: mean-field (diagonal "
+        "over Fourier coefficients), averaged (the same with shared latents averaged over the encoders, as "
+        "in the paper), time-domain (diagonal over bins), independent (no prior over time: a plain VAE)",
     )
     time_scale: Positive | None = Field(
         None, description="time scale that random starts learn from (s); 5 bins if not given"
     )
     epochs: Count = 200
-    start: Literal["random", "linear"] = Field(
-        "random",
-        description="linear: from multi-modal GPFA with the same latents, which is epoch 0, in a quarter of "
-        "the time. It finds latents of simulations better, but predicts one recording's EMG from spikes "
-        "worse, and its bands are too narrow where channels share noise. Images start at random",
-    )
     restarts: Count = Field(
         3,
-        description="random starts, each trained for a fifth of the epochs; the one that is then best on "
-        "held-out training trials is trained to completion. Take more if fits of several folds disagree",
+        description="random starts where there is no linear model (multi-modal GPFA of the same latents) to "
+        "start from: for images, and posteriors for comparison. Each is trained for a fifth of the epochs; "
+        "the one that is then best on held-out training trials is trained to completion",
     )
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
@@ -160,8 +155,6 @@ class MMGPVAESettings(GroupedLatentsSettings):
         for key in ("likelihood", "decoder", "image_shape", "weight", "cross_weight", "first_cross_weight"):
             if unused := set(getattr(self, key) or ()) - set(self.modalities):
                 raise ValueError(f"{key} names {sorted(unused)[0]!r}, which has no latents")
-        if self.start == "linear" and (self.image_shape or self.posterior != "sites"):
-            raise ValueError("start: linear needs `posterior: sites` and no images")
         for name, decoder in self.decoder.items():
             if DECODERS[decoder].needs_image_shape and name not in self.image_shape:
                 raise ValueError(f"decoder.{name} is {decoder}: give image_shape.{name}, [rows, columns]")
@@ -175,12 +168,17 @@ class MMGPVAESettings(GroupedLatentsSettings):
     def can_lack_channels(self, modality: str) -> bool:
         return modality not in self.image_shape
 
+    @property
+    def can_start_linear(self) -> bool:
+        """Whether there is a linear model to start from."""
+        return self.posterior == "sites" and not self.image_shape
+
     def posterior_mb(self, size: Size) -> float:
         return 0.06 * size.bins
 
     def fit_seconds(self, size: Size) -> float:
         # a random start takes a fifth of the epochs
-        epochs = self.epochs * (1 if self.start == "linear" else 1 + (self.restarts - 1) / 5)
+        epochs = self.epochs * (1 if self.can_start_linear else 1 + (self.restarts - 1) / 5)
         # the cost of latents does not depend on the channels; the last term is for the steps after training
         return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
 

@@ -37,13 +37,13 @@ class Inference:
         basis: (kernel, time scales in bins, number of bins) -> G of each latent, (latent, coefficient, time).
         posterior: (bases, sites) -> posterior.
         combine: sites of each modality -> combined sites.
-        refined: whether inference refines the sites to their optimum for the given trials (`refinement`).
+        joint: whether the latents of given trials are inferred together, from the decoders (`joint`).
     """
 
     basis: Callable[[str, Tensor, int], Tensor]
     posterior: Callable[[Tensor, Sites], Posterior]
     combine: Callable[[list[Sites]], Sites]
-    refined: bool = False
+    joint: bool = False
 
 
 def product(sites: list[Sites]) -> Sites:
@@ -95,7 +95,7 @@ def _in_one_block(bases: Tensor, sites: Sites, whitener: Tensor) -> Posterior:
 
 
 INFERENCES = {
-    "sites": Inference(prior_basis, posterior, product, refined=True),
+    "sites": Inference(prior_basis, posterior, product, joint=True),
     "mean-field": Inference(prior_basis, diagonal_over_coefficients, product),
     "averaged": Inference(prior_basis, diagonal_over_coefficients, average),
     "time-domain": Inference(cholesky_basis, diagonal_over_bins, product),

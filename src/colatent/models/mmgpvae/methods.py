@@ -7,8 +7,8 @@ from colatent.config.models.mmgpvae import DECODERS
 from colatent.models.methods import About, capitalised, numbers_of_latents
 
 CROSS_MODAL = "cross-modal prediction of"
-POSTERIOR = {  # variants other than the exact one
-    "sites": "",
+POSTERIOR = {
+    "sites": "The posterior is joint over all latents: Gaussian, with each decoder linear around its mean.",
     "mean-field": "For comparison: the posterior is diagonal over Fourier coefficients.",
     "averaged": "For comparison: the posterior is diagonal over Fourier coefficients, and the encoders’ "
     "sites on shared latents are averaged.",
@@ -46,8 +46,7 @@ def objective(settings: MMGPVAESettings) -> Iterator[str]:
     if settings.weight:
         factors = ", ".join(f"of {m} by {w:g}" for m, w in settings.weight.items())
         yield f"Log densities in the ELBO were weighted ({factors}), so it is not a bound on the likelihood."
-    if text := POSTERIOR[settings.posterior]:
-        yield text
+    yield POSTERIOR[settings.posterior]
 
 
 def _objective(settings: MMGPVAESettings, cross_weight: Mapping[str, float]) -> str:
@@ -64,13 +63,18 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
             f"In half of the batches {100 * settings.channel_dropout:g} % of one modality’s channels were "
             "hidden from its encoder but still reconstructed."
         )
-    if settings.start == "linear":
+    yield from starts(settings, about)
+
+
+def starts(settings: MMGPVAESettings, about: About) -> Iterator[str]:
+    """Yield a sentence on what training started from."""
+    if settings.can_start_linear:
         yield (
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
-            f"own likelihood), fitted to the {about.trial}s that training updated on, of which it keeps time "
-            "scales and linear decoders. Other decoders add a network to its linear map, encoders one to the "
-            "sites that are linear in the observations, both zero at first. The weights with the least loss "
-            f"on held-out training {about.trial}s were kept, if any beat the linear model’s."
+            f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders add a network "
+            "to its linear map, encoders one to the sites that are linear in the observations, both zero at "
+            f"first. The weights with the least loss on held-out training {about.trial}s were kept, if any "
+            "beat the linear model’s."
         )
     elif settings.restarts > 1:
         yield (
@@ -80,29 +84,11 @@ def training(settings: MMGPVAESettings, about: About) -> Iterator[str]:
 
 
 def calibrated(about: About) -> str:
-    """Describe the calibration of encoders of modalities with a non-linear decoder."""
+    """Describe the calibration of what each modality's channels say."""
     return (
-        "the precision of encoders of modalities with a non-linear decoder was reduced by one factor of at "
-        "most 1 per latent where this improved the marginal likelihood of the encoders’ outputs, or the "
-        f"objective without cross-modal prediction, on training {about.trial}s held out of the updates"
-    )
-
-
-def improved(about: About) -> str:
-    """Describe the optimisation of linear decoders."""
-    return (
-        "linear decoders and the time scales were optimised further under the posterior used for inference, "
-        "with a standard normal prior on the loadings, up to the step at which the objective on training "
-        f"{about.trial}s held out of the updates was greatest"
-    )
-
-
-def freed(_: About) -> str:
-    """Describe the separation of private from shared latents."""
-    return (
-        "for modalities with linear decoders and without a cross-modal prediction term, latents were made "
-        "linearly uncorrelated with latents shared with further modalities, which leaves all expected "
-        "observations unchanged"
+        "the log density of each modality was given a weight in inference, of at most 1, where this improved "
+        f"the marginal likelihood of training {about.trial}s held out of the updates by 2 nats or more: "
+        "channels that share noise say less than as many independent ones"
     )
 
 
@@ -117,16 +103,11 @@ def refined(about: About) -> str:
 
 def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     """Yield a sentence on the steps after stochastic gradient training, if any."""
-    exact = settings.posterior == "sites"
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
     linear = {m for m in settings.modalities if DECODERS[settings.decoder_of(m, about.kinds[m])].is_linear}
-    other = set(settings.modalities) - linear
-    shares, at_random = len(settings.modalities) > 1, settings.start == "random"
     applied = (
-        (calibrated, exact and other),
-        (improved, exact and linear and at_random),
-        (freed, exact and shares and linear - crossed and at_random),
-        (refined, other - crossed),
+        (calibrated, settings.posterior == "sites"),
+        (refined, set(settings.modalities) - linear - crossed),
     )
     if steps := [step(about) for step, is_applied in applied if is_applied]:
         yield f"At the end, {'; then '.join(steps)}."

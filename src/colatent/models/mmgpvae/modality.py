@@ -53,7 +53,8 @@ class ModalityNetwork(nn.Module):
         latents: indices of the latents that drive the modality.
         feature_mean: mean subtracted from the encoder's input, (channel,).
         offset, scale: location and scale of the observations in their original units, (channel,).
-        site_factor: factor of the precision of the encoder's sites, (latent,); see `refinement.calibration`.
+        effective_share: as many channels of independent noise would say as much, as a share of the channels;
+            see `refinement.calibration`.
         cross_likelihood: likelihood of predictions from other modalities, whose errors are larger than
             those of reconstructions and need separate noise.
     """
@@ -62,7 +63,7 @@ class ModalityNetwork(nn.Module):
     feature_mean: Tensor
     offset: Tensor
     scale: Tensor
-    site_factor: Tensor
+    effective_share: Tensor
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
@@ -76,18 +77,12 @@ class ModalityNetwork(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(n_channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_channels, dtype=torch.float64))
-        self.register_buffer("information", torch.ones((), dtype=torch.float64))
-        self.register_buffer("site_factor", torch.ones(len(options.latents), dtype=torch.float64))
+        self.register_buffer("effective_share", torch.ones((), dtype=torch.float64))
 
     @property
     def linear_decoder(self) -> "LinearDecoder":
         """The decoder, if it is linear."""
         return cast("LinearDecoder", self.decoder)
-
-    def linear_parameters(self) -> list[nn.Parameter]:
-        """Return the weights that start from the linear model."""
-        weights = (self.encoder.weight, self.decoder.linear_weight)
-        return [] if self.encoder.weight is None else [w for w in weights if w is not None]
 
     def calibrate(self, values: Array, observed: NDArray[np.bool_]) -> None:
         """Set the units and the decoder's bias from the training trials (trial, time, channel)."""

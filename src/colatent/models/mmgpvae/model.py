@@ -6,7 +6,7 @@ Gaussian sites that multiply the prior (`colatent.models.mmgpvae.posterior`), so
 subset of modalities, channels and bins is the same computation.
 """
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,11 +19,11 @@ from colatent.data.predictive import Predictive
 from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, LatentSummary, State, array_of, part_of
+from colatent.models.mmgpvae.joint import bounds, marginals, posteriors
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.options import Options
-from colatent.models.mmgpvae.posterior import Posterior, posterior_mean
+from colatent.models.mmgpvae.posterior import posterior_mean
 from colatent.models.mmgpvae.refinement.last_steps import take_last_steps
-from colatent.models.mmgpvae.refinement.sites import infer
 from colatent.models.mmgpvae.starts import train
 
 
@@ -59,6 +59,7 @@ class MMGPVAE:
         self.seed, self.device = run.seed, run.device
         trained = train(self.options, training, run)
         self.network, self.history = trained.network, trained.history
+        self.options = self.network.options
         take_last_steps(trained, training, run)
         self._set_order(training)
         return self
@@ -82,13 +83,11 @@ class MMGPVAE:
             mean = self.network.encoded_posterior(trials, given).marginals.mean
             unseen = self.network.unseen(predicted, given)
             return network.predictive(mean[None][..., network.latents], unseen)
-        generator = torch.Generator().manual_seed(self.seed)
-        samples = self.posterior(trials, given).sample(settings.samples, generator)
-        return network.predictive(samples[..., network.latents])
-
-    def posterior(self, trials: Trials, given: Iterable[str]) -> Posterior:
-        """Return the posterior of the network's latents."""
-        return infer(self.network, trials, given)
+        parts = []
+        for _, q in posteriors(self.network, trials, given):
+            generator = torch.Generator().manual_seed(self.seed)
+            parts.append(network.predictive(q.sample(settings.samples, generator)[..., network.latents]))
+        return Predictive.of_trials(parts)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         """Return posterior mean and variance of the latents (trial, time, latent), with prior variance 1.
@@ -96,7 +95,7 @@ class MMGPVAE:
         Within a group, latents are in descending order of their effect on the decoders, signed so that
         they raise the channels on average.
         """
-        q, sd = self.posterior(trials, given).marginals, self.network.prior_sd().detach()
+        q, sd = marginals(self.network, trials, given), self.network.prior_sd().detach()
         mean, variance = (x.cpu().numpy()[..., self.order] for x in (q.mean / sd, q.variance / sd**2))
         return mean * self.sign, variance
 
@@ -142,12 +141,8 @@ class MMGPVAE:
     @torch.no_grad()
     def elbo(self, trials: Trials) -> Array:
         """Return the evidence lower bound of each trial in nats, shape (trial,), in the data's units."""
-        data = self.network.inputs(trials, self.modalities)
-        q = self.posterior(trials, self.modalities)
-        bound = self.network.elbo(data, q, torch.Generator().manual_seed(self.seed))
-        for name, x in data.items():
-            bound = bound - (x.observed * self.network.modality(name).scale.log()).sum(dim=(1, 2))
-        return bound.cpu().numpy()
+        generator = torch.Generator().manual_seed(self.seed)
+        return bounds(self.network, trials, self.options.settings.samples, generator).cpu().numpy()
 
     @torch.no_grad()
     def _set_order(self, trials: Trials) -> None:
@@ -165,7 +160,7 @@ class MMGPVAE:
         weights = {f"network.{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()}
         bin_width = np.array(self.options.layout.bin_width)
         own = {"order": self.order, "sign": self.sign, "bin_width": bin_width, "seed": np.array(self.seed)}
-        return weights | own
+        return weights | own | {"from_linear": np.array(self.options.from_linear)}
 
     @classmethod
     def from_state(cls, settings: MMGPVAESettings, layout: Layout, state: State, device: str = "cpu") -> Self:
@@ -178,6 +173,8 @@ class MMGPVAE:
 
     def restore(self, state: State) -> Self:
         """Restore the fit from its state; see `from_state`."""
+        from_linear = bool(array_of(state, "from_linear"))
+        self.options = replace(self.options, from_linear=from_linear)
         generator = torch.Generator().manual_seed(0)  # the weights are overwritten
         self.network = MultiModalNetwork(self.options, generator)
         self.order, self.sign = np.arange(len(self.latent_groups)), np.ones(len(self.latent_groups))

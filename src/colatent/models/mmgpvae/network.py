@@ -11,7 +11,7 @@ from colatent.data.trials import Trials
 from colatent.models.mmgpvae.inference import INFERENCES
 from colatent.models.mmgpvae.modality import ModalityNetwork, NetworkInput
 from colatent.models.mmgpvae.options import Options
-from colatent.models.mmgpvae.posterior import Posterior, Sites, posterior_mean
+from colatent.models.mmgpvae.posterior import LatentPosterior, Posterior, Sites, posterior_mean
 
 Array = NDArray[np.float64]
 Data = Mapping[str, NetworkInput]
@@ -102,17 +102,6 @@ class MultiModalNetwork(nn.Module):
         shape = (*own.precision.shape[:2], self.n_latents)
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
-    def calibrated_sites(self, data: Data) -> dict[str, Sites]:
-        """Return `sites` with calibrated precision (`refinement.calibration`)."""
-        factors = {name: self.modality(name).site_factor for name in data}
-        return {
-            name: s.times(self.on_all_latents(name, factors[name])) for name, s in self.sites(data).items()
-        }
-
-    def on_all_latents(self, name: str, factor: Tensor) -> Tensor:
-        """Return the factors of a modality's latents, with 1 for latents that do not drive it."""
-        return factor.new_ones(self.n_latents).index_copy(0, self.modality(name).latents, factor)
-
     @torch.no_grad()
     def prior(self, trials: Trials) -> tuple[Tensor, Sites]:
         """Return the bases of the prior, without gradient, and empty sites for the trials."""
@@ -128,14 +117,22 @@ class MultiModalNetwork(nn.Module):
         return self.inference.posterior(bases, self.inference.combine([empty, *sites.values()]))
 
     def elbo(
-        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+        self,
+        data: Data,
+        q: LatentPosterior,
+        generator: torch.Generator,
+        weight: Mapping[str, float] | None = None,
     ) -> Tensor:
         """Return E_q[log p(data | z)] - KL(q || prior) in nats, shape (trial,); see `elbo_terms`."""
         expected, kl = self.elbo_terms(data, q, generator, weight)
         return expected - kl
 
     def elbo_terms(
-        self, data: Data, q: Posterior, generator: torch.Generator, weight: Mapping[str, float] | None = None
+        self,
+        data: Data,
+        q: LatentPosterior,
+        generator: torch.Generator,
+        weight: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return E_q[log p(data | z)] and KL(q || prior) in nats, each (trial,).
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from colatent.models.adam import AdamW, Rated
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
-from colatent.models.mmgpvae.posterior import Posterior, Sites
+from colatent.models.mmgpvae.posterior import LatentPosterior, Sites
 from colatent.models.mmgpvae.training import Loss
 
 # Learning rate of the noise parameters relative to the weights': the noise, on a log scale, must fall as
@@ -43,14 +43,13 @@ class Objective:
         n = n_trials * n_bins
         return -_total(terms).sum() / n, {name: term.detach().sum() / n for name, term in terms.items()}
 
-    @torch.no_grad()
-    def value(self, data: Data, q: Posterior, generator: torch.Generator) -> float:
-        """Return the objective with ``q`` as the posterior of the latents, nats per trial."""
-        bases = self.network.bases(next(iter(data.values())).target.shape[1])
-        return float(_total(self._terms(data, q, self.network.sites(data), bases, generator)).mean())
-
     def _terms(
-        self, data: Data, q: Posterior, sites: Mapping[str, Sites], bases: Tensor, generator: torch.Generator
+        self,
+        data: Data,
+        q: LatentPosterior,
+        sites: Mapping[str, Sites],
+        bases: Tensor,
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Return the terms of the objective, each (trial,)."""
         expected, kl = self.network.elbo_terms(data, q, generator, self.network.options.settings.weight)
@@ -84,7 +83,8 @@ def make_optimizer(network: MultiModalNetwork) -> AdamW:
     others = [p for p in network.parameters() if id(p) not in apart]
     # biases carry the data's units and are not decayed, nor is the linear model, only what is added to it
     encoders = {id(p) for name in network.names for p in network.modality(name).encoder.parameters()}
-    fixed = {id(p) for name in network.names for p in network.modality(name).linear_parameters()}
+    linear = [network.modality(name).decoder for name in network.names]
+    fixed = {id(decoder.linear_weight) for decoder in linear} if options.from_linear else set()
     weights = [p for p in others if p.ndim > 1 and id(p) not in fixed]
     groups = (
         Rated([p for p in weights if id(p) in encoders], rate, options.weight_decay),

@@ -14,7 +14,7 @@ coefficients keep their prior and have no effect.
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -54,6 +54,28 @@ class Marginals(NamedTuple):
 
     def select(self, latent: Tensor) -> "Marginals":
         return Marginals(self.mean[..., latent], self.variance[..., latent])
+
+
+class LatentPosterior(Protocol):
+    """A Gaussian posterior of the latents, independent over trials."""
+
+    @property
+    def marginals(self) -> Marginals:
+        """Mean and variance of each latent in each bin."""
+
+    def kl(self) -> Tensor:
+        """KL divergence (nats) from the prior, shape (trial,)."""
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
+
+        The mean of each pair is the posterior mean. All trials get the same noise, so that a trial's
+        samples do not depend on other trials.
+
+        Args:
+            n_samples: an even number.
+            generator: CPU random generator.
+        """
 
 
 def prior_basis(kernel: str, time_scale: Tensor, n_bins: int) -> Tensor:
@@ -154,15 +176,7 @@ class Posterior:
         return torch.stack([block.kl() for block in self.blocks]).sum(dim=0)
 
     def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Return joint samples in antithetic pairs, shape (sample, trial, time, latent).
-
-        The mean of each pair is the posterior mean. All trials get the same noise, so that a trial's
-        samples do not depend on other trials.
-
-        Args:
-            n_samples: an even number.
-            generator: CPU random generator.
-        """
+        """Return joint samples, see `LatentPosterior`."""
         samples = [block.sample(n_samples, generator) for block in self.blocks]
         return self._in_order(samples).permute(1, 2, 3, 0)
 

@@ -1,6 +1,7 @@
 """Where training starts: at the linear model, or at random weights, of several the most promising."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
-from colatent.models.mmgpvae.linear_start import hold_linear_parts, start_from_linear_model
+from colatent.models.mmgpvae.linear_start import start_from_linear_model
 from colatent.models.mmgpvae.network import Data, MultiModalNetwork
 from colatent.models.mmgpvae.objective import Objective, make_optimizer
 from colatent.models.mmgpvae.options import Options
@@ -47,45 +48,37 @@ class Start(NamedTuple):
 
 
 def train(options: Options, trials: Trials, run: FitRun) -> TrainedStart:
-    """Train from the linear model where possible, else from the most promising of random starts."""
-    starts, order = (_linear_start if options.from_linear else _random_starts)(options, trials, run)
-    best = _most_promising([trainer for _, trainer in starts], order, run)
-    network, trainer = starts[best]
-    first, final = options.cross_weights
-    if final != first:
-        trainer.go_on_with(Objective(network, final).loss_on(network.inputs(trials, network.names)))
-    trainer.run(order, *_part(run, best, len(starts)))
-    return TrainedStart(network, trainer.history, order, trainer.held_out(order).numpy())
-
-
-def _linear_start(options: Options, trials: Trials, run: FitRun) -> tuple[list[Start], Tensor]:
-    """Return the linear model, which training must beat on held-out trials, and the order of the trials."""
-    generator = torch.Generator().manual_seed(run.seed)
-    network = MultiModalNetwork(options, generator)
-    network.calibrate(trials)
-    network.to(run.device)
-    hold_linear_parts(network)
-    order = torch.randperm(trials.n_trials, generator=generator)
-    trainer = _trainer(network, network.inputs(trials, network.names), generator)
-    if not trainer.resume(*_part(run, 0, 1)):  # a checkpoint holds what has become of the linear model
-        updates = order[len(trainer.held_out(order)) :].numpy()
-        start_from_linear_model(network, trials.select(updates), run)
-        trainer.set_baseline(order)
-    return [Start(network, trainer)], order
-
-
-def _random_starts(options: Options, trials: Trials, run: FitRun) -> tuple[list[Start], Tensor]:
-    """Return networks of random weights, and the order of the trials, which all starts share."""
+    """Train from the linear model, where there is one, else from the most promising of random starts."""
+    order = torch.randperm(trials.n_trials, generator=torch.Generator().manual_seed(run.seed))
+    options = replace(options, from_linear=options.has_linear_model)
+    n_starts = 1 if options.from_linear else options.settings.restarts
     starts: list[Start] = []
     data: Data = {}
-    for number in range(options.settings.restarts):
+    for number in range(n_starts):
         generator = torch.Generator().manual_seed(_seed_of_start(run.seed, number))
         network = MultiModalNetwork(options, generator)
         network.calibrate(trials)
         network.to(run.device)
         data = data or network.inputs(trials, network.names)  # the units are the same for all starts
         starts.append(Start(network, _trainer(network, data, generator)))
-    return starts, torch.randperm(trials.n_trials, generator=starts[0].trainer.generator)
+    if options.from_linear:
+        _begin_at_linear_model(starts[0], trials, order, run)
+    best = _most_promising([trainer for _, trainer in starts], order, run)
+    network, trainer = starts[best]
+    first, final = options.cross_weights
+    if final != first:
+        trainer.go_on_with(Objective(network, final).loss_on(data))
+    trainer.run(order, *_part(run, best, len(starts)))
+    return TrainedStart(network, trainer.history, order, trainer.held_out(order).numpy())
+
+
+def _begin_at_linear_model(start: Start, trials: Trials, order: Tensor, run: FitRun) -> None:
+    """Set a network to the linear model, which training must beat on held-out trials."""
+    network, trainer = start
+    if not trainer.resume(*_part(run, 0, 1)):  # a checkpoint holds what has become of the linear model
+        updates = order[len(trainer.held_out(order)) :].numpy()
+        start_from_linear_model(network, trials.select(updates), run)
+        trainer.set_baseline(order)
 
 
 def _trainer(network: MultiModalNetwork, data: Data, generator: torch.Generator) -> Trainer:

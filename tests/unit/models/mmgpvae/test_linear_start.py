@@ -8,17 +8,22 @@ from support import BOTH, OPTIONS, fit_vae, make_trials, simulate, unfitted_vae
 from colatent.data.trials import Trials
 from colatent.models.base import FitRun
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.mmgpvae.linear_start import linear_model, regress, start_from_linear_model
+from colatent.models.mmgpvae.linear_start import (
+    linear_model,
+    own_what_is_private,
+    regress,
+    start_from_linear_model,
+)
 from colatent.models.mmgpvae.model import MMGPVAE
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.training import Trainer
 
-LINEAR = OPTIONS | {"latents": {"spikes+emg": 1, "spikes": 1}, "start": "linear"}
+LINEAR = OPTIONS | {"latents": {"spikes+emg": 1, "spikes": 1}}
 
 
 def at_epoch_0(trials: Trials, **options: object) -> MMGPVAE:
     """Return an MM-GPVAE as its training finds it."""
-    model = unfitted_vae(trials.layout, **LINEAR | options)
+    model = unfitted_vae(trials.layout, from_linear=True, **LINEAR | options)
     model.network = MultiModalNetwork(model.options, torch.Generator().manual_seed(0))
     model.network.calibrate(trials)
     start_from_linear_model(model.network, trials, FitRun())
@@ -35,7 +40,6 @@ def gpfa_of(model: MMGPVAE, trials: Trials):  # type: ignore[no-untyped-def]
 
 
 def test_of_one_latent_the_posterior_and_the_predictions_are_those_of_gpfa() -> None:
-    """With one latent nothing factorises, and GPFA is exact."""
     trials = simulate(20)[0]
     emg = make_trials({"emg": trials.values["emg"]}, {"emg": trials.observed["emg"]})
     model = at_epoch_0(emg, latents={"emg": 1}, cross_weight={})
@@ -52,7 +56,7 @@ def test_of_one_latent_the_posterior_and_the_predictions_are_those_of_gpfa() -> 
     np.testing.assert_allclose(noise, sd * np.sqrt(gpfa.noise_variance_), rtol=1e-5)
 
 
-def test_with_counts_it_is_the_linear_model_but_for_a_posterior_that_factorises() -> None:
+def test_with_counts_it_is_the_linear_model() -> None:
     trials = simulate(40)[0]
     model = at_epoch_0(trials)
     gpfa = gpfa_of(model, trials)
@@ -105,6 +109,28 @@ def test_the_linear_model_does_not_see_the_trials_that_judge(monkeypatch: pytest
     monkeypatch.setattr(GPFA, "fit", lambda *a: (seen.append(len(next(iter(a[1].values())))), fit(*a))[1])
     fit_vae(trials, **LINEAR | {"epochs": 1})
     assert set(seen) == {18}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_latent_of_one_modality_is_called_private(shared: bool) -> None:
+    trials = simulate(40)[0]
+    spikes, emg = trials.with_nan("spikes"), trials.with_nan("emg")
+    seen = {"spikes": spikes if shared else spikes[::-1], "emg": emg}
+    latents = {"spikes+emg": 1, "spikes": 1, "emg": 1}
+    gpfa = GPFA(latents=latents, likelihood=dict.fromkeys(seen, "gaussian")).fit(seen)
+    assert gpfa.modalities_ is not None
+    channels = gpfa.modalities_.channels("emg")
+    if not shared:  # as likely: what the muscles have to themselves is called shared
+        gpfa.loading_[channels] = gpfa.loading_[channels][:, [2, 1, 0]]
+        gpfa.loading_[: channels.start, 0] = 1e-3
+    before, expected = gpfa.loading_.copy(), gpfa.log_marginal_likelihood(seen)
+    own_what_is_private(gpfa, seen)
+    assert gpfa.log_marginal_likelihood(seen) > expected - 5
+    if shared:
+        np.testing.assert_array_equal(gpfa.loading_, before)
+    else:
+        np.testing.assert_array_equal(gpfa.loading_[channels], before[channels][:, [2, 1, 0]])
+        assert not gpfa.loading_[: channels.start, 0].any()
 
 
 def test_the_regression_is_ordinary_where_latents_are_certain() -> None:

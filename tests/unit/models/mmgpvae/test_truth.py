@@ -157,7 +157,7 @@ def test_weights_scale_a_modality_s_share_of_the_objective() -> None:
     trials = observations(truth)
     model = exact_model(truth)
     data = model.network.inputs(trials, ("emg", "pose"))
-    q = model.posterior(trials, ("emg", "pose"))
+    q = model.network.encoded_posterior(trials, ("emg", "pose"))
     plain, half, none = (
         model.network.elbo(data, q, torch.Generator(), {"emg": w}).detach() for w in (1.0, 0.5, 0.0)
     )

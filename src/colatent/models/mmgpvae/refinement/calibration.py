@@ -1,97 +1,95 @@
-"""Calibrate the precision of the encoders' sites on held-out training trials, near the end of training.
+"""How much each modality's channels say together, near the end of training.
 
-Modalities without a linear decoder keep their encoders' sites in inference (`sites`). These are too precise:
-the likelihood assumes independent noise across channels, which does not hold for neighbouring pixels, and the
-encoder is overfitted to the training trials. A site is equivalent to a noisy observation of its latent, at
-``linear / precision`` with noise variance ``1 / precision``. The marginal likelihood of these observations
-(Rasmussen & Williams 2006, eq. 2.30) measures how well they agree with the smooth latents expected from the
-prior and the other modalities. One factor of the precision per modality and latent is chosen to maximise it
-on training trials held out of the updates. Factors are at most 1, because encoders that see several bins have
-errors correlated between bins, which look like signal.
-
-For the same reason, the evidence cannot detect an encoder with slowly varying errors. Each factor is
-therefore halved for as long as this raises the objective on the held-out trials, by better describing other
-modalities.
+The likelihood takes the noise of channels as independent given the latents. Where neighbouring pixels or
+muscles share noise, so many channels say as much as fewer independent ones would; and a decoder fitted to
+few trials says more of these than of others. Around the posterior mean (`joint`), the observations of a
+modality in a bin are those of its latents, with the noise covariance (J' W J)^-1. The marginal likelihood of
+such observations (Rasmussen & Williams 2006, eq. 2.30) measures how well they agree with latents as smooth
+as the prior says and with the other modalities. One factor of J' W J for each modality, at most 1, maximises
+it on training trials held out of the updates.
 """
-
-import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from colatent.models.mmgpvae.inference import product
-from colatent.models.mmgpvae.network import Data, MultiModalNetwork
-from colatent.models.mmgpvae.posterior import Sites, log_evidence
-from colatent.models.mmgpvae.refinement.sites import nan_if_diverged, refine
+from colatent.data.trials import Trials
+from colatent.models.mmgpvae.joint import JointInference
+from colatent.models.mmgpvae.network import MultiModalNetwork
 
-SMALLEST_FACTOR = 0.01
-MIN_GAIN = 0.05  # nats per held-out trial by which halving a factor must raise the objective
+SMALLEST = 1e-3
+ROUNDS = 2  # the posterior mean, around which all is linear, depends on the factors a little
+MIN_GAIN = 2.0  # nats, of all trials: a factor below 1 needs evidence
+NEGLIGIBLE = 1e-6  # of the largest precision between a bin's latents: nothing is said in such directions
 
 
-def calibrate_sites(network: MultiModalNetwork, data: Data, bases: Tensor, empty: Sites) -> None:
-    """Set the precision factors of encoders' sites in place, for modalities without a linear decoder.
+def calibrate(network: MultiModalNetwork, held_out: Trials) -> dict[str, float]:
+    """Set the factor of each modality, in place, and return those below 1.
 
     Args:
-        data: trials held out of the updates.
-        bases, empty: see `refine`.
+        held_out: training trials held out of the updates.
     """
-    names = [name for name in data if not network.has_linear_decoder(name)]
-    if not names:
-        return
+    names = [name for name in network.names if name in held_out.values]
+    data = network.inputs(held_out, names)
     with torch.no_grad():
-        others = refine(network, data, bases, empty).free
-        emitted = network.sites(data)
-    n_latents = [len(network.modality(name).latents) for name in names]
-
-    def cost(log_factors: np.ndarray) -> tuple[float, np.ndarray]:
-        free = torch.from_numpy(log_factors).to(others.precision.device).requires_grad_()
-        scaled = [
-            emitted[name].times(network.on_all_latents(name, part.exp()))
-            for name, part in zip(names, free.split(n_latents), strict=True)
-        ]
-        evidence = log_evidence(bases, product([*scaled, others])).sum() + sum(map(log_normaliser, scaled))
-        loss = -evidence / len(others.precision)
-        loss.backward()
-        assert free.grad is not None
-        return float(loss.detach()), free.grad.cpu().numpy()
-
-    start = np.zeros(sum(n_latents))
-    bounds = [(np.log(SMALLEST_FACTOR), 0.0)] * len(start)
-    best = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    for name, part in zip(names, np.split(best, np.cumsum(n_latents)[:-1]), strict=True):
-        network.modality(name).site_factor.copy_(torch.from_numpy(np.exp(part)))
+        sites = network.sites(data)
+    for _ in range(ROUNDS):
+        evidence = Evidence(JointInference(network, data, (held_out.n_trials, held_out.n_bins)), sites)
+        start = np.log([float(network.modality(name).effective_share) for name in names])
+        bounds = [(np.log(SMALLEST), 0.0)] * len(names)
+        best = minimize(evidence.cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+        for i, name in enumerate(names):
+            without = np.where(np.arange(len(names)) == i, 0.0, best)
+            if evidence.cost(without)[0] - evidence.cost(best)[0] < MIN_GAIN:
+                best = without
+            network.modality(name).effective_share.fill_(float(np.exp(best[i])))
+    factors = {name: float(network.modality(name).effective_share) for name in names}
+    return {name: factor for name, factor in factors.items() if factor < 1}
 
 
-def lower_precisions(network: MultiModalNetwork, held_out_objective: Callable[[], float]) -> None:
-    """Halve the precision factors in place for as long as the held-out objective increases.
+class Evidence:
+    """The evidence of trials as a function of the log factors of the modalities."""
 
-    Args:
-        held_out_objective: returns the objective on held-out trials, nats per trial.
-    """
-    best = nan_if_diverged(held_out_objective)
-    for name in network.names:
-        factors = network.modality(name).site_factor
-        if network.has_linear_decoder(name):
-            continue
-        for i in range(len(factors)):
-            while factors[i] / 2 >= SMALLEST_FACTOR:
-                factors[i] /= 2
-                new = nan_if_diverged(held_out_objective)
-                if not best + MIN_GAIN < new < math.inf:
-                    factors[i] *= 2
-                    break
-                best = new
+    def __init__(self, inference: JointInference, sites: dict) -> None:
+        at = inference.optimum(sites)
+        self.basis = inference.basis
+        mean = at.posterior.marginals.mean
+        shape = at.precision.shape
+        self.precision, self.pull = [], []
+        self.n_seen, self.square = [], []
+        for name, one in at.around.items():
+            own = inference.network.modality(name).latents
+            between = one.precision / inference.weight[name]
+            pull = one.gradient / inference.weight[name] + (between @ mean[..., own, None])[..., 0]
+            value, direction = torch.linalg.eigh(between)
+            seen = value > NEGLIGIBLE * value[..., -1:].clamp_min(NEGLIGIBLE)
+            along = (direction.mT @ pull[..., None])[..., 0]
+            self.n_seen.append(float(seen.sum()))
+            self.square.append(float(torch.where(seen, along.square() / value.clamp_min(1e-300), 0.0).sum()))
+            full = between.new_zeros(shape)
+            full[..., own[:, None], own] = between
+            self.precision.append(full)
+            self.pull.append(between.new_zeros(shape[:-1]).index_copy(2, own, pull))
+
+    def cost(self, log_factor: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the negative evidence (nats, but for a constant) and its gradient."""
+        factor = np.exp(log_factor)
+        spread = self.basis.spread([_mixed(factor, self.precision)])
+        linear = self.basis.from_bins([_mixed(factor, self.pull)])
+        u = (spread.inverse @ linear[..., None])[..., 0]
+        (mean,) = self.basis.to_bins(u)
+        # log |A| = 2 KL - tr A^-1 + n
+        log_det = 2 * spread.kl - spread.inverse.diagonal(dim1=1, dim2=2).sum(1) + self.basis.n
+        value = 0.5 * float((linear * u).sum() - log_det.sum())
+        gradient = np.empty_like(factor)
+        for i, (precision, pull) in enumerate(zip(self.precision, self.pull, strict=True)):
+            value += 0.5 * (self.n_seen[i] * log_factor[i] - factor[i] * self.square[i])
+            second = spread.covariance[0] + mean[..., :, None] * mean[..., None, :]
+            by_factor = (pull * mean).sum() - 0.5 * (precision * second).sum()
+            gradient[i] = 0.5 * self.n_seen[i] + factor[i] * (float(by_factor) - 0.5 * self.square[i])
+        return -value, -gradient
 
 
-def log_normaliser(sites: Sites) -> Tensor:
-    """Return the summed log normalisers log N(location; 0, 1 / precision) of the sites as observations.
-
-    Sites with zero precision are not observations and are left out.
-    """
-    there = sites.precision > 0
-    precision = torch.where(there, sites.precision, 1.0)
-    density = 0.5 * (precision.log() - sites.linear.square() / precision - np.log(2 * np.pi))
-    return torch.where(there, density, 0.0).sum()
+def _mixed(factor: np.ndarray, parts: list[Tensor]) -> Tensor:
+    return torch.stack([float(f) * part for f, part in zip(factor, parts, strict=True)]).sum(dim=0)
