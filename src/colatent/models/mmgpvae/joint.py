@@ -139,7 +139,7 @@ class JointInference:
         return at
 
     def _start(self, sites: Mapping[str, Sites]) -> At:
-        """Return the posterior of the encoders' sites, or for trials where it is worse, the prior's mean."""
+        """Return the posterior of the encoders' sites; where it is not finite, the mean is the prior's."""
         q = len(self.basis.parts)
         pull = torch.zeros(*self.shape, q, dtype=torch.float64, device=self.network.bounds.device)
         precision = torch.zeros_like(pull)
@@ -148,8 +148,10 @@ class JointInference:
         between = torch.diag_embed(precision)
         spread = self.basis.spread([between])
         found = self._at(JointPosterior(self.basis, self._solve(spread, pull), spread), between)
+        if bool(found.bound.isfinite().all()):
+            return found
         zero = self._at(JointPosterior(self.basis, torch.zeros_like(found.posterior.u), spread), between)
-        return _choose(found.bound > zero.bound, found, zero)
+        return _choose(found.bound.isfinite(), found, zero)
 
     def _at(self, q: JointPosterior, precision: Tensor) -> At:
         mean, covariance = q.marginals.mean, q.spread.covariance[0]

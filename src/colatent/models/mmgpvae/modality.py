@@ -141,8 +141,7 @@ class ModalityNetwork(nn.Module):
             latents: all latents (trial, time, latent) at which to take the derivative.
         """
         own = latents[..., self.latents]
-        for i, k in enumerate(self.latents.tolist()):
-            yield k, derivative(self.decoder, own, i)
+        yield from zip(self.latents.tolist(), derivatives(self.decoder, own), strict=True)
 
     def jacobian(self, latents: Tensor) -> Tensor:
         """Return the decoder's derivative by this modality's latents, at latents (trial, time, latent).
@@ -151,7 +150,7 @@ class ModalityNetwork(nn.Module):
         """
         if self.options.decoder.is_linear:
             return self.linear_decoder.readout.weight.detach()
-        return torch.stack([derivative(self.decoder, latents, i) for i in range(latents.shape[-1])], dim=-1)
+        return torch.stack(list(derivatives(self.decoder, latents)), dim=-1)
 
     def predictive(self, latents: Tensor, unseen: Tensor | None = None) -> Predictive:
         """Return the predictive distribution given latent samples, in the observations' original units.
@@ -171,10 +170,10 @@ class ModalityNetwork(nn.Module):
         )
 
 
-def derivative(decoder: nn.Module, latents: Tensor, i: int) -> Tensor:
-    """Return a decoder's derivative by its i-th latent, at latents (..., latent).
+def derivatives(decoder: nn.Module, latents: Tensor) -> Iterator[Tensor]:
+    """Yield a decoder's derivative by each latent, at latents (..., latent).
 
-    The gradient of v' eta by the latent is linear in v, with this derivative as its own gradient by v.
+    The gradient of v' eta by a latent is linear in v, with this derivative as its own gradient by v.
     `torch.func.jvp` would load a compiler, which takes longer than all of a small model's analyses.
     """
     with torch.enable_grad():
@@ -182,5 +181,7 @@ def derivative(decoder: nn.Module, latents: Tensor, i: int) -> Tensor:
         eta = decoder(at)
         v = torch.zeros_like(eta, requires_grad=True)
         (pulled,) = torch.autograd.grad(eta, at, v, create_graph=True)
-        (found,) = torch.autograd.grad(pulled[..., i].sum(), v)
-    return found
+        sums = pulled.flatten(end_dim=-2).sum(dim=0).unbind()
+    for one in sums:
+        (found,) = torch.autograd.grad(one, v, retain_graph=True)
+        yield found
