@@ -1,9 +1,9 @@
 """MM-GPVAE: the multi-modal Gaussian-process variational autoencoder, with a posterior from sites.
 
 Gondur, Sikandar, Schaffer, Aoi & Keeley (ICLR 2024, arXiv 2310.03111): smooth latents shared by several
-modalities or private to one, with one decoder per modality. Here every modality's encoder outputs
-Gaussian sites that multiply the prior (`colatent.models.mmgpvae.posterior`), so that inference from any
-subset of modalities, channels and bins is the same computation.
+modalities or private to one, with one decoder per modality. Here training starts from the linear model, and
+the posterior is joint over all latents (`colatent.models.mmgpvae.joint`): sites of every modality, channel
+and bin that is observed multiply the prior, so that inference from any subset of them is the same computation.
 """
 
 from dataclasses import replace
@@ -79,7 +79,7 @@ class MMGPVAE:
         network, settings = self.network.modality(predicted), self.options.settings
         if predicted not in given and settings.cross_weight.get(predicted):
             # the encoders were trained to predict the modality from their posterior mean: this is more
-            # accurate than the refined posterior, and has its own noise
+            # accurate than the joint posterior, and has its own noise
             mean = self.network.encoded_posterior(trials, given).marginals.mean
             unseen = self.network.unseen(predicted, given)
             return network.predictive(mean[None][..., network.latents], unseen)

@@ -59,9 +59,10 @@ class Evidence:
         self.precision, self.pull = [], []
         self.n_seen, self.square = [], []
         for name, one in at.around.items():
-            own = inference.network.modality(name).latents
-            between = one.precision / inference.weight[name]
-            pull = one.gradient / inference.weight[name] + (between @ mean[..., own, None])[..., 0]
+            modality = inference.network.modality(name)
+            own, before = modality.latents, float(modality.effective_share)
+            between = one.precision / before
+            pull = one.gradient / before + (between @ mean[..., own, None])[..., 0]
             value, direction = torch.linalg.eigh(between)
             seen = value > NEGLIGIBLE * value[..., -1:].clamp_min(NEGLIGIBLE)
             along = (direction.mT @ pull[..., None])[..., 0]

@@ -1,9 +1,9 @@
 """Fit non-linear decoders to the posterior used in inference, at the end of training.
 
-During training, a decoder sees the encoders' current latents, which inference then refines (`sites`). With
-the posterior of the training trials held fixed, the objective depends on the decoders alone: this is the M
-step of variational EM (Neal & Hinton 1998), which needs neither encoders nor GP algebra. Linear decoders are
-already at their optimum. Noise parameters stay fixed: encoders are overfitted to the training trials, so
+During training, a decoder sees the latents that the encoders tell, in inference those of the joint posterior
+(`joint`). With the posterior of the training trials held fixed, the objective depends on the decoders alone:
+this is the M step of variational EM (Neal & Hinton 1998), which needs neither encoders nor GP algebra. Linear
+decoders are left as they are. Noise parameters stay fixed: encoders are overfitted to the training trials, so
 noise fitted there would be too small. Modalities with a cross weight are excluded: their decoders serve two
 posteriors, and predictions from other modalities would suffer.
 """
