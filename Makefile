@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/snakemake --cores $(CORES)
 
 test: setup
-	$(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder
 
 # as root: installs Debian's SLURM, starts it on loopback, stops it; skips, saying why, where it cannot
 test-slurm: setup

@@ -16,15 +16,6 @@ ROOT = Path(__file__).parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored by tests run in the background
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one process, and those of all that read the same pages."""
-    for item in items:
-        folder = Path(__file__).parent / "unit/report"
-        place = folder if folder in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real recordings; tests that need it skip, saying so, where it is absent."""

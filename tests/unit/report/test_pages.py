@@ -17,6 +17,8 @@ from colatent.config import Config
 from colatent.errors import InputError
 from colatent.report import write_session_page, write_start_page
 
+TOLD = "nothing but the trial’s condition"
+
 
 def test_pages_load_nothing_and_link_only_to_what_is_there(demo: tuple[Config, Path], pages: dict) -> None:
     assert len(pages) == 1 + 1 + 3
@@ -87,6 +89,26 @@ def test_page_says_what_was_held_out_and_which_objective(page: str) -> None:
     assert "6 fits 3.0 s (longest 4.0 s)" in seen
     assert ": 5.0" in seen
     assert "0.800 ± 0.058 R²" in seen  # recovery: 0.9, 0.8, 0.7 in three folds
+
+
+def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have_one(
+    pages: dict[str, str],
+) -> None:
+    seen = text_of(pages["sessions/sim/index.html"])
+    for sentence in (
+        f"“given”); the condition mean saw {TOLD}.",
+        f"and the condition mean, which saw {TOLD}.",
+        f"Last row: the baseline that is given {TOLD}.",
+        f"given the same modalities, or {TOLD} (the condition mean)",
+        f"mean (baseline) {TOLD} ",
+        "Unlike other models, except those that say so, it knows the condition of a test trial.",
+    ):
+        assert sentence in seen
+    assert f"given {TOLD}" in text_of(pages["sessions/sim/models/mean/index.html"])
+    for html in pages.values():
+        assert not re.search(
+            r"(saw|given) nothing(?! but the trial’s condition| of emg| of spikes| of it)", html
+        )
 
 
 def test_same_stores_same_bytes(pages: dict[str, str], page: str) -> None:

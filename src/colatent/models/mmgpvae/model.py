@@ -3,7 +3,7 @@
 Gondur, Sikandar, Schaffer, Aoi & Keeley (ICLR 2024, arXiv 2310.03111): smooth latents shared by several
 modalities or private to one, with one decoder per modality. Here training starts from the linear model, and
 the posterior is joint over all latents (`colatent.models.mmgpvae.joint`): sites of every modality, channel
-and bin that is observed multiply the prior, so that inference from any subset of them is the same computation.
+and bin that is observed multiply the prior, so that inference from any subset is the same computation.
 """
 
 from dataclasses import replace

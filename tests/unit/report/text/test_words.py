@@ -1,10 +1,7 @@
 """What reports say: of conditions, of what was held out, and of names that look like its own words."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
-
-from fake_results import text_of
 
 from colatent.config import Config, GPFASettings
 from colatent.report.score_tables import score_tables
@@ -14,26 +11,6 @@ from colatent.report.text.methods import model_texts, statistics_text
 from colatent.report.text.words import Words
 
 CONDITION = "nothing but the trial’s condition"
-
-
-def test_the_condition_mean_is_said_to_be_told_the_condition_of_trials_that_have_one(
-    pages: dict[str, str],
-) -> None:
-    seen = text_of(pages["sessions/sim/index.html"])
-    for sentence in (
-        f"“given”); the condition mean saw {CONDITION}.",
-        f"and the condition mean, which saw {CONDITION}.",
-        f"Last row: the baseline that is given {CONDITION}.",
-        f"given the same modalities, or {CONDITION} (the condition mean)",
-        f"mean (baseline) {CONDITION} ",
-        "Unlike other models, except those that say so, it knows the condition of a test trial.",
-    ):
-        assert sentence in seen
-    assert f"given {CONDITION}" in text_of(pages["sessions/sim/models/mean/index.html"])
-    for html in pages.values():
-        assert not re.search(
-            r"(saw|given) nothing(?! but the trial’s condition| of emg| of spikes| of it)", html
-        )
 
 
 def test_without_conditions_the_condition_mean_was_given_nothing(demo: tuple[Config, Path]) -> None:
