@@ -41,6 +41,8 @@ def objective(settings: MMGPVAESettings) -> Iterator[str]:
             "only the others (with latents that none of them informs integrated out); it makes shared "
             "latents predictive, and the sum is not a bound on the likelihood."
         )
+        if len(settings.modalities) > 2:
+            yield "In half of the batches it was given a random subset of the others only."
     if CROSS_MODAL in final:
         yield "Where these modalities are not given, they are predicted in the same way, with separate noise."
     if settings.weight:

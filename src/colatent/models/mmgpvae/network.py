@@ -1,6 +1,6 @@
 """The networks of all modalities, with their common prior, and the terms of the objective."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -167,19 +167,22 @@ class MultiModalNetwork(nn.Module):
         return sd**2 * power, sd * slope
 
     def cross_log_prob(
-        self, data: Data, sites: Mapping[str, Sites], bases: Tensor, weight: Mapping[str, float]
-    ) -> Tensor:
-        """Return the weighted sum of the modalities' log densities given the others, nats (trial,).
+        self, data: Data, sites: Mapping[str, Sites], bases: Tensor, given: Mapping[str, Sequence[str]]
+    ) -> dict[str, Tensor]:
+        """Return the log density of modalities given some of the others, nats, each (trial,).
 
         Each modality is decoded from the posterior mean given the other modalities' sites; latents
         that none of them informs are integrated out, see `unseen`.
+
+        Args:
+            given: modality -> those that it is predicted from.
         """
-        terms = []
-        for name in weight:
-            others = [other for other in sites if other != name]
-            found = self.cross_mean(name, sites, bases), self.unseen(name, others)
-            terms.append(weight[name] * self.modality(name).cross_log_prob(data[name], *found))
-        return torch.stack(terms).sum(dim=0)
+        terms = {}
+        for name, others in given.items():
+            mean = self.cross_mean(name, {other: sites[other] for other in others}, bases)
+            found = self.modality(name).cross_log_prob(data[name], mean, self.unseen(name, others))
+            terms[name] = found
+        return terms
 
     def unseen(self, name: str, given: Iterable[str]) -> Tensor:
         """Return the variance of a modality's latents that none of those given informs, else 0 (latent,)."""
@@ -192,5 +195,5 @@ class MultiModalNetwork(nn.Module):
     def cross_mean(self, name: str, sites: Mapping[str, Sites], bases: Tensor) -> Tensor:
         """Return the posterior mean of a modality's latents given the others, (trial, time, latent)."""
         latents = self.modality(name).latents
-        others = [sites[other].select(latents) for other in sites if other != name]
+        others = [one.select(latents) for other, one in sites.items() if other != name]
         return posterior_mean(bases[latents], self.inference.combine(others))

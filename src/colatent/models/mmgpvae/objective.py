@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +56,22 @@ class Objective:
         expected, kl = self.network.elbo_terms(data, q, generator, self.network.options.settings.weight)
         terms = {"elbo": expected - kl, "expected_log_likelihood": expected, "kl": kl}
         if self.cross_weight:
-            terms["cross_log_prob"] = self.network.cross_log_prob(data, sites, bases, self.cross_weight)
+            given = {name: self._others(name, data, generator) for name in self.cross_weight}
+            found = self.network.cross_log_prob(data, sites, bases, given)
+            weighted = [self.cross_weight[name] * log_prob for name, log_prob in found.items()]
+            terms["cross_log_prob"] = torch.stack(weighted).sum(dim=0)
         return terms
+
+    def _others(self, name: str, data: Data, generator: torch.Generator) -> list[str]:
+        """Return from which other modalities one is predicted: all, in half of the training steps only some.
+
+        Trained on all others alone, predictions from fewer of them would be worse than those of GPFA.
+        """
+        others = [other for other in data if other != name]
+        if not self.network.training or len(others) < 2 or torch.rand((), generator=generator) < 0.5:
+            return others
+        drawn = torch.rand(len(others), generator=generator).tolist()
+        return [o for o, x in zip(others, drawn, strict=True) if x < 0.5] or [others[int(np.argmax(drawn))]]
 
     def _drop_channels(self, data: Data, generator: torch.Generator) -> Data:
         """In half of the calls, hide random channels of one random modality from its encoder."""
