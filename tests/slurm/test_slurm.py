@@ -76,7 +76,7 @@ def log_of(folder: Path, fold: int) -> Path:
 
 
 def is_in_the_middle(folder: Path, fold: int) -> bool:
-    history = folder / f"out/.checkpoints/small/mmgpvae/fold-{fold}_seed-0/start-0" / HISTORY
+    history = folder / f"out/.checkpoints/small/mmgpvae/fold-{fold}_seed-0" / HISTORY
     return history.exists() and history.read_text().count("\n") > MIDDLE
 
 
