@@ -1,5 +1,6 @@
 """AdamW (Loshchilov & Hutter 2019); `torch.optim` loads a compiler, which takes longer than a small fit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,11 @@ import torch
 from torch import Tensor
 
 FIRST, SECOND, EPSILON = 0.9, 0.999, 1e-8  # decays of the moments, and what keeps steps finite
+
+
+def cosine(share: float) -> float:
+    """Return the learning rate after a share of the epochs, relative to the first's: half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 class Rated(NamedTuple):

@@ -27,8 +27,8 @@ class DecoderKind:
         name: in the config.
         code: ``module:Class`` (`colatent.models.mmgpvae.decoders.base.LatentDecoder`), imported when needed.
         default_for: kinds of modalities whose default it is.
-        is_linear: whether its class is a `LinearDecoder`: its expected log density needs no samples, and the
-            last steps of training bring it and its sites to their optimum.
+        is_linear: whether its class is a `LinearDecoder`: its expected log density needs no samples, and it
+            has the same derivative everywhere.
         needs_image_shape: whether it draws images, whose rows and columns the config gives.
     """
 

@@ -1,6 +1,5 @@
 """Baseline: a multi-layer perceptron on lagged predictors."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 from colatent.config.models import MLPLagsSettings
 from colatent.data.splits import inner_folds
 from colatent.data.trials import Layout
-from colatent.models.adam import AdamW, Rated
+from colatent.models.adam import AdamW, Rated, cosine
 from colatent.models.base import Array
 from colatent.models.baselines.lag_regression import LagRegression
 
@@ -75,11 +74,10 @@ class MLPLags(LagRegression):
         best, best_weights = float("inf"), network.state_dict()
         for epoch in range(self.epochs):
             network.train()
-            share = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
             for batch in torch.randperm(len(inner[0])).split(256):
                 optimizer.zero_grad()
                 mean_loss(*(t[batch] for t in inner)).backward()
-                optimizer.step(share)
+                optimizer.step(cosine(epoch / self.epochs))
             network.eval()
             with torch.no_grad():
                 validation = float(mean_loss(*outer))

@@ -101,11 +101,14 @@ class JointInference:
         network: the network.
         data: observations of the given modalities, with anything withheld unobserved.
         shape: numbers of trials and bins.
+        basis: of the latents on these bins, if it has been made (`basis_of`).
     """
 
-    def __init__(self, network: MultiModalNetwork, data: Data, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, network: MultiModalNetwork, data: Data, shape: tuple[int, int], basis: Basis | None = None
+    ) -> None:
         self.network, self.data, self.shape = network, data, shape
-        self.basis = basis_of(network, shape[1])
+        self.basis = basis or basis_of(network, shape[1])
         weight = network.options.settings.weight
         self.weight = {
             name: weight.get(name, 1.0) * float(network.modality(name).effective_share) for name in data
@@ -205,11 +208,12 @@ def posteriors(
         for name, x in trials.values.items()
         if name in network.names
     )
-    size = max(MOST_VALUES // max(basis_of(network, trials.n_bins).n ** 2, slopes), 1)
+    basis = basis_of(network, trials.n_bins)
+    size = max(MOST_VALUES // max(basis.n**2, slopes), 1)
     for first in range(0, trials.n_trials, size):
         block = trials.select(np.arange(first, min(first + size, trials.n_trials)))
         data = network.inputs(block, given)
-        inference = JointInference(network, data, (block.n_trials, block.n_bins))
+        inference = JointInference(network, data, (block.n_trials, block.n_bins), basis)
         yield block, inference.optimum(network.sites(data)).posterior
 
 

@@ -73,10 +73,10 @@ def starts(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     if settings.can_start_linear:
         yield (
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
-            f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders add a network "
-            "to its linear map, encoders one to the sites that are linear in the observations, both zero at "
-            f"first. The weights with the least loss on held-out training {about.trial}s were kept, if any "
-            "beat the linear model’s."
+            f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders that are "
+            "not linear add a network to its linear map, encoders one to the sites that are linear in the "
+            "observations, both zero at first. The weights with the least loss on held-out training "
+            f"{about.trial}s were kept, if any beat the linear model’s."
         )
     elif settings.restarts > 1:
         yield (

@@ -6,7 +6,6 @@ the posterior is joint over all latents (`colatent.models.mmgpvae.joint`): sites
 and bin that is observed multiply the prior, so that inference from any subset is the same computation.
 """
 
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -59,7 +58,6 @@ class MMGPVAE:
         self.seed, self.device = run.seed, run.device
         trained = train(self.options, training, run)
         self.network, self.history = trained.network, trained.history
-        self.options = self.network.options
         take_last_steps(trained, training, run)
         self._set_order(training)
         return self
@@ -160,7 +158,7 @@ class MMGPVAE:
         weights = {f"network.{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()}
         bin_width = np.array(self.options.layout.bin_width)
         own = {"order": self.order, "sign": self.sign, "bin_width": bin_width, "seed": np.array(self.seed)}
-        return weights | own | {"from_linear": np.array(self.options.from_linear)}
+        return weights | own
 
     @classmethod
     def from_state(cls, settings: MMGPVAESettings, layout: Layout, state: State, device: str = "cpu") -> Self:
@@ -173,8 +171,6 @@ class MMGPVAE:
 
     def restore(self, state: State) -> Self:
         """Restore the fit from its state; see `from_state`."""
-        from_linear = bool(array_of(state, "from_linear"))
-        self.options = replace(self.options, from_linear=from_linear)
         generator = torch.Generator().manual_seed(0)  # the weights are overwritten
         self.network = MultiModalNetwork(self.options, generator)
         self.order, self.sign = np.arange(len(self.latent_groups)), np.ones(len(self.latent_groups))

@@ -103,18 +103,12 @@ class MultiModalNetwork(nn.Module):
         return Sites(*(x.new_zeros(shape).index_copy(2, network.latents, x) for x in own))
 
     @torch.no_grad()
-    def prior(self, trials: Trials) -> tuple[Tensor, Sites]:
-        """Return the bases of the prior, without gradient, and empty sites for the trials."""
-        bases = self.bases(trials.n_bins)
-        zero = bases.new_zeros((trials.n_trials, trials.n_bins, self.n_latents))
-        return bases, Sites(zero, zero)
-
-    @torch.no_grad()
     def encoded_posterior(self, trials: Trials, given: Iterable[str]) -> Posterior:
         """Return the posterior defined by the encoders' sites, as used in training."""
-        bases, empty = self.prior(trials)
+        bases = self.bases(trials.n_bins)
+        zero = bases.new_zeros((trials.n_trials, trials.n_bins, self.n_latents))
         sites = self.sites(self.inputs(trials, given))
-        return self.inference.posterior(bases, self.inference.combine([empty, *sites.values()]))
+        return self.inference.posterior(bases, self.inference.combine([Sites(zero, zero), *sites.values()]))
 
     def elbo(
         self,
@@ -180,8 +174,8 @@ class MultiModalNetwork(nn.Module):
         terms = {}
         for name, others in given.items():
             mean = self.cross_mean(name, {other: sites[other] for other in others}, bases)
-            found = self.modality(name).cross_log_prob(data[name], mean, self.unseen(name, others))
-            terms[name] = found
+            unseen = self.unseen(name, others)
+            terms[name] = self.modality(name).cross_log_prob(data[name], mean, unseen)
         return terms
 
     def unseen(self, name: str, given: Iterable[str]) -> Tensor:

@@ -58,7 +58,6 @@ class Options:
         patience, validation_share: see `Schedule`.
         time_scale_rate: learning rate of the log time scales and log prior s.d.
         weight_decay: decoupled decay (AdamW) of the encoders' weights; biases and noise have none.
-        from_linear: whether the networks start from the linear model, see `linear_start`.
 
     Raises:
         ValueError: the session lacks a modality.
@@ -73,7 +72,6 @@ class Options:
     validation_share: float = 0.1
     time_scale_rate: float = 2e-2
     weight_decay: float = 0.3
-    from_linear: bool = False
 
     def __post_init__(self) -> None:
         for name in self.settings.modalities:
@@ -108,8 +106,8 @@ class Options:
         )
 
     @property
-    def has_linear_model(self) -> bool:
-        """Whether there is a linear model to start from, which needs as many channels as latents."""
+    def from_linear(self) -> bool:
+        """Whether the networks start from the linear model, which needs as many channels as latents."""
         n_channels = sum(self.layout.n_channels(name) for name in self.settings.modalities)
         return self.settings.can_start_linear and n_channels >= len(self.settings.latent_groups)
 

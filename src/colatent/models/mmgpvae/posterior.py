@@ -41,10 +41,6 @@ class Sites(NamedTuple):
     def select(self, latent: Tensor) -> "Sites":
         return Sites(self.precision[..., latent], self.linear[..., latent])
 
-    def times(self, factor: Tensor) -> "Sites":
-        """Return sites at the same locations, ``factor`` (latent,) times as precise."""
-        return Sites(factor * self.precision, factor * self.linear)
-
 
 class Marginals(NamedTuple):
     """Mean and variance of each latent in each bin, each (trial, time, latent)."""
@@ -223,22 +219,6 @@ def posterior(bases: Tensor, sites: Sites) -> Posterior:
         mean = whitener.mT @ (whitener @ project(basis, own.linear)[..., None])
         blocks.append(LatentBlock(latent, basis, mean[..., 0], whitener))
     return Posterior(tuple(blocks))
-
-
-def log_evidence(bases: Tensor, sites: Sites) -> Tensor:
-    """Return the log of the integral of prior times sites over the latents, nats, shape (trial,).
-
-    Since the posterior q is exact, this equals E_q[log sites] - KL(q || prior).
-    """
-    q = posterior(bases, sites)
-    return expected_log(sites, q.marginals) - q.kl()
-
-
-def expected_log(sites: Sites, latents: Marginals) -> Tensor:
-    """Return E[log sites] in nats, summed over bins and latents, shape (trial,)."""
-    mean, variance = latents
-    expected = sites.linear * mean - 0.5 * sites.precision * (mean.square() + variance)
-    return expected.sum(dim=(1, 2))
 
 
 def posterior_mean(bases: Tensor, sites: Sites) -> Tensor:

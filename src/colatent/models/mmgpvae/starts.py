@@ -1,7 +1,6 @@
 """Where training starts: at the linear model, or at random weights, of several the most promising."""
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +49,6 @@ class Start(NamedTuple):
 def train(options: Options, trials: Trials, run: FitRun) -> TrainedStart:
     """Train from the linear model, where there is one, else from the most promising of random starts."""
     order = torch.randperm(trials.n_trials, generator=torch.Generator().manual_seed(run.seed))
-    options = replace(options, from_linear=options.has_linear_model)
     n_starts = 1 if options.from_linear else options.settings.restarts
     starts: list[Start] = []
     data: Data = {}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from colatent.jobs.checkpoint import Checkpoint
 from colatent.jobs.signals import Interrupted, postponed
-from colatent.models.adam import AdamW
+from colatent.models.adam import AdamW, cosine
 from colatent.models.base import FitRun, Progress
 
 Loss = Callable[[Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
@@ -85,8 +85,8 @@ class Trainer:
 
     def _rate(self) -> float:
         """Return the learning rate of the next epoch, relative to the first's."""
-        turn = 0.5 * (1 + math.cos(math.pi * len(self.history) / self.schedule.epochs))
-        return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * turn
+        left = cosine(len(self.history) / self.schedule.epochs)
+        return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * left
 
     def run(self, order: Tensor, progress: Progress, checkpoint: Checkpoint | None = None) -> None:
         """Train to the end and load the weights of the best epoch; see `train`.

@@ -109,7 +109,7 @@ def two_modalities(n_bins: int, seed: int = 0) -> tuple[MultiModalNetwork, Trial
             modality = network.modality(name)
             eta = 2 * modality.decoder(z[..., modality.latents]).double().numpy()
             values[name] = eta + 0.5 * rng.standard_normal(eta.shape)
-            for part in (modality.decoder.readout.weight, modality.decoder.readout.bias):
+            for part in getattr(modality.decoder, "nonlinear", modality.decoder).readout.parameters():
                 part.mul_(2.0)
     observed = {name: rng.random(y.shape) < 0.9 for name, y in values.items()}
     values = {name: np.where(observed[name], y, 0.0) for name, y in values.items()}

@@ -23,7 +23,7 @@ LINEAR = OPTIONS | {"latents": {"spikes+emg": 1, "spikes": 1}}
 
 def at_epoch_0(trials: Trials, **options: object) -> MMGPVAE:
     """Return an MM-GPVAE as its training finds it."""
-    model = unfitted_vae(trials.layout, from_linear=True, **LINEAR | options)
+    model = unfitted_vae(trials.layout, **LINEAR | options)
     model.network = MultiModalNetwork(model.options, torch.Generator().manual_seed(0))
     model.network.calibrate(trials)
     start_from_linear_model(model.network, trials, FitRun())

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from colatent.data.trials import Trials
-from colatent.models.mmgpvae.joint import JointInference
+from colatent.models.mmgpvae.joint import JointInference, basis_of
 from colatent.models.mmgpvae.network import MultiModalNetwork
 
 SMALLEST = 1e-3
@@ -34,8 +34,9 @@ def calibrate(network: MultiModalNetwork, held_out: Trials) -> dict[str, float]:
     data = network.inputs(held_out, names)
     with torch.no_grad():
         sites = network.sites(data)
+    shape, basis = (held_out.n_trials, held_out.n_bins), basis_of(network, held_out.n_bins)
     for _ in range(ROUNDS):
-        evidence = Evidence(JointInference(network, data, (held_out.n_trials, held_out.n_bins)), sites)
+        evidence = Evidence(JointInference(network, data, shape, basis), sites)
         start = np.log([float(network.modality(name).effective_share) for name in names])
         bounds = [(np.log(SMALLEST), 0.0)] * len(names)
         best = minimize(evidence.cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
