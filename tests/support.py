@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,6 +160,25 @@ def write_recording(path: Path) -> Path:
     with NWBHDF5IO(path, "w") as nwb:
         nwb.write(file)
     return path
+
+
+def new_nwb() -> NWBFile:
+    return NWBFile("made for a test", "id", datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def written(file: NWBFile, path: Path) -> Path:
+    with NWBHDF5IO(path, "w") as nwb:
+        nwb.write(file)
+    return path
+
+
+def add_column(table: h5py.Group, name: str, values: np.ndarray, **attrs: Any) -> h5py.Dataset:
+    """Add a column to a table of a file."""
+    table[name] = values
+    table[name].attrs.update(table["start_time" if "start_time" in table else "quality"].attrs)
+    table[name].attrs.update(attrs)
+    table.attrs["colnames"] = np.array([*table.attrs["colnames"], name], dtype=object)
+    return table[name]
 
 
 def quietly(path: Any, alignment: Any, modalities: Any, checks: Any = None, **more: Any) -> Any:

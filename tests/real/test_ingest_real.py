@@ -94,11 +94,10 @@ def test_premotor_bins_hold_every_spike_of_the_trials():
     assert got.trials.values["spikes"].sum() == inside
 
 
-def test_worm_traces_equal_interpolation_in_scipy_and_pumping_is_masked():
+def test_worm_traces_equal_interpolation_in_scipy_and_pumping_is_refused():
     modalities = {
         "calcium": series("processing/ophys/DfOverF/dff"),
         "posture": series("processing/behavior/body_angle"),
-        "pumping": series("processing/behavior/pumping"),
     }
     alignment = ContinuousAlignment(window=30.0, gap=3.0, bin_width=0.6)
     got = ingest("worm_calcium_posture.nwb", alignment, modalities)
@@ -112,8 +111,8 @@ def test_worm_traces_equal_interpolation_in_scipy_and_pumping_is_masked():
             assert got.trials.observed[name].all()
             scale = np.abs(expected).max()
             assert np.abs(got.trials.values[name] - expected).max() <= 1e-9 * scale
-    assert not got.trials.observed["pumping"].any()
-    assert [f["modality"] for f in got.findings if f["check"] == "missing-channel"] == ["pumping"]
+    with pytest.raises(InputError, match="pumping: no bin of any trial is observed"):
+        ingest("worm_calcium_posture.nwb", alignment, {"pumping": series("processing/behavior/pumping")})
 
 
 def test_mouse_pose_is_masked_where_confidence_is_low():
@@ -127,3 +126,22 @@ def test_mouse_pose_is_masked_where_confidence_is_low():
     # At one frame a second, each bin's centre lies between two frames.
     near = (np.abs(centres[..., None] - low) < 0.75).any(axis=-1)
     assert near.any() and not got.trials.observed["pose"][near][:, 0].any()
+
+
+@pytest.mark.parametrize(("file", "bins", "events"), [("monkey_s_0718", 7, 1), ("monkey_s_0820", 2, 0)])
+def test_synchronous_bins_and_absent_events_are_found_and_masked(file, bins, events):
+    alignment = TrialAlignment(start="go_time", window=(-0.5, 1.5), bin_width=0.05, condition="target_id")
+    got = ingest(f"{file}.nwb", alignment, {"spikes": SPIKES})
+    found = {f["check"]: f for f in got.findings}
+    assert found["synchronous-spikes"]["count"] == bins
+    assert found["synchronous-spikes"]["action"] == "mask"
+    assert found.get("event-times", {"count": 0})["count"] == events
+    assert (~got.trials.observed["spikes"]).any(axis=2).sum() == bins
+    active = (got.trials.values["spikes"] > 0).mean(axis=2)
+    assert active.max() < 0.75
+
+
+def test_clean_recordings_have_no_synchronous_bins():
+    for file, width in (("monkey_m1_emg", 0.05), ("premotor_gpfa_sample", 0.02), ("chewie_reach", 0.02)):
+        got = ingest(f"{file}.nwb", TrialAlignment(bin_width=width), {"spikes": SPIKES})
+        assert "synchronous-spikes" not in {f["check"] for f in got.findings}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from colatent.config.file import parse_config
+from colatent.config.file import check_keys, parse_config
 from colatent.config.session_table import is_simulated, load_sessions
 from colatent.errors import InputError
 from colatent.ingest.source import is_made_from
@@ -38,6 +38,8 @@ def one_sentence():
 
 
 with one_sentence():
+    for file in workflow.configfiles:
+        check_keys(file)
     CONFIG = parse_config(config, "the config")
     SESSIONS = load_sessions(CONFIG.sessions)
     if current_run().is_mine:

@@ -61,7 +61,8 @@ _CONTINUOUS = "continuous recording"
 
 def _alignment_kind(value: Any) -> str:
     if isinstance(value, Mapping):
-        return _CONTINUOUS if {"window", "gap"} & set(value) and not _TRIAL_KEYS & set(value) else "trials"
+        lengths = {"window", "gap"} & set(value) and not isinstance(value.get("window"), list | tuple)
+        return _CONTINUOUS if lengths and not _TRIAL_KEYS & set(value) else "trials"
     return "trials" if isinstance(value, TrialAlignment) else _CONTINUOUS
 
 

@@ -27,12 +27,18 @@ CHECKS: dict[str, Check] = {
     "best-practice": Check("warn", "everything else that nwbinspector finds", maskable=False),
     "trial-times": Check("warn", "trials without a time or shorter than a bin; they are left out"),
     "event-times": Check(
-        "warn",
-        "trials aligned to a time before zero or outside their own row's start_time to stop_time, such "
-        "as -1 or 999999 where there was no event; `mask` leaves them out",
+        "mask",
+        "trials aligned to a time outside their own row's start_time to stop_time, or before zero where the "
+        "table has none, such as -1 or 999999 where there was no event; `mask` leaves them out",
     ),
+    "invalid-times": Check("mask", "bins in times that the file's intervals/invalid_times leaves out"),
     "no-condition": Check("warn", "trials without a condition, where one is asked for; they are left out"),
     "trial-overlap": Check("refuse", "trials whose windows share data", maskable=False),
+    "time-units": Check(
+        "refuse",
+        "a recording 300 times as long as its trials together, or the reverse, as with milliseconds",
+        maskable=False,
+    ),
     "outside-recording": Check("mask", "trials in which a modality was not recorded"),
     "modality-overlap": Check("warn", "modalities seldom observed in the same bins", maskable=False),
     "clock-gaps": Check("mask", "gaps in a series' clock; bins in them are not observed"),
@@ -42,6 +48,11 @@ CHECKS: dict[str, Check] = {
     "saturated-channel": Check("warn", "channels that sit at their extreme value; `mask` hides those bins"),
     "artefact": Check("warn", "bins far outside a channel's range (robust z-score); `mask` hides them"),
     "no-spikes": Check("warn", "units that never fire in the trials; `mask` hides them"),
+    "synchronous-spikes": Check(
+        "mask",
+        "bins in which 90 % of at least 20 units fire, and a quarter more of them than in 99 % of the bins, "
+        "as with electrical artefacts",
+    ),
     "unsorted-spikes": Check("warn", "units whose spike times are not in order; they are sorted"),
     "duplicate-spikes": Check("warn", "spikes at the same nanosecond; `mask` counts them once"),
     "spike-times": Check(

@@ -18,13 +18,65 @@ def load_config(path: str | Path) -> Config:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such config file; give the path of a YAML file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no keys; see config/README.md for what belongs in it")
     return parse_config(content, str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Return the content of a YAML file.
+
+    Raises:
+        InputError: it is no YAML; a key is given twice, of which YAML would keep the last; or a name is
+            something else to YAML, as `on` and `no` are.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    except _KeyProblem as problem:
+        raise InputError(f"{path}, {problem}") from None
+
+
+def check_keys(path: str | Path) -> None:
+    """Raise InputError as `read_yaml` does, unless the file is another workflow's, which uses this one.
+
+    Snakemake, which reads the file as well, would keep the last of two keys.
+    """
+    try:
+        read_yaml(path)
+    except InputError:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and {"modalities", "models"} & content.keys():
+            raise
+
+
+class _KeyProblem(Exception):
+    """What is wrong with a key, with its line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own loader, but keys are text, and each is given once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line, kind = key.start_mark.line + 1, key.tag.rpartition(":")[2]
+            if kind not in ("str", "merge"):
+                kind = _KINDS.get(kind, kind)
+                raise _KeyProblem(
+                    f"line {line}: the name {key.value} is a YAML {kind}, not text; quote it: '{key.value}'"
+                )
+            if key.value in lines:
+                before = lines[key.value]
+                raise _KeyProblem(f"line {line}: the key {key.value!r} is in line {before} already; keep one")
+            lines[key.value] = line
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+_KINDS = {"bool": "boolean", "int": "number", "float": "number", "timestamp": "date"}
 
 
 def parse_config(content: Mapping[str, Any], where: str) -> Config:

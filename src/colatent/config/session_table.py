@@ -94,12 +94,13 @@ def _resolve(text: str, table: Path, line: int) -> str | Path:
     # a relative path inside a variable was set in the user's shell: it is relative to that folder
     start = re.match(r"\$\{?(\w+)\}?", text)
     base = Path.cwd() if start and start.group(1) in os.environ else table.parent
-    expanded = os.path.expanduser(os.path.expandvars(text))
-    unset = re.search(r"\$\{?(\w+)\}?", expanded)
+    parts = [os.path.expandvars(part) for part in text.split("$$")]  # a name may hold a dollar, written $$
+    expanded = os.path.expanduser("$".join(parts))
+    unset = next((found for part in parts if (found := re.search(r"\$\{?(\w+)\}?", part))), None)
     if unset:
         raise InputError(
             f"{table}, line {line}: the environment variable {unset.group(1)} in {text!r} is not set; "
-            f"set it, as in `export {unset.group(1)}=/path/to/data`"
+            f"set it, as in `export {unset.group(1)}=/path/to/data` (a dollar in a name is written $$)"
         )
     if is_url(expanded):
         try:

@@ -1,6 +1,7 @@
 """Where the trials lie: windows of bins with half-open edges in integer nanoseconds."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb.file import find, place, wrong
-from colatent.ingest.nwb.tables import scalar_columns, select_rows
-from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
+from colatent.ingest.nwb.tables import INTERVAL, require_columns, scalar_columns, select_rows
+from colatent.ingest.signals.clocks import LEAST_ROUNDING, NANOSECONDS, rounding_ns, to_ns
 
-_ROUNDING_S = 1e-6
+INVALID_TIMES = "intervals/invalid_times"
 _MOST_BINS = 10**8
 
 
@@ -27,12 +28,16 @@ class Windows:
         n_bins: whole bins that each trial has, shape (trial,).
         bin_width: w (ns).
         offset: time from the alignment event to the first edge (ns), the same for all trials.
+        rounding: by how much edges may be off because the file rounds its times (ns).
+        left_out: bins in times that the file tells to leave out, shape (trial, time); None for none.
     """
 
     starts: NDArray[np.int64]
     n_bins: NDArray[np.int64]
     bin_width: int
     offset: int = 0
+    rounding: int = LEAST_ROUNDING
+    left_out: NDArray[np.bool_] | None = None
 
     @property
     def n_trials(self) -> int:
@@ -50,8 +55,33 @@ class Windows:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """Whether a bin belongs to its trial or lies past its end, shape (trial, time)."""
-        return np.arange(self.longest) < self.n_bins[:, None]
+        """Whether a bin is one of its trial's, or past its end or left out, shape (trial, time)."""
+        within: NDArray[np.bool_] = np.arange(self.longest) < self.n_bins[:, None]
+        return within if self.left_out is None else within & ~self.left_out
+
+    def within(self, intervals: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return which bins lie wholly in one of the intervals, begin and end (s), (interval, 2)."""
+        if len(intervals) == 0:
+            return np.zeros((self.n_trials, self.longest), dtype=bool)
+        slack = self._slack(intervals)
+        begin, end = union(to_ns(intervals), slack)
+        at = np.searchsorted(begin - slack, self.bin_starts, side="right") - 1
+        found: NDArray[np.bool_] = self.bin_starts + self.bin_width <= end[np.maximum(at, 0)] + slack
+        return found & (at >= 0)
+
+    def touching(self, intervals: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return which bins overlap one of the intervals, begin and end (s), (interval, 2)."""
+        if len(intervals) == 0:
+            return np.zeros((self.n_trials, self.longest), dtype=bool)
+        slack = self._slack(intervals)
+        begin, end = union(to_ns(intervals), slack)
+        at = np.searchsorted(begin, self.bin_starts + self.bin_width - slack) - 1
+        found: NDArray[np.bool_] = end[np.maximum(at, 0)] > self.bin_starts + slack
+        return found & (at >= 0)
+
+    def _slack(self, intervals: NDArray[np.floating]) -> int:
+        """By how much edges of bins and of intervals may differ though they were the same (ns)."""
+        return min(self.rounding + rounding_ns(intervals), self.bin_width // 2)
 
     @property
     def bin_starts(self) -> NDArray[np.int64]:
@@ -63,6 +93,38 @@ class Windows:
         """Bin centres relative to the alignment event (s), shape (time,)."""
         edges = self.offset + np.arange(self.longest) * self.bin_width
         return (edges + self.bin_width / 2) / NANOSECONDS
+
+
+def union(intervals: NDArray[np.int64], slack: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return begins and ends of intervals (interval, 2) in order, merging those that touch or overlap.
+
+    Args:
+        slack: gap between two that touch (ns).
+    """
+    begin, end = intervals[np.argsort(intervals[:, 0])].T
+    end = np.maximum.accumulate(end)
+    fresh = np.concatenate([[True], begin[1:] > end[:-1] + slack])
+    return begin[fresh], end[np.concatenate([fresh[1:], [True]])]
+
+
+def without_invalid_times(file: h5py.File, windows: Windows, findings: Findings) -> Windows:
+    """Leave out the bins that overlap NWB's own table of times not to be analysed, `invalid_times`."""
+    table = file.get(INVALID_TIMES)
+    if not isinstance(table, h5py.Group):
+        return windows
+    frame = scalar_columns(table)
+    require_columns(table, frame, INTERVAL)
+    times = frame[list(INTERVAL)].to_numpy()
+    touched = windows.touching(times[np.isfinite(times).all(axis=1)]) & windows.inside
+    if not touched.any():
+        return windows
+    masked = findings.add(
+        "invalid-times",
+        f"{touched.sum()} bins of {touched.any(axis=1).sum()} trials lie in {INVALID_TIMES}, times that are "
+        "not to be analysed",
+        count=int(touched.sum()),
+    )
+    return replace(windows, left_out=touched) if masked else windows
 
 
 def trial_windows(
@@ -85,14 +147,13 @@ def trial_windows(
     table = find(file, alignment.intervals)
     frame = scalar_columns(table)
     columns = [alignment.start] + ([] if alignment.window else [alignment.stop])
-    for name in [*columns, alignment.condition]:
-        if name is not None and name not in frame:
-            known = ", ".join(map(str, frame.columns))
-            raise wrong(table, f"the table has no column {name!r}", f"its columns are: {known}")
+    require_columns(table, frame, [*columns, *([alignment.condition] if alignment.condition else [])])
     rows = frame.iloc[select_rows(table, frame, alignment.where)]
     begin, end = _window_seconds(rows, alignment, table)
     width = int(to_ns(alignment.bin_width))
-    timed = np.isfinite(begin) & np.isfinite(end) & (end - begin >= alignment.bin_width - _ROUNDING_S)
+    rounding = min(_rounding(rows, columns), width // 2)
+    timed = np.isfinite(begin) & np.isfinite(end)
+    timed &= end - begin >= alignment.bin_width - rounding / NANOSECONDS
     if not timed.all():
         findings.add(
             "trial-times",
@@ -103,7 +164,7 @@ def trial_windows(
         raise wrong(table, "no trial is left to align", "loosen `where` or choose another start column")
     labelled = np.ones(len(rows), dtype=bool)
     if alignment.condition is not None:
-        labelled = rows[alignment.condition].notna().to_numpy(dtype=bool)
+        labelled = labels(rows[alignment.condition]) != ""
     if not labelled.all():
         findings.add(
             "no-condition",
@@ -119,14 +180,18 @@ def trial_windows(
     rows = rows[timed]
     starts, stops = (to_ns(t[timed], place(table)) for t in (begin, end))
     offset = int(to_ns((alignment.window[0] if alignment.window else 0.0) - alignment.pad[0]))
-    # floating-point times far from zero are coarse: allow for their rounding
-    n_bins = (stops - starts + int(to_ns(_ROUNDING_S))) // width
+    n_bins = (stops - starts + rounding) // width
     if len(starts) * int(n_bins.max()) > _MOST_BINS:
         raise wrong(table, f"trials of up to {n_bins.max()} bins", "correct their times, or widen bin_width")
-    windows = Windows(starts, n_bins, width, offset)
+    windows = Windows(starts, n_bins, width, offset, rounding)
     _find_overlaps(windows, findings)
     condition = None if alignment.condition is None else labels(rows[alignment.condition])
     return windows, _trial_table(rows, windows, condition), condition
+
+
+def _rounding(rows: pd.DataFrame, columns: Iterable[str]) -> int:
+    """By how much times in these columns may be off (ns)."""
+    return max(rounding_ns(rows[name].to_numpy()) for name in columns)
 
 
 def _seconds(rows: pd.DataFrame, name: str, table: h5py.Group) -> NDArray[np.float64]:
@@ -152,18 +217,20 @@ def _doubtful_events(
 ) -> NDArray[np.bool_]:
     """Return which trials to leave out because their event lies outside them."""
     event = _seconds(rows, alignment.start, table)
-    doubtful = event < 0
-    if {"start_time", "stop_time"} <= set(rows.columns):
-        begin, end = (_seconds(rows, name, table) for name in ("start_time", "stop_time"))
-        doubtful |= (event < begin - _ROUNDING_S) | (event > end + _ROUNDING_S)
+    if set(INTERVAL) <= set(rows.columns):
+        begin, end = (_seconds(rows, name, table) for name in INTERVAL)
+        slack = _rounding(rows, [alignment.start, *INTERVAL]) / NANOSECONDS
+        doubtful = (event < begin - slack) | (event > end + slack)
+    else:
+        doubtful = event < 0
     doubtful &= timed
     if not doubtful.any():
         return doubtful
     first = event[doubtful][0]
     masked = findings.add(
         "event-times",
-        f"{doubtful.sum()} of {timed.sum()} trials have a {alignment.start!r} before zero or outside the "
-        f"trial itself, first {first:g} s",
+        f"{doubtful.sum()} of {timed.sum()} trials have a {alignment.start!r} outside the trial itself, or "
+        f"before zero, first {first:g} s: no event?",
         count=int(doubtful.sum()),
     )
     return doubtful if masked else np.zeros_like(doubtful)
@@ -172,16 +239,15 @@ def _doubtful_events(
 def _find_overlaps(windows: Windows, findings: Findings) -> None:
     order = np.argsort(windows.starts, kind="stable")
     ends = np.maximum.accumulate(windows.stops[order])
-    slack = int(to_ns(_ROUNDING_S))
-    overlaps = int((windows.starts[order][1:] + slack < ends[:-1]).sum())
+    overlaps = int((windows.starts[order][1:] + windows.rounding < ends[:-1]).sum())
     if overlaps:
         begins, times = np.unique(windows.starts, return_counts=True)
         alike = ""
         if times.max() > 1:
             begin = (begins[times.argmax()] - windows.offset) / NANOSECONDS
             alike = (
-                f" ({times.max()} of them are aligned to {begin:g} s: if that means no event, set "
-                "`checks: {event-times: mask}`)"
+                f" ({times.max()} of them are aligned to {begin:g} s: if that means no event, leave them out "
+                "with `where`)"
             )
         findings.add(
             "trial-overlap",
@@ -229,9 +295,16 @@ def _trial_table(rows: pd.DataFrame, windows: Windows, condition: NDArray[np.str
 
 
 def labels(values: pd.Series) -> NDArray[np.str_]:
-    """Return labels as text; whole numbers without a decimal point, so that 3.0 and 3 are one label."""
+    """Return labels as text, empty where there is none: NaN, an empty text, or "nan" in a column of texts.
+
+    Whole numbers have no decimal point, so that 3.0 and 3 are one label; others have six digits, so that
+    numbers that differ by rounding are one.
+    """
     if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (values == np.rint(values))
-        texts = [str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
-        return np.array(texts, dtype=np.str_)
-    return values.astype(str).to_numpy(dtype=np.str_)
+        return np.array(["" if np.isnan(v) else _number_label(v) for v in values], dtype=np.str_)
+    texts = values.astype(str).str.strip()
+    return np.array(["" if t.lower() == "nan" else t for t in texts], dtype=np.str_)
+
+
+def _number_label(value: float) -> str:
+    return str(int(value)) if np.isfinite(value) and value == np.rint(value) else f"{value:.6g}"

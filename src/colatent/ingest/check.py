@@ -21,10 +21,12 @@ class Found(NamedTuple):
     Attributes:
         n_trials: number of trials, or None for a recording without.
         n_channels: modality -> number of selected channels; ingest may drop some.
+        paths: of the objects that hold them, and of the table of trials.
     """
 
     n_trials: int | None
     n_channels: dict[str, int]
+    paths: frozenset[str] = frozenset()
 
 
 def check_source(
@@ -47,14 +49,17 @@ def check_source(
     """
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
         findings = Findings(shown(nwb), checks or {})
-        n_trials = None
+        n_trials, nodes = None, set()
         if alignment.has_trials:
             n_trials = trial_windows(file, alignment, findings)[0].n_trials
+            nodes.add(find(file, alignment.intervals))
         channels = {name: reader_of(config).select(file, config) for name, config in modalities.items()}
         _refuse_shared(file, channels)
         if truth is not None:
             require_series(find(file, truth))
-    return Found(n_trials, {name: len(found) for name, found in channels.items()})
+        nodes.update(node for found in channels.values() for node, _ in found)
+        paths = frozenset(str(node.name) for node in nodes)
+    return Found(n_trials, {name: len(found) for name, found in channels.items()}, paths)
 
 
 def _refuse_shared(file: h5py.File, channels: Mapping[str, list[ChannelInFile]]) -> None:

@@ -14,19 +14,21 @@ from colatent.config import ModalitySettings
 from colatent.config.location import is_url, shown
 from colatent.data.trials import Trials
 from colatent.errors import InputError
-from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
+from colatent.ingest.alignment import Windows, continuous_windows, trial_windows, without_invalid_times
 from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.findings import Findings, check_overlap
 from colatent.ingest.modalities.base import BinnedModality, ModalitySource, reader_of
 from colatent.ingest.nwb.file import find, nwb_version, open_nwb, readable, text
 from colatent.ingest.nwb.inspector import check_best_practice
 from colatent.ingest.nwb.remote import identity as remote_identity
-from colatent.ingest.signals.clocks import NANOSECONDS
+from colatent.ingest.signals.clocks import ALWAYS, NANOSECONDS
 from colatent.ingest.signals.resample import SMALL_BLOCKS, Reading, onto_bins
 from colatent.ingest.signals.series import open_series
 from colatent.store.stores import file_sha256
 
 _MOST_VALUES = 10**9  # of all modalities; 8 bytes each, and several times that during ingest
+# A recording this many times as long as all its trials, or the reverse, is more likely in other units.
+_OTHER_UNITS = 300.0
 
 
 class Truth(NamedTuple):
@@ -85,19 +87,26 @@ def ingest_session(
     Raises:
         InputError: the file cannot be read as the config asks, or a check set to `refuse` found something.
     """
-    check_source(nwb, alignment, modalities, truth, checks)
+    used = check_source(nwb, alignment, modalities, truth, checks).paths
     findings = Findings(shown(nwb), checks)
-    check_best_practice(nwb, findings, allows_external(checks))
+    check_best_practice(nwb, findings, used, allows_external(checks))
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
         sources = {n: reader_of(m).open(file, n, m, findings, reading) for n, m in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)
+        windows = without_invalid_times(file, windows, findings)
         _require_room(file, sources, windows)
         progress(f"{windows.n_trials} trials of up to {windows.longest} bins of {alignment.bin_width} s")
         observations = {}
         for name, source in sources.items():
+            _find_wrong_units(name, source, windows, findings)
             _find_unrecorded(name, source, windows, findings)
             observations[name] = source.observe(windows, findings)
             share = observations[name].observed.mean()
+            if share == 0:
+                raise InputError(
+                    f"{findings.file}: {name}: no bin of any trial is observed: all its samples are missing, "
+                    "or masked by a check; correct its source, or leave it out of `modalities`"
+                )
             progress(f"{name}: {len(observations[name].channels)} channels, {share:.1%} of bins observed")
         check_overlap({n: o.observed for n, o in observations.items()}, findings)
         true_latents = None if truth is None else _read_truth(file, truth, windows, reading)
@@ -135,6 +144,21 @@ def _require_room(file: h5py.File, sources: Mapping[str, ModalitySource], window
             f"{file.filename}: {windows.n_trials} trials of up to {windows.longest} bins and {channels} "
             f"channels are {values:.2g} values, more than fit in memory; widen bin_width, shorten the "
             "trials, or select channels with `where` or `columns`"
+        )
+
+
+def _find_wrong_units(name: str, source: ModalitySource, windows: Windows, findings: Findings) -> None:
+    """Find trials and a recording one of which is hundreds of times as long as the other."""
+    if windows.n_trials < 2 or source.extent == ALWAYS:
+        return
+    recorded = (source.extent[1] - source.extent[0]) / NANOSECONDS
+    trials = (windows.stops.max() - windows.starts.min()) / NANOSECONDS
+    if max(recorded / trials, trials / recorded) > _OTHER_UNITS:
+        findings.add(
+            "time-units",
+            f"it lasts {recorded:.3g} s and the trials together {trials:.3g} s: are the times of one of "
+            "them in milliseconds or samples, where NWB has seconds?",
+            name,
         )
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from colatent.config import ModalitySettings, TrialAlignment
 from colatent.config.location import is_url
 from colatent.errors import InputError
-from colatent.ingest.alignment import trial_windows
+from colatent.ingest.alignment import INVALID_TIMES, trial_windows
 from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, reader_of
 from colatent.ingest.nwb.file import find, find_all, same_object, wrong
@@ -130,7 +130,7 @@ def _trials(
 
     The table `trials` comes first, then the longest.
     """
-    size = {path: int(find(file, path)["id"].shape[0]) for path in tables}
+    size = {path: int(find(file, path)["id"].shape[0]) for path in tables if path != INVALID_TIMES}
     reasons = []
     for path in sorted(size, key=lambda p: (p != "intervals/trials", -size[p])):
         section = {"intervals": path, "start": "start_time", "stop": "stop_time", "bin_width": bin_width}

@@ -1,7 +1,7 @@
 """A model's latents for use elsewhere: as a Zarr store, and as a processing module of a new NWB file."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ def write_latents_nwb(
     name = _fits(session, score)[0]
     latents = _described(session, read_group(score, f"latents/{name}"))
     with open_nwb(recording, allows_external(checks)) as file:
-        nwbfile = _like(file, recording, score.name, name)
+        nwbfile = like_recording(file, recording, score.name, name)
     _add_latents(nwbfile, latents, series(session, latents), score.name, name)
     _add_trials(nwbfile, session, latents)
     name_objects(nwbfile, f"colatent-latents/{nwbfile.identifier}")
@@ -138,7 +138,7 @@ def _described(session: Path, latents: xr.Dataset) -> xr.Dataset:
     return latents
 
 
-def _like(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
+def like_recording(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
     """Return an empty NWBFile with the metadata of a recording."""
     from pynwb import NWBFile
     from pynwb.file import Subject
@@ -147,22 +147,37 @@ def _like(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
         return {name: text(file[f"{group}/{name}"][()]) for name in names if f"{group}/{name}" in file}
 
     identifier = text(file["identifier"][()]) if "identifier" in file else shown(recording)
-    start = datetime.fromisoformat(text(file["session_start_time"][()]))
+    notes = [f"Fit {fit}. Derived from the NWB file with the identifier {identifier}."]
+    written = texts("/", ("session_start_time", "timestamps_reference_time"))
+    dates = {name: date for name, value in written.items() if (date := _date(value))}
+    start = next(iter(dates.values()), datetime(1970, 1, 1, tzinfo=UTC))
     general = file.get("general", {})
     lists = {k: [text(v) for v in np.atleast_1d(general[k][()])] for k in _LISTS if k in general}
-    subject = texts("general/subject", (*_SUBJECT, "date_of_birth"))
+    subject: dict[str, Any] = texts("general/subject", (*_SUBJECT, "date_of_birth"))
     if "date_of_birth" in subject:
-        subject["date_of_birth"] = datetime.fromisoformat(subject["date_of_birth"])
+        written["date_of_birth"] = subject.pop("date_of_birth")
+        if born := _date(written["date_of_birth"]):
+            dates["date_of_birth"] = subject["date_of_birth"] = born
+    notes += [f"Its {name} is {written[name]!r}, which is no date." for name in written if name not in dates]
     return NWBFile(
         session_description=f"Latents of the model {model} (colatent), from {Path(shown(recording)).name}.",
         identifier=f"{identifier}/colatent/{model}/{fit}",
         session_start_time=start,
         file_create_date=start,  # the same input gives the same file
-        notes=f"Fit {fit}. Derived from the NWB file with the identifier {identifier}.",
+        notes=" ".join(notes),
         subject=Subject(**subject) if subject else None,
         **texts("general", _TEXTS),
         **lists,
     )
+
+
+def _date(written: str) -> datetime | None:
+    """Return a date of the ISO 8601 kind, in UTC where it names no time zone; None for anything else."""
+    try:
+        date = datetime.fromisoformat(written.strip())
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _add_latents(nwbfile: Any, latents: xr.Dataset, flat: LatentSeries, model: str, fit: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from colatent.config import MMGPVAESettings
-from colatent.config.file import load_config, parse_config
+from colatent.config.file import load_config, parse_config, read_yaml
 from colatent.config.reference import json_schema, with_reference
 from colatent.config.session_table import load_sessions
 from colatent.errors import InputError
@@ -108,6 +108,48 @@ def test_files_that_are_no_config(tmp_path):
             load_config(tmp_path / "c.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "models:\n  a: {kind: ridge-lags}\n  b: {}\n  a: {kind: gpfa}\n",
+            "line 4: the key 'a' is in line 2",
+        ),
+        ("heldout: {folds: 2}\nmodels: {}\nheldout: {folds: 5}\n", "line 3: the key 'heldout' is in line 1"),
+        (
+            "models:\n  on: {kind: ridge-lags}\n",
+            "line 2: the name on is a YAML boolean, not text; quote it: 'on'",
+        ),
+        ("modalities: {No: {}}\n", "line 1: the name No is a YAML boolean"),
+        ("models: {3: {}}\n", "line 1: the name 3 is a YAML number"),
+        ("models: {2020-01-01: {}}\n", "line 1: the name 2020-01-01 is a YAML date"),
+        ("models: {~: {}}\n", "line 1: the name ~ is a YAML null"),
+    ],
+)
+def test_keys_that_yaml_would_lose_or_change_are_named(tmp_path, text, sentence):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"c.yaml, {sentence}")):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_anchors_and_merged_keys_are_read_as_in_yaml(tmp_path):
+    content = yaml.safe_dump(DEMO).replace("heldout:", "heldout: &all", 1)
+    (tmp_path / "c.yaml").write_text(content)
+    assert load_config(tmp_path / "c.yaml") == parse_config(DEMO, "c.yaml")
+    (tmp_path / "d.yaml").write_text("base: &b {a: 1, b: 2}\nown: {<<: *b, a: 3}\n")
+    assert read_yaml(tmp_path / "d.yaml")["own"] == {"a": 3, "b": 2}
+
+
+def test_a_window_of_two_times_is_one_of_trials():
+    short = {"window": [-0.5, 0.5], "bin_width": 0.1}
+    config = {k: v for k, v in DEMO.items() if k != "heldout"}
+    one, other = (
+        parse_config(config | {"alignment": a}, "c.yaml").alignment
+        for a in (short, short | {"intervals": "trials", "start": "start_time"})
+    )
+    assert one == other and one.has_trials
+
+
 def table(folder: Path, text: str) -> Path:
     path = folder / "sessions.tsv"
     path.write_text(text)
@@ -117,7 +159,8 @@ def table(folder: Path, text: str) -> Path:
 def test_paths_of_sessions_are_relative_to_the_table(tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_DATA", str(tmp_path / "data"))
     rows = "session\tnwb\tanimal\na\tx.nwb\tA1\nb\t../y.nwb\t\nc\t${SOME_DATA}/z.nwb\t\n"
-    sessions = load_sessions(table(tmp_path, rows))
+    sessions = load_sessions(table(tmp_path, rows + "d\t$$x_$${SOME_DATA}/$SOME_DATA/a.nwb\t\n"))
+    assert sessions["d"].nwb == tmp_path / f"$x_${{SOME_DATA}}{tmp_path}/data/a.nwb"
     assert sessions["a"].nwb == tmp_path / "x.nwb"
     assert sessions["a"].metadata == {"animal": "A1"}
     assert sessions["b"].nwb == tmp_path.parent / "y.nwb"

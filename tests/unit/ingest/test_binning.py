@@ -15,7 +15,7 @@ from scipy.interpolate import interp1d
 from colatent.ingest.alignment import Windows
 from colatent.ingest.counts import count_spikes
 from colatent.ingest.findings import Findings, robust_z
-from colatent.ingest.modalities.spikes import clean, within_intervals
+from colatent.ingest.modalities.spikes import clean
 from colatent.ingest.signals.clocks import RegularClock, read_clock, to_ns
 from colatent.ingest.signals.envelope import envelope
 from colatent.ingest.signals.grid import on_regular_grid
@@ -167,8 +167,8 @@ def test_bins_wholly_inside_intervals_are_observed():
     windows = one_window(10, NS)
     intervals = np.array([[4.0, 6.5], [0.5, 3.0], [3.0, 4.0], [8.0, 9.0]])
     expected = [False, True, True, True, True, True, False, False, True, False]
-    assert within_intervals(intervals, windows)[0].tolist() == expected
-    assert not within_intervals(np.empty((0, 2)), windows).any()
+    assert windows.within(intervals)[0].tolist() == expected
+    assert not windows.within(np.empty((0, 2))).any()
 
 
 @pytest.mark.parametrize("highpass", [None, 40.0])

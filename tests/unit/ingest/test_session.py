@@ -10,7 +10,7 @@ import pytest
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.ecephys import ElectricalSeries
 from rich.console import Console
-from support import FORCE, SPIKES, TRIALS, quietly
+from support import FORCE, SPIKES, TRIALS, add_column, quietly
 
 from colatent.config import (
     ContinuousAlignment,
@@ -63,8 +63,7 @@ def test_units_are_selected_by_query_and_rate(recording):
 def test_a_query_computes_with_columns_of_few_bits_as_with_others(recording):
     with h5py.File(recording, "a") as file:
         table = file["intervals/trials"]
-        table["choice"] = np.array([0, 1, 2, 255], "u1")
-        table["choice"].attrs.update(table["target"].attrs)
+        add_column(table, "choice", np.array([0, 1, 2, 255], "u1"))
     for where, starts in (("choice - 1 > 0", [4.5, 7.0]), ("choice + 1 > 100", [7.0])):
         got = quietly(recording, TrialAlignment(bin_width=0.1, where=where), {"force": FORCE})
         assert got.trial_table["start"].tolist() == starts
@@ -211,27 +210,27 @@ def test_a_path_that_is_there_is_never_a_glob(recording):
     assert check_source(recording, TRIALS, {"m": modality}).n_channels == {"m": 2}
 
 
-def test_times_that_stand_for_no_event_are_said_and_left_out_when_asked(recording):
+def test_times_that_stand_for_no_event_are_said_and_left_out(recording):
     with h5py.File(recording, "a") as file:
         trials = file["intervals/trials"]
-        trials["go"] = trials["start_time"][:] + 0.4
-        trials["go"].attrs.update(trials["start_time"].attrs)
+        add_column(trials, "go", trials["start_time"][:] + 0.4)
         trials["go"][1], trials["go"][3] = -1.0, 999999.0
     alignment = TrialAlignment(bin_width=0.1, start="go", window=(-0.2, 0.2))
     got = quietly(recording, alignment, {"force": FORCE})
     (found,) = [f for f in got.findings if f["check"] == "event-times"]
     assert (
-        found["count"] == 2 and "'go' before zero or outside the trial itself, first -1 s" in found["message"]
+        found["count"] == 2
+        and "'go' outside the trial itself, or before zero, first -1 s" in found["message"]
     )
-    assert got.trials.n_trials == 4
-    got = quietly(recording, alignment, {"force": FORCE}, {"event-times": "mask"})
     np.testing.assert_allclose(got.trial_table["start"], [1.2, 4.7])
+    warn = {"event-times": "warn", "time-units": "warn"}
+    assert quietly(recording, alignment, {"force": FORCE}, warn).trials.n_trials == 4
     with pytest.raises(InputError, match="event-times: warn"):
         quietly(recording, alignment, {"force": FORCE}, {"event-times": "refuse"})
     with h5py.File(recording, "a") as file:
         file["intervals/trials/go"][3] = -1.0
-    with pytest.raises(InputError, match=r"2 of them are aligned to -1 s: .*event-times: mask"):
-        quietly(recording, alignment, {"force": FORCE})
+    with pytest.raises(InputError, match=r"2 of them are aligned to -1 s: .* leave them out with `where`"):
+        quietly(recording, alignment, {"force": FORCE}, {"event-times": "warn"})
 
 
 def test_a_last_time_far_off_is_no_longer_recording(recording):
@@ -257,8 +256,7 @@ def test_names_of_columns_never_become_paths(recording, tmp_path):
     with h5py.File(recording, "a") as file:
         trials = file["intervals/trials"]
         for k, name in enumerate(names):
-            trials[name] = np.arange(4.0) + k
-            trials[name].attrs.update(trials["start_time"].attrs)
+            add_column(trials, name, np.arange(4.0) + k)
     groups = session_groups(quietly(recording, TRIALS, {"force": FORCE}), [])
     folder = tmp_path / "results" / "session"
     write_store(folder, groups, {})

@@ -27,6 +27,16 @@ class ContinuousModality(ModalitySettings):
         description="names of the channels, if the file has none; for a glob in the order cell_2, cell_10",
     )
     columns: list[int] | None = Field(None, description="columns to keep, counted from 0")
+    where: str | None = Field(
+        None,
+        description="pandas query over the table of the channels' ROIs or electrodes, such as `iscell == 1`: "
+        "channels to keep",
+    )
+    transpose: bool | None = Field(
+        None,
+        description="true if the file holds (channel, time) where NWB has (time, channel), false if it only "
+        "looks so",
+    )
     max_gap: Positive = Field(3.0, description="longest gap interpolated over, in sampling steps")
     envelope: EnvelopeSettings | None = Field(None, description="turn raw EMG into an envelope")
     clip: tuple[float, float] | None = Field(

@@ -13,7 +13,9 @@ class SpikesModality(ModalitySettings):
     record: ClassVar = ModalityKind(reader="colatent.ingest.modalities.spikes:READER", counts=True)
     kind: Literal["spikes"]
     source: str = Field("units", description="path of the units table in the NWB file")
-    where: str | None = Field(None, description="pandas query over the units table: units to keep")
+    where: str | None = Field(
+        None, description="pandas query over the columns of units and of their electrodes: units to keep"
+    )
     min_rate: float = Field(
         0.0, ge=0, description="lowest mean rate of a unit over the recording, test trials included (Hz)"
     )

@@ -13,6 +13,7 @@ from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups, Reader
 from colatent.ingest.nwb.file import find_all, wrong
+from colatent.ingest.nwb.tables import rows_of_channels
 from colatent.ingest.signals.clocks import NANOSECONDS
 from colatent.ingest.signals.grid import on_regular_grid
 from colatent.ingest.signals.series import (
@@ -34,8 +35,12 @@ _RAW_RATE = 500.0  # Hz
 
 def select_columns(file: h5py.File, config: ContinuousModality) -> list[ChannelInFile]:
     """Return the columns of all series that the path or glob names."""
-    nodes = [require_series(node) for node in find_all(file, config.source)]
-    found = [(node, int(c)) for node in nodes for c in kept_columns(node, config.columns)]
+    nodes = [require_series(node, config.transpose) for node in find_all(file, config.source)]
+    found = [
+        (node, int(c))
+        for node in nodes
+        for c in kept_columns(node, config.columns, config.where, config.transpose)
+    ]
     if config.channels is not None:
         check_names(config.channels, len(found), nodes[0])
     return found
@@ -58,9 +63,12 @@ def open_continuous(
     """
     from colatent.ingest.signals.source import SeriesSource  # dask, which checking a file does not need
 
-    nodes = [require_series(node) for node in find_all(file, config.source)]
+    nodes = [require_series(node, config.transpose) for node in find_all(file, config.source)]
     dtypes = [_precision(node) if config.envelope else np.float64 for node in nodes]
-    series = [open_series(n, config.columns, config.max_gap, d) for n, d in zip(nodes, dtypes, strict=True)]
+    series = [
+        open_series(node, _columns(node, config), config.max_gap, dtype, config.transpose)
+        for node, dtype in zip(nodes, dtypes, strict=True)
+    ]
     if len({s.unit for s in series}) > 1:
         units = ", ".join(sorted({s.unit for s in series}))
         raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
@@ -77,6 +85,12 @@ def open_continuous(
         ]
         series = _rename(series, named, nodes[0])
     return SeriesSource(modality, series, config.max_gap, reading)
+
+
+def _columns(node: h5py.Group, config: ContinuousModality) -> list[int] | None:
+    if config.where is None:
+        return config.columns
+    return kept_columns(node, config.columns, config.where, config.transpose).tolist()
 
 
 def _precision(node: h5py.Group) -> type[np.floating]:
@@ -126,6 +140,7 @@ def describe_series(path: str, group: h5py.Group) -> Candidate:
         gaps=series.clock.gaps,
         missing=_missing(series),
         extent=series.clock.extent,
+        columns=() if (described := rows_of_channels(group)) is None else tuple(map(str, described[1])),
         joins=len(series.channels) == 1 and not set("*?[") & set(path),
     )
 

@@ -84,9 +84,12 @@ def _confident(
     first: int,
     last: int,
 ) -> NDArray[np.floating]:
-    """Return rows first to last - 1, NaN where the confidence is too low or missing."""
+    """Return rows first to last - 1, NaN where the confidence is too low.
+
+    A missing confidence (NaN), which some tools write throughout, says nothing against a frame.
+    """
     rows = read(first, last)
-    rows[~(confidence[first:last] >= least)] = np.nan
+    rows[confidence[first:last] < least] = np.nan
     return rows
 
 

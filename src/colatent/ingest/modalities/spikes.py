@@ -6,43 +6,32 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from colatent.config import SpikesModality
 from colatent.errors import InputError
-from colatent.ingest.alignment import Windows
+from colatent.ingest.alignment import Windows, union
 from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import BinnedModality, Candidate, ChannelInFile, FileGroups, Reader
 from colatent.ingest.nwb.file import find, place, wrong
-from colatent.ingest.nwb.tables import column, n_rows, ragged, ragged_bounds, scalar_columns, select_rows
+from colatent.ingest.nwb.tables import (
+    column,
+    n_rows,
+    ragged,
+    ragged_bounds,
+    scalar_columns,
+    select_rows,
+    with_linked_columns,
+)
 from colatent.ingest.signals.clocks import NANOSECONDS, to_ns
 
 _SILENCE = 10.0  # of all units, in multiples of the recording before or after it
 _SHORTEST_SILENCE_S = 100.0
 _MOST_STRAYS = 10  # seconds with spikes beyond a silence
-
-
-def within_intervals(intervals: NDArray[np.float64], windows: Windows) -> NDArray[np.bool_]:
-    """Return which bins lie wholly inside the intervals of observation, (trial, time).
-
-    Args:
-        intervals: begin and end (s), shape (interval, 2); half-open, in any order.
-        windows: the bins.
-    """
-    if len(intervals) == 0:
-        return np.zeros(windows.inside.shape, dtype=bool)
-    begin, end = _union(to_ns(intervals))
-    edges = windows.bin_starts
-    at = np.searchsorted(begin, edges, side="right") - 1
-    return (at >= 0) & (edges + windows.bin_width <= end[np.maximum(at, 0)])
-
-
-def _union(intervals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return begins and ends of intervals (interval, 2), merging those that touch or overlap."""
-    begin, end = intervals[np.argsort(intervals[:, 0])].T
-    end = np.maximum.accumulate(end)
-    fresh = np.concatenate([[True], begin[1:] > end[:-1]])
-    return begin[fresh], end[np.concatenate([fresh[1:], [True]])]
+# a bin in which this share of all units fire, and this many times that of all but 1 % of the bins
+_ALL_UNITS, _UNUSUAL = 0.9, 1.25
+_FEWEST_UNITS = 20  # of fewer, all may well fire together
 
 
 @dataclass(frozen=True)
@@ -76,6 +65,8 @@ class SpikeSource:
         values = count_spikes(trains, len(self.rows), windows).astype(np.float64)
         # before zero, where spikes were dropped, counts are unknown rather than zero
         observed = self._observed(windows) & ~((windows.bin_starts < 0)[..., None] & dropped)
+        values[~observed] = 0.0
+        self._find_synchronous(values, observed, windows, findings)
         for unit in np.flatnonzero(~observed.any(axis=(0, 1))):
             message = "no bin of any trial is observed"
             findings.add("missing-channel", message, self.modality, self.channels[unit])
@@ -94,9 +85,34 @@ class SpikeSource:
             dropped[unit] = (times < 0).any() and not (spikes < 0).any()
             yield spikes
 
+    def _find_synchronous(
+        self,
+        values: NDArray[np.float64],
+        observed: NDArray[np.bool_],
+        windows: Windows,
+        findings: Findings,
+    ) -> None:
+        """Find bins in which nearly all units fire, where usually few do, and mask them in place."""
+        seen = observed.sum(axis=-1)
+        counted = seen >= _FEWEST_UNITS
+        if not counted.any():
+            return
+        share = (values > 0).sum(axis=-1) / np.maximum(seen, 1)
+        usual = np.percentile(share[counted], 99)
+        at = counted & (share >= max(_ALL_UNITS, _UNUSUAL * usual))
+        if not at.any():
+            return
+        message = (
+            f"in {at.sum()} bins at least {_ALL_UNITS:.0%} of the units fire, while in 99% of the bins at "
+            f"most {usual:.0%} do, first at {windows.bin_starts[at].min() / NANOSECONDS:g} s: an artefact?"
+        )
+        if findings.add("synchronous-spikes", message, self.modality, count=int(at.sum())):
+            observed[at] = False
+            values[at] = 0.0
+
     def _observed(self, windows: Windows) -> NDArray[np.bool_]:
         if self.intervals is not None:
-            known = np.stack([within_intervals(i, windows) for i in self.intervals], axis=-1)
+            known = np.stack([windows.within(i) for i in self.intervals], axis=-1)
             return known & windows.inside[..., None]
         # Without intervals, units count as recorded from the first spike of any unit to the last.
         begin = windows.bin_starts
@@ -121,7 +137,7 @@ def open_spikes(
     """
     table = require_units(find(file, config.source))
     frame = scalar_columns(table)
-    rows = select_rows(table, frame, config.where)
+    rows = _selected(table, frame, config)
     intervals = _intervals(table, rows)
     extent = _extent(table, modality, findings) if intervals is None else _hull(table, intervals)
     known = [np.array([extent])] * len(rows) if intervals is None else [to_ns(i) for i in intervals]
@@ -151,8 +167,12 @@ def open_spikes(
 def select_units(file: h5py.File, config: SpikesModality) -> list[ChannelInFile]:
     """Return the rows of the units table that the query keeps."""
     table = require_units(find(file, config.source))
-    rows = select_rows(table, scalar_columns(table), config.where)
-    return [(table, int(row)) for row in rows]
+    return [(table, int(row)) for row in _selected(table, scalar_columns(table), config)]
+
+
+def _selected(table: h5py.Group, frame: pd.DataFrame, config: SpikesModality) -> NDArray[np.intp]:
+    """Return the rows that the query keeps, over the columns of units and of their electrodes."""
+    return select_rows(table, with_linked_columns(table, frame) if config.where else frame, config.where)
 
 
 def list_units(contents: FileGroups) -> Iterator[Candidate]:
@@ -164,7 +184,8 @@ def list_units(contents: FileGroups) -> Iterator[Candidate]:
         except InputError as error:
             yield Candidate(settings, problem=str(error).partition(": ")[2])
             continue
-        rows, columns = n_rows(table), tuple(map(str, scalar_columns(table)))
+        rows = n_rows(table)
+        columns = tuple(map(str, with_linked_columns(table, scalar_columns(table))))
         yield Candidate(settings, f"{rows} units, {spikes} spikes", rows, unit="s", columns=columns)
 
 
@@ -220,7 +241,7 @@ def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.flo
     if "obs_intervals" not in table:
         return None
     _require_shape(table, "obs_intervals", (2,))
-    intervals = [np.asarray(i, dtype=np.float64) for i in ragged(table, "obs_intervals", rows)]
+    intervals = list(ragged(table, "obs_intervals", rows))  # in their own type, which tells their rounding
     for row, each in zip(rows, intervals, strict=True):
         if not (np.isfinite(each).all() and (each[:, 0] <= each[:, 1]).all()):
             raise wrong(
@@ -244,7 +265,7 @@ def _fires(table: h5py.Group, times: NDArray, known: NDArray[np.int64], rate: fl
     """Return whether a unit fires at `rate` (Hz) or above within its intervals of observation (ns)."""
     if rate == 0 or len(known) == 0:
         return rate == 0
-    begin, end = _union(known)
+    begin, end = union(known)
     spikes = to_ns(times[np.isfinite(times)], f"{place(table)}spike_times: ")
     at = np.searchsorted(begin, spikes, side="right") - 1
     count = ((at >= 0) & (spikes < end[np.maximum(at, 0)])).sum()

@@ -1,6 +1,6 @@
 """nwbinspector's findings about a file, added to our own."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from colatent.ingest.nwb.file import open_nwb
 # CRITICAL for a public archive, but irrelevant to the data: a file without a subject can be analysed.
 _METADATA = "check_subject"
 # covered by our own checks `unsorted-spikes` and `duplicate-spikes`
-_OURS = ("check_ascending_spike_times",)
+# and by `transpose`
+_OURS = ("check_ascending_spike_times", "check_data_orientation")
 
 
-def check_best_practice(nwb: str | Path, findings: Findings, allow_external: bool = False) -> None:
+def check_best_practice(
+    nwb: str | Path, findings: Findings, used: Collection[str], allow_external: bool = False
+) -> None:
     """Record what nwbinspector says; its CRITICAL findings about data follow the action of `inspector`.
 
     Args:
         nwb: a file, or a URL, that `open_nwb` accepts.
         findings: collects the messages, one row for each kind of message.
+        used: paths of the objects that are read: what is CRITICAL in others does no harm.
         allow_external: whether links may lead to other files.
 
     Raises:
@@ -41,6 +45,7 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
                     "that contains the link; remove it"
                 )
         critical = message.importance is Importance.CRITICAL and not name.startswith((_METADATA, *_OURS))
+        critical &= _concerns(message.location, used)
         kinds.setdefault((name, critical), []).append(message)
     for (name, critical), same in kinds.items():
         first = same[0]
@@ -48,6 +53,12 @@ def check_best_practice(nwb: str | Path, findings: Findings, allow_external: boo
         sentence = f"nwbinspector's {name}, first at {where}: {first.message.strip()}"
         check = "inspector" if critical else "best-practice"
         findings.add(check, sentence, count=len(same))
+
+
+def _concerns(location: str | None, used: Collection[str]) -> bool:
+    """Whether a place in a file is part of what is used, holds it, or is not known."""
+    place = (location or "/").rstrip("/") + "/"
+    return any(f"{path}/".startswith(place) or place.startswith(f"{path}/") for path in used)
 
 
 def _inspect_remote(nwb: str | Path, allow_external: bool) -> Iterator[Any]:

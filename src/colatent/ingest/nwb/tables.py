@@ -1,7 +1,8 @@
 """Columns of NWB's DynamicTables: plain and ragged."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from colatent.ingest.nwb.file import dataset, neurodata_type, require_filters, text, wrong
+from colatent.errors import InputError
+from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, require_filters, text, wrong
 
+INTERVAL = ("start_time", "stop_time")
 _MOST_ROWS = 10**7
 _MOST_VALUES = 10**8  # per row; a neuron fires less often in ten days
 
@@ -40,18 +43,26 @@ def column(table: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def column_names(table: h5py.Group) -> list[str]:
-    """Return the names of a table's columns, index columns left out."""
-    return [
+    """Return the names of a table's columns: those in its `colnames`, if it has any."""
+    there = [
         name
         for name, node in table.items()
         if isinstance(node, h5py.Dataset) and name != "id" and neurodata_type(node) != "VectorIndex"
     ]
+    named = {text(name) for name in np.ravel(table.attrs.get("colnames", there))} | set(INTERVAL)
+    return [name for name in there if name in named]
 
 
 def scalar_columns(table: h5py.Group) -> pd.DataFrame:
-    """Return the columns with one number or string per row, indexed by the table's ids."""
+    """Return the columns with one number or text per row, indexed by the table's ids.
+
+    Numbers of a column of an enumeration are replaced by its texts, references by the names of what they
+    refer to. Columns that cannot be read are left out, as most are not used: ``attrs["problems"]`` of the
+    frame holds the InputError of each.
+    """
     rows = n_rows(table)
     frame: dict[str, Any] = {}
+    problems: dict[str, InputError] = {}
     for name in column_names(table):
         node = table[name]
         if (
@@ -61,21 +72,116 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
             or neurodata_type(node) == "DynamicTableRegion"
         ):
             continue
-        if node.shape[0] != rows:
-            raise wrong(node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it")
-        require_filters(node)
-        if h5py.check_string_dtype(node.dtype) is not None:
-            frame[name] = [text(value) for value in node[:]]
-        elif node.dtype.kind in "biuf":
-            frame[name] = node[:]
-    return pd.DataFrame(frame, index=pd.Index(table["id"][:], name="id"))
+        try:
+            if node.shape[0] != rows:
+                raise wrong(
+                    node, f"{node.shape[0]} values for {rows} rows", "the table is damaged: repair it"
+                )
+            require_filters(node)
+            values = _scalars(node)
+        except InputError as error:
+            problems[name] = error
+            continue
+        if values is not None:
+            frame[name] = values
+    found = pd.DataFrame(frame, index=pd.Index(_native(table["id"][:]), name="id"))
+    found.attrs["problems"] = problems
+    return found
+
+
+def _scalars(node: h5py.Dataset) -> Any:
+    """Return a column of one number or text per row, None for values of another type."""
+    if h5py.check_string_dtype(node.dtype) is not None:
+        return [text(value) for value in node[:]]
+    if h5py.check_ref_dtype(node.dtype) is h5py.Reference:
+        return [name_of(node.file[ref]) if ref else "" for ref in node[:]]
+    if node.dtype.kind not in "biuf":
+        return None
+    if neurodata_type(node) == "EnumData" and node.dtype.kind in "iu":
+        elements = node.parent.get(f"{name_of(node)}_elements")
+        codes = node[:].astype(np.int64)
+        known = [] if elements is None else elements[:].tolist()
+        if codes.size and not 0 <= codes.min() <= codes.max() < len(known):
+            raise wrong(
+                node, f"it numbers {len(known)} elements, but holds {codes.max()}", "repair the table"
+            )
+        return [text(known[code]) for code in codes]
+    return _native(node[:])
+
+
+def _native(values: NDArray) -> NDArray:
+    """Return numbers in the machine's byte order, as pandas needs them."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def with_linked_columns(table: h5py.Group, frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the tables that a table's rows point to, such as the electrodes of units.
+
+    A row that points to rows with different values, or to none, has no value: an empty text or NaN. A name
+    that is taken already gets that of the link before it, as in ``electrodes_location``.
+    """
+    joined = frame.copy()
+    for name in column_names(table):
+        link = table[name]
+        target = _target(link)
+        if target is None or link.ndim != 1:
+            continue
+        others = scalar_columns(target)
+        pointed = link[:].astype(np.int64)
+        if pointed.size and not 0 <= pointed.min() <= pointed.max() < len(others):
+            joined.attrs["problems"][name] = wrong(link, "it points past the end of its table", "repair it")
+            continue
+        ragged = f"{name}_index" in table
+        bounds = ragged_bounds(table, name) if ragged else np.arange(len(frame) + 1)
+        for other in others:
+            own = others[other].to_numpy()[pointed]
+            groups = [pd.unique(own[a:b]) for a, b in pairwise(bounds)]
+            missing = "" if pd.api.types.is_string_dtype(others[other]) else np.nan
+            values = [g[0] if len(g) == 1 else missing for g in groups]
+            joined[other if other not in joined else f"{name}_{other}"] = values
+    return joined
+
+
+def _target(link: h5py.Dataset) -> h5py.Group | None:
+    """Return the table that a column points to, or None if it does not point to one."""
+    if neurodata_type(link) != "DynamicTableRegion" or link.dtype.kind not in "iu":
+        return None
+    try:
+        target = link.file[link.attrs["table"]]
+        n_rows(target)
+    except (KeyError, ValueError, TypeError, InputError):
+        return None
+    return target
+
+
+def rows_of_channels(series: h5py.Group) -> tuple[h5py.Group, pd.DataFrame] | None:
+    """Return the table of ROIs or electrodes of a series, and its row for each channel, if it has one."""
+    for name in ("rois", "electrodes"):
+        link = series.get(name)
+        if not isinstance(link, h5py.Dataset) or (table := _target(link)) is None:
+            continue
+        frame = scalar_columns(table)
+        rows = link[:].astype(np.int64)
+        if rows.ndim == 1 and rows.size and 0 <= rows.min() <= rows.max() < len(frame):
+            return table, frame.iloc[rows]
+    return None
+
+
+def require_columns(table: h5py.Group, frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise InputError unless a table has these columns, with one number or text per row."""
+    for name in names:
+        if name not in frame:
+            known = ", ".join(map(str, frame.columns))
+            raise frame.attrs["problems"].get(name) or wrong(
+                table, f"the table has no column {name!r}", f"its columns are: {known or 'none'}"
+            )
 
 
 def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> NDArray[np.intp]:
     """Return the positions of the rows that a pandas query keeps (all, without one)."""
     if where is None:
         return np.arange(len(frame))
-    known = ", ".join(map(str, frame.columns))
+    known = ", ".join(map(str, frame.columns)) or "none"
     if "@" in where:  # would reach into Python
         raise wrong(table, f"the query {where!r} holds an @", "compare columns with numbers and texts only")
     rows = frame.reset_index()
@@ -83,11 +189,15 @@ def select_rows(table: h5py.Group, frame: pd.DataFrame, where: str | None) -> ND
         holds = "texts" if pd.api.types.is_string_dtype(rows[mixed]) else "numbers"
         remedy = "compare texts with texts, in quotes, and numbers with numbers, without"
         raise wrong(table, f"in the query {where!r}, {mixed!r} holds {holds}", remedy)
-    # in an 8-bit column, 0 - 1 would be 255
-    narrow = rows.select_dtypes(["int8", "uint8", "int16", "uint16", "int32", "uint32"])
+    # in an 8-bit column, 0 - 1 would be 255, in one of uint64 2^64 - 1
+    whole = rows.select_dtypes("integer")
+    signed = {name: "int64" if rows[name].max() < 2**63 else object for name in whole}
     try:
-        chosen = rows.astype(dict.fromkeys(narrow, np.int64)).eval(where, engine="python")
+        chosen = rows.astype(signed).eval(where, engine="python")
     except Exception as error:  # pandas raises nearly anything on a bad query
+        for name, problem in frame.attrs.get("problems", {}).items():
+            if name in where:
+                raise problem from error
         raise wrong(table, f"the query {where!r} fails ({error})", f"its columns are: {known}") from error
     # a number would be taken for the label of a row
     if not (isinstance(chosen, pd.Series) and pd.api.types.is_bool_dtype(chosen)):

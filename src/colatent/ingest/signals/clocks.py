@@ -11,6 +11,8 @@ from colatent.errors import InputError
 from colatent.ingest.nwb.file import number, place, wrong
 
 NANOSECONDS = 1_000_000_000
+LEAST_ROUNDING = 1000  # ns
+ALWAYS = (-(2**62), 2**62)  # extent (ns) of a signal that is known at all times
 _FURTHEST_S = 9e9  # nanoseconds in 64 bits end at 9.2e9 s
 _SCAN_ROWS = 2**20
 _STRIDE = 4096
@@ -34,6 +36,17 @@ def to_ns(seconds: ArrayLike, of: str = "") -> NDArray[np.int64]:
             "seconds"
         )
     return np.rint(times * NANOSECONDS).astype(np.int64)
+
+
+def rounding_ns(seconds: NDArray) -> int:
+    """Return by how much (ns) the difference of two of these times may be off because they were rounded.
+
+    It is the step between neighbouring numbers of their type, at the largest; at least 1 µs, as times are
+    often computed from others.
+    """
+    finite = seconds[np.isfinite(seconds)] if seconds.dtype.kind == "f" else seconds[:0]
+    step = float(np.spacing(np.abs(finite).max())) if finite.size else 0.0
+    return max(int(np.ceil(step * NANOSECONDS)), LEAST_ROUNDING)
 
 
 class Clock(Protocol):

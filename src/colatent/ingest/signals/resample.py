@@ -35,7 +35,8 @@ def onto_bins(
 
     Where a bin holds two sampling steps or more, its value is the mean of its samples; otherwise
     the value at its centre, interpolated between neighbouring samples. Where a clock becomes faster
-    midway, bins of three samples or more, which span two steps, are averaged as well.
+    midway, bins of three samples or more, which span two steps, are averaged as well. A signal of steps has
+    the mean of what it held over the bin.
 
     Args:
         series: the samples.
@@ -66,6 +67,8 @@ def onto_bins(
 
 def method(series: Series, windows: Windows) -> str:
     """Describe in words how the series is put on the bins."""
+    if series.held:
+        return "mean over the bin of a signal that holds each value until the next"
     if _is_dense(series, windows.bin_width):
         return "bin mean"
     return "linear interpolation at bin centres, bin mean where a bin holds three samples"
@@ -97,6 +100,8 @@ def _put(
         return np.full((len(starts), len(series.channels)), np.nan)
     times, values = series.clock.times(*rows), series.read(*rows).astype(np.float64, copy=False)
     values[np.isinf(values)] = np.nan
+    if series.held:
+        return held_means(times, values, starts, width, round(series.clock.step), series.outside)
     if _is_dense(series, width):
         return bin_means(times, values, starts, width, width / series.clock.step)
     binned = interpolate(times, values, starts + width // 2, max_gap * series.clock.step)
@@ -138,6 +143,57 @@ def _sums(values: NDArray[np.float64], bounds: NDArray[np.intp]) -> NDArray[np.f
     # reduceat takes no index past the end, where the last bin may end: add a row.
     padded = np.concatenate([values, np.zeros((1, values.shape[1]))])
     return np.add.reduceat(padded, bounds.ravel(), axis=0)[::2]
+
+
+def held_means(
+    times: NDArray[np.int64],
+    values: NDArray,
+    starts: NDArray[np.int64],
+    width: int,
+    step: int,
+    outside: float = np.nan,
+) -> NDArray[np.float64]:
+    """Return the mean of a signal that holds each value until the next sample, over each bin.
+
+    Args:
+        times: sorted sample times (ns), shape (row,); unless the series begins or ends there, the first is
+            before all bins and the last after.
+        values: (row, channel), NaN where missing.
+        starts: first edges of the bins (ns), shape (bin,).
+        width: of a bin (ns).
+        step: for how long the last value is held (ns).
+        outside: value before the first sample and after the last.
+
+    Returns:
+        (bin, channel); NaN where the value is known for less than half of the bin.
+    """
+    if not np.isnan(outside):
+        first, last = min(times[0], starts[0]) - 1, max(times[-1], starts[-1] + width) + 1
+        times = np.concatenate([[first], times, [last]])
+        edge = np.full((1, values.shape[1]), outside)
+        values = np.concatenate([edge, values, edge])
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+    length = np.append(np.diff(times), step)[:, None]
+    before = [
+        np.cumsum(np.concatenate([np.zeros((1, x.shape[1])), x * length]), axis=0) for x in (filled, known)
+    ]
+
+    def until(edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Integral of the values, and the time for which they are known, up to each edge (bin, channel)."""
+        at = np.searchsorted(times, edges, side="right") - 1
+        row = np.maximum(at, 0)
+        into = np.minimum(edges - times[row], length[row, 0])[:, None] * (at >= 0)[:, None]
+        return before[0][row] + filled[row] * into, before[1][row] + known[row] * into
+
+    (integral, time), (to_begin, time_before) = until(starts + width), until(starts)
+    covered = time - time_before
+    mean = np.where(2 * covered >= width, (integral - to_begin) / np.maximum(covered, 1), np.nan)
+    # without rounding, where the value does not change
+    inside = np.searchsorted(times, starts, side="right") - 1
+    constant = (inside >= 0) & (np.searchsorted(times, starts + width) - 1 == inside)
+    row = np.maximum(inside, 0)
+    return np.where(constant[:, None] & np.isfinite(mean), values[row], mean)
 
 
 def interpolate(

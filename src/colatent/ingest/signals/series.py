@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, number, text, wrong
-from colatent.ingest.signals.clocks import Clock, read_clock
+from colatent.ingest.nwb.tables import rows_of_channels, select_rows
+from colatent.ingest.signals.clocks import ALWAYS, Clock, RegularClock, read_clock
 
 _AXES = ("x", "y", "z")
 _MOST_CHANNELS = 10**7
@@ -29,6 +30,8 @@ class Series:
             closure, so that it can be sent to another process.
         row_bytes: memory that reading takes per row, by which blocks are bounded.
         attrs: what was done, JSON-compatible.
+        held: whether each value holds until the next sample, as a state does; else the signal is smooth.
+        outside: value of a held signal before its first sample and after its last, NaN if unknown.
     """
 
     clock: Clock
@@ -37,10 +40,37 @@ class Series:
     read: Callable[[int, int], NDArray[np.floating]]
     row_bytes: int
     attrs: dict[str, Any] = field(default_factory=dict)
+    held: bool = False
+    outside: float = math.nan
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Begin and end of the time in which its values are known (ns)."""
+        return self.clock.extent if math.isnan(self.outside) else ALWAYS
+
+
+class Transposed:
+    """Data that a file holds as (channel, time), read as (time, channel)."""
+
+    def __init__(self, data: h5py.Dataset) -> None:
+        self.data, self.shape, self.dtype, self.attrs = data, data.shape[::-1], data.dtype, data.attrs
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        return self.data[..., rows].T
+
+
+def samples(group: h5py.Group, transpose: bool = False) -> "h5py.Dataset | Transposed":
+    """Return the data of a series, (time, channel, ...)."""
+    data = group["data"]
+    return Transposed(data) if transpose and data.ndim > 1 else data
 
 
 def open_series(
-    node: h5py.Group, columns: list[int] | None, max_gap: float, dtype: type[np.floating] = np.float64
+    node: h5py.Group,
+    columns: list[int] | None,
+    max_gap: float,
+    dtype: type[np.floating] = np.float64,
+    transpose: bool | None = None,
 ) -> Series:
     """Return a TimeSeries (or any of its kinds) with `conversion` and `offset` applied.
 
@@ -49,31 +79,46 @@ def open_series(
         columns: positions of the channels to keep, or None for all; pixels of images are counted row by row.
         max_gap: longest gap in sampling steps, for the count of clock gaps.
         dtype: precision of what is read.
+        transpose: whether the file holds (channel, time), see `require_series`.
 
     Raises:
         InputError: not a series, no data or clock, lengths that differ, video kept outside the file.
     """
-    group = require_series(node)
-    data = group["data"]
+    group = require_series(node, transpose)
+    data = samples(group, bool(transpose))
     clock = read_clock(group, data.shape[0], max_gap)
     width = math.prod(data.shape[1:])
-    kept = kept_columns(group, columns)
-    scale, offset = _conversion(group, width)
+    kept = kept_columns(group, columns, transpose=transpose)
+    scale, offset = _conversion(group, data.shape)
     if not (np.isfinite(scale[kept]) & (scale[kept] != 0)).all():
         raise wrong(group, "a factor in its channel_conversion is 0 or not finite", "correct the file")
     factor = scale[kept].astype(dtype)
+    marks = neurodata_type(group) == "IntervalSeries"  # n > 0 where an interval begins, -n where it ends
+    held = marks or _continuity(data) == "step"
+    if _continuity(data) == "instantaneous" and not isinstance(clock, RegularClock) and not marks:
+        raise wrong(
+            group,
+            "its values are instantaneous, so that nothing is known between them",
+            "choose a series that is continuous or a step signal",
+        )
     return Series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
-        partial(_read, data, None if columns is None else kept, factor, offset),
+        partial(_read_marks if marks else _read, data, None if columns is None else kept, factor, offset),
         width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
+        held,
+        0.0 if marks else math.nan,
     )
 
 
+def _continuity(data: h5py.Dataset) -> str:
+    return text(data.attrs.get("continuity", ""))
+
+
 def _read(
-    data: h5py.Dataset,
+    data: h5py.Dataset | Transposed,
     kept: NDArray[np.intp] | None,
     factor: NDArray[np.floating],
     offset: float,
@@ -90,14 +135,38 @@ def _read(
     return rows
 
 
-def kept_columns(group: h5py.Group, columns: list[int] | None) -> NDArray[np.intp]:
-    """Return the positions of the channels to keep: all, or those given."""
-    width = math.prod(group["data"].shape[1:])
+def _read_marks(*args: Any) -> NDArray[np.floating]:
+    """Return rows of a series of intervals: the mark of one that has begun, 0 where it has ended."""
+    return np.maximum(_read(*args), 0.0)
+
+
+def kept_columns(
+    group: h5py.Group,
+    columns: list[int] | None,
+    where: str | None = None,
+    transpose: bool | None = None,
+) -> NDArray[np.intp]:
+    """Return the positions of the channels to keep: all, or those given, that a query keeps.
+
+    Args:
+        where: a query over the table of the channels' ROIs or electrodes.
+        transpose: whether the file holds (channel, time).
+    """
+    width = math.prod(samples(group, bool(transpose)).shape[1:])
     kept = np.arange(width) if columns is None else np.asarray(columns, dtype=np.intp)
     if kept.size == 0 or kept.min() < 0 or kept.max() >= width or len(set(kept.tolist())) < len(kept):
         raise wrong(
             group, f"columns {columns} are not all different and among its {width}", "count columns from 0"
         )
+    if where is None:
+        return kept
+    described = rows_of_channels(group)
+    if described is None or len(described[1]) != width:
+        raise wrong(group, "no table describes its channels", "leave out `where`, or use `columns`")
+    table, frame = described
+    kept = kept[np.isin(kept, select_rows(table, frame, where))]
+    if kept.size == 0:
+        raise wrong(group, f"none of columns {columns} is kept by {where!r}", "change one of them")
     return kept
 
 
@@ -107,8 +176,12 @@ def check_names(names: list[str], n_channels: int, node: h5py.Group) -> None:
         raise wrong(node, f"{len(names)} names for {n_channels} channels", "give each channel its own name")
 
 
-def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
+def require_series(node: h5py.Group | h5py.Dataset, transpose: bool | None = None) -> h5py.Group:
     """Return the group of a TimeSeries that holds numeric data.
+
+    Args:
+        transpose: whether the file holds (channel, time) where NWB has (time, channel); None if it is not
+            known, so that data that look like it are refused.
 
     Raises:
         InputError: saying what is missing.
@@ -118,7 +191,7 @@ def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
     if "data" not in node and "external_file" not in node:
         inside = [child for child in node.values() if is_series(child)]
         if len(inside) == 1:
-            return require_series(inside[0])
+            return require_series(inside[0], transpose)
         if inside:
             names = ", ".join(name_of(child) for child in inside)
             raise wrong(node, f"it holds {len(inside)} series", f"name one of {names}, or use a glob")
@@ -135,15 +208,33 @@ def require_series(node: h5py.Group | h5py.Dataset) -> h5py.Group:
     conversion, offset = _scaling(data)
     if not (np.isfinite(conversion) and np.isfinite(offset)) or conversion == 0:
         raise wrong(data, f"its conversion is {conversion:g} and its offset {offset:g}", "correct the file")
-    if "timestamps" in node and dataset(node, "timestamps").shape != data.shape[:1]:
+    if transpose is None and _looks_transposed(node, data):
         raise wrong(
             node,
-            f"{node['timestamps'].size} timestamps for {data.shape[0]} samples",
+            f"its data are {data.shape[0]} x {data.shape[1]}, as if channels came before time",
+            "set `transpose: true`, or `transpose: false` if time does come first",
+        )
+    n_samples = samples(node, bool(transpose)).shape[0]
+    if "timestamps" in node and dataset(node, "timestamps").shape != (n_samples,):
+        raise wrong(
+            node,
+            f"{node['timestamps'].size} timestamps for {n_samples} samples",
             "the series is damaged: repair the file",
         )
     if "timestamps" not in node and "starting_time" not in node:
         raise wrong(node, "there are neither timestamps nor a starting_time", "a series needs a clock")
     return node
+
+
+def _looks_transposed(node: h5py.Group, data: h5py.Dataset) -> bool:
+    """Whether data are longer along the second dimension, and nothing says that these are channels."""
+    if data.ndim != 2 or data.shape[0] >= data.shape[1]:
+        return False
+    named = [node[name].shape for name in ("rois", "electrodes", "channel_conversion") if name in node]
+    if data.shape[1:] in named:
+        return False
+    times = dataset(node, "timestamps").shape if "timestamps" in node else None
+    return times is None or times == data.shape[1:]
 
 
 def is_series(node: h5py.Group | h5py.Dataset) -> bool:
@@ -153,16 +244,16 @@ def is_series(node: h5py.Group | h5py.Dataset) -> bool:
     )
 
 
-def _conversion(group: h5py.Group, width: int) -> tuple[NDArray[np.float64], float]:
+def _conversion(group: h5py.Group, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], float]:
     """Factor of each channel, (channel,), and offset: physical = data * factor + offset."""
     conversion, offset = _scaling(group["data"])
+    width = math.prod(shape[1:])
     scale = np.full(width, conversion)
     if "channel_conversion" in group:
         column = dataset(group, "channel_conversion")
         if column.dtype.kind not in "biuf":
             raise wrong(column, f"it holds {column.dtype}, not numbers", "repair the series")
         factors = np.atleast_1d(column[()]).astype(np.float64)
-        shape = group["data"].shape
         if factors.shape != (shape[1:2] or (1,)):  # without a second dimension, all is one channel
             raise wrong(
                 group,

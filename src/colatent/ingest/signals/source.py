@@ -31,7 +31,7 @@ class SeriesSource:
     extent: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        extents = [s.clock.extent for s in self.series]
+        extents = [s.extent for s in self.series]
         self.extent = max(e[0] for e in extents), min(e[1] for e in extents)
 
     @property
@@ -45,7 +45,7 @@ class SeriesSource:
         values = np.concatenate([v for v, _ in parts], axis=-1)
         observed = np.concatenate([o for _, o in parts], axis=-1)
         channels = self.channels
-        if gaps := sum(s.clock.gaps for s in self.series):
+        if gaps := sum(s.clock.gaps for s in self.series if not s.held):
             findings.add(
                 "clock-gaps",
                 f"{gaps} gaps longer than {self.max_gap:g} sampling steps",
