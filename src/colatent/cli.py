@@ -33,13 +33,13 @@ def check(
 
 @app.command()
 def inspect(nwb: Annotated[str, typer.Argument(help="NWB file, or its URL (https://, s3://)")]) -> None:
-    """Show what is inside an NWB file, and a config to paste."""
+    """Show what is inside an NWB file (on stderr), and print a config for it, as in `> config.yaml`."""
     from colatent.ingest import inspect as contents_of
 
     with _one_sentence():
         # do not truncate tables in a pipe or a log
         contents = contents_of(nwb)
-        Console(width=None if sys.stdout.isatty() else 200).print(contents)
+        Console(width=None if sys.stderr.isatty() else 200, stderr=True).print(contents)
         print(contents.config, end="")  # wrapped lines could not be pasted
 
 

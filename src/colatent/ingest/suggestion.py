@@ -8,25 +8,34 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import yaml
 from pydantic import ValidationError
 
 from colatent.config import ModalitySettings, TrialAlignment
-from colatent.config.location import is_url
+from colatent.config.location import is_url, shown
 from colatent.errors import InputError
-from colatent.ingest.alignment import INVALID_TIMES, trial_windows
+from colatent.ingest.alignment import INVALID_TIMES, labels, trial_windows
 from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, reader_of
 from colatent.ingest.nwb.file import find, find_all, same_object, wrong
 from colatent.ingest.nwb.tables import column
 from colatent.ingest.signals.clocks import NANOSECONDS
 from colatent.jobs.terminal import escaped
+from colatent.store.layout import RESERVED
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
 MOST_CHANNELS = 1000  # more are the pixels of a film, not channels to model
 _FOLDS = 5
 _BINS_OF_TRIAL = 10
 _WINDOWS = 25
+_LATENTS = 3  # of a group
+_MANY_UNITS = 8
+# A column of trials is taken for their condition if it has so many values, each in at least so many trials;
+# of several, the first that holds one of these words, else the first.
+_MOST_CONDITIONS, _FEWEST_TRIALS = 20, 5
+_TIMES = ("start", "stop", "start_time", "stop_time", "id")
+_CONDITION = re.compile("condition|target|direction|stim|cue|type|side|choice|orientation", re.I)
 
 
 def suggest_config(
@@ -46,35 +55,57 @@ def suggest_config(
         return "# nothing in this file can be used as a modality\n"
     slowest = min((i.rate for i in usable if not np.isnan(i.rate)), default=1 / BIN_WIDTH)
     bin_width = max(BIN_WIDTH, _rounded(1 / slowest))
-    modalities: dict[str, Any] = {}
-    channels: dict[str, int] = {}
+    named: dict[str, Candidate] = {}
     for item in usable:
-        name = _modality_name(item.path, modalities)
-        modalities[name] = item.settings.model_dump(mode="json", exclude_unset=True)
-        channels[name] = item.channels
+        named[_modality_name(item, named)] = item
     alignment, reasons = _trials(file, tables, bin_width)
-    models: dict[str, Any] = {"condition_mean": {"kind": "condition-mean"}}
-    name, most = max(channels.items(), key=lambda pair: min(pair[1], 3))
-    models["gpfa"] = {"kind": "gpfa", "latents": {name: min(most, 3)}}
     reasons += [f"Left out: {i.path}, {why}" for i in items if (why := _unusable(i))]
+    session = _session_name(nwb)
     sections = {
         "sessions": "sessions.tsv",
-        "results": "results/my_recording",
+        "results": f"results/{session}",
         "alignment": alignment or _continuous(file, usable, bin_width),
-        "modalities": modalities,
-        "models": models,
-        "heldout": {"folds": _FOLDS},
+        "modalities": {n: i.settings.model_dump(mode="json", exclude_unset=True) for n, i in named.items()},
+        "models": _models(named),
+        "heldout": _heldout(named, (alignment or {}).get("condition")),
     }
-    return _comments(nwb, reasons) + yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+    return _comments(nwb, session, reasons) + text
 
 
-def _comments(nwb: str | Path, reasons: Sequence[str]) -> str:
+def _models(named: Mapping[str, Candidate]) -> dict[str, Any]:
+    """Return models worth a first look: of two modalities, if there are, else of the one with most channels.
+
+    The two are that of spikes, if there is one, and the other with most channels.
+    """
+    models: dict[str, Any] = {"condition_mean": {"kind": "condition-mean"}}
+    first, *others = sorted(named, key=lambda n: (named[n].kind != "spikes", -named[n].channels))
+    if not others:
+        models["gpfa"] = {"kind": "gpfa", "latents": {first: min(named[first].channels, _LATENTS)}}
+        return models
+    two = (first, others[0])
+    size = {name: max(min(named[name].channels // 3, _LATENTS), 1) for name in two}
+    latents = {"+".join(two): min(size.values()), **size}
+    models["ridge"] = {"kind": "ridge-lags"}
+    models["multimodal_gpfa"] = {"kind": "gpfa", "latents": latents}
+    models["mmgpvae"] = {"kind": "mm-gpvae", "latents": dict(latents)}
+    return models
+
+
+def _heldout(named: Mapping[str, Candidate], condition: str | None) -> dict[str, Any]:
+    """Return what is held out: trials and, of many units, a quarter."""
+    stratify = {"stratify": "condition"} if condition else {}
+    many = {n: 0.25 for n, i in named.items() if i.kind == "spikes" and i.channels >= _MANY_UNITS}
+    return {"folds": _FOLDS, **stratify, **({"channels": many} if many else {})}
+
+
+def _comments(nwb: str | Path, session: str, reasons: Sequence[str]) -> str:
     where = nwb if is_url(nwb) else Path(nwb).resolve()  # paths in the table are relative to the table
     lines = [
         "Save as config.yaml and remove what you do not analyse. In the folder where you run snakemake,",
         "write a file sessions.tsv of two lines, with a tab between the two values of each:",
         "  session\tnwb",
-        f"  my_recording\t{where}",
+        f"  {session}\t{str(where).replace('$', '$$')}",
         *reasons,
     ]
     tab = "\t"  # separates the values of the table
@@ -136,7 +167,7 @@ def _trials(
         section = {"intervals": path, "start": "start_time", "stop": "stop_time", "bin_width": bin_width}
         try:
             section["bin_width"] = min(bin_width, _rounded(_duration(file, path) / _BINS_OF_TRIAL))
-            windows = trial_windows(file, TrialAlignment(**section), Findings(file.filename))[0]
+            windows, table, _ = trial_windows(file, TrialAlignment(**section), Findings(file.filename))
         except ValidationError:
             reasons.append(f"Not used as trials: {path}, whose bins would be {section['bin_width']} s wide")
             continue
@@ -144,9 +175,20 @@ def _trials(
             reasons.append(f"Not used as trials: {str(error).removeprefix(f'{file.filename}: ')}")
             continue
         if windows.n_trials >= _FOLDS:
-            return section, reasons
+            condition = _condition(table)
+            return section | ({"condition": condition} if condition else {}), reasons
         reasons.append(f"Not used as trials: {path}, which has only {windows.n_trials} usable rows")
     return None, reasons
+
+
+def _condition(table: pd.DataFrame) -> str | None:
+    """Return the column that is most likely the trials' condition, if there is one."""
+    likely = []
+    for name in map(str, table.columns):
+        of_each = pd.Series(labels(table[name])).replace("", np.nan).value_counts()
+        if name not in _TIMES and 2 <= len(of_each) <= _MOST_CONDITIONS and of_each.min() >= _FEWEST_TRIALS:
+            likely.append(name)
+    return next((name for name in likely if _CONDITION.search(name)), likely[0] if likely else None)
 
 
 def _duration(file: h5py.File, path: str) -> float:
@@ -190,7 +232,18 @@ def _rounded(value: float) -> float:
     return float(f"{np.ceil(value / scale - 1e-6) * scale:.3g}")
 
 
-def _modality_name(path: str, taken: Mapping[str, Any]) -> str:
-    name = re.sub(r"\W+", "_", path.rsplit("/", 1)[-1], flags=re.ASCII).strip("_")
-    name = name if name[:1].isalpha() else f"m_{name}"
+def _modality_name(item: Candidate, taken: Mapping[str, Any]) -> str:
+    name = _name("spikes" if item.path == "units" else item.path.rpartition("/")[2], "m")
     return name if name not in taken else f"{name}_{len(taken)}"
+
+
+def _session_name(nwb: str | Path) -> str:
+    """Return a name for the session from its file's."""
+    name = _name(Path(shown(nwb)).stem, "session")[:60]
+    return name if name.lower() not in RESERVED else f"session_{name}"
+
+
+def _name(text: str, prefix: str) -> str:
+    """Return text as a name of the config: letters, digits and underscores, a letter first."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    return name if name[:1].isalpha() else f"{prefix}_{name}".rstrip("_")

@@ -1,5 +1,6 @@
 """What `colatent inspect` prints can be pasted: `colatent check` accepts it."""
 
+import shutil
 from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +47,8 @@ def pasted(nwb: Path, folder: Path) -> dict:
     """Do as the comments of the printed config say, check it, ingest by it, and return it."""
     run = CliRunner().invoke(app, ["inspect", str(nwb)])
     assert run.exit_code == 0, run.output
-    text = run.output[run.output.index("# Save as config.yaml") :]
+    text = run.stdout  # the tables are on stderr
+    assert text.startswith("# Save as config.yaml") and "NWB 2" in run.stderr
     folder.mkdir()
     (folder / "config.yaml").write_text(text)
     rows = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
@@ -78,10 +80,39 @@ def test_trials_units_and_series(tmp_path, monkeypatch):
         "intervals": "intervals/trials", "start": "start_time", "stop": "stop_time", "bin_width": 0.1,
     }  # fmt: skip
     assert config["modalities"] == {
-        "units": {"kind": "spikes", "source": "units"},
+        "spikes": {"kind": "spikes", "source": "units"},
         "force": {"kind": "continuous", "source": "acquisition/force"},
     }
+    assert config["results"] == "results/s" and config["heldout"] == {"folds": 5}
+    latents = {"spikes+force": 1, "spikes": 1, "force": 1}
+    assert config["models"] == {
+        "condition_mean": {"kind": "condition-mean"}, "ridge": {"kind": "ridge-lags"},
+        "multimodal_gpfa": {"kind": "gpfa", "latents": latents},
+        "mmgpvae": {"kind": "mm-gpvae", "latents": latents},
+    }  # fmt: skip
     assert nwb.is_file()
+
+
+def test_conditions_and_held_out_units_are_proposed(tmp_path):
+    def fill(file: NWBFile) -> None:
+        add_units(file, n=12)
+        for name in ("outcome", "number", "target_id", "comment"):
+            file.add_trial_column(name, name)
+        for k in range(24):
+            file.add_trial(
+                start_time=2.0 * k, stop_time=2.0 * k + 1, outcome=["hit", "miss"][k % 2], number=k,
+                target_id=float(k % 3) if k > 2 else np.nan, comment="",
+            )  # fmt: skip
+
+    nwb = write(tmp_path, fill)
+    config = pasted(nwb, tmp_path / "c")
+    assert config["alignment"]["condition"] == "target_id"
+    assert config["heldout"] == {"folds": 5, "stratify": "condition", "channels": {"spikes": 0.25}}
+    assert config["models"]["gpfa"] == {"kind": "gpfa", "latents": {"spikes": 3}}
+    names = {"Probe 1 (left).nwb": "Probe_1_left", "7.nwb": "session_7", "logs.nwb": "session_logs"}
+    for name, session in names.items():
+        shutil.copy(nwb, tmp_path / name)
+        assert f"\nresults: results/{session}\n" in inspect(tmp_path / name).config
 
 
 def test_a_slow_signal_does_not_make_bins_longer_than_trials(tmp_path):

@@ -43,7 +43,7 @@ def objective(settings: MMGPVAESettings) -> Iterator[str]:
         )
         if len(settings.modalities) > 2:
             yield "In half of the batches it was given a random subset of the others only."
-    if CROSS_MODAL in final:
+    if CROSS_MODAL in final and settings.posterior != "sites":
         yield "Where these modalities are not given, they are predicted in the same way, with separate noise."
     if settings.weight:
         factors = ", ".join(f"of {m} by {w:g}" for m, w in settings.weight.items())
@@ -103,6 +103,15 @@ def refined(about: About) -> str:
     )
 
 
+def chosen(about: About) -> str:
+    """Describe the choice of how a modality is predicted from others."""
+    return (
+        "modalities with a cross-modal term were predicted from others by the joint posterior of the latents "
+        "or, as in that term, by the encoders’ posterior mean with its own noise, whichever was better on "
+        f"training {about.trial}s held out of the updates, for each set of given modalities"
+    )
+
+
 def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     """Yield a sentence on the steps after stochastic gradient training, if any."""
     crossed = {m for m, w in settings.cross_weight.items() if w > 0}
@@ -110,6 +119,7 @@ def last_steps(settings: MMGPVAESettings, about: About) -> Iterator[str]:
     applied = (
         (calibrated, settings.posterior == "sites"),
         (refined, set(settings.modalities) - linear - crossed),
+        (chosen, settings.posterior == "sites" and crossed and len(settings.modalities) > 1),
     )
     if steps := [step(about) for step, is_applied in applied if is_applied]:
         yield f"At the end, {'; then '.join(steps)}."

@@ -18,10 +18,11 @@ from colatent.data.predictive import Predictive
 from colatent.data.tasks import Task, Withheld, tasks_of_latent_model
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import Array, FitRun, LatentSummary, State, array_of, part_of
-from colatent.models.mmgpvae.joint import bounds, marginals, posteriors
+from colatent.models.mmgpvae.joint import bounds, marginals
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.options import Options
 from colatent.models.mmgpvae.posterior import posterior_mean
+from colatent.models.mmgpvae.prediction import predict_as_trained, predict_jointly
 from colatent.models.mmgpvae.refinement.last_steps import take_last_steps
 from colatent.models.mmgpvae.starts import train
 
@@ -66,26 +67,14 @@ class MMGPVAE:
         """Return the tasks: each modality from each subset of modalities."""
         return tasks_of_latent_model(self.modalities, withheld)
 
-    @torch.no_grad()
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the predictive distribution of ``predicted`` given the modalities ``given``.
 
-        It is in the data's own units (counts per bin for spikes). A modality that has a cross weight and is
-        not given is predicted as in the cross-modal objective. All trials share the samples' noise, so
-        that a trial's prediction does not depend on the other trials.
+        It is in the data's own units (counts per bin for spikes); see `colatent.models.mmgpvae.prediction`.
         """
-        network, settings = self.network.modality(predicted), self.options.settings
-        if predicted not in given and settings.cross_weight.get(predicted):
-            # the encoders were trained to predict the modality from their posterior mean: this is more
-            # accurate than the joint posterior, and has its own noise
-            mean = self.network.encoded_posterior(trials, given).marginals.mean
-            unseen = self.network.unseen(predicted, given)
-            return network.predictive(mean[None][..., network.latents], unseen)
-        parts = []
-        for _, q in posteriors(self.network, trials, given):
-            generator = torch.Generator().manual_seed(self.seed)
-            parts.append(network.predictive(q.sample(settings.samples, generator)[..., network.latents]))
-        return Predictive.of_trials(parts)
+        if self.network.predicts_jointly(predicted, given):
+            return predict_jointly(self.network, trials, given, predicted, self.seed)
+        return predict_as_trained(self.network, trials, given, predicted)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:
         """Return posterior mean and variance of the latents (trial, time, latent), with prior variance 1.

@@ -1,6 +1,6 @@
 """The networks of all modalities, with their common prior, and the terms of the objective."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,9 +29,12 @@ class MultiModalNetwork(nn.Module):
         log_prior_sd: log prior s.d. of the latents. It is redundant with the decoders' scale, but learned
             much faster. Latents are reported in units of it.
         bounds: bounds of the log time scales (bins).
+        jointly: whether a modality is predicted from the joint posterior given a subset of them, else as in
+            the cross-modal objective, boolean (modality, subset); see `prediction`.
     """
 
     bounds: Tensor
+    jointly: Tensor
 
     def __init__(self, options: Options, generator: torch.Generator) -> None:
         super().__init__()
@@ -44,6 +47,9 @@ class MultiModalNetwork(nn.Module):
         self.log_prior_sd = nn.Parameter(torch.zeros(self.n_latents, dtype=torch.float64))
         bounds = np.log([SHORTEST_TIME_SCALE, LONGEST_TIME_SCALE * options.layout.n_bins])
         self.register_buffer("bounds", torch.from_numpy(bounds))
+        jointly = torch.ones(len(self.names), 2 ** len(self.names), dtype=torch.bool)
+        jointly[[self.names.index(name) for name in self.crossed]] = False
+        self.register_buffer("jointly", jointly)
         # a list, because ModuleDict rejects names such as "type"
         self.modalities = nn.ModuleList(
             ModalityNetwork(modality, generator) for modality in options.modalities.values()
@@ -53,6 +59,22 @@ class MultiModalNetwork(nn.Module):
         network = self.modalities[self.names.index(name)]
         assert isinstance(network, ModalityNetwork)
         return network
+
+    @property
+    def crossed(self) -> list[str]:
+        """The modalities that training predicts from the others."""
+        return [name for name in self.names if self.options.cross_weights.final.get(name)]
+
+    def set_predictor(self, predicted: str, given: Collection[str], jointly: bool) -> None:
+        """Choose how a modality is predicted from a subset of the others."""
+        self.jointly[self.names.index(predicted), self._subset(given)] = jointly
+
+    def predicts_jointly(self, predicted: str, given: Collection[str]) -> bool:
+        """Whether a modality is predicted from the joint posterior given others; with itself, always."""
+        return predicted in given or bool(self.jointly[self.names.index(predicted), self._subset(given)])
+
+    def _subset(self, given: Collection[str]) -> int:
+        return sum(1 << number for number, name in enumerate(self.names) if name in given)
 
     def has_linear_decoder(self, name: str) -> bool:
         return self.options.modalities[name].decoder.is_linear

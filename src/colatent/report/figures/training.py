@@ -54,7 +54,7 @@ def training_figure(results: ModelResults) -> ReportFigure | None:
         + (" and seed" if len(session.config.heldout.seeds) > 1 else "")
         + f". All fits saw training {session.words.trials} only"
         + ("; solid: loss on the tenth of them held out of the updates; dotted: training loss" if two else "")
-        + ". The first twentieth of the steps may lie outside the axis"
+        + ". The first twentieth of the steps, and single ones far off, may lie outside the axis"
         + (", as may the objective while it included cross-modal predictions" if changed else "")
         + "."
     )
@@ -111,7 +111,10 @@ def _changed(history: xr.Dataset) -> int:
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:
+    """Set limits that hold all values but single ones far off, as of a step that hides the best channels."""
     finite = values[np.isfinite(values)]
     if len(finite) and np.ptp(finite) > 0:
-        margin = 0.05 * np.ptp(finite)
-        axes.set_ylim(finite.min() - margin, finite.max() + margin)
+        low, high = np.percentile(finite, [2, 98])
+        low, high = max(finite.min(), 2 * low - high), min(finite.max(), 2 * high - low)
+        margin = 0.05 * (high - low)
+        axes.set_ylim(low - margin, high + margin)

@@ -6,19 +6,20 @@ import pytest
 
 from colatent.config import MMGPVAESettings
 from colatent.models.methods import About
-from colatent.models.mmgpvae.methods import calibrated, last_steps, objective, refined, training
+from colatent.models.mmgpvae.methods import calibrated, chosen, last_steps, objective, refined, training
 
 ABOUT = About({"spikes": "spikes", "emg": "continuous"})
-CALIBRATED, REFINED = (step(ABOUT) for step in (calibrated, refined))
+CALIBRATED, REFINED, CHOSEN = (step(ABOUT) for step in (calibrated, refined, chosen))
 BOTH = {"spikes+emg": 1, "spikes": 1}
 CASES: list[tuple[dict[str, Any], list[str]]] = [
     ({"latents": {"spikes": 2}}, [CALIBRATED]),
     ({"latents": {"spikes": 2}, "posterior": "mean-field"}, []),
     ({"latents": {"emg": 2}}, [CALIBRATED, REFINED]),
-    ({"latents": BOTH}, [CALIBRATED]),  # both modalities are predicted from the other
+    ({"latents": BOTH}, [CALIBRATED, CHOSEN]),  # both modalities are predicted from the other
     ({"latents": BOTH, "cross_weight": {}}, [CALIBRATED, REFINED]),
     ({"latents": BOTH, "cross_weight": {}, "decoder": {"emg": "linear"}}, [CALIBRATED]),
-    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED]),
+    ({"latents": BOTH, "cross_weight": {"emg": 1.0}}, [CALIBRATED, CHOSEN]),
+    ({"latents": BOTH, "posterior": "averaged"}, []),
     ({"latents": BOTH, "cross_weight": {"emg": 0.0}}, [CALIBRATED, REFINED]),
     ({"latents": BOTH, "cross_weight": {}, "posterior": "averaged"}, [REFINED]),
 ]
@@ -27,7 +28,7 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("options", "steps"), CASES)
 def test_the_last_steps_of_a_fit_are_those_that_were_taken(options: dict[str, Any], steps: list[str]) -> None:
     text = " ".join(last_steps(MMGPVAESettings(kind="mm-gpvae", **options), ABOUT))
-    assert [step for step in (CALIBRATED, REFINED) if step in text] == steps
+    assert [step for step in (CALIBRATED, REFINED, CHOSEN) if step in text] == steps
     assert bool(text) == bool(steps)
 
 

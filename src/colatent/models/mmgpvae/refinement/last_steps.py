@@ -1,4 +1,4 @@
-"""The steps after stochastic gradient training: calibrate inference, then fit decoders to it."""
+"""The steps after training by gradients: calibrate inference, fit decoders to it, choose predictors."""
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from colatent.models.base import FitRun
 from colatent.models.mmgpvae.joint import marginals
 from colatent.models.mmgpvae.network import MultiModalNetwork
 from colatent.models.mmgpvae.objective import make_optimizer
+from colatent.models.mmgpvae.prediction import choose_predictors
 from colatent.models.mmgpvae.refinement.calibration import calibrate
 from colatent.models.mmgpvae.refinement.nonlinear_decoders import decoder_loss, refinable, refinement_schedule
 from colatent.models.mmgpvae.starts import TrainedStart
@@ -27,6 +28,8 @@ def take_last_steps(trained: TrainedStart, trials: Trials, run: FitRun) -> None:
         for name, share in calibrate(network, trials.select(held_out)).items():
             run.progress(f"{name}: channels share noise, so that {share:.0%} of them say as much as all")
     refine_decoders(network, trials, trained.order, run)
+    if network.inference.joint and len(held_out):
+        choose_predictors(network, trials.select(held_out), run.seed)
 
 
 def refine_decoders(network: MultiModalNetwork, trials: Trials, order: Tensor, run: FitRun) -> None:
