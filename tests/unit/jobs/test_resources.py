@@ -102,7 +102,7 @@ def test_cheap_models_ask_for_little_also_on_large_data() -> None:
 
 def test_it_grows_with_data_and_model() -> None:
     small, large = size(200, 50, 100), size(2000, 50, 1000)
-    for kind in ("condition-mean", "smoothed-fa", "ridge-lags", "mlp-lags", "gpfa", "mm-gpvae"):
+    for kind in ("condition-mean", "smoothed-fa", "ridge-lags", "mlp-lags", "gru", "gpfa", "mm-gpvae"):
         assert fit_mb(large, model(kind)) > 3 * fit_mb(small, model(kind))
         assert fit_minutes(large, model(kind)) > fit_minutes(small, model(kind))
         assert score_mb(large, model(kind)) > 5 * score_mb(small, model(kind))

@@ -35,6 +35,7 @@ MODELS = {
     "condition-mean": {},
     "ridge-lags": {"lags": 3},
     "mlp-lags": {"lags": 3, "epochs": 2},
+    "gru": {"units": 8, "epochs": 2},
 }
 
 

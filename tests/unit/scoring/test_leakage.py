@@ -18,6 +18,7 @@ MODELS = {
     "condition-mean": {},
     "ridge-lags": {"lags": 3},
     "mlp-lags": {"lags": 3, "epochs": 2},
+    "gru": {"units": 8, "epochs": 2},
 }
 CLIP = {"emg": (2.0, 98.0)}
 N_TRIALS, FOLD = 24, 1

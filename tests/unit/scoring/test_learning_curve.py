@@ -32,6 +32,7 @@ MODELS = {
     "condition-mean": {},
     "ridge-lags": {"lags": 3},
     "mlp-lags": {"lags": 3, "epochs": 2},
+    "gru": {"units": 8, "epochs": 2},
 }
 FOLD, FUTURE, CLIP = 1, 0.2, {"emg": (2.0, 98.0)}
 SHARES = [0.2, 0.5, 0.9, 1.0]

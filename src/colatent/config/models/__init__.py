@@ -7,6 +7,7 @@ from pydantic import Field
 from colatent.config.models.base import COUNT_LIKELIHOODS, LatentGroup, ModelKind, ModelSettings, Size
 from colatent.config.models.baselines import (
     ConditionMeanSettings,
+    GRUSettings,
     LagRegressionSettings,
     MLPLagsSettings,
     OneModalitySettings,
@@ -23,7 +24,8 @@ Model = Annotated[
     | SmoothedFASettings
     | ConditionMeanSettings
     | RidgeLagsSettings
-    | MLPLagsSettings,
+    | MLPLagsSettings
+    | GRUSettings,
     Field(discriminator="kind"),
 ]
 
@@ -31,6 +33,7 @@ __all__ = [
     "COUNT_LIKELIHOODS",
     "ConditionMeanSettings",
     "GPFASettings",
+    "GRUSettings",
     "LagRegressionSettings",
     "LatentGroup",
     "MLPLagsSettings",

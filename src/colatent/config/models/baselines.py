@@ -111,3 +111,21 @@ class MLPLagsSettings(LagRegressionSettings):
 
     def fit_seconds(self, size: Size) -> float:
         return 0.03 * size.mb * self.lags * self.epochs
+
+
+class GRUSettings(ModelSettings):
+    """Baseline: one bidirectional recurrent network (GRU) for all questions."""
+
+    kind: Literal["gru"]
+    units: Count = Field(64, description="gated recurrent units in each direction")
+    epochs: Count = Field(200, description="at most; training ends when held-out trials gain no more")
+    record: ClassVar = ModelKind(
+        title="baseline: bidirectional GRU",
+        code="colatent.models.baselines.gru:GRU",
+        methods="colatent.models.baselines.methods:gru",
+        baseline=True,
+        needs_torch=True,
+    )
+
+    def fit_seconds(self, size: Size) -> float:
+        return self.epochs * (4e-5 * size.bins * self.units / 64 + 0.01 * size.mb)

@@ -1,6 +1,11 @@
 """The methods texts of the baselines."""
 
-from colatent.config.models import ConditionMeanSettings, LagRegressionSettings, SmoothedFASettings
+from colatent.config.models import (
+    ConditionMeanSettings,
+    GRUSettings,
+    LagRegressionSettings,
+    SmoothedFASettings,
+)
 from colatent.models.methods import About, capitalised, numbers_of_latents, read_out
 
 
@@ -35,4 +40,15 @@ def lag_regression(settings: LagRegressionSettings, about: About) -> str:
         f"{capitalised(settings.record.title)}: every modality from every set of the others at "
         f"{settings.lags} lags of one bin, centred. Hyper-parameters were chosen inside the training "
         f"{about.trial}s."
+    )
+
+
+def gru(settings: GRUSettings, about: About) -> str:
+    """Describe the recurrent network."""
+    return (
+        f"{capitalised(settings.record.title)}: one network of {settings.units} gated recurrent units in "
+        "each direction predicts every modality from every set of the others, and held-out channels. In "
+        f"training, whole modalities of a {about.trial} and a quarter of the channels of the others were "
+        f"hidden at random, and predicted. The weights of the best epoch on a tenth of the training "
+        f"{about.trial}s were kept; the rest stayed fixed."
     )
