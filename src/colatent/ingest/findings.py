@@ -1,6 +1,6 @@
 """What is doubtful in a recording, and what is done about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,20 @@ class Findings:
             }
         )
         return action == "mask"
+
+
+def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each check and modality that found something in the data, with its first finding."""
+    same: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["check"] != "best-practice":  # about metadata, of which every file has some
+            same.setdefault((row["check"], row["modality"] or ""), []).append(row)
+    lines = []
+    for (check, modality), (first, *others) in same.items():
+        where = ": ".join(part for part in (modality, first["channel"]) if part)
+        more = f"; {len(others)} more alike" if others else ""
+        lines.append(f"{check} ({first['action']}): {where + ': ' if where else ''}{first['message']}{more}")
+    return lines
 
 
 def check_continuous(

@@ -16,7 +16,7 @@ from colatent.data.trials import Trials
 from colatent.errors import InputError
 from colatent.ingest.alignment import Windows, continuous_windows, trial_windows, without_invalid_times
 from colatent.ingest.check import allows_external, check_source
-from colatent.ingest.findings import Findings, check_overlap
+from colatent.ingest.findings import Findings, check_overlap, in_words
 from colatent.ingest.modalities.base import BinnedModality, ModalitySource, reader_of
 from colatent.ingest.nwb.file import find, nwb_version, open_nwb, readable, text
 from colatent.ingest.nwb.inspector import check_best_practice
@@ -109,6 +109,8 @@ def ingest_session(
                 )
             progress(f"{name}: {len(observations[name].channels)} channels, {share:.1%} of bins observed")
         check_overlap({n: o.observed for n, o in observations.items()}, findings)
+        for line in in_words(findings.rows):
+            progress(line)
         true_latents = None if truth is None else _read_truth(file, truth, windows, reading)
         identity = _identity(file, nwb)
     return IngestedSession(

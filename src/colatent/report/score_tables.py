@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from colatent.data.metrics import METRICS, main_metric
 from colatent.report.session_results import SessionResults
@@ -24,6 +25,23 @@ class Summary(NamedTuple):
         """Note on folds without a value; empty if all have one."""
         good = int((~np.isnan(self.fold)).sum())
         return "" if good == len(self.fold) else f" ({good} of {len(self.fold)} folds)"
+
+    @property
+    def apart(self) -> int | None:
+        """The fold that the others would not lead one to expect, if there is one; of less than four, none.
+
+        Its value lies outside the prediction interval (level 99 % for all folds together) of a normal
+        distribution with mean and s.d. of the others (Hahn & Meeker 1991, section 4.7).
+        """
+        n = len(self.fold)
+        if n < 4 or not np.isfinite(self.fold).all():
+            return None
+        others = [np.delete(self.fold, i) for i in range(n)]
+        spread = [np.std(x, ddof=1) * np.sqrt(1 + 1 / (n - 1)) for x in others]
+        distance = np.array([abs(y - x.mean()) for y, x in zip(self.fold, others, strict=True)])
+        t = distance / np.maximum(spread, np.finfo(float).tiny)
+        furthest = int(np.argmax(t))
+        return furthest if t[furthest] > stdtrit(n - 2, 1 - 0.005 / n) else None
 
 
 @dataclass(frozen=True)

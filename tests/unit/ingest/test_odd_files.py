@@ -19,7 +19,7 @@ from colatent.config import (
     TrialAlignment,
 )
 from colatent.errors import InputError
-from colatent.ingest import inspect
+from colatent.ingest import ingest_session, inspect
 from colatent.ingest.signals.resample import held_means
 
 NS = 10**9
@@ -63,6 +63,18 @@ def test_times_not_to_be_analysed_are_never_proposed_as_trials(tmp_path):
     for k in range(8):
         file.add_invalid_time_interval(start_time=3.0 * k, stop_time=3.0 * k + 1)
     assert "invalid_times" not in inspect(written(file, tmp_path / "a.nwb")).config
+
+
+def test_what_was_found_is_told_at_ingest(recording):
+    with h5py.File(recording, "a") as file:
+        file["processing/behavior/force/data"][30:40] = np.nan
+        file["units/spike_times"][:3] = np.nan
+    lines = []
+    ingest_session(recording, TRIALS, {"spikes": SPIKES, "force": FORCE}, {}, progress=lines.append)
+    told = [line for line in lines if line.startswith(("missing-samples", "spike-times"))]
+    assert told[0] == "spike-times (mask): spikes: unit_0: 3 spike times are not finite: dropped"
+    assert told[1].startswith("missing-samples (mask): force: 2 channels lack some of the") and len(told) == 2
+    assert not any("best-practice" in line for line in lines)
 
 
 # nothing observed

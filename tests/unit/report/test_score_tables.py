@@ -130,3 +130,18 @@ def test_folds_without_a_value_are_left_out_of_the_mean() -> None:
     assert summary.mean == 1.5
     assert summary.sem == pytest.approx(np.std([1, 2], ddof=1) / np.sqrt(2))
     assert np.isnan(summarise(np.array([1.0, np.nan])).sem)
+
+
+def test_a_fold_is_apart_where_the_others_would_not_lead_one_to_expect_it():
+    def apart(*values: float) -> int | None:
+        return summarise(np.array(values)).apart
+
+    assert apart(0.13, 0.14, 0.49, 0.13, 0.12) == 2
+    assert apart(0.13, 0.14, 0.135, 0.13, 0.02, 0.125) == 4
+    assert apart(0.13, 0.18, 0.15, 0.22, 0.12) is None
+    assert apart(0.1, 0.1, 0.9) is None  # too few to tell
+    assert apart(0.1, np.nan, 0.1, 0.1, 0.9) is None
+    assert apart(0.1, 0.1, 0.1, 0.1) is None and apart(0.1, 0.1, 0.1, 0.1, 0.2) == 4
+    rng = np.random.default_rng(0)
+    wrong = np.mean([apart(*rng.normal(size=5)) is not None for _ in range(4000)])
+    assert 0.003 < wrong < 0.017  # 1 % by construction

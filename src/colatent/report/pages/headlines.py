@@ -48,6 +48,10 @@ def _headline(table: ScoreTable, row: ScoreRow, words: Words) -> Headline:
     if abs(covered - 0.95) > MISCALIBRATED:
         fault = "too narrow" if covered < 0.95 else "too wide"
         detail += f". Its 95 % intervals are {fault}: they contain {100 * covered:.0f} %"
+    if (apart := row.metrics[table.metric].apart) is not None:
+        each = row.metrics[table.metric].fold
+        rest = number(float(np.delete(each, apart).mean()))
+        detail += f". Fold {apart} stands apart: {number(float(each[apart]))}, the others {rest} on average"
     title = words.fill(kind.headline, **names)
     return Headline(row.metrics[table.metric], table.metric_name, title, detail)
 
