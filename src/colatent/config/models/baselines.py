@@ -66,7 +66,7 @@ class SmoothedFASettings(OneModalitySettings):
 class LagRegressionSettings(ModelSettings):
     """Baseline: regression of a modality on the others at several lags."""
 
-    lags: Odd = Field(11, description="number of bins used as predictors, centred (odd)")
+    lags: Odd | None = Field(11, description="number of bins used as predictors, centred (odd)")
 
     def check_modalities(self, where: str, modalities: Mapping[str, ModalitySettings]) -> None:
         super().check_modalities(where, modalities)
@@ -75,13 +75,17 @@ class LagRegressionSettings(ModelSettings):
 
     @property
     def n_copies(self) -> int:
-        return self.lags
+        return self.lags or 21  # the most that it chooses from
 
 
 class RidgeLagsSettings(LagRegressionSettings):
-    """Baseline: ridge regression on lags, its penalty chosen inside the training trials."""
+    """Baseline: ridge regression on lags, with lags and penalty chosen inside the training trials."""
 
     kind: Literal["ridge-lags"]
+    lags: Odd | None = Field(
+        None,
+        description="number of bins used as predictors, centred (odd); chosen from 5, 11, 21 if not given",
+    )
     record: ClassVar = ModelKind(
         title="baseline: ridge regression on lags",
         code="colatent.models.baselines.ridge_lags:RidgeLags",
@@ -91,13 +95,14 @@ class RidgeLagsSettings(LagRegressionSettings):
     )
 
     def fit_seconds(self, size: Size) -> float:
-        return 1e-4 * size.mb * size.channels * self.lags**2  # the predictors' covariance
+        return 1e-4 * size.mb * size.channels * self.n_copies**2  # the predictors' covariance
 
 
 class MLPLagsSettings(LagRegressionSettings):
     """Baseline: a multi-layer perceptron on lags."""
 
     kind: Literal["mlp-lags"]
+    lags: Odd = Field(11, description="number of bins used as predictors, centred (odd)")
     hidden: list[Count] = Field([128, 64], description="units of the hidden layers")
     dropout: float = Field(0.3, ge=0, lt=1)
     epochs: Count = 60
@@ -110,7 +115,7 @@ class MLPLagsSettings(LagRegressionSettings):
     )
 
     def fit_seconds(self, size: Size) -> float:
-        return 0.03 * size.mb * self.lags * self.epochs
+        return 0.03 * size.mb * self.n_copies * self.epochs
 
 
 class GRUSettings(ModelSettings):

@@ -105,8 +105,7 @@ class GRU:
         Raises:
             InputError: there is nothing to predict.
         """
-        asked = self.tasks(run.withheld)
-        if not asked:
+        if not self.tasks(run.withheld):
             raise InputError(
                 "a gru predicts one modality from others, or held-out channels: name heldout.channels"
             )
@@ -124,10 +123,14 @@ class GRU:
             self._begin_at_means()
             self._train(self._batch(training.select(inner)), self._batch(training.select(outer)), run)
         held_out = training.select(outer)
-        for task in asked:
-            if not self._counts(task.predicted):
-                self._deviation[task] = self._residual(held_out, task, run.withheld)
+        for task in self._with_deviation():
+            self._deviation[task] = self._residual(held_out, task, run.withheld)
         return self
+
+    def _with_deviation(self) -> list[Task]:
+        """Return the tasks of continuous modalities, whatever is withheld."""
+        every = self.tasks(Withheld({m: np.array([]) for m in self.modalities}))
+        return [task for task in every if not self._counts(task.predicted)]
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the prediction of ``predicted`` from what is visible of ``given``."""
@@ -254,14 +257,13 @@ class GRU:
         }
         for m in layout.modalities:
             shapes |= {f"{m}|{k}": (layout.n_channels(m),) for k in ("mean", "deviation", "rate")}
-        every = model.tasks(Withheld({m: np.array([]) for m in layout.modalities}))
-        asked = [task for task in every if _name(task) in state]
-        shapes |= {_name(task): (layout.n_channels(task.predicted),) for task in asked}
+        tasks = model._with_deviation()
+        shapes |= {_name(task): (layout.n_channels(task.predicted),) for task in tasks}
         arrays = arrays_of(state, shapes)
         for m in layout.modalities:
             model._scales[m] = Standardizer(arrays[f"{m}|mean"], arrays[f"{m}|deviation"])
             model._mean[m] = arrays[f"{m}|rate"]
-        model._deviation = {task: arrays[_name(task)] for task in asked}
+        model._deviation = {task: arrays[_name(task)] for task in tasks}
         model.network = Network(layout, settings.units)
         model.network.load_state_dict({k: torch.as_tensor(v) for k, v in part_of(arrays, "network|").items()})
         return model

@@ -11,10 +11,12 @@ from colatent.data.predictive import Predictive
 from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld, subsets
 from colatent.data.trials import Layout, Trials
-from colatent.models.base import Array, FitRun, State, arrays_of, part_of, with_prefix
+from colatent.models.base import Array, FitRun, State, array_of, arrays_of, part_of, with_prefix
 
 # floor of predicted rates as a share of the unit's mean, below which a spike would be all but impossible
 MIN_RATE = 0.02
+LAGS = (5, 11, 21)  # to choose from
+MOST_PREDICTORS = 3000  # of many channels, more lags than the fewest cost more than a baseline may
 
 
 def lagged(values: Array, n_lags: int) -> Array:
@@ -28,10 +30,11 @@ def lagged(values: Array, n_lags: int) -> Array:
 class LagRegression(ABC):
     """Predicts each modality from every subset of the others, with one regression for each pair.
 
-    Predictors and continuous targets are standardised by the training trials; predictors that are
-    unobserved or past the trial's end are set to their training mean. Predictions are Poisson for counts,
-    and Gaussian for continuous values, with the residual s.d. on training trials held out of the
-    regression. Windows of a continuous recording are held out in blocks.
+    Counts are square-rooted as predictors, which evens out their variance. Predictors and continuous targets
+    are standardised by the training trials; predictors that are unobserved or past the trial's end are set to
+    their training mean. Predictions are Poisson for counts, and Gaussian for continuous values, with the
+    residual s.d. on training trials held out of the regression. Windows of a continuous recording are held
+    out in blocks.
     """
 
     def __init__(self, settings: LagRegressionSettings, layout: Layout, device: str = "cpu") -> None:
@@ -42,11 +45,6 @@ class LagRegression(ABC):
         self._scales: dict[str, Standardizer] = {}
         self._min_rate: dict[str, Array] = {}
         self._fitted: dict[Task, dict[str, NDArray[Any]]] = {}
-
-    @staticmethod
-    def count_transform(counts: Array) -> Array:
-        """Return counts as predictors of the regression."""
-        return counts
 
     def tasks(self, withheld: Withheld) -> list[Task]:
         """Return a task for every fitted pair."""
@@ -68,10 +66,23 @@ class LagRegression(ABC):
             target, observed = training.values[task.predicted], training.observed[task.predicted]
             counts = self._counts(task.predicted)
             wanted = target if counts else self._scales[task.predicted].apply(target, observed)
-            x = self._predictors(training, task.given)
-            self._fitted[task] = self._regress(x, wanted, observed, counts, run.seed)
-            run.progress(f"{task.given_name}>{task.predicted}: fitted")
+            fits = {
+                n: self._regress(
+                    self._predictors(training, task.given, n), wanted, observed, counts, run.seed
+                )
+                for n in self._lag_choices(task)
+            }
+            best = min(fits, key=lambda n: float(np.square(fits[n]["residual"]).sum()))
+            self._fitted[task] = fits[best] | {"lags": np.array(best)}
+            run.progress(f"{task.given_name}>{task.predicted}: fitted at {best} lags")
         return self
+
+    def _lag_choices(self, task: Task) -> list[int]:
+        """Return the numbers of lags to choose from, by errors on trials held out of the regression."""
+        if self.lags is not None:
+            return [self.lags]
+        n_channels = sum(self.layout.n_channels(m) for m in task.given)
+        return [n for n in LAGS if n == LAGS[0] or n * n_channels <= MOST_PREDICTORS]
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:
         """Return the regression of ``predicted`` on ``given``."""
@@ -79,7 +90,7 @@ class LagRegression(ABC):
         if fitted is None:
             raise ValueError(f"no regression of {predicted!r} on {given}")
         counts, scale = self._counts(predicted), self._scales[predicted]
-        mean = self._apply(fitted, self._predictors(trials, given), counts)
+        mean = self._apply(fitted, self._predictors(trials, given, int(fitted["lags"])), counts)
         if counts:
             return Predictive("poisson", np.maximum(mean, self._min_rate[predicted])[None])
         deviation = np.maximum(fitted["residual"], MIN_DEVIATION) * scale.deviation
@@ -89,11 +100,11 @@ class LagRegression(ABC):
         return self.layout.kinds[modality] == "spikes"
 
     def _change(self, modality: str, values: Array) -> Array:
-        return self.count_transform(values) if self._counts(modality) else values
+        return np.sqrt(values) if self._counts(modality) else values
 
-    def _predictors(self, trials: Trials, given: tuple[str, ...]) -> Array:
+    def _predictors(self, trials: Trials, given: tuple[str, ...], lags: int) -> Array:
         scaled = (self._scales[m].apply(self._change(m, trials.values[m]), trials.observed[m]) for m in given)
-        return np.concatenate([lagged(values, self.lags) for values in scaled], axis=-1)
+        return np.concatenate([lagged(values, lags) for values in scaled], axis=-1)
 
     @abstractmethod
     def _regress(
@@ -126,7 +137,7 @@ class LagRegression(ABC):
     ) -> Self:
         """Rebuild a fit from its arrays."""
         model = cls(settings, layout)
-        arrays = arrays_of(state, model._state_shapes())
+        arrays = arrays_of(state, model._state_shapes(state))
         for m in model.modalities:
             model._scales[m] = Standardizer(arrays[f"{m}|mean"], arrays[f"{m}|deviation"])
             if model._counts(m):
@@ -135,15 +146,16 @@ class LagRegression(ABC):
             model._fitted[task] = part_of(arrays, _prefix(task))
         return model
 
-    def _state_shapes(self) -> dict[str, tuple[int | None, ...]]:
+    def _state_shapes(self, state: State) -> dict[str, tuple[int | None, ...]]:
         n = {m: self.layout.n_channels(m) for m in self.modalities}
         shapes: dict[str, tuple[int | None, ...]] = {}
         for m in self.modalities:
             names = ("mean", "deviation", "least") if self._counts(m) else ("mean", "deviation")
             shapes |= {f"{m}|{name}": (n[m],) for name in names}
         for task in self.tasks(Withheld({})):
-            own = self._shapes(self.lags * sum(n[m] for m in task.given), n[task.predicted])
-            shapes |= {_prefix(task) + name: shape for name, shape in own.items()}
+            lags = int(array_of(state, _prefix(task) + "lags"))
+            own = self._shapes(lags * sum(n[m] for m in task.given), n[task.predicted])
+            shapes |= {_prefix(task) + name: shape for name, shape in (own | {"lags": ()}).items()}
         return shapes
 
 

@@ -36,10 +36,11 @@ def smoothed_fa(settings: SmoothedFASettings, about: About) -> str:
 
 def lag_regression(settings: LagRegressionSettings, about: About) -> str:
     """Describe a regression of a modality on the others."""
+    lags = f"{settings.lags}" if settings.lags else "5, 11 or 21"
     return (
-        f"{capitalised(settings.record.title)}: every modality from every set of the others at "
-        f"{settings.lags} lags of one bin, centred. Hyper-parameters were chosen inside the training "
-        f"{about.trial}s."
+        f"{capitalised(settings.record.title)}: every modality from every set of the others at {lags} lags "
+        "of one bin, centred; counts are square-rooted as predictors. Hyper-parameters"
+        f"{'' if settings.lags else ', lags among them,'} were chosen inside the training {about.trial}s."
     )
 
 

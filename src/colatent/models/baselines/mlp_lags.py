@@ -18,16 +18,12 @@ INNER_FOLDS = 10
 
 
 class MLPLags(LagRegression):
-    """A multi-layer perceptron with dropout, on square-rooted counts.
+    """A multi-layer perceptron with dropout.
 
     The weights of the epoch with the least loss on a held-out tenth of the training trials are kept; the
     residual s.d. of continuous targets comes from these trials too. If no trials can be held out, all are
     used for both.
     """
-
-    @staticmethod
-    def count_transform(counts: Array) -> Array:
-        return np.sqrt(counts)
 
     def __init__(self, settings: MLPLagsSettings, layout: Layout, device: str = "cpu") -> None:
         super().__init__(settings, layout)
@@ -93,8 +89,7 @@ class MLPLags(LagRegression):
 
     def _apply(self, fitted: dict[str, NDArray[Any]], x: Array, counts: bool) -> Array:
         network = self._network(x.shape[-1], len(fitted["residual"]))
-        weights = {k: torch.as_tensor(v) for k, v in fitted.items() if k != "residual"}
-        network.load_state_dict(weights)
+        network.load_state_dict({k: torch.as_tensor(fitted[k]) for k in network.state_dict()})
         network.eval()
         with torch.no_grad():
             output = network(torch.tensor(x, dtype=torch.float32)).double().numpy()

@@ -76,14 +76,21 @@ def _choose_penalty(
         return float(penalties[-1]), y.std(axis=0)
     error = np.zeros((len(penalties), y.shape[1]))
     for train, test in ((np.isin(position, part) for part in fold) for fold in folds):
-        # all penalties from one decomposition of the predictors' covariance
         mean_x, mean_y = x[train].mean(axis=0), y[train].mean(axis=0)
-        centred = x[train] - mean_x
-        value, vector = np.linalg.eigh(centred.T @ centred)
-        projected = vector.T @ (centred.T @ (y[train] - mean_y))
-        test_x = (x[test] - mean_x) @ vector
+        centred, test_x = x[train] - mean_x, x[test] - mean_x
+        covariance, projected = centred.T @ centred, centred.T @ (y[train] - mean_y)
         for i, penalty in enumerate(penalties):
-            prediction = test_x @ (projected / (value.clip(0)[:, None] + penalty)) + mean_y
-            error[i] += ((y[test] - prediction) ** 2).sum(axis=0)
+            weight = _solve(covariance, penalty, projected)
+            error[i] += ((y[test] - mean_y - test_x @ weight) ** 2).sum(axis=0)
     best = int(error.sum(axis=1).argmin())
     return float(penalties[best]), np.sqrt(error[best] / len(y))
+
+
+def _solve(covariance: Array, penalty: float, projected: Array) -> Array:
+    """Return (covariance + penalty I)^-1 projected: eight Cholesky factors cost less than one eigenbasis."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    penalised = covariance.copy()
+    penalised[np.diag_indices_from(penalised)] += penalty
+    solved: Array = cho_solve(cho_factor(penalised, overwrite_a=True, check_finite=False), projected)
+    return solved

@@ -1,6 +1,7 @@
 """Baselines against scikit-learn and against what they must not see."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from colatent.config import ConditionMeanSettings, MLPLagsSettings, RidgeLagsSettings, SmoothedFASettings
 from colatent.data import metrics
 from colatent.data.scaling import Standardizer
-from colatent.data.tasks import NOTHING_WITHHELD, Withheld
+from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
 from colatent.data.trials import Layout, Trials
 from colatent.models.base import FitRun
+from colatent.models.baselines import lag_regression
 from colatent.models.baselines.condition_mean import Choice, ConditionMean, _Means
-from colatent.models.baselines.lag_regression import lagged
+from colatent.models.baselines.lag_regression import LAGS, lagged
 from colatent.models.baselines.mlp_lags import MLPLags
 from colatent.models.baselines.ridge_lags import RidgeLags
 from colatent.models.baselines.smoothed_fa import SmoothedFA
@@ -130,10 +132,11 @@ def test_ridge_is_scikit_learns_at_the_chosen_penalty(halves):
     training, test = halves
     model = RidgeLags(RIDGE, training.layout).fit(training, FitRun())
     predicted = model.predict(test.only(("spikes",)), ("spikes",), "emg").mean
-    scales = {m: Standardizer.fit(training.values[m], training.observed[m]) for m in ("spikes", "emg")}
+    values = training.values | {"spikes": np.sqrt(training.values["spikes"])}
+    scales = {m: Standardizer.fit(values[m], training.observed[m]) for m in ("spikes", "emg")}
 
     def design(trials: Trials) -> np.ndarray:
-        x = lagged(scales["spikes"].apply(trials.values["spikes"], trials.observed["spikes"]), 5)
+        x = lagged(scales["spikes"].apply(np.sqrt(trials.values["spikes"]), trials.observed["spikes"]), 5)
         return x.reshape(-1, x.shape[-1])
 
     y = scales["emg"].apply(training.values["emg"], training.observed["emg"]).reshape(-1, 8)
@@ -219,7 +222,7 @@ def test_standardised_predictors_have_about_the_penalties_themselves(halves):
     training, test = halves
     model = RidgeLags(RIDGE, training.layout).fit(training, FitRun())
     got = model.predict(test, ("spikes",), "emg").mean
-    x, x_test = (model._predictors(t, ("spikes",)).reshape(-1, 150) for t in halves)
+    x, x_test = (model._predictors(t, ("spikes",), 5).reshape(-1, 150) for t in halves)
     scale = Standardizer.fit(training.values["emg"], training.observed["emg"])
     y = scale.apply(training.values["emg"], training.observed["emg"]).reshape(-1, 8)
     trial = GroupKFold(3).split(x, y, np.repeat(np.arange(40), training.n_bins))
@@ -229,6 +232,23 @@ def test_standardised_predictors_have_about_the_penalties_themselves(halves):
         metrics.r2(test.values["emg"], p, test.observed["emg"], scale.deviation).pooled for p in (got, plain)
     ]
     assert r2[0] == pytest.approx(r2[1], abs=0.005)
+
+
+def test_ridge_takes_the_number_of_lags_that_predicts_best(halves):
+    training = halves[0]
+    far = np.roll(training.values["spikes"][..., :3], 8, axis=1)  # beyond 5 and 11 centred bins
+    delayed = replace(training, values=training.values | {"emg": np.tile(far, 3)[..., :8].astype(float)})
+    chosen = RidgeLags(RidgeLagsSettings(kind="ridge-lags"), training.layout).fit(delayed, FitRun())
+    lags = {task: int(fitted["lags"]) for task, fitted in chosen._fitted.items()}
+    assert lags[Task("modality", ("spikes",), "emg")] == 21
+    own = {n: RidgeLags(RidgeLagsSettings(kind="ridge-lags", lags=n), training.layout).fit(delayed, FitRun())
+           for n in LAGS}  # fmt: skip
+    for task, n in lags.items():
+        error = {k: np.square(m._fitted[task]["residual"]).sum() for k, m in own.items()}
+        assert error[n] == min(error.values())
+        np.testing.assert_array_equal(chosen._fitted[task]["weight"], own[n]._fitted[task]["weight"])
+    with patch.object(lag_regression, "MOST_PREDICTORS", 6 * 30):
+        assert chosen._lag_choices(Task("modality", ("spikes",), "emg")) == [5]
 
 
 class WatchedMLP(MLPLags):
