@@ -9,7 +9,12 @@ from matplotlib.colors import to_rgba
 
 from colatent.data.metrics import main_metric
 from colatent.report.figures.base import ReportFigure, finish, new_figure, style
-from colatent.report.figures.reconstruction import ShownChannel, channel_values, choose_channels
+from colatent.report.figures.reconstruction import (
+    FEWEST_SPIKES,
+    ShownChannel,
+    channel_values,
+    choose_channels,
+)
 from colatent.report.figures.style import INK, short
 from colatent.report.model_results import Array, ModelResults
 from colatent.report.text.heldout import heldout_words
@@ -23,7 +28,7 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
     if data is None or not results.modalities[predicted].counts:
         return None
     values = channel_values(results, model.model, data, main_metric(counts=True))
-    channels = choose_channels(values, data)
+    channels = choose_channels(values, data, counts=True)
     if not channels:
         return None
     index = data["trial"].values
@@ -51,8 +56,8 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
         f"Above: spike counts of example test {word}s of fold {results.shown_fold} (seed "
         f"{results.shown_seed}), one row each, darker where a bin contains more than one spike. Below: the "
         f"rates that {model.model} predicted for the same {word}s, given {given}; no parameter "
-        f"was fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold; "
-        "0 bits/spike is no better than the unit’s mean rate."
+        f"was fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold, of "
+        f"those with {FEWEST_SPIKES} spikes or more in these, if three are; 0 bits/spike is no better than the unit’s mean rate."
     )
     return finish(f"rasters_{heldout}_{predicted}", figure, caption, _numbers(data, label, channels))
 

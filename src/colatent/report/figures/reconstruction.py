@@ -33,6 +33,7 @@ from colatent.report.text.numbers import number
 from colatent.report.worst_trials import ranked_trials
 
 Array = NDArray[np.float64]
+FEWEST_SPIKES = 20  # in the trials with a stored prediction
 LONG = 60  # bins: of longer trials, fewer are shown
 # opacity of the bands of the 95 and 50 % predictive intervals
 BANDS = {95: 0.16, 50: 0.32}
@@ -70,7 +71,7 @@ def reconstruction_figure(
     reference = results.main_model if results.main_model in models else next(iter(models))
     metric = main_metric(modality.counts)
     values = channel_values(results, reference, models[reference], metric)
-    channels = choose_channels(values, models[reference])
+    channels = choose_channels(values, models[reference], modality.counts)
     if not channels:
         return None
     trials = choose_trials(results, models[reference])
@@ -123,10 +124,17 @@ def channel_values(results: SessionResults, model: str, data: xr.Dataset, metric
     return dict(zip(chosen["channel"].astype(str), chosen["value"].astype(float), strict=True))
 
 
-def choose_channels(values: dict[str, float], data: xr.Dataset) -> list[ShownChannel]:
-    """Return the best, the median and the worst channel among those scored."""
+def choose_channels(values: dict[str, float], data: xr.Dataset, counts: bool) -> list[ShownChannel]:
+    """Return the best, the median and the worst channel among those scored.
+
+    Units with few spikes are passed over, if enough others are there: the bits/spike of a handful say little.
+    """
     names = [str(c) for c in data["channel"].values]
-    scored = np.asarray(data["observed"].values.any(axis=(0, 1)))
+    seen = data["observed"].values
+    scored = np.asarray(seen.any(axis=(0, 1)))
+    if counts:
+        active = np.where(seen, data["observation"].values, 0.0).sum(axis=(0, 1)) >= FEWEST_SPIKES
+        scored = active if active.sum() >= 3 else scored
     good = [i for i, n in enumerate(names) if scored[i] and np.isfinite(values.get(n, np.nan))]
     good.sort(key=lambda i: -values[names[i]])
     if len(good) < 3:

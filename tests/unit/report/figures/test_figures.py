@@ -75,10 +75,19 @@ def test_a_group_without_evidence_of_a_shared_signal_is_named(demo: tuple[Config
 def test_channels_are_best_median_worst_of_those_scored() -> None:
     observed = np.ones((2, 3, 6), dtype=bool)
     observed[..., 5] = False
-    data = xr.Dataset({"observed": (DIMS, observed)}, coords={"channel": list("abcdef")})
+    count = np.full((2, 3, 6), 4.0)
+    count[..., 4] = 3.0  # 18 spikes
+    names = {"channel": list("abcdef")}
+    data = xr.Dataset({"observed": (DIMS, observed), "observation": (DIMS, count)}, coords=names)
     values = {"a": 0.1, "b": 0.9, "c": np.nan, "d": 0.5, "e": -2.0, "f": 5.0}
-    chosen = choose_channels(values, data)
-    assert [(c.name, c.rank) for c in chosen] == [("b", "best"), ("a", "median"), ("e", "worst")]
+
+    def chosen(data: xr.Dataset, counts: bool) -> list[tuple[str, str]]:
+        return [(c.name, c.rank) for c in choose_channels(values, data, counts)]
+
+    assert chosen(data, counts=False) == [("b", "best"), ("a", "median"), ("e", "worst")]
+    assert chosen(data, counts=True) == [("b", "best"), ("d", "median"), ("a", "worst")]
+    # where all are nearly silent, they are all there is
+    assert chosen(data.assign(observation=0 * data["observation"]), True)[-1] == ("e", "worst")
 
 
 def test_trial_ends_where_nothing_more_was_observed(demo: tuple[Config, Path]) -> None:
