@@ -41,6 +41,9 @@ CHECKS: dict[str, Check] = {
     ),
     "outside-recording": Check("mask", "trials in which a modality was not recorded"),
     "modality-overlap": Check("warn", "modalities seldom observed in the same bins", maskable=False),
+    "timestamps": Check(
+        "refuse", "samples whose time is not finite or not later than those before; `mask` drops them"
+    ),
     "clock-gaps": Check("mask", "gaps in a series' clock; bins in them are not observed"),
     "missing-samples": Check("mask", "bins within trials in which a channel has no finite sample"),
     "missing-channel": Check("mask", "channels never observed in any trial"),

@@ -212,6 +212,28 @@ def test_states_and_intervals_are_held_not_interpolated(tmp_path):
         quietly(path, PLAIN, {"rewards": rewards})
 
 
+@pytest.mark.parametrize("bad", [np.nan, 0.0], ids=["nan", "again"])
+def test_samples_without_a_time_of_their_own_are_dropped_on_request(recording, bad):
+    cursor = {"cursor": ContinuousModality(kind="continuous", source="processing/behavior/Position")}
+    windows = ContinuousAlignment(window=2, gap=0, bin_width=0.1)
+    whole = quietly(recording, windows, cursor).trials
+    with h5py.File(recording, "a") as file:
+        node = file["processing/behavior/Position/cursor"]
+        data, times = np.insert(node["data"][:], 40, 1e6, axis=0), node["timestamps"][:]
+        times = np.insert(times, 40, times[39] if bad == 0 else bad)
+        for name, values in (("data", data), ("timestamps", times)):
+            attrs = dict(node[name].attrs)
+            del node[name]
+            node[name] = values
+            node[name].attrs.update(attrs)
+    with pytest.raises(InputError, match=r"checks: \{timestamps: mask\}` to drop"):
+        quietly(recording, windows, cursor)
+    got = quietly(recording, windows, cursor, {"timestamps": "mask"})
+    assert checks_of(got)["timestamps"].startswith("1 samples have a time that is not finite or not later")
+    np.testing.assert_array_equal(got.trials.values["cursor"], whole.values["cursor"])
+    np.testing.assert_array_equal(got.trials.observed["cursor"], whole.observed["cursor"])
+
+
 # what is selected
 
 

@@ -1,7 +1,7 @@
 """Continuous modalities: calcium, EMG, force, position, images."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups, Reader
 from colatent.ingest.nwb.file import find_all, wrong
 from colatent.ingest.nwb.tables import rows_of_channels
-from colatent.ingest.signals.clocks import NANOSECONDS
+from colatent.ingest.signals.clocks import NANOSECONDS, IrregularClock
 from colatent.ingest.signals.grid import on_regular_grid
 from colatent.ingest.signals.series import (
     Series,
@@ -55,7 +55,7 @@ def open_continuous(
         file: the NWB file.
         modality: name of the modality.
         config: which series, and which of its channels.
-        findings: not used: series are checked once they are on bins.
+        findings: collects samples that were dropped; series are checked once they are on bins.
         reading: bounds of memory and threads.
 
     Raises:
@@ -66,9 +66,10 @@ def open_continuous(
     nodes = [require_series(node, config.transpose) for node in find_all(file, config.source)]
     dtypes = [_precision(node) if config.envelope else np.float64 for node in nodes]
     series = [
-        open_series(node, _columns(node, config), config.max_gap, dtype, config.transpose)
+        open_series(node, _columns(node, config), config.max_gap, dtype, config.transpose, drops(findings))
         for node, dtype in zip(nodes, dtypes, strict=True)
     ]
+    tell_dropped(series, modality, findings)
     if len({s.unit for s in series}) > 1:
         units = ", ".join(sorted({s.unit for s in series}))
         raise wrong(nodes[0], f"the series of {config.source} have different units ({units})", "split them")
@@ -85,6 +86,19 @@ def open_continuous(
         ]
         series = _rename(series, named, nodes[0])
     return SeriesSource(modality, series, config.max_gap, reading)
+
+
+def drops(findings: Findings) -> bool:
+    """Whether samples are dropped whose time is not finite or does not increase."""
+    return findings.action("timestamps") != "refuse"
+
+
+def tell_dropped(series: Sequence[Series], modality: str, findings: Findings) -> None:
+    """Add the number of samples that were dropped to the findings."""
+    count = sum(s.clock.dropped for s in series if isinstance(s.clock, IrregularClock))
+    if count:
+        message = f"{count} samples have a time that is not finite or not later than those before: dropped"
+        findings.add("timestamps", message, modality, count=count)
 
 
 def _columns(node: h5py.Group, config: ContinuousModality) -> list[int] | None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from colatent.config import PoseModality
 from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups, Reader
-from colatent.ingest.modalities.continuous import describe_series
+from colatent.ingest.modalities.continuous import describe_series, drops, tell_dropped
 from colatent.ingest.nwb.file import dataset, find, name_of, neurodata_type, wrong
+from colatent.ingest.signals.clocks import IrregularClock, kept_rows
 from colatent.ingest.signals.series import is_series, kept_columns, open_series, require_series
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def open_pose(
         file: the NWB file.
         modality: name of the modality.
         config: which pose, and which of its keypoints.
-        findings: not used: series are checked once they are on bins.
+        findings: collects samples that were dropped; series are checked once they are on bins.
         reading: bounds of memory and threads.
 
     Raises:
@@ -68,10 +69,12 @@ def open_pose(
     nodes = keypoints(find(file, config.source), config.keypoints)
     series = []
     for node in nodes:
-        keypoint = open_series(node, None, config.max_gap)
+        keypoint = open_series(node, None, config.max_gap, drop_times=drops(findings))
+        tell_dropped([keypoint], modality, findings)
         read = keypoint.read
         if "confidence" in node:
-            read = partial(_confident, read, node["confidence"], config.min_confidence)
+            rows = keypoint.clock.rows if isinstance(keypoint.clock, IrregularClock) else None
+            read = partial(_confident, read, node["confidence"], rows, config.min_confidence)
         attrs = {**keypoint.attrs, "min_confidence": config.min_confidence}
         series.append(replace(keypoint, read=read, attrs=attrs))
     return SeriesSource(modality, series, config.max_gap, reading)
@@ -80,6 +83,7 @@ def open_pose(
 def _confident(
     read: Callable[[int, int], NDArray[np.floating]],
     confidence: h5py.Dataset,
+    wanted: NDArray[np.int64] | None,
     least: float,
     first: int,
     last: int,
@@ -89,7 +93,7 @@ def _confident(
     A missing confidence (NaN), which some tools write throughout, says nothing against a frame.
     """
     rows = read(first, last)
-    rows[confidence[first:last] < least] = np.nan
+    rows[kept_rows(confidence, wanted, first, last) < least] = np.nan
     return rows
 
 

@@ -1,7 +1,7 @@
 """When samples were taken: integer nanoseconds, regular or as the file lists them."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -106,24 +106,34 @@ class RegularClock:
 
 @dataclass(frozen=True)
 class IrregularClock:
-    """Samples at times that the file lists; only every 4096th is kept in memory."""
+    """Samples at times that the file lists; only every 4096th is kept in memory.
+
+    Attributes:
+        rows: positions of the samples in the file, if some were dropped.
+    """
 
     timestamps: h5py.Dataset
     coarse: NDArray[np.int64]
     last: int
     step: float
     gaps: int
+    rows: NDArray[np.int64] | None = None
 
     @property
     def size(self) -> int:
-        return int(self.timestamps.shape[0])
+        return int(self.timestamps.shape[0]) if self.rows is None else len(self.rows)
+
+    @property
+    def dropped(self) -> int:
+        """Number of samples that were dropped."""
+        return int(self.timestamps.shape[0]) - self.size
 
     @property
     def extent(self) -> tuple[int, int]:
         return int(self.coarse[0]), self.last + round(self.step)
 
     def times(self, first: int, last: int) -> NDArray[np.int64]:
-        return to_ns(self.timestamps[first:last], place(self.timestamps))
+        return to_ns(kept_rows(self.timestamps, self.rows, first, last), place(self.timestamps))
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         first = (int(np.searchsorted(self.coarse, begin, side="right")) - 1) * _STRIDE
@@ -131,13 +141,25 @@ class IrregularClock:
         return max(first, 0), min(last, self.size)
 
 
-def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
+def kept_rows(data: Any, rows: NDArray[np.int64] | None, first: int, last: int) -> NDArray:
+    """Return rows first to last - 1 of a file's data, of those that were kept."""
+    if rows is None:
+        found: NDArray = data[first:last]
+        return found
+    chosen = rows[first:last]
+    if len(chosen) == 0:
+        return np.asarray(data[:0])
+    return np.asarray(data[chosen[0] : chosen[-1] + 1])[chosen - chosen[0]]
+
+
+def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0, drop: bool = False) -> Clock:
     """Read the clock of a TimeSeries: `timestamps` where present, else `starting_time` and its rate.
 
     Args:
         series: group of the TimeSeries.
         size: number of samples in its data.
         max_gap: steps longer than this many typical ones are counted as gaps.
+        drop: drop samples whose time is not finite or not later than all before.
 
     Raises:
         InputError: no clock, a wrong length, a bad rate, or times that are not finite and increasing.
@@ -148,7 +170,8 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
             raise wrong(series, f"{timestamps.size} timestamps for {size} samples", "repair the series")
         if timestamps.dtype.kind not in "iuf":
             raise wrong(timestamps, f"they are {timestamps.dtype}, not numbers", "repair the series")
-        return _scan(timestamps, max_gap)
+        rows = _increasing(timestamps) if drop else None
+        return _scan(timestamps, max_gap, rows)
     start = series.get("starting_time")
     if not isinstance(start, h5py.Dataset):
         raise wrong(series, "there are neither timestamps nor a starting_time", "a series needs a clock")
@@ -160,24 +183,39 @@ def read_clock(series: h5py.Group, size: int, max_gap: float = 3.0) -> Clock:
     return RegularClock(int(to_ns(begin, place(start))), rate, size)
 
 
-def _scan(timestamps: h5py.Dataset, max_gap: float) -> IrregularClock:
+def _increasing(timestamps: h5py.Dataset) -> NDArray[np.int64] | None:
+    """Return the positions of the times that are later than all before, None if all are."""
+    seconds = timestamps[:].astype(np.float64)
+    before = np.fmax.accumulate(np.concatenate([[-np.inf], seconds[:-1]]))
+    later = np.isfinite(seconds) & (seconds > before)
+    if later.all():
+        return None
+    if 2 * later.sum() < len(later):
+        raise wrong(
+            timestamps, f"{(~later).sum()} of {len(later)} times do not increase", "repair the series"
+        )
+    return np.flatnonzero(later)
+
+
+def _scan(timestamps: h5py.Dataset, max_gap: float, rows: NDArray[np.int64] | None) -> IrregularClock:
     """Scan all timestamps once, in blocks, for order, typical step and gaps."""
     coarse, previous, step, gaps = [], 0, 0.0, 0
-    size = timestamps.shape[0]
+    size = timestamps.shape[0] if rows is None else len(rows)
+    remedy = "repair the series, or set `checks: {timestamps: mask}` to drop such samples"
     for first in range(0, size, _SCAN_ROWS):
-        seconds = timestamps[first : first + _SCAN_ROWS]
+        seconds = kept_rows(timestamps, rows, first, min(first + _SCAN_ROWS, size))
         if not np.isfinite(seconds).all():
-            raise wrong(timestamps, "some timestamps are not finite", "repair the series")
+            raise wrong(timestamps, "some timestamps are not finite", remedy)
         times = to_ns(seconds, place(timestamps))
         coarse.append(times[::_STRIDE])
         steps = np.diff(times, prepend=previous) if first else np.diff(times)
         if (steps <= 0).any():
             at = max(first, 1) + int(np.argmax(steps <= 0))
-            raise wrong(timestamps, f"times do not increase near sample {at}", "sort or repair the series")
+            raise wrong(timestamps, f"times do not increase near sample {at}", remedy)
         if steps.size:
             step = step or float(np.median(steps))
             gaps += int((steps > max_gap * step).sum())
         previous = int(times[-1])
     if size < 2:
         raise wrong(timestamps, f"{size} samples are too few for a series", "choose another series")
-    return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps)
+    return IrregularClock(timestamps, np.concatenate(coarse), previous, step, gaps, rows)

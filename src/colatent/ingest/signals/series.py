@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, number, text, wrong
 from colatent.ingest.nwb.tables import rows_of_channels, select_rows
-from colatent.ingest.signals.clocks import ALWAYS, Clock, RegularClock, read_clock
+from colatent.ingest.signals.clocks import ALWAYS, Clock, IrregularClock, RegularClock, kept_rows, read_clock
 
 _AXES = ("x", "y", "z")
 _MOST_CHANNELS = 10**7
@@ -71,6 +71,7 @@ def open_series(
     max_gap: float,
     dtype: type[np.floating] = np.float64,
     transpose: bool | None = None,
+    drop_times: bool = False,
 ) -> Series:
     """Return a TimeSeries (or any of its kinds) with `conversion` and `offset` applied.
 
@@ -80,13 +81,15 @@ def open_series(
         max_gap: longest gap in sampling steps, for the count of clock gaps.
         dtype: precision of what is read.
         transpose: whether the file holds (channel, time), see `require_series`.
+        drop_times: drop samples whose time is not finite or does not increase.
 
     Raises:
         InputError: not a series, no data or clock, lengths that differ, video kept outside the file.
     """
     group = require_series(node, transpose)
     data = samples(group, bool(transpose))
-    clock = read_clock(group, data.shape[0], max_gap)
+    clock = read_clock(group, data.shape[0], max_gap, drop_times)
+    rows = clock.rows if isinstance(clock, IrregularClock) else None
     width = math.prod(data.shape[1:])
     kept = kept_columns(group, columns, transpose=transpose)
     scale, offset = _conversion(group, data.shape)
@@ -105,7 +108,9 @@ def open_series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
-        partial(_read_marks if marks else _read, data, None if columns is None else kept, factor, offset),
+        partial(
+            _read_marks if marks else _read, data, rows, None if columns is None else kept, factor, offset
+        ),
         width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
         held,
@@ -119,6 +124,7 @@ def _continuity(data: h5py.Dataset) -> str:
 
 def _read(
     data: h5py.Dataset | Transposed,
+    wanted: NDArray[np.int64] | None,
     kept: NDArray[np.intp] | None,
     factor: NDArray[np.floating],
     offset: float,
@@ -126,7 +132,7 @@ def _read(
     last: int,
 ) -> NDArray[np.floating]:
     """Return physical values of rows first to last - 1, (row, channel), in the precision of the factors."""
-    rows = data[first:last].reshape(last - first, math.prod(data.shape[1:]))
+    rows = kept_rows(data, wanted, first, last).reshape(last - first, math.prod(data.shape[1:]))
     rows = (rows if kept is None else rows[:, kept]).astype(factor.dtype)
     if (factor != 1).any():
         rows *= factor

@@ -57,8 +57,8 @@ def rasters_figure(model: ModelResults, heldout: str, predicted: str) -> ReportF
         f"{results.shown_seed}), one row each, darker where a bin contains more than one spike. Below: the "
         f"rates that {model.model} predicted for the same {word}s, given {given}; no parameter "
         f"was fitted to them. Units: best, median and worst by bits/spike over all test {word}s of the fold, "
-        f"of those with {FEWEST_SPIKES} spikes or more in these, if three are; 0 bits/spike is no better than "
-        "the unit’s mean rate."
+        f"of those with {FEWEST_SPIKES} spikes or more in these, if three are; 0 bits/spike is no better "
+        "than the unit’s mean rate."
     )
     return finish(f"rasters_{heldout}_{predicted}", figure, caption, _numbers(data, label, channels))
 
