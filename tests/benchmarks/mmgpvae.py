@@ -31,7 +31,6 @@ OPTIONS: dict[str, Any] = {
     "decoder_decay": 0.0,
     "channel_dropout": 0.0,
     "restarts": 3,  # as in the workflow
-    "context": 9,  # single frames say little of the turn: with 1 the latents of seed 2 are mixed up
 }
 GOALS = {  # worst seed; what is to be small has the sign turned
     "neural": 0.99,

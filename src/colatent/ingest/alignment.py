@@ -302,8 +302,7 @@ def labels(values: pd.Series) -> NDArray[np.str_]:
     """
     if values.dtype.kind == "f":
         return np.array(["" if np.isnan(v) else _number_label(v) for v in values], dtype=np.str_)
-    texts = values.astype(str).str.strip()
-    return np.array(["" if t.lower() == "nan" else t for t in texts], dtype=np.str_)
+    return np.array(["" if t.lower() == "nan" else t for t in values.astype(str)], dtype=np.str_)
 
 
 def _number_label(value: float) -> str:

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from colatent.config import Modality
 from colatent.config.sections import sections_of
+from colatent.errors import InputError
 from colatent.ingest.modalities.base import Candidate, FileGroups, reader_of
 from colatent.ingest.nwb.file import get, neurodata_type, nwb_version, open_nwb, paths, readable
-from colatent.ingest.nwb.tables import n_rows, scalar_columns
+from colatent.ingest.nwb.tables import INTERVAL, n_rows, scalar_columns
 from colatent.ingest.suggestion import suggest_config
 from colatent.jobs.terminal import escaped
 
@@ -66,14 +67,19 @@ def inspect(nwb: str | Path, allow_external: bool = False) -> Contents:
         contents = FileGroups(groups, {p: neurodata_type(g) for p, g in groups.items()})
         kinds: Any = sections_of(Modality).values()
         items = [item for kind in kinds for item in reader_of(kind).candidates(contents)]
-        tables = {p: _columns(table) for p, table in contents.of_type("TimeIntervals")}
+        tables = {p: found for p, group in groups.items() if (found := _intervals(group)) is not None}
         config = suggest_config(nwb, file, items, tables)
         return Contents(nwb_version(file), tuple(items), tables, config)
 
 
-def _columns(table: h5py.Group) -> tuple[int, tuple[str, ...]]:
-    """Number of rows, and names of the columns with one value per row."""
-    return n_rows(table), tuple(map(str, scalar_columns(table)))
+def _intervals(group: h5py.Group) -> tuple[int, tuple[str, ...]] | None:
+    """Number of rows, and names of the columns, of a table of intervals; None for another group."""
+    if not {"id", *INTERVAL} <= set(group):
+        return None
+    try:
+        return n_rows(group), tuple(map(str, scalar_columns(group)))
+    except InputError:
+        return None
 
 
 def printable(value: str) -> Text:

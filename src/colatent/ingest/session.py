@@ -131,6 +131,11 @@ def _windows(
     if alignment.has_trials:
         return trial_windows(file, alignment, findings)
     common = max(s.extent[0] for s in sources.values()), min(s.extent[1] for s in sources.values())
+    if common == ALWAYS:
+        raise InputError(
+            f"{file.filename}: {', '.join(sources)}: intervals do not say when the recording began and "
+            "ended; add another modality, or cut trials from a table"
+        )
     if common[0] >= common[1]:
         raise InputError(
             f"{file.filename}: the modalities {', '.join(sources)} were never recorded at the same time; "

@@ -26,6 +26,7 @@ from colatent.store.layout import RESERVED
 
 BIN_WIDTH = 0.02  # s, where no signal is slower
 MOST_CHANNELS = 1000  # more are the pixels of a film, not channels to model
+_WIDEST_BIN = 1.0  # s: what is slower is interpolated
 _FOLDS = 5
 _BINS_OF_TRIAL = 10
 _WINDOWS = 25
@@ -54,7 +55,7 @@ def suggest_config(
     if not usable:
         return "# nothing in this file can be used as a modality\n"
     slowest = min((i.rate for i in usable if not np.isnan(i.rate)), default=1 / BIN_WIDTH)
-    bin_width = max(BIN_WIDTH, _rounded(1 / slowest))
+    bin_width = max(BIN_WIDTH, min(_rounded(1 / slowest), _WIDEST_BIN))
     named: dict[str, Candidate] = {}
     for item in usable:
         named[_modality_name(item, named)] = item
@@ -137,8 +138,14 @@ def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
         whole = len(same) > 1 and {str(n.name).strip("/") for n in find_all(file, pattern)} == {
             i.path for i in same
         }
-        found += [_joined(same)] if whole else same
+        found += [_joined(same)] if whole and _overlap(same) else same
     return found
+
+
+def _overlap(items: Sequence[Candidate]) -> bool:
+    """Whether series were recorded at the same time, not one after the other as sweeps are."""
+    extents = [i.extent for i in items if i.extent is not None]
+    return max(e[0] for e in extents) < min(e[1] for e in extents)
 
 
 def _glob(item: Candidate) -> ModalitySettings:

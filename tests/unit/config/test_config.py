@@ -69,7 +69,6 @@ DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
         ({"models": {"m": {"kind": "gpfa", "latents": {"emg": 2}, "likelihood": {"emg": "poisson"}}}},
          "models.m.likelihood.emg is poisson, which describes counts, but the modality is continuous"),
         ({"models": {"m": {"kind": "ridge-lags", "lags": 10}}}, "models.m.lags: 10 must be odd"),
-        ({"models": {"m": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "context": 2}}}, "2 must be odd"),
         ({"heldout": {"channels": {"legs": 0.2}}}, "heldout.channels names the unknown modality 'legs'"),
         ({"heldout": {"folds": 1}}, "heldout.folds = 1"),
         ({"learning_curve": {"trials": [0.5, 0.25]}}, "[0.5, 0.25] must increase, as in [0.25, 0.5, 1.0]"),

@@ -15,7 +15,7 @@ from colatent.config.models.base import (
     Size,
     check_likelihoods,
 )
-from colatent.config.settings import Count, Odd, Positive
+from colatent.config.settings import Count, Positive
 from colatent.data.likelihoods import likelihoods_of
 
 
@@ -146,9 +146,6 @@ class MMGPVAESettings(GroupedLatentsSettings):
     channel_dropout: float = Field(
         0.25, ge=0, lt=1, description="share of channels hidden from the encoder in half of the batches"
     )
-    context: Odd = Field(
-        1, description="bins that an encoder sees at once (odd); the prior smooths over time in any case"
-    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -180,7 +177,7 @@ class MMGPVAESettings(GroupedLatentsSettings):
         # a random start takes a fifth of the epochs
         epochs = self.epochs * (1 if self.can_start_linear else 1 + (self.restarts - 1) / 5)
         # the cost of latents does not depend on the channels; the last term is for the steps after training
-        return epochs * (1e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
+        return epochs * (1.5e-4 * size.bins + 0.08 * size.mb) + 3 * size.mb
 
     def decoder_of(self, modality: str, kind: str) -> str:
         """Return the decoder of a modality of a kind, such as spikes."""

@@ -14,6 +14,7 @@ from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups, Reader
 from colatent.ingest.nwb.file import find_all, wrong
 from colatent.ingest.nwb.tables import rows_of_channels
+from colatent.ingest.signals.angles import without_wraps
 from colatent.ingest.signals.clocks import NANOSECONDS, IrregularClock
 from colatent.ingest.signals.grid import on_regular_grid
 from colatent.ingest.signals.series import (
@@ -85,6 +86,7 @@ def open_continuous(
             for c in s.channels
         ]
         series = _rename(series, named, nodes[0])
+    series = [without_wraps(s, node) for s, node in zip(series, nodes, strict=True)]
     return SeriesSource(modality, series, config.max_gap, reading)
 
 

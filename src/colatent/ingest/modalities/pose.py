@@ -28,10 +28,15 @@ def select_keypoints(file: h5py.File, config: PoseModality) -> list[ChannelInFil
     return [(node, int(c)) for node in nodes for c in kept_columns(node, None)]
 
 
+def _keypoints_in(pose: h5py.Group) -> list[h5py.Group]:
+    """Return the series of keypoints, without videos, which lie beside them."""
+    return [c for c in pose.values() if is_series(c) and neurodata_type(c) != "ImageSeries"]
+
+
 def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
     """Return the series of a PoseEstimation's keypoints, all or those named."""
     is_pose = isinstance(pose, h5py.Group) and neurodata_type(pose) in ("", "PoseEstimation")
-    known = [child for child in pose.values() if is_series(child)] if is_pose else []
+    known = _keypoints_in(pose) if is_pose else []
     listing = ", ".join(name_of(child) for child in known)
     if not known:
         raise wrong(pose, "there are no keypoints in it", "give the path of a PoseEstimation")
@@ -101,7 +106,7 @@ def list_poses(contents: FileGroups) -> Iterator[Candidate]:
     """Yield each pose, described by its first keypoint."""
     for path, pose in contents.of_type("PoseEstimation"):
         settings = PoseModality(kind="pose", source=path)
-        points = [child for child in pose.values() if is_series(child)]
+        points = _keypoints_in(pose)
         if not points:
             yield Candidate(settings, problem="no keypoints")
             continue

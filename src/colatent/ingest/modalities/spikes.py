@@ -238,7 +238,7 @@ def clean(times: NDArray, modality: str, name: str, findings: Findings) -> NDArr
 
 def _intervals(table: h5py.Group, rows: NDArray[np.intp]) -> list[NDArray[np.float64]] | None:
     """Intervals of observation of each row (s), or None where no row has any."""
-    if "obs_intervals" not in table:
+    if "obs_intervals" not in table or table["obs_intervals"].shape is None:
         return None
     _require_shape(table, "obs_intervals", (2,))
     intervals = list(ragged(table, "obs_intervals", rows))  # in their own type, which tells their rounding

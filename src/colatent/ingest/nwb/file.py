@@ -130,6 +130,8 @@ def nwb_version(file: h5py.File) -> str:
 
 def text(value: object) -> str:
     """Return an HDF5 string (bytes, str, or an array that holds one) as str."""
+    if isinstance(value, h5py.Empty):
+        return ""
     item = np.asarray(value).ravel()
     first = item[0] if item.size else ""
     if not isinstance(first, bytes):  # h5py's own reading leaves undecodable bytes as surrogates
@@ -297,7 +299,9 @@ def neurodata_type(node: h5py.Group | h5py.Dataset) -> str:
 
 
 def same_object(node: h5py.Group | h5py.Dataset) -> tuple[int, int]:
-    """Return an identity that all paths to the same object share, as with links."""
+    """Return an identity that all paths to the same object share, and all series that link the same data."""
+    if isinstance(node, h5py.Group) and isinstance(node.get("data"), h5py.Dataset):
+        node = node["data"]
     info = h5py.h5o.get_info(node.id)
     return int(info.fileno), int(info.addr)
 

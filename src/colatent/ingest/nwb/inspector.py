@@ -13,7 +13,12 @@ from colatent.ingest.nwb.file import open_nwb
 _METADATA = "check_subject"
 # covered by our own checks `unsorted-spikes` and `duplicate-spikes`
 # and by `transpose`
-_OURS = ("check_ascending_spike_times", "check_data_orientation")
+_OURS = (
+    "check_ascending_spike_times",
+    "check_data_orientation",
+    "check_roi_response_series_dims",
+    "check_electrical_series_dims",
+)
 
 
 def check_best_practice(

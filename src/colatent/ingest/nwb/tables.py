@@ -15,6 +15,7 @@ from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, require_f
 
 INTERVAL = ("start_time", "stop_time")
 _MOST_ROWS = 10**7
+_MOST_PARTS = 8  # numbers per row of a column, each of which is a column of its own
 _MOST_VALUES = 10**8  # per row; a neuron fires less often in ten days
 
 
@@ -56,6 +57,7 @@ def column_names(table: h5py.Group) -> list[str]:
 def scalar_columns(table: h5py.Group) -> pd.DataFrame:
     """Return the columns with one number or text per row, indexed by the table's ids.
 
+    Of a column with a few numbers per row, such as suite2p's ``iscell``, each is a column: ``iscell_0``.
     Numbers of a column of an enumeration are replaced by its texts, references by the names of what they
     refer to. Columns that cannot be read are left out, as most are not used: ``attrs["problems"]`` of the
     frame holds the InputError of each.
@@ -68,7 +70,8 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
         if (
             f"{name}_index" in table
             or node.shape is None
-            or node.ndim != 1
+            or node.ndim not in (1, 2)
+            or (node.ndim == 2 and (node.dtype.kind not in "biuf" or node.shape[1] > _MOST_PARTS))
             or neurodata_type(node) == "DynamicTableRegion"
         ):
             continue
@@ -82,7 +85,9 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
         except InputError as error:
             problems[name] = error
             continue
-        if values is not None:
+        if values is not None and node.ndim == 2:
+            frame |= {f"{name}_{k}" if node.shape[1] > 1 else name: part for k, part in enumerate(values.T)}
+        elif values is not None:
             frame[name] = values
     found = pd.DataFrame(frame, index=pd.Index(_native(table["id"][:]), name="id"))
     found.attrs["problems"] = problems
@@ -92,7 +97,7 @@ def scalar_columns(table: h5py.Group) -> pd.DataFrame:
 def _scalars(node: h5py.Dataset) -> Any:
     """Return a column of one number or text per row, None for values of another type."""
     if h5py.check_string_dtype(node.dtype) is not None:
-        return [text(value) for value in node[:]]
+        return [text(value).strip() for value in node[:]]  # as MATLAB pads texts
     if h5py.check_ref_dtype(node.dtype) is h5py.Reference:
         return [name_of(node.file[ref]) if ref else "" for ref in node[:]]
     if node.dtype.kind not in "biuf":
@@ -235,7 +240,9 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     """
     data = column(table, name)
     index = table.get(f"{name}_index")
-    if not isinstance(index, h5py.Dataset):
+    if isinstance(index, h5py.Dataset):
+        require_filters(index)
+    else:
         raise wrong(data, "the column has no index that says which row owns which values", "repair the table")
     if index.ndim != 1 or index.dtype.kind not in "iu" or data.ndim < 1 or data.dtype.kind not in "iuf":
         raise wrong(data, "the column or its index holds no numbers", "repair the table")

@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, number, text, wrong
 from colatent.ingest.nwb.tables import rows_of_channels, select_rows
-from colatent.ingest.signals.clocks import ALWAYS, Clock, IrregularClock, RegularClock, kept_rows, read_clock
+from colatent.ingest.signals.clocks import ALWAYS, Clock, IrregularClock, kept_rows, read_clock
 
 _AXES = ("x", "y", "z")
+# types that derive from series of values, or look like them
+_NOT_SIGNALS = {
+    "AnnotationSeries": "texts at moments",
+    "IndexSeries": "numbers of pictures",
+    "SpikeEventSeries": "snippets round spikes",
+    "LabeledEvents": "numbers of labels of events",
+    "TTLs": "numbers of labels of pulses",
+    "Events": "moments without values",
+}
 _MOST_CHANNELS = 10**7
 
 
@@ -54,6 +63,9 @@ class Transposed:
 
     def __init__(self, data: h5py.Dataset) -> None:
         self.data, self.shape, self.dtype, self.attrs = data, data.shape[::-1], data.dtype, data.attrs
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
 
     def __getitem__(self, rows: slice) -> NDArray:
         return self.data[..., rows].T
@@ -98,19 +110,13 @@ def open_series(
     factor = scale[kept].astype(dtype)
     marks = neurodata_type(group) == "IntervalSeries"  # n > 0 where an interval begins, -n where it ends
     held = marks or _continuity(data) == "step"
-    if _continuity(data) == "instantaneous" and not isinstance(clock, RegularClock) and not marks:
-        raise wrong(
-            group,
-            "its values are instantaneous, so that nothing is known between them",
-            "choose a series that is continuous or a step signal",
-        )
     return Series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
-        partial(
-            _read_marks if marks else _read, data, rows, None if columns is None else kept, factor, offset
-        ),
+        partial(_rows_of, _states(data, rows), kept)
+        if marks
+        else partial(_read, data, rows, None if columns is None else kept, factor, offset),
         width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
         held,
@@ -141,9 +147,20 @@ def _read(
     return rows
 
 
-def _read_marks(*args: Any) -> NDArray[np.floating]:
-    """Return rows of a series of intervals: the mark of one that has begun, 0 where it has ended."""
-    return np.maximum(_read(*args), 0.0)
+def _states(data: h5py.Dataset | Transposed, wanted: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Return what a series of intervals says from each row on, (row, 1): the kind that began last, or 0."""
+    on: list[int] = []
+    states = np.zeros((len(data) if wanted is None else len(wanted), 1))
+    for row, mark in enumerate(np.ravel(kept_rows(data, wanted, 0, len(states))).tolist()):
+        on = [kind for kind in on if kind != abs(mark)] + ([mark] if mark > 0 else [])
+        states[row] = on[-1] if on else 0
+    return states
+
+
+def _rows_of(
+    values: NDArray[np.float64], kept: NDArray[np.intp], first: int, last: int
+) -> NDArray[np.floating]:
+    return values[first:last, kept]
 
 
 def kept_columns(
@@ -211,6 +228,7 @@ def require_series(node: h5py.Group | h5py.Dataset, transpose: bool | None = Non
         raise wrong(data, f"its data are {data.dtype}, not numbers", "choose another series")
     if (width := math.prod(data.shape[1:])) > _MOST_CHANNELS:
         raise wrong(data, f"{width} channels are more than fit in memory", "choose another series")
+    _refuse_events(node, data)
     conversion, offset = _scaling(data)
     if not (np.isfinite(conversion) and np.isfinite(offset)) or conversion == 0:
         raise wrong(data, f"its conversion is {conversion:g} and its offset {offset:g}", "correct the file")
@@ -232,15 +250,37 @@ def require_series(node: h5py.Group | h5py.Dataset, transpose: bool | None = Non
     return node
 
 
+def _refuse_events(node: h5py.Group, data: h5py.Dataset) -> None:
+    """Raise InputError if nothing is known between the samples of a series, or they are no values."""
+    kind, above = neurodata_type(node), neurodata_type(node.parent)
+    is_marks = kind == "IntervalSeries"
+    if is_marks and data.dtype.kind == "u":
+        raise wrong(data, f"it holds {data.dtype}, but ends of intervals are negative", "repair the file")
+    if kind in _NOT_SIGNALS:
+        raise wrong(
+            node, f"it is a {kind}, {_NOT_SIGNALS[kind]}", "choose a series that is sampled over time"
+        )
+    instantaneous = _continuity(data) == "instantaneous" and "timestamps" in node
+    if (instantaneous or above == "BehavioralEvents") and not is_marks:
+        raise wrong(
+            node,
+            "its values are instantaneous, so that nothing is known between them",
+            "choose a series that is continuous or a step signal",
+        )
+
+
 def _looks_transposed(node: h5py.Group, data: h5py.Dataset) -> bool:
     """Whether data are longer along the second dimension, and nothing says that these are channels."""
-    if data.ndim != 2 or data.shape[0] >= data.shape[1]:
+    if data.ndim < 2 or data.shape[0] == data.shape[-1]:
+        return False
+    if "timestamps" in node:  # they say which it is
+        return bool(dataset(node, "timestamps").shape == data.shape[-1:] != data.shape[:1])
+    if data.ndim > 2:
         return False
     named = [node[name].shape for name in ("rois", "electrodes", "channel_conversion") if name in node]
-    if data.shape[1:] in named:
-        return False
-    times = dataset(node, "timestamps").shape if "timestamps" in node else None
-    return times is None or times == data.shape[1:]
+    if named and (data.shape[1:] in named) != (data.shape[:1] in named):
+        return data.shape[:1] in named
+    return bool(data.shape[0] < data.shape[1])
 
 
 def is_series(node: h5py.Group | h5py.Dataset) -> bool:
@@ -255,7 +295,7 @@ def _conversion(group: h5py.Group, shape: tuple[int, ...]) -> tuple[NDArray[np.f
     conversion, offset = _scaling(group["data"])
     width = math.prod(shape[1:])
     scale = np.full(width, conversion)
-    if "channel_conversion" in group:
+    if "channel_conversion" in group and group["channel_conversion"].shape is not None:
         column = dataset(group, "channel_conversion")
         if column.dtype.kind not in "biuf":
             raise wrong(column, f"it holds {column.dtype}, not numbers", "repair the series")
@@ -272,7 +312,8 @@ def _conversion(group: h5py.Group, shape: tuple[int, ...]) -> tuple[NDArray[np.f
 
 def _scaling(data: h5py.Dataset) -> tuple[float, float]:
     """The attributes `conversion` and `offset`."""
-    conversion, offset = data.attrs.get("conversion", 1.0), data.attrs.get("offset", 0.0)
+    stated = {name: value for name, value in data.attrs.items() if not isinstance(value, h5py.Empty)}
+    conversion, offset = stated.get("conversion", 1.0), stated.get("offset", 0.0)
     return number(conversion, data, "conversion"), number(offset, data, "offset")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, pixel_unshuffle, silu, softplus
 
-from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, dense, n_patches
+from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, dense, n_patches, recurrent
 from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Sites
 
@@ -40,10 +40,13 @@ class ImageProjection(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A projection of the channels, temporal filters, and a bin-by-bin network that outputs the sites.
+    """A projection of the channels, recurrent units or filters over bins, and a network for the sites.
 
-    Each filter acts on a single projection: a full convolution over channels and bins would have many
-    times the weights and cost, and would overfit sooner.
+    Muscles follow neurons by some bins, and one bin of few neurons says little: with recurrent units, a
+    monkey's muscles were predicted from its neurons with R² .87, with filters of nine bins with .83. The
+    errors of such sites are correlated between bins, but treated as independent; inference only starts from
+    them (`joint`). Each filter acts on a single projection: a full convolution over channels and bins would
+    have many times the weights, and would overfit sooner.
 
     Args:
         options: options of the modality; ``hidden`` is also the number of projections.
@@ -58,20 +61,25 @@ class Encoder(nn.Module):
     """
 
     weight: nn.Parameter | None
+    recurrent: nn.GRU | None
+    filters: nn.Parameter | None
     information: Tensor
     center: Tensor
 
     def __init__(self, options: ModalityOptions, generator: torch.Generator) -> None:
         super().__init__()
-        hidden, context, n_latents = options.hidden, options.context, len(options.latents)
+        hidden, n_latents = options.hidden, len(options.latents)
         self.projection: nn.Module = (
             dense(options.n_channels, hidden, generator)
             if options.image_shape is None
             else ImageProjection(options.image_shape, hidden, generator)
         )
-        self.filters = nn.Parameter(
-            torch.empty(hidden, 1, context, dtype=DTYPE).normal_(0.0, context**-0.5, generator=generator)
-        )
+        self.recurrent, self.filters = None, None
+        if options.context is None:
+            self.recurrent = recurrent(hidden, generator)
+        else:
+            filters = torch.empty(hidden, 1, options.context, dtype=DTYPE)
+            self.filters = nn.Parameter(filters.normal_(0.0, options.context**-0.5, generator=generator))
         self.hidden = dense(hidden, hidden, generator)
         self.location = dense(hidden, n_latents, generator)
         self.log_precision = dense(hidden, n_latents, generator, gain=0.1)
@@ -91,7 +99,7 @@ class Encoder(nn.Module):
             features: centred observations, zero where not observed, (trial, time, channel).
             observed: boolean mask of the same shape.
         """
-        hidden = self.dropout(silu(self._filtered(self.projection(features))))
+        hidden = self.dropout(self._over_bins(self.projection(features)))
         hidden = self.dropout(silu(self.hidden(hidden)))
         # Information adds over channels, so precision is proportional to the share of observed channels
         # and exactly zero where none is observed.
@@ -115,11 +123,14 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.location.bias)
         nn.init.constant_(self.log_precision.bias, INVERSE_OF_ONE)
 
-    def _filtered(self, projected: Tensor) -> Tensor:
-        """Filter each projection (trial, time, projection) separately."""
+    def _over_bins(self, projected: Tensor) -> Tensor:
+        """Return hidden units that see other bins, from projections (trial, time, projection)."""
+        if self.recurrent is not None:
+            found: Tensor = self.recurrent(self.dropout(silu(projected)))[0]
+            return found
+        assert self.filters is not None
         n_projections, _, context = self.filters.shape
         if context == 1:  # plain factors: six times faster than a convolution
-            return projected * self.filters[:, 0, 0]
-        padding = context // 2
-        filtered = conv1d(projected.transpose(1, 2), self.filters, padding=padding, groups=n_projections)
-        return filtered.transpose(1, 2)
+            return silu(projected * self.filters[:, 0, 0])
+        filtered = conv1d(projected.transpose(1, 2), self.filters, padding=context // 2, groups=n_projections)
+        return silu(filtered.transpose(1, 2))

@@ -22,9 +22,23 @@ def dense(n_in: int, n_out: int, generator: torch.Generator, gain: float = 1.0) 
     return _draw(_Linear(n_in, n_out, dtype=DTYPE), n_in, generator, gain)
 
 
+def recurrent(size: int, generator: torch.Generator) -> nn.GRU:
+    """Return gated recurrent units over the bins, half of them in each direction (Cho et al. 2014)."""
+    layer = _GRU(size, size // 2, batch_first=True, bidirectional=True, dtype=DTYPE)
+    bound = (size // 2) ** -0.5
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
 def convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
     """Return a 3 x 3 convolution that preserves the image size."""
     return _draw(_Convolution(n_in, n_out, 3, padding=1, dtype=DTYPE), 9 * n_in, generator)
+
+
+class _GRU(nn.GRU):
+    def reset_parameters(self) -> None: ...
 
 
 class _Linear(nn.Linear):
