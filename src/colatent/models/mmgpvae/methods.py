@@ -75,8 +75,8 @@ def starts(settings: MMGPVAESettings, about: About) -> Iterator[str]:
             "Training started from the linear model: multi-modal GPFA with the same latents (counts by their "
             f"own likelihood), fitted to the {about.trial}s that training updated on. Decoders that are "
             "not linear add a network to its linear map; encoders add a recurrent one over all bins to the "
-            "sites that are linear in the observations; both are zero at first. The weights with the least loss "
-            "on held-out training "
+            "sites that are linear in the observations; both are zero at first. The weights with the least "
+            "loss on held-out training "
             f"{about.trial}s were kept, if any beat the linear model’s."
         )
     elif settings.restarts > 1:
