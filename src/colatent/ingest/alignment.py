@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from colatent.errors import InputError
 from colatent.ingest.findings import Findings
 from colatent.ingest.nwb.file import find, place, wrong
-from colatent.ingest.nwb.tables import INTERVAL, require_columns, scalar_columns, select_rows
+from colatent.ingest.nwb.tables import (
+    INTERVAL,
+    require_columns,
+    scalar_columns,
+    select_rows,
+    with_linked_columns,
+)
 from colatent.ingest.signals.clocks import LEAST_ROUNDING, NANOSECONDS, rounding_ns, to_ns
 
 INVALID_TIMES = "intervals/invalid_times"
@@ -146,6 +152,8 @@ def trial_windows(
     """
     table = find(file, alignment.intervals)
     frame = scalar_columns(table)
+    if alignment.where or alignment.condition not in (None, *frame.columns):
+        frame = with_linked_columns(table, frame)
     columns = [alignment.start] + ([] if alignment.window else [alignment.stop])
     require_columns(table, frame, [*columns, *([alignment.condition] if alignment.condition else [])])
     rows = frame.iloc[select_rows(table, frame, alignment.where)]

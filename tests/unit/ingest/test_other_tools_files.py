@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from hdmf.common import DynamicTable, DynamicTableRegion
 from pynwb import TimeSeries
 from pynwb.base import Images
 from pynwb.behavior import BehavioralEvents, CompassDirection, SpatialSeries
@@ -185,6 +186,34 @@ def test_columns_of_one_or_two_numbers_per_row_are_columns(recording):
     for where, kept in (("number > 2", 1), ("iscell_0 == 1", 2), ("iscell_1 > 0.9", 1)):
         alignment = TrialAlignment(bin_width=0.1, where=where)
         assert quietly(recording, alignment, {"force": FORCE}, {"inspector": "warn"}).trials.n_trials == kept
+
+
+def test_conditions_that_lie_in_another_table_or_in_an_enumeration_are_texts(tmp_path):
+    file = new_nwb()
+    kinds = DynamicTable(name="kinds", description="of trials")
+    kinds.add_column("kind", "text")
+    for kind in ("go", "stop"):
+        kinds.add_row(kind=kind)
+    file.add_acquisition(kinds)
+    for k in range(6):
+        file.add_trial(start_time=2.0 * k, stop_time=2.0 * k + 1)
+    region = DynamicTableRegion(name="which", description="d", data=[0, 1, 1, 0, 1, 0], table=kinds)
+    file.trials.add_column(
+        name="which", description="d", col_cls=DynamicTableRegion, data=region.data, table=kinds
+    )
+    file.add_unit(spike_times=np.linspace(0, 12, 200))
+    path = written(file, tmp_path / "a.nwb")
+    got = quietly(path, TrialAlignment(bin_width=0.1, condition="kind"), {"spikes": SPIKES})
+    assert got.trials.condition.tolist() == ["go", "stop", "stop", "go", "stop", "go"]
+    assert (
+        quietly(path, TrialAlignment(bin_width=0.1, where="kind == 'go'"), {"spikes": SPIKES}).trials.n_trials
+        == 3
+    )
+    with h5py.File(path, "a") as h5:
+        side = np.array([0, 1, 1, 1, 0, 0], dtype=h5py.enum_dtype({"left": 0, "right": 1}, "u1"))
+        add_column(h5["intervals/trials"], "side", side)
+    right = TrialAlignment(bin_width=0.1, where="side == 'right'", condition="side")
+    assert quietly(path, right, {"spikes": SPIKES}).trials.condition.tolist() == ["right"] * 3
 
 
 def test_texts_are_compared_without_the_blanks_that_pad_them(recording):

@@ -49,7 +49,8 @@ def keypoints(pose: h5py.Group, names: list[str] | None) -> list[h5py.Group]:
         confidence = dataset(child, "confidence")
         if confidence.dtype.kind not in "biuf":
             raise wrong(confidence, f"it holds {confidence.dtype}, not numbers", "repair the file")
-        if confidence.shape != require_series(child)["data"].shape[:1]:
+        n_frames = require_series(child)["data"].shape[0]
+        if confidence.shape not in ((n_frames,), (n_frames, 1)):
             raise wrong(child, "confidence and data differ in length", "repair the file")
     return wanted
 
@@ -98,7 +99,7 @@ def _confident(
     A missing confidence (NaN), which some tools write throughout, says nothing against a frame.
     """
     rows = read(first, last)
-    rows[kept_rows(confidence, wanted, first, last) < least] = np.nan
+    rows[kept_rows(confidence, wanted, first, last).ravel() < least] = np.nan
     return rows
 
 

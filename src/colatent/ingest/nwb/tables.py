@@ -102,6 +102,9 @@ def _scalars(node: h5py.Dataset) -> Any:
         return [name_of(node.file[ref]) if ref else "" for ref in node[:]]
     if node.dtype.kind not in "biuf":
         return None
+    if named := h5py.check_enum_dtype(node.dtype):
+        texts = {number: label for label, number in named.items()}
+        return [texts.get(number, str(number)) for number in node[:].tolist()]
     if neurodata_type(node) == "EnumData" and node.dtype.kind in "iu":
         elements = node.parent.get(f"{name_of(node)}_elements")
         codes = node[:].astype(np.int64)
@@ -120,7 +123,7 @@ def _native(values: NDArray) -> NDArray:
 
 
 def with_linked_columns(table: h5py.Group, frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns of the tables that a table's rows point to, such as the electrodes of units.
+    """Add the columns of the tables that rows point to: the electrodes of units, the types of trials.
 
     A row that points to rows with different values, or to none, has no value: an empty text or NaN. A name
     that is taken already gets that of the link before it, as in ``electrodes_location``.
@@ -136,8 +139,12 @@ def with_linked_columns(table: h5py.Group, frame: pd.DataFrame) -> pd.DataFrame:
         if pointed.size and not 0 <= pointed.min() <= pointed.max() < len(others):
             joined.attrs["problems"][name] = wrong(link, "it points past the end of its table", "repair it")
             continue
-        ragged = f"{name}_index" in table
-        bounds = ragged_bounds(table, name) if ragged else np.arange(len(frame) + 1)
+        try:
+            ragged = f"{name}_index" in table
+            bounds = ragged_bounds(table, name) if ragged else np.arange(len(frame) + 1)
+        except InputError as error:
+            joined.attrs["problems"][name] = error
+            continue
         for other in others:
             own = others[other].to_numpy()[pointed]
             groups = [pd.unique(own[a:b]) for a, b in pairwise(bounds)]

@@ -240,10 +240,9 @@ def require_series(node: h5py.Group | h5py.Dataset, transpose: bool | None = Non
         )
     n_samples = samples(node, bool(transpose)).shape[0]
     if "timestamps" in node and dataset(node, "timestamps").shape != (n_samples,):
+        shape = " x ".join(map(str, node["timestamps"].shape or (0,)))
         raise wrong(
-            node,
-            f"{node['timestamps'].size} timestamps for {n_samples} samples",
-            "the series is damaged: repair the file",
+            node, f"{shape} timestamps for {n_samples} samples", "the series is damaged: repair the file"
         )
     if "timestamps" not in node and "starting_time" not in node:
         raise wrong(node, "there are neither timestamps nor a starting_time", "a series needs a clock")
@@ -299,7 +298,7 @@ def _conversion(group: h5py.Group, shape: tuple[int, ...]) -> tuple[NDArray[np.f
         column = dataset(group, "channel_conversion")
         if column.dtype.kind not in "biuf":
             raise wrong(column, f"it holds {column.dtype}, not numbers", "repair the series")
-        factors = np.atleast_1d(column[()]).astype(np.float64)
+        factors = np.ravel(column[()]).astype(np.float64)
         if factors.shape != (shape[1:2] or (1,)):  # without a second dimension, all is one channel
             raise wrong(
                 group,
