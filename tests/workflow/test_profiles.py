@@ -30,7 +30,7 @@ def test_each_profile_plans_a_run(tmp_path: Path, name: str) -> None:
     said = plan(tmp_path, "--workflow-profile", str(PROFILES / name))
     assert f"workflow specific profile {PROFILES / name}" in said.replace("\n", " ")
     fits = re.findall(r"rule fit:.*?resources: ([^\n]*)", said, re.DOTALL)
-    assert len(fits) == 2 * 7 and sum("gpu=1" in fit for fit in fits) == 2
+    assert len(fits) == 2 * 8 and sum("gpu=1" in fit for fit in fits) == 2
     assert all(re.search(r"\bmem_mb=\d+", fit) and re.search(r"\bruntime=\d+", fit) for fit in fits)
     assert ("--signal=TERM@120" in said) == (name == "slurm")
 

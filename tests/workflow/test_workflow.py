@@ -179,13 +179,6 @@ def test_a_wrong_config_is_said_before_any_job(tmp_path, change, sentence):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("logs", "colatent: out/logs: the list of fits cannot be written (File exists); make room"),
-        ("made_with", "the settings of these results cannot be written (File exists); make room"),
-    ],
-)
 def test_a_key_that_snakemake_would_lose_is_said_before_any_job(tmp_path):
     config = write_config(tmp_path) / "config/config.yaml"
     config.write_text(config.read_text() + "models: {}\n")
@@ -193,6 +186,13 @@ def test_a_key_that_snakemake_would_lose_is_said_before_any_job(tmp_path):
     assert run.returncode != 0 and "the key 'models' is in line" in run.stdout + run.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("logs", "colatent: out/logs: the list of fits cannot be written (File exists); make room"),
+        ("made_with", "the settings of these results cannot be written (File exists); make room"),
+    ],
+)
 def test_results_that_cannot_be_written_are_said_before_any_job(tmp_path, name, sentence):
     write_config(tmp_path)
     (tmp_path / "out").mkdir()

@@ -15,6 +15,7 @@ from colatent.ingest.nwb.tables import rows_of_channels, select_rows
 from colatent.ingest.signals.clocks import ALWAYS, Clock, IrregularClock, kept_rows, read_clock
 
 _AXES = ("x", "y", "z")
+_MUCH_LONGER = 10  # recordings have at least so many times as many samples as channels
 # types that derive from series of values, or look like them
 _NOT_SIGNALS = {
     "AnnotationSeries": "texts at moments",
@@ -276,10 +277,11 @@ def _looks_transposed(node: h5py.Group, data: h5py.Dataset) -> bool:
         return bool(dataset(node, "timestamps").shape == data.shape[-1:] != data.shape[:1])
     if data.ndim > 2:
         return False
-    named = [node[name].shape for name in ("rois", "electrodes", "channel_conversion") if name in node]
+    names = ("rois", "electrodes", "channel_conversion")
+    named = [node[name].shape for name in names if isinstance(node.get(name), h5py.Dataset)]
     if named and (data.shape[1:] in named) != (data.shape[:1] in named):
         return data.shape[:1] in named
-    return bool(data.shape[0] < data.shape[1])
+    return bool(_MUCH_LONGER * data.shape[0] < data.shape[1])
 
 
 def is_series(node: h5py.Group | h5py.Dataset) -> bool:
