@@ -93,7 +93,7 @@ def write_latents_nwb(
     name = _fits(session, score)[0]
     latents = _described(session, read_group(score, f"latents/{name}"))
     with open_nwb(recording, allows_external(checks)) as file:
-        nwbfile = like_recording(file, recording, score.name, name)
+        nwbfile = _like(file, recording, score.name, name)
     _add_latents(nwbfile, latents, series(session, latents), score.name, name)
     _add_trials(nwbfile, session, latents)
     name_objects(nwbfile, f"colatent-latents/{nwbfile.identifier}")
@@ -138,7 +138,7 @@ def _described(session: Path, latents: xr.Dataset) -> xr.Dataset:
     return latents
 
 
-def like_recording(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
+def _like(file: h5py.File, recording: str | Path, model: str, fit: str) -> Any:
     """Return an empty NWBFile with the metadata of a recording."""
     from pynwb import NWBFile
     from pynwb.file import Subject

@@ -5,7 +5,7 @@ import time
 import h5py
 import pytest
 
-from colatent.report.export import like_recording
+from colatent.report.export import _like
 
 START = "2020-01-01T00:00:00+00:00"
 
@@ -18,7 +18,7 @@ def made(recording, **written):
                 del file[path]
             if value is not None:
                 file[path] = value
-        return like_recording(file, recording, "gpfa", "fold-0_seed-0")
+        return _like(file, recording, "gpfa", "fold-0_seed-0")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
