@@ -42,12 +42,16 @@ def read_yaml(path: str | Path) -> Any:
 def check_keys(path: str | Path) -> None:
     """Raise InputError as `read_yaml` does, unless the file is another workflow's, which uses this one.
 
-    Snakemake, which reads the file as well, would keep the last of two keys.
+    Snakemake, which reads the file as well, would keep the last of two keys. It also reads JSON that is no
+    YAML, such as with tabs.
     """
     try:
         read_yaml(path)
     except InputError:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError:
+            return
         if isinstance(content, dict) and {"modalities", "models"} & content.keys():
             raise
 

@@ -144,8 +144,14 @@ def _with_globs(file: h5py.File, items: list[Candidate]) -> list[Candidate]:
 
 def _overlap(items: Sequence[Candidate]) -> bool:
     """Whether series were recorded at the same time, not one after the other as sweeps are."""
-    extents = [i.extent for i in items if i.extent is not None]
-    return max(e[0] for e in extents) < min(e[1] for e in extents)
+    begin, end = _common(i.extent for i in items if i.extent is not None)
+    return begin < end
+
+
+def _common(extents: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Return begin and end of what several extents have in common; where nothing is, the end is first."""
+    begins, ends = zip(*extents, strict=True)
+    return max(begins), min(ends)
 
 
 def _glob(item: Candidate) -> ModalitySettings:
@@ -155,8 +161,7 @@ def _glob(item: Candidate) -> ModalitySettings:
 
 
 def _joined(items: Sequence[Candidate]) -> Candidate:
-    extents = [i.extent for i in items if i.extent is not None]
-    common = max(e[0] for e in extents), min(e[1] for e in extents)
+    common = _common(i.extent for i in items if i.extent is not None)
     rate = min(i.rate for i in items)
     return replace(items[0], settings=_glob(items[0]), channels=len(items), rate=rate, extent=common)
 
@@ -213,9 +218,9 @@ def _duration(file: h5py.File, path: str) -> float:
 
 def _continuous(file: h5py.File, items: Iterable[Candidate], bin_width: float) -> dict[str, Any]:
     """Return windows of about a 25th of the time that all items have in common, at most 100 bins."""
-    extents = [_extent(file, item) for item in items]
-    common = (min(e[1] for e in extents) - max(e[0] for e in extents)) / NANOSECONDS
-    bins = int(min(max(common / (1.1 * _WINDOWS) / bin_width, 1), 100))
+    begin, end = _common(_extent(file, item) for item in items)
+    duration = (end - begin) / NANOSECONDS
+    bins = int(min(max(duration / (1.1 * _WINDOWS) / bin_width, 1), 100))
     gap = max(bins // 10, 1)
     return {
         "window": _rounded(bins * bin_width),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from colatent.config import MMGPVAESettings
-from colatent.config.file import load_config, parse_config, read_yaml
+from colatent.config.file import check_keys, load_config, parse_config, read_yaml
 from colatent.config.reference import json_schema, with_reference
 from colatent.config.session_table import load_sessions
 from colatent.errors import InputError
@@ -129,6 +129,16 @@ def test_keys_that_yaml_would_lose_or_change_are_named(tmp_path, text, sentence)
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=re.escape(f"c.yaml, {sentence}")):
         load_config(tmp_path / "c.yaml")
+
+
+def test_what_snakemake_reads_and_other_workflows_write_is_left_to_them(tmp_path):
+    (tmp_path / "c.json").write_text('{\n\t"sessions": "s.tsv", "models": {}\n}')
+    check_keys(tmp_path / "c.json")
+    (tmp_path / "other.yaml").write_text("samples: {1: a, on: b}\n")
+    check_keys(tmp_path / "other.yaml")
+    (tmp_path / "own.yaml").write_text("models: {1: {}}\n")
+    with pytest.raises(InputError, match="the name 1 is a YAML number"):
+        check_keys(tmp_path / "own.yaml")
 
 
 def test_anchors_and_merged_keys_are_read_as_in_yaml(tmp_path):

@@ -63,6 +63,9 @@ class SmoothedFASettings(OneModalitySettings):
     )
 
 
+LAGS = (5, 11, 21)  # that ridge regression chooses from
+
+
 class LagRegressionSettings(ModelSettings):
     """Baseline: regression of a modality on the others at several lags."""
 
@@ -75,7 +78,7 @@ class LagRegressionSettings(ModelSettings):
 
     @property
     def n_copies(self) -> int:
-        return self.lags or 21  # the most that it chooses from
+        return self.lags or LAGS[-1]
 
 
 class RidgeLagsSettings(LagRegressionSettings):
@@ -84,7 +87,8 @@ class RidgeLagsSettings(LagRegressionSettings):
     kind: Literal["ridge-lags"]
     lags: Odd | None = Field(
         None,
-        description="number of bins used as predictors, centred (odd); chosen from 5, 11, 21 if not given",
+        description="number of bins used as predictors, centred (odd); chosen from "
+        f"{', '.join(map(str, LAGS))} if not given",
     )
     record: ClassVar = ModelKind(
         title="baseline: ridge regression on lags",

@@ -15,7 +15,7 @@ from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups
 from colatent.ingest.nwb.file import find_all, wrong
 from colatent.ingest.nwb.tables import rows_of_channels
 from colatent.ingest.signals.angles import without_wraps
-from colatent.ingest.signals.clocks import NANOSECONDS, IrregularClock
+from colatent.ingest.signals.clocks import NANOSECONDS
 from colatent.ingest.signals.grid import on_regular_grid
 from colatent.ingest.signals.series import (
     Series,
@@ -97,8 +97,7 @@ def drops(findings: Findings) -> bool:
 
 def tell_dropped(series: Sequence[Series], modality: str, findings: Findings) -> None:
     """Add the number of samples that were dropped to the findings."""
-    count = sum(s.clock.dropped for s in series if isinstance(s.clock, IrregularClock))
-    if count:
+    if count := sum(s.clock.dropped for s in series):
         message = f"{count} samples have a time that is not finite or not later than those before: dropped"
         findings.add("timestamps", message, modality, count=count)
 

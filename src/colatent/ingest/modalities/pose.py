@@ -14,7 +14,7 @@ from colatent.ingest.findings import Findings
 from colatent.ingest.modalities.base import Candidate, ChannelInFile, FileGroups, Reader
 from colatent.ingest.modalities.continuous import describe_series, drops, tell_dropped
 from colatent.ingest.nwb.file import dataset, find, name_of, neurodata_type, wrong
-from colatent.ingest.signals.clocks import IrregularClock, kept_rows
+from colatent.ingest.signals.clocks import kept_rows
 from colatent.ingest.signals.series import is_series, kept_columns, open_series, require_series
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def open_pose(
         tell_dropped([keypoint], modality, findings)
         read = keypoint.read
         if "confidence" in node:
-            rows = keypoint.clock.rows if isinstance(keypoint.clock, IrregularClock) else None
-            read = partial(_confident, read, node["confidence"], rows, config.min_confidence)
+            read = partial(_confident, read, node["confidence"], keypoint.clock.rows, config.min_confidence)
         attrs = {**keypoint.attrs, "min_confidence": config.min_confidence}
         series.append(replace(keypoint, read=read, attrs=attrs))
     return SeriesSource(modality, series, config.max_gap, reading)

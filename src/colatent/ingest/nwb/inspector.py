@@ -11,8 +11,7 @@ from colatent.ingest.nwb.file import open_nwb
 
 # CRITICAL for a public archive, but irrelevant to the data: a file without a subject can be analysed.
 _METADATA = "check_subject"
-# covered by our own checks `unsorted-spikes` and `duplicate-spikes`
-# and by `transpose`
+# covered by our own checks `unsorted-spikes` and `duplicate-spikes`, and by the key `transpose`
 _OURS = (
     "check_ascending_spike_times",
     "check_data_orientation",

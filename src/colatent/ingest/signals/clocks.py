@@ -57,6 +57,8 @@ class Clock(Protocol):
         step: typical time between samples (ns).
         extent: first time and end (last time + step), ns.
         gaps: number of steps much longer than the typical one.
+        rows: positions of the samples in the file, if some were dropped.
+        dropped: number of these.
     """
 
     @property
@@ -67,6 +69,10 @@ class Clock(Protocol):
     def extent(self) -> tuple[int, int]: ...
     @property
     def gaps(self) -> int: ...
+    @property
+    def rows(self) -> NDArray[np.int64] | None: ...
+    @property
+    def dropped(self) -> int: ...
 
     def times(self, first: int, last: int) -> NDArray[np.int64]:
         """Return the times (ns) of samples first to last - 1."""
@@ -85,6 +91,8 @@ class RegularClock:
     rate: float
     size: int
     gaps: int = 0
+    rows: None = None
+    dropped: int = 0
 
     @property
     def step(self) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from colatent.ingest.nwb.file import dataset, name_of, neurodata_type, number, text, wrong
 from colatent.ingest.nwb.tables import rows_of_channels, select_rows
-from colatent.ingest.signals.clocks import ALWAYS, Clock, IrregularClock, kept_rows, read_clock
+from colatent.ingest.signals.clocks import ALWAYS, Clock, kept_rows, read_clock
 
 _AXES = ("x", "y", "z")
 _MUCH_LONGER = 10  # recordings have at least so many times as many samples as channels
@@ -102,7 +102,6 @@ def open_series(
     group = require_series(node, transpose)
     data = samples(group, bool(transpose))
     clock = read_clock(group, data.shape[0], max_gap, drop_times)
-    rows = clock.rows if isinstance(clock, IrregularClock) else None
     width = math.prod(data.shape[1:])
     kept = kept_columns(group, columns, transpose=transpose)
     scale, offset = _conversion(group, data.shape)
@@ -115,9 +114,9 @@ def open_series(
         clock,
         tuple(np.array(_channel_names(group, data.shape[1:]))[kept].tolist()),
         text(data.attrs.get("unit", "")),
-        partial(_rows_of, _states(data, rows), kept)
+        partial(_rows_of, _states(data, clock.rows), kept)
         if marks
-        else partial(_read, data, rows, None if columns is None else kept, factor, offset),
+        else partial(_read, data, clock.rows, None if columns is None else kept, factor, offset),
         width * (data.dtype.itemsize + np.dtype(dtype).itemsize),
         {"path": str(group.name).strip("/"), "rate_hz": 1e9 / clock.step, "clock": type(clock).__name__},
         held,

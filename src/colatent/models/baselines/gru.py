@@ -14,17 +14,18 @@ from colatent.data.splits import inner_folds
 from colatent.data.tasks import Task, Withheld, subsets
 from colatent.data.trials import Layout, Trials
 from colatent.errors import InputError
-from colatent.models.adam import AdamW, Rated, cosine
+from colatent.models.adam import AdamW, Rated
 from colatent.models.base import Array, FitRun, State, arrays_of, part_of, with_prefix
-from colatent.models.baselines.lag_regression import MIN_RATE
+from colatent.models.baselines.early_stopping import Descent, train_to_best
+from colatent.models.baselines.lag_regression import MIN_RATE, rate_of
 
 INNER_FOLDS = 10
 HIDDEN_CHANNELS = 0.25  # share of the channels of visible modalities that are hidden, as in co-smoothing
 DROPOUT = 0.2
 RATE, DECAY, BATCH = 1e-2, 0.3, 32
+LONGEST_GRADIENT = 1.0
 PATIENCE = 30  # epochs
 VALIDATION_SEED = 1
-PROGRESS_EVERY = 10
 
 
 class Batch(NamedTuple):
@@ -112,8 +113,7 @@ class GRU:
         for m in self.modalities:
             values, observed = training.values[m], training.observed[m]
             self._scales[m] = Standardizer.fit(self._change(m, values), observed)
-            mean = Standardizer.fit(values, observed).mean
-            self._mean[m] = np.maximum(mean, 1 / max(values.shape[0] * values.shape[1], 1))
+            self._mean[m] = rate_of(values, observed)
         everything = np.arange(training.n_trials)
         folds = inner_folds(len(everything), INNER_FOLDS, self.layout.time_locked, run.seed)
         inner, outer = folds[run.seed % len(folds)] if folds else (everything, everything)
@@ -182,34 +182,21 @@ class GRU:
             self.network.leave.weight.mul_(0.1)
 
     def _train(self, inner: Batch, outer: Batch, run: FitRun) -> None:
-        network, epochs = self.network, self.settings.epochs
-        weights = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim < 2]
-        optimizer = AdamW([Rated(weights, RATE, DECAY), Rated(others, RATE)])
+        weights = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim < 2]
         n_trials = len(next(iter(inner.x.values())))
-        best, best_weights, best_epoch = np.inf, network.state_dict(), 0
-        for epoch in range(epochs):
-            network.train()
-            for trial in torch.randperm(n_trials).split(BATCH):
-                optimizer.zero_grad()
-                self._loss(inner.select(trial)).backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step(cosine(epoch / epochs))
-            loss = self._validation(outer)
-            self.history.append({"epoch": float(epoch), "validation_loss": loss})
-            if loss < best:
-                best, best_epoch = loss, epoch
-                best_weights = {name: w.clone() for name, w in network.state_dict().items()}
-            if (epoch + 1) % PROGRESS_EVERY == 0:
-                run.progress(f"epoch {epoch + 1}/{epochs}: held-out loss {loss:.4f}")
-            if epoch - best_epoch >= PATIENCE:
-                break
-        network.load_state_dict(best_weights)
+        self.history = train_to_best(
+            self.network,
+            AdamW([Rated(weights, RATE, DECAY), Rated(others, RATE)]),
+            lambda trial: self._loss(inner.select(trial)),
+            lambda: self._validation(outer),
+            Descent(n_trials, BATCH, self.settings.epochs, PATIENCE, LONGEST_GRADIENT),
+            run.progress,
+        )
 
     def _validation(self, outer: Batch) -> float:
         """Return the loss on held-out trials, with the same parts hidden every time."""
-        self.network.eval()
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(VALIDATION_SEED)
             return float(sum(self._loss(outer) for _ in range(4))) / 4
 

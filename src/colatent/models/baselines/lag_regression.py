@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from colatent.config.models import LagRegressionSettings
+from colatent.config.models.baselines import LAGS, LagRegressionSettings
 from colatent.data.predictive import Predictive
 from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.tasks import Task, Withheld, subsets
@@ -15,8 +15,12 @@ from colatent.models.base import Array, FitRun, State, array_of, arrays_of, part
 
 # floor of predicted rates as a share of the unit's mean, below which a spike would be all but impossible
 MIN_RATE = 0.02
-LAGS = (5, 11, 21)  # to choose from
 MOST_PREDICTORS = 3000  # of many channels, more lags than the fewest cost more than a baseline may
+
+
+def rate_of(values: Array, observed: NDArray[np.bool_]) -> Array:
+    """Return the mean counts per bin (channel,), of a silent channel one spike in all trials."""
+    return np.maximum(Standardizer.fit(values, observed).mean, 1 / max(values.shape[0] * values.shape[1], 1))
 
 
 def lagged(values: Array, n_lags: int) -> Array:
@@ -60,8 +64,7 @@ class LagRegression(ABC):
             values, observed = training.values[m], training.observed[m]
             self._scales[m] = Standardizer.fit(self._change(m, values), observed)
             if self._counts(m):
-                mean = Standardizer.fit(values, observed).mean
-                self._min_rate[m] = MIN_RATE * np.maximum(mean, 1 / max(values.shape[0] * values.shape[1], 1))
+                self._min_rate[m] = MIN_RATE * rate_of(values, observed)
         for task in self.tasks(run.withheld):
             target, observed = training.values[task.predicted], training.observed[task.predicted]
             counts = self._counts(task.predicted)

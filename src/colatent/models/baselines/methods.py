@@ -6,6 +6,7 @@ from colatent.config.models import (
     LagRegressionSettings,
     SmoothedFASettings,
 )
+from colatent.config.models.baselines import LAGS
 from colatent.models.methods import About, capitalised, numbers_of_latents, read_out
 
 
@@ -36,7 +37,7 @@ def smoothed_fa(settings: SmoothedFASettings, about: About) -> str:
 
 def lag_regression(settings: LagRegressionSettings, about: About) -> str:
     """Describe a regression of a modality on the others."""
-    lags = f"{settings.lags}" if settings.lags else "5, 11 or 21"
+    lags = settings.lags or " or ".join(map(str, LAGS))
     return (
         f"{capitalised(settings.record.title)}: every modality from every set of the others at {lags} lags "
         "of one bin, centred; counts are square-rooted as predictors. Hyper-parameters"

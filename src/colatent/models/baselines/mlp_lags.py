@@ -10,8 +10,9 @@ from torch import nn
 from colatent.config.models import MLPLagsSettings
 from colatent.data.splits import inner_folds
 from colatent.data.trials import Layout
-from colatent.models.adam import AdamW, Rated, cosine
+from colatent.models.adam import AdamW, Rated
 from colatent.models.base import Array
+from colatent.models.baselines.early_stopping import Descent, train_to_best
 from colatent.models.baselines.lag_regression import LagRegression
 
 INNER_FOLDS = 10
@@ -67,20 +68,13 @@ class MLPLags(LagRegression):
             return (loss(network(x), y) * seen).sum() / seen.sum().clamp_min(1)
 
         optimizer = AdamW([Rated(list(network.parameters()), rate=1e-3, decay=1e-3)])
-        best, best_weights = float("inf"), network.state_dict()
-        for epoch in range(self.epochs):
-            network.train()
-            for batch in torch.randperm(len(inner[0])).split(256):
-                optimizer.zero_grad()
-                mean_loss(*(t[batch] for t in inner)).backward()
-                optimizer.step(cosine(epoch / self.epochs))
-            network.eval()
-            with torch.no_grad():
-                validation = float(mean_loss(*outer))
-            self.history.append({"epoch": float(epoch), "validation_loss": validation})
-            if validation < best:
-                best, best_weights = validation, {k: v.clone() for k, v in network.state_dict().items()}
-        network.load_state_dict(best_weights)
+        self.history += train_to_best(
+            network,
+            optimizer,
+            lambda batch: mean_loss(*(t[batch] for t in inner)),
+            lambda: float(mean_loss(*outer)),
+            Descent(len(inner[0]), 256, self.epochs, patience=self.epochs),
+        )
 
     def _shapes(self, n_predictors: int, n_channels: int) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):  # shapes without drawing weights

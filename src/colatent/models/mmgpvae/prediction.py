@@ -7,12 +7,11 @@ against .72; on the demo's poses from spikes the second .79 against .75. Trainin
 updates decide, for each modality and each subset of the others.
 """
 
-from itertools import combinations
-
 import numpy as np
 import torch
 
 from colatent.data.predictive import Predictive
+from colatent.data.tasks import subsets
 from colatent.data.trials import Trials
 from colatent.models.mmgpvae.joint import posteriors
 from colatent.models.mmgpvae.network import MultiModalNetwork
@@ -53,8 +52,7 @@ def choose_predictors(network: MultiModalNetwork, held_out: Trials, seed: int) -
         seed: of the samples.
     """
     for predicted in network.crossed:
-        others = [name for name in network.names if name != predicted]
-        for given in (g for n in range(1, len(others) + 1) for g in combinations(others, n)):
+        for given in subsets(name for name in network.names if name != predicted):
             trials = held_out.only(given)
             jointly = predict_jointly(network, trials, given, predicted, seed)
             as_trained = predict_as_trained(network, trials, given, predicted)

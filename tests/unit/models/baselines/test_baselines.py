@@ -12,6 +12,7 @@ from sklearn.linear_model import PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 
 from colatent.config import ConditionMeanSettings, MLPLagsSettings, RidgeLagsSettings, SmoothedFASettings
+from colatent.config.models.baselines import LAGS
 from colatent.data import metrics
 from colatent.data.scaling import Standardizer
 from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
@@ -19,7 +20,7 @@ from colatent.data.trials import Layout, Trials
 from colatent.models.base import FitRun
 from colatent.models.baselines import lag_regression
 from colatent.models.baselines.condition_mean import Choice, ConditionMean, _Means
-from colatent.models.baselines.lag_regression import LAGS, lagged
+from colatent.models.baselines.lag_regression import lagged
 from colatent.models.baselines.mlp_lags import MLPLags
 from colatent.models.baselines.ridge_lags import RidgeLags
 from colatent.models.baselines.smoothed_fa import SmoothedFA
