@@ -17,8 +17,10 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     ends ``time_scale_low`` and ``time_scale_high`` of its confidence interval and the likelihood's maximum
     ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
     `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too,
-    with the ``longest`` that the fit allowed as an attribute. ``loading`` (channel, latent) is the change in
-    a channel per prior s.d. of a latent, in the unit given by its attribute. ``explained`` (group, modality)
+    with the ``longest`` that the fit allowed as an attribute, and the interval's ``delay_low``,
+    ``delay_high`` and ``delay_maximum``. ``loading`` (channel, latent) is the change in
+    a channel per prior s.d. of a latent, in the unit given by its attribute
+    and, in another, the modality's ``likelihood`` in words. ``explained`` (group, modality)
     is R² over all bins of the test trials given all modalities, pooled over channels in units of their
     training s.d.: ``alone`` sets the latents of all other groups to their prior mean; ``unique`` is the loss
     in R² from doing so to the group's own latents. NaN where a group does not drive a modality. ``shared``,
@@ -31,7 +33,10 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
         f"loading/{m}": xr.Dataset(
             {"loading": (("channel", "latent"), value)},
             coords={"channel": list(training.channels[m])},
-            attrs={"unit": f"{found.unit[m]} per s.d. of the latent"},
+            attrs={
+                "unit": f"{found.unit[m]} per s.d. of the latent",
+                "likelihood": found.likelihood.get(m, ""),
+            },
         )
         for m, value in found.loading.items()
     }
@@ -52,8 +57,11 @@ def _time_scales(found: LatentSummary, scale: Array) -> xr.Dataset:
     if not found.delay:
         return xr.Dataset(variables)
     longest = {"longest": found.longest_delay}
-    delay = (("modality", "latent"), np.array(list(found.delay.values())), attrs | longest)
-    return xr.Dataset(variables | {"delay": delay}, coords={"modality": list(found.delay)})
+    dims = ("modality", "latent")
+    delays = {"delay": (dims, np.array(list(found.delay.values())), attrs | longest)}
+    of_delays = attrs | dict(found.interval_attrs)
+    delays |= {f"delay_{end}": (dims, value, of_delays) for end, value in found.delay_interval.items()}
+    return xr.Dataset(variables | delays, coords={"modality": list(found.delay)})
 
 
 def _explained(model: LatentModel, training: Trials, test: Trials) -> xr.Dataset:

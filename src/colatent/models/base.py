@@ -40,7 +40,7 @@ class FitRun:
         device: "cpu" or "cuda".
         progress: called with lines of text.
         checkpoint: where a long fit saves its state and resumes from.
-        intervals: whether to compute confidence intervals of time scales, which can take longer than the fit.
+        intervals: whether to compute confidence intervals that the settings ask for.
     """
 
     seed: int = 0
@@ -105,11 +105,13 @@ class LatentSummary(NamedTuple):
         unit: modality -> unit of that change, such as "log rate".
         time_scale: seconds (latent,), None for a model without time scales.
         interval: ``low``, ``high`` and ``maximum`` of the time scales' confidence intervals (s), each
-            (latent,), NaN where not computed; see `colatent.models.gpfa.time_scale_interval`.
+            (latent,), NaN where not computed; see `colatent.models.gpfa.profile_intervals`.
         interval_attrs: ``level``, ``drop`` (nats) and ``likelihood`` of the intervals; empty without them.
         delay: modality -> by how much it follows each latent (s) (latent,), NaN where a latent does not drive
             it; empty for a model without delays.
         longest_delay: the longest that the fit allowed, in either direction (s).
+        delay_interval: as ``interval``, of the delays, each (modality, latent); empty without delays.
+        likelihood: modality -> its likelihood in words, with the reason if the fit chose it.
     """
 
     loading: Mapping[str, Array]
@@ -119,6 +121,8 @@ class LatentSummary(NamedTuple):
     interval_attrs: Mapping[str, Any] = {}
     delay: Mapping[str, Array] = {}
     longest_delay: float = 0.0
+    delay_interval: Mapping[str, Array] = {}
+    likelihood: Mapping[str, str] = {}
 
 
 class LatentModel(Model, Protocol):

@@ -21,7 +21,7 @@ FITTERS = (
     "scipy.optimize.minimize",
     "colatent.models.gpfa.fit.minimize",
     "colatent.models.gpfa.mixing.minimize",
-    "colatent.models.gpfa.time_scale_interval.profile_intervals",
+    "colatent.models.gpfa.profile_intervals.profile_intervals",
     "colatent.models.gpfa.gaussian.profile_intervals",
     "colatent.models.readout.ridge.fit_ridge",
     "colatent.models.readout.decoding.fit_ridge",

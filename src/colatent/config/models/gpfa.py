@@ -68,6 +68,11 @@ class GPFASettings(GroupedLatentsSettings):
         description="numbers of latents that `snakemake choose_latents` compares, for one modality",
     )
     kernel: Kernel = Field("squared-exponential", description="covariance of the latents over time")
+    intervals: bool = Field(
+        False,
+        description="whether to compute 95 % confidence intervals of the time scales and delays of a "
+        "Gaussian model, which can take longer than the fit; the figures show them",
+    )
     automatic_relevance: float = Field(
         0.0,
         ge=0,
@@ -134,6 +139,8 @@ class GPFASettings(GroupedLatentsSettings):
             raise ValueError("automatic_relevance must be 0 with latents: auto")
         if self.automatic_relevance > 0 and (self._counts or several):
             raise ValueError("automatic_relevance must be 0 unless the model is Gaussian and of one modality")
+        if self.intervals and self._counts:
+            raise ValueError("intervals need a Gaussian model; use likelihood: gaussian-sqrt for spikes")
         if self.delays and not several:
             raise ValueError("delays need a group of several modalities in latents, such as spikes+emg")
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from colatent.data.likelihoods.base import Array, CountLikelihood, Expectation, quadrature
+from colatent.data.likelihoods.base import Array, CountLikelihood, Expectation, cdf_of_counts, quadrature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,13 @@ class NegativeBinomial(CountLikelihood):
     def cdf(self, y: Array, mean: Array, scale: Any) -> Array:
         from scipy.special import betainc
 
-        return np.where(y < 0, 0.0, betainc(scale, np.maximum(y, 0) + 1, scale / (scale + mean)))
+        y, mean, scale = np.broadcast_arrays(y, mean, scale)
+
+        def elsewhere(some: NDArray[np.bool_]) -> Array:
+            r = scale[some]
+            return betainc(r, y[some] + 1, r / (r + mean[some]))
+
+        return cdf_of_counts(y, np.exp(-scale * np.log1p(mean / scale)), elsewhere)
 
     def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
         from torch.distributions import NegativeBinomial

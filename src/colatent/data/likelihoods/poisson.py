@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from colatent.data.likelihoods.base import Array, CountLikelihood, Expectation, Likelihood, quadrature
+from colatent.data.likelihoods.base import (
+    Array,
+    CountLikelihood,
+    Expectation,
+    Likelihood,
+    cdf_of_counts,
+    quadrature,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +37,8 @@ class Poisson(CountLikelihood):
     def cdf(self, y: Array, mean: Array, scale: Any) -> Array:
         from scipy.special import pdtr
 
-        return np.where(y < 0, 0.0, pdtr(np.maximum(y, 0), mean))
+        y, mean = np.broadcast_arrays(y, mean)
+        return cdf_of_counts(y, np.exp(-mean), lambda some: pdtr(y[some], mean[some]))
 
     def distribution(self, eta: Tensor, log_scale: Any) -> Distribution:
         from torch.distributions import Poisson

@@ -28,13 +28,13 @@ from colatent.models.gpfa.options import FitOptions, RareOptions
 from colatent.models.gpfa.padded_trials import PaddedTrials, TrialsLike
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
-from colatent.models.gpfa.shared_start import shared_start
-from colatent.models.gpfa.time_scale_interval import (
+from colatent.models.gpfa.profile_intervals import (
     PROFILE_TOLERANCE,
-    TimeScaleInterval,
+    Interval,
     interval_drop,
     profile_intervals,
 )
+from colatent.models.gpfa.shared_start import shared_start
 
 Array = NDArray[np.float64]
 
@@ -222,10 +222,14 @@ class GPFA(GPFAEstimator):
         blocks, parameters = self._blocks(self._check(trials))
         return -evaluate(blocks, parameters)[0]
 
-    def time_scale_interval(self, trials: TrialsLike, level: float = 0.95) -> TimeScaleInterval:
-        """Return the profile-likelihood intervals of the time scales.
+    def time_scale_interval(self, trials: TrialsLike, level: float = 0.95) -> Interval:
+        """Return the profile-likelihood intervals of the time scales (latent,), see `intervals`."""
+        return self.intervals(trials, level)[0]
 
-        An interval contains the time scales at which the log marginal likelihood, maximised over all other
+    def intervals(self, trials: TrialsLike, level: float = 0.95) -> tuple[Interval, Interval]:
+        """Return the profile-likelihood intervals of the time scales and of the delays.
+
+        An interval contains the values at which the log marginal likelihood, maximised over all other
         parameters, is at most chi2(1, level) / 2 nats (1.92 for 95 %) below its maximum (Venzon &
         Moolgavkar 1988, doi 10.2307/2347496). With ``automatic_relevance`` the likelihood is penalised. The
         maximum is located more accurately than in the fit.
@@ -235,14 +239,13 @@ class GPFA(GPFAEstimator):
             level: confidence level, between 0 and 1.
 
         Returns:
-            Ends and maxima in seconds, each (latent,). An end is 0 or infinite where the profile does not
-            fall that far down to the shortest or up to the longest time scale of the fit, and for latents
-            with negligible loadings; NaN if the search for it failed. Latents with similar time scales can
-            swap along a profile, so that the interval of each covers the others.
+            Ends and maxima in seconds, of time scales (latent,) and of delays (modality, latent), NaN where
+            none is learned. An end is 0 (of a delay minus infinity) or infinite where the profile does not
+            fall that far down to the smallest or up to the largest value of the fit, and for latents with
+            negligible loadings; NaN if the search for it failed. Latents with similar time scales can swap
+            along a profile, so that the interval of each covers the others.
         """
         data = self._check(trials)
-        if self.modalities_ is not None:
-            raise ValueError("intervals of time scales are for fits of one array, not of several modalities")
         problem = self._problem(data)
         data, mean, scale = standardize(data)
         sigma = np.sqrt(self.noise_variance_)
@@ -251,12 +254,14 @@ class GPFA(GPFAEstimator):
             2 * np.log(sigma / scale),
             (self.offset_ - mean) / scale,
             np.log(self.time_scale_ / self.bin_width),
+            np.nan_to_num(self.delay_) / self.bin_width,
         )
         fitted = Parameters(*map(torch.as_tensor, arrays))
         prior = Prior(self.kernel, max(self.tolerance, PROFILE_TOLERANCE), self.device)
         with torch.inference_mode():
-            ends = profile_intervals(data, fitted, prior, problem, interval_drop(level))
-        return TimeScaleInterval(*(end * self.bin_width for end in ends))
+            found = profile_intervals(data, fitted, prior, problem, interval_drop(level))
+        of_time_scales, of_delays = (Interval(*(end * self.bin_width for end in one)) for one in found)
+        return of_time_scales, of_delays
 
     @property
     def n_relevant_(self) -> int:

@@ -3,12 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from colatent.data.likelihoods import LIKELIHOODS
+
 # Mean count per bin from which Poisson predictions are hardly better, see `chosen_likelihood`.
 ENOUGH = 0.75
 
 
-def chosen_likelihood(counts: NDArray[np.float64]) -> tuple[str, str]:
-    """Return a likelihood for counts and the reason, in words.
+def chosen_likelihood(counts: NDArray[np.float64]) -> tuple[str, float]:
+    """Return a likelihood for counts, and the mean count per bin by which it was chosen.
 
     Square roots of large counts are close to Gaussian with a variance of a quarter (Yu et al. 2009), and
     their exact inference takes less time. Small counts are mostly zero: their roots tell less than they do.
@@ -39,5 +41,11 @@ def chosen_likelihood(counts: NDArray[np.float64]) -> tuple[str, str]:
     rate = np.where(seen, counts, 0.0).sum((0, 1)) / np.maximum(seen.sum((0, 1)), 1)
     firing = rate[rate > 0]
     mean = float(firing.mean()) if len(firing) else 0.0
-    reason = f"as channels have {mean:.2g} counts per bin on average"
-    return ("gaussian-sqrt" if mean >= ENOUGH else "poisson"), reason
+    return ("gaussian-sqrt" if mean >= ENOUGH else "poisson"), mean
+
+
+def in_words(likelihood: str, mean_count: float) -> str:
+    """Say which likelihood a modality has and, if it was chosen (no NaN), why."""
+    title = LIKELIHOODS[likelihood].title
+    chosen = f", as channels have {mean_count:.2g} counts per bin on average"
+    return title if np.isnan(mean_count) else title + chosen

@@ -23,25 +23,24 @@ from colatent.models.base import (
 )
 from colatent.models.gpfa.counts import CountGPFA
 from colatent.models.gpfa.gaussian import GPFA
-from colatent.models.gpfa.likelihood_choice import chosen_likelihood
+from colatent.models.gpfa.likelihood_choice import chosen_likelihood, in_words
 from colatent.models.gpfa.modalities import AUTO, Modalities, group_state, groups_of
 from colatent.models.gpfa.options import FitOptions
-from colatent.models.gpfa.time_scale_interval import TimeScaleInterval, interval_drop
+from colatent.models.gpfa.profile_intervals import Interval, interval_drop
 from colatent.models.readout.latents import observations, unit_of_loadings
 from colatent.models.readout.readouts import Readouts
 from colatent.models.readout.time_course import TimeCourse
 
 # With the default convergence, fitted time scales can lie outside their own confidence intervals.
 FITTING = FitOptions(max_iterations=500, convergence=1e-8)
-LEVEL = 0.95  # confidence level of time-scale intervals
-INTERVAL = "interval."
-_INTERVALS = [INTERVAL + end for end in TimeScaleInterval._fields]
+LEVEL = 0.95  # confidence level of intervals
+INTERVAL, DELAY_INTERVAL = "interval.", "delay_interval."
 # arrays of a GPFA that follow from settings, layout and likelihoods
 _OF_LAYOUT = {
     *("modality_names", "modality_channels", "modality_likelihoods", "groups", "group_sizes", "likelihood")
 }
 _GROUPS = {"groups", "group_sizes"}  # stored only where a fit finds them
-_CHOSEN = "likelihoods"
+_CHOSEN, _CHOSEN_BY = "likelihoods", "mean_counts"
 _NAMES = list(LIKELIHOODS)
 _NONE = np.zeros(0, dtype=bool)
 Question = tuple[tuple[str, ...], str]  # given modalities, predicted modality
@@ -56,11 +55,13 @@ class GPFAModel:
         modalities: in the session's order.
         latent_groups: the group of each latent; none before a fit that finds them.
         likelihoods: modality -> likelihood, once it is fitted.
+        mean_counts: modality -> mean count per bin by which its likelihood was chosen; NaN if it was named.
         history: rows of the training curve.
     """
 
     gpfa: GPFA | CountGPFA
     likelihoods: dict[str, str]
+    mean_counts: dict[str, float]
 
     def __init__(self, settings: GPFASettings, layout: Layout, device: str = "cpu") -> None:
         self.settings, self.layout = settings, layout
@@ -87,7 +88,7 @@ class GPFAModel:
                 "mean: condition of a gpfa model needs the condition of each trial: name its column in "
                 "alignment.condition; or use mean: time"
             )
-        self.likelihoods = {m: self._likelihood(training, m, run) for m in self.modalities}
+        self._choose_likelihoods(training, run)
         if self.settings.finds_groups:
             self._adopt(self._found_groups(training, run))
         self.gpfa = self._unfitted()
@@ -109,10 +110,20 @@ class GPFAModel:
             withheld = run.withheld if predicted in given else NOTHING_WITHHELD
             course = courses.get(predicted)
             self.readouts[given, predicted] = Readouts.fit(infer, predicted, training, withheld, course)
-        self.interval = TimeScaleInterval(*np.full((3, len(self.latent_groups)), np.nan))
-        if run.intervals and not self.several and isinstance(self.gpfa, GPFA):
-            self.interval = self.gpfa.time_scale_interval(seen, LEVEL)
+        self._find_intervals(seen, run)
         return self
+
+    def _find_intervals(self, seen: Any, run: FitRun) -> None:
+        """Find the intervals of time scales and delays if they are asked for; they are NaN otherwise."""
+        nan = np.full((3, len(self.joined), len(self.latent_groups)), np.nan)
+        self.interval, self.delay_interval = Interval(*nan[:, 0]), Interval(*nan)
+        if not (run.intervals and self.settings.intervals):
+            return
+        if isinstance(self.gpfa, GPFA):
+            run.progress("searching for the ends of the confidence intervals")
+            self.interval, self.delay_interval = self.gpfa.intervals(seen, LEVEL)
+        else:
+            run.progress("no confidence intervals: the likelihood of such counts is only bounded from below")
 
     def tasks(self, withheld: Withheld) -> list[Task]:
         """Return the tasks: each modality from each subset of modalities."""
@@ -141,7 +152,7 @@ class GPFAModel:
         return self.readouts[self.modalities, modality].decode(self._driving(modality, latents), condition)
 
     def summary(self, latents: Array) -> LatentSummary:
-        """Return loadings, delays and time scales, those of one Gaussian modality with intervals."""
+        """Return loadings, delays and time scales, with intervals if they were asked for."""
         likelihood = "penalised" if self.settings.automatic_relevance > 0 else "marginal"
         return LatentSummary(
             {m: self.gpfa.loading_[self._layout.channels(m)] for m in self.modalities},
@@ -151,16 +162,21 @@ class GPFAModel:
             {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood},
             dict(zip(self.joined, self.gpfa.delay_, strict=True)) if self.gpfa.delays else {},
             self.gpfa.longest_delay_,
+            self.delay_interval._asdict() if self.gpfa.delays else {},
+            {m: in_words(one, self.mean_counts[m]) for m, one in self.likelihoods.items()},
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the parameters, the likelihoods, the read-outs and the time-scale intervals."""
+        """Return the parameters, the likelihoods, the read-outs and the intervals."""
         state = {name: array for name, array in self.gpfa.state().items() if name not in _OF_LAYOUT}
         if self.settings.finds_groups:
             state |= group_state(self.numbers)
         state[_CHOSEN] = np.array([_NAMES.index(self.likelihoods[m]) for m in self.modalities])
+        state[_CHOSEN_BY] = np.array([self.mean_counts[m] for m in self.modalities])
         for question, readouts in self.readouts.items():
             state |= with_prefix(self._prefix(question), readouts.state())
+        if self.settings.delays:
+            state |= with_prefix(DELAY_INTERVAL, self.delay_interval._asdict())
         return state | with_prefix(INTERVAL, self.interval._asdict())
 
     @classmethod
@@ -195,9 +211,12 @@ class GPFAModel:
         if self.several:
             shapes["longest_delay"] = ()
         # an end may be open (0 or infinite) or unknown (NaN); a latent has no delay where it drives nothing
-        may_be_nan = dict.fromkeys(_INTERVALS, (q,)) | (
-            {"delay": (len(self.joined), q)} if self.several else {}
-        )
+        of_delays = (len(self.joined), q)
+        may_be_nan: dict[str, tuple[int, ...]] = {INTERVAL + end: (q,) for end in Interval._fields}
+        may_be_nan[_CHOSEN_BY] = (len(self.modalities),)
+        may_be_nan |= {"delay": of_delays} if self.several else {}
+        if self.settings.delays:
+            may_be_nan |= {DELAY_INTERVAL + end: of_delays for end in Interval._fields}
         known = {name: array_of(state, name, *shape, finite=False) for name, shape in may_be_nan.items()}
         arrays = arrays_of({k: v for k, v in state.items() if k not in known}, shapes)
         self.gpfa = self._unfitted()
@@ -206,7 +225,10 @@ class GPFAModel:
             found, predicted = part_of(arrays, self._prefix(question)), question[1]
             is_spikes = self.layout.kinds[predicted] == "spikes"
             self.readouts[question] = Readouts.from_state(predicted, is_spikes, found)
-        self.interval = TimeScaleInterval(*(known[name] for name in _INTERVALS))
+        self.mean_counts = dict(zip(self.modalities, known[_CHOSEN_BY].tolist(), strict=True))
+        self.interval = Interval(**part_of(known, INTERVAL))
+        if self.settings.delays:
+            self.delay_interval = Interval(**part_of(known, DELAY_INTERVAL))
 
     def _adopt(self, numbers: dict[str, int]) -> None:
         """Take numbers of latents by group: those of the settings, or those found."""
@@ -228,14 +250,15 @@ class GPFAModel:
         )
         return finder.find_groups(seen, run.progress)
 
-    def _likelihood(self, training: Trials, modality: str, run: FitRun) -> str:
-        """Return a modality's likelihood, chosen from the training trials if the settings leave it open."""
-        named = self.settings.likelihood_of(modality, self.layout.kinds[modality])
-        if named is not None:
-            return named
-        chosen, reason = chosen_likelihood(training.with_nan(modality))
-        run.progress(f"{modality}: {LIKELIHOODS[chosen].title}, {reason}")
-        return chosen
+    def _choose_likelihoods(self, training: Trials, run: FitRun) -> None:
+        """Take each modality's likelihood from the settings, or choose it by the training trials."""
+        self.likelihoods, self.mean_counts = {}, {}
+        for modality in self.modalities:
+            named = self.settings.likelihood_of(modality, self.layout.kinds[modality])
+            found = (named, np.nan) if named else chosen_likelihood(training.with_nan(modality))
+            self.likelihoods[modality], self.mean_counts[modality] = found
+            if not named:
+                run.progress(f"{modality}: {in_words(*found)}")
 
     @property
     def _counts(self) -> bool:

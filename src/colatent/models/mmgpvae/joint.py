@@ -12,10 +12,11 @@ Shapes: N trials, T bins, p channels and k latents of one modality, q latents, n
 together (`colatent.models.gpfa.coordinates`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,9 +87,10 @@ class Linearised(NamedTuple):
 
 
 class At(NamedTuple):
-    """A posterior, the modalities around its mean, and its bound (N,)."""
+    """A posterior of some trials: its sites' precision, the modalities around its mean, its bound (N,)."""
 
-    posterior: JointPosterior
+    u: Tensor
+    spread: Spread
     precision: Tensor
     around: dict[str, Linearised]
     bound: Tensor
@@ -114,32 +116,45 @@ class JointInference:
             name: weight.get(name, 1.0) * float(network.modality(name).effective_share) for name in data
         }
 
+    def posterior(self, sites: Mapping[str, Sites]) -> JointPosterior:
+        """Return the best posterior, see `optimum`."""
+        at = self.optimum(sites)
+        return JointPosterior(self.basis, at.u, at.spread)
+
     @torch.no_grad()
     def optimum(self, sites: Mapping[str, Sites]) -> At:
         """Return the best posterior, starting from the encoders' sites.
 
         Each trial takes full steps, halved when its bound would fall, until it gains no more; trials do not
-        depend on each other.
+        depend on each other, and what has converged is left out of further steps.
         """
-        at = self._start(sites)
-        step = torch.ones_like(at.bound)
-        active = torch.ones_like(at.bound, dtype=torch.bool)
+        best = self._start(sites)
+        step = torch.ones_like(best.bound)
+        active = torch.arange(len(step), device=step.device)
         for _ in range(MOST_STEPS):
-            precision, pull = self._implied(at)
-            share = step * active
-            mixed = at.precision + share[:, None, None, None] * (precision - at.precision)
-            spread = self.basis.spread([mixed])
-            target = self._solve(spread, pull + _times(mixed - precision, at.posterior.marginals.mean))
-            u = at.posterior.u + share[:, None] * (target - at.posterior.u)
-            candidate = self._at(JointPosterior(self.basis, u, spread), mixed)
+            at, share = _each(itemgetter(active), best), step[active]
+            candidate = self._step(at, share, {name: data.select(active) for name, data in self.data.items()})
             gain = candidate.bound - at.bound
-            better = (gain >= -MIN_GAIN) & active  # False for NaN
-            at = _choose(better, candidate, at)
-            active &= ~(better & (gain < MIN_GAIN) & (step == 1)) & (step > SMALLEST_STEP)
-            step = torch.where(better, (2 * step).clamp(max=1.0), step / 2)
-            if not active.any():
+            better = gain >= -MIN_GAIN  # False for NaN
+            _each(partial(_put, active[better], better), best, candidate)
+            step[active] = torch.where(better, (2 * share).clamp(max=1.0), share / 2)
+            active = active[~(better & (gain < MIN_GAIN) & (share == 1)) & (share > SMALLEST_STEP)]
+            if not len(active):
                 break
-        return at
+        return best
+
+    def _step(self, at: At, share: Tensor, data: Data) -> At:
+        """Go some share (N,) of the way to the posterior of the sites around ``at``."""
+        precision, gradient = torch.zeros_like(at.precision), at.precision.new_zeros(at.precision.shape[:-1])
+        for name, one in at.around.items():
+            own = self.network.modality(name).latents
+            precision[..., own[:, None], own] += one.precision
+            gradient[..., own] += one.gradient
+        mixed = at.precision + share[:, None, None, None] * (precision - at.precision)
+        spread = self.basis.spread([mixed])
+        (mean,) = self.basis.to_bins(at.u)
+        target = self._solve(spread, gradient + _times(mixed, mean))
+        return self._at(at.u + share[:, None] * (target - at.u), spread, mixed, data)
 
     def _start(self, sites: Mapping[str, Sites]) -> At:
         """Return the posterior of the encoders' sites; where it is not finite, the mean is the prior's."""
@@ -150,32 +165,23 @@ class JointInference:
             precision, pull = precision + one.precision, pull + one.linear
         between = torch.diag_embed(precision)
         spread = self.basis.spread([between])
-        found = self._at(JointPosterior(self.basis, self._solve(spread, pull), spread), between)
-        if bool(found.bound.isfinite().all()):
+        found = self._at(self._solve(spread, pull), spread, between, self.data)
+        finite = found.bound.isfinite()
+        if bool(finite.all()):
             return found
-        zero = self._at(JointPosterior(self.basis, torch.zeros_like(found.posterior.u), spread), between)
-        return _choose(found.bound.isfinite(), found, zero)
+        zero = self._at(torch.zeros_like(found.u), spread, between, self.data)
+        return _each(lambda x, y: torch.where(finite.view(-1, *[1] * (x.ndim - 1)), x, y), found, zero)
 
-    def _at(self, q: JointPosterior, precision: Tensor) -> At:
-        mean, covariance = q.marginals.mean, q.spread.covariance[0]
-        around, bound = {}, -q.kl()
-        for name, data in self.data.items():
+    def _at(self, u: Tensor, spread: Spread, precision: Tensor, data: Data) -> At:
+        (mean,), covariance = self.basis.to_bins(u), spread.covariance[0]
+        around, bound = {}, -JointPosterior(self.basis, u, spread).kl()
+        for name, seen in data.items():
             modality = self.network.modality(name)
             own = modality.latents
             between = covariance[..., own[:, None], own]
-            one = around[name] = linearise(modality, data, mean[..., own], between, self.weight[name])
+            one = around[name] = linearise(modality, seen, mean[..., own], between, self.weight[name])
             bound = bound + one.log_density
-        return At(q, precision, around, bound)
-
-    def _implied(self, at: At) -> tuple[Tensor, Tensor]:
-        """Return precision (N, T, q, q) and linear term (N, T, q) of the sites around a posterior."""
-        precision = torch.zeros_like(at.precision)
-        gradient = precision.new_zeros(precision.shape[:-1])
-        for name, one in at.around.items():
-            own = self.network.modality(name).latents
-            precision[..., own[:, None], own] += one.precision
-            gradient[..., own] += one.gradient
-        return precision, gradient + _times(precision, at.posterior.marginals.mean)
+        return At(u, spread, precision, around, bound)
 
     def _solve(self, spread: Spread, pull: Tensor) -> Tensor:
         return (spread.inverse @ self.basis.from_bins([pull])[..., None])[..., 0]
@@ -214,7 +220,7 @@ def posteriors(
         block = trials.select(np.arange(first, min(first + size, trials.n_trials)))
         data = network.inputs(block, given)
         inference = JointInference(network, data, (block.n_trials, block.n_bins), basis)
-        yield block, inference.optimum(network.sites(data)).posterior
+        yield block, inference.posterior(network.sites(data))
 
 
 @torch.no_grad()
@@ -271,23 +277,15 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix @ vector[..., None])[..., 0]
 
 
-def _choose(better: Tensor, new: At, old: At) -> At:
-    """Take the new state for some trials, the old for the others."""
-    if bool(better.all()):
-        return new
+def _put(rows: Tensor, chosen: Tensor, into: Tensor, new: Tensor) -> Tensor:
+    return into.index_copy_(0, rows, new[chosen])
 
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b)
 
-    spread, before = new.posterior.spread, old.posterior.spread
-    chosen = Spread(
-        pick(spread.inverse, before.inverse),
-        [pick(spread.covariance[0], before.covariance[0])],
-        pick(spread.kl, before.kl),
-    )
-    q = JointPosterior(new.posterior.basis, pick(new.posterior.u, old.posterior.u), chosen)
-    around = {
-        name: Linearised(*(pick(a, b) for a, b in zip(one, old.around[name], strict=True)))
-        for name, one in new.around.items()
-    }
-    return At(q, pick(new.precision, old.precision), around, pick(new.bound, old.bound))
+def _each(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:
+    """Apply a function to each tensor of states of one form."""
+    if isinstance(first, Tensor):
+        return function(first, *others)
+    if isinstance(first, dict):
+        return {key: _each(function, one, *(other[key] for other in others)) for key, one in first.items()}
+    found = [_each(function, *parts) for parts in zip(first, *others, strict=True)]
+    return found if isinstance(first, list) else type(first)(*found)

@@ -73,7 +73,7 @@ class MMGPVAE:
         It is in the data's own units (counts per bin for spikes); see `colatent.models.mmgpvae.prediction`.
         """
         if self.network.predicts_jointly(predicted, given):
-            return predict_jointly(self.network, trials, given, predicted, self.seed)
+            return predict_jointly(self.network, trials, given, [predicted], self.seed)[predicted]
         return predict_as_trained(self.network, trials, given, predicted)
 
     def latents(self, trials: Trials, given: tuple[str, ...]) -> tuple[Array, Array]:

@@ -7,6 +7,8 @@ against .72; on the demo's poses from spikes the second .79 against .75. Trainin
 updates decide, for each modality and each subset of the others.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -19,18 +21,19 @@ from colatent.models.mmgpvae.network import MultiModalNetwork
 
 @torch.no_grad()
 def predict_jointly(
-    network: MultiModalNetwork, trials: Trials, given: tuple[str, ...], predicted: str, seed: int
-) -> Predictive:
-    """Return the predictive distribution under the joint posterior.
+    network: MultiModalNetwork, trials: Trials, given: tuple[str, ...], predicted: Sequence[str], seed: int
+) -> dict[str, Predictive]:
+    """Return the predictive distributions of some modalities under the joint posterior.
 
     All trials share the samples' noise, so that a trial's prediction does not depend on the other trials.
     """
-    modality, n_samples = network.modality(predicted), network.options.settings.samples
-    parts = []
+    n_samples, parts = network.options.settings.samples, {name: list[Predictive]() for name in predicted}
     for _, q in posteriors(network, trials, given):
-        generator = torch.Generator().manual_seed(seed)
-        parts.append(modality.predictive(q.sample(n_samples, generator)[..., modality.latents]))
-    return Predictive.of_trials(parts)
+        z = q.sample(n_samples, torch.Generator().manual_seed(seed))
+        for name, found in parts.items():
+            modality = network.modality(name)
+            found.append(modality.predictive(z[..., modality.latents]))
+    return {name: Predictive.of_trials(found) for name, found in parts.items()}
 
 
 @torch.no_grad()
@@ -51,15 +54,14 @@ def choose_predictors(network: MultiModalNetwork, held_out: Trials, seed: int) -
         held_out: training trials held out of the updates.
         seed: of the samples.
     """
-    for predicted in network.crossed:
-        for given in subsets(name for name in network.names if name != predicted):
-            trials = held_out.only(given)
-            jointly = predict_jointly(network, trials, given, predicted, seed)
-            as_trained = predict_as_trained(network, trials, given, predicted)
-            better = loss(network, jointly, held_out, predicted) < loss(
-                network, as_trained, held_out, predicted
-            )
-            network.set_predictor(predicted, given, better)
+    for given in subsets(network.names):
+        asked = [name for name in network.crossed if name not in given]
+        trials = held_out.only(given)
+        jointly = predict_jointly(network, trials, given, asked, seed) if asked else {}
+        for name, one in jointly.items():
+            as_trained = predict_as_trained(network, trials, given, name)
+            better = loss(network, one, held_out, name) < loss(network, as_trained, held_out, name)
+            network.set_predictor(name, given, better)
 
 
 def loss(network: MultiModalNetwork, found: Predictive, truth: Trials, name: str) -> float:

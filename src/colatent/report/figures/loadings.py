@@ -42,12 +42,14 @@ def loadings_figure(model: ModelResults) -> ReportFigure | None:
             table.insert(0, "channel", channels)
             tables.append(table.melt(["channel"], var_name="latent").assign(modality=name))
     results = model.session
+    said = [f"{m}: {d.attrs['likelihood']}" for m, d in parts.items() if d.attrs.get("likelihood")]
+    likelihoods = f" Likelihood in this fit: {'; '.join(said)}." if said else ""
     names = "; ".join(f"{k + 1}: {n}" for k, n in enumerate(model.latent_names))
     caption = (
         "Loadings: what one prior s.d. of a latent adds to a channel (for decoders of the MM-GPVAE, their "
         f"mean slope at the latents of the test {results.words.trials}; a linear decoder has the same slope "
         "everywhere). Channels are sorted by the latent that moves them most, then by sign and size. White: "
-        f"no effect. Fold {results.shown_fold}, seed {results.shown_seed}. Latents: {names}."
+        f"no effect. Fold {results.shown_fold}, seed {results.shown_seed}.{likelihoods} Latents: {names}."
     )
     return finish("loadings", figure, caption, pd.concat(tables))
 

@@ -163,8 +163,9 @@ def _caption(model: ModelResults, interval: Array) -> str:
 def _interval_words(model: ModelResults, interval: Array) -> str:
     if np.isnan(interval).all():
         return (
-            "No interval is drawn: this model’s likelihood is only bounded from below, and the profile of a "
-            "bound cannot be trusted; see the spread over fits instead."
+            "No interval is drawn: none was asked for (intervals: true of a Gaussian gpfa model), or the "
+            "likelihood is only bounded from below, and the profile of a bound cannot be trusted; see the "
+            "spread over fits instead."
         )
     attrs = model.summaries[model.shown]["latent"]["time_scale_low"].attrs
     penalised = attrs["likelihood"] == "penalised"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from colatent.models.gpfa.likelihood_choice import ENOUGH, chosen_likelihood
+from colatent.models.gpfa.likelihood_choice import ENOUGH, chosen_likelihood, in_words
 
 
 def counts(*rates: float) -> np.ndarray:
@@ -47,4 +47,7 @@ def test_without_counts_it_is_poisson(nothing: np.ndarray) -> None:
 
 
 def test_the_reason_names_the_mean() -> None:
-    assert "0.4 counts per bin" in chosen_likelihood(counts(0.3, 0.5))[1]
+    assert in_words(*chosen_likelihood(counts(0.3, 0.5))) == (
+        "Poisson, as channels have 0.4 counts per bin on average"
+    )
+    assert in_words("gaussian-sqrt", np.nan) == "Gaussian of square-rooted counts"  # named in the config

@@ -45,7 +45,7 @@ def test_it_knows_one_modality(fitted, simulated_trials):
 
 
 def test_intervals_of_time_scales_are_those_of_the_training_trials(simulated_trials):
-    model = fit(simulated_trials, automatic_relevance=0.3)
+    model = fit(simulated_trials, automatic_relevance=0.3, intervals=True)
     summary = model.summary(np.zeros((1, 1, 2)))
     gpfa = model.gpfa
     assert isinstance(gpfa, GPFA)
@@ -55,6 +55,31 @@ def test_intervals_of_time_scales_are_those_of_the_training_trials(simulated_tri
     assert (summary.interval["low"] < summary.time_scale).all()
     assert summary.interval_attrs["likelihood"] == "penalised"
     assert summary.unit == {"spikes": "√(spikes per bin)"}
+
+
+def test_intervals_of_delays_are_stored_with_the_fit(simulated_trials):
+    settings = GPFASettings(
+        kind="gpfa",
+        latents={"spikes+emg": 1},
+        likelihood={"spikes": "gaussian-sqrt"},
+        delays=True,
+        intervals=True,
+    )
+    training = simulated_trials.select(np.arange(16))
+    model = GPFAModel(settings, simulated_trials.layout).fit(training, FitRun())
+    read = GPFAModel.from_state(settings, simulated_trials.layout, model.state())
+    for one in (model, read):
+        summary = one.summary(np.zeros((1, 1, 1)))
+        low, high = (summary.delay_interval[end][1, 0] for end in ("low", "high"))
+        assert low < summary.delay["emg"][0] < high
+        assert summary.interval["low"][0] < summary.time_scale[0] < summary.interval["high"][0]
+
+
+def test_intervals_are_made_only_if_they_are_asked_for(simulated_trials):
+    summary = fit(simulated_trials).summary(np.zeros((1, 1, 2)))
+    assert np.isnan(summary.interval["low"]).all()
+    with pytest.raises(ValueError, match="intervals need a Gaussian model"):
+        fit(simulated_trials, likelihood={"spikes": "poisson"}, intervals=True)
 
 
 JOINT = {"spikes+emg": 2, "spikes": 1, "emg": 1}

@@ -332,8 +332,6 @@ def test_unknown_channels_are_refused(together) -> None:
         GPFA(1, BIN_WIDTH).fit(data["emg"][:8]).predict(data["emg"], given=("emg",))
     with pytest.raises(ValueError, match="nothing is given"):
         gpfa.predict(data, given=())
-    with pytest.raises(ValueError, match="for fits of one array"):
-        gpfa.time_scale_interval(data)
     with pytest.raises(ValueError, match="does not know 'hand'"):
         gpfa.predict(data, given=("hand",))
 

@@ -28,7 +28,7 @@ def test_a_model_predicts_by_what_was_chosen_for_the_given_modalities(fitted):
     for predicted, given in (("emg", "spikes"), ("spikes", "emg")):
         alone = trials.only((given,))
         each = {
-            True: predict_jointly(model.network, alone, (given,), predicted, model.seed),
+            True: predict_jointly(model.network, alone, (given,), [predicted], model.seed)[predicted],
             False: predict_as_trained(model.network, alone, (given,), predicted),
         }
         assert not np.allclose(each[True].mean, each[False].mean)
@@ -39,8 +39,8 @@ def test_a_model_predicts_by_what_was_chosen_for_the_given_modalities(fitted):
             again = MMGPVAE.from_state(model.options.settings, trials.layout, model.state())
             np.testing.assert_array_equal(again.predict(alone, (given,), predicted).mean, expected.mean)
             both = model.predict(trials, ("emg", "spikes"), predicted)
-            own = predict_jointly(model.network, trials, ("emg", "spikes"), predicted, model.seed)
-            np.testing.assert_array_equal(both.mean, own.mean)
+            own = predict_jointly(model.network, trials, ("emg", "spikes"), ("emg", "spikes"), model.seed)
+            np.testing.assert_array_equal(both.mean, own[predicted].mean)
 
 
 @pytest.mark.parametrize("good", ["predict_jointly", "predict_as_trained"])
@@ -55,14 +55,20 @@ def test_the_better_prediction_is_chosen_for_each_set(good):
     network = untrained(held_out, {"a+b+c": 1}, {"a": 1.0, "c": 1.0})
 
     def by(name: str):
-        def predict(network, trials, given, predicted, seed=0):
+        def predict(network, trials, given, predicted):
             # only from b alone is the other one better
             error = 0.1 if (name == good) == (given != ("b",)) else 0.2
             return Predictive("gaussian", (held_out.values[predicted] + error)[None], np.ones(1))
 
-        return patch.object(prediction, name, predict)
+        return predict
 
-    with by("predict_jointly"), by("predict_as_trained"):
+    def jointly_by(network, trials, given, asked, seed):
+        return {one: by("predict_jointly")(network, trials, given, one) for one in asked}
+
+    with (
+        patch.object(prediction, "predict_jointly", jointly_by),
+        patch.object(prediction, "predict_as_trained", by("predict_as_trained")),
+    ):
         choose_predictors(network, held_out, 0)
     jointly = good == "predict_jointly"
     for given in (("b",), ("c",), ("b", "c"), ("c", "b")):

@@ -55,7 +55,7 @@ class Evidence:
     def __init__(self, inference: JointInference, sites: dict) -> None:
         at = inference.optimum(sites)
         self.basis = inference.basis
-        mean = at.posterior.marginals.mean
+        (mean,) = self.basis.to_bins(at.u)
         shape = at.precision.shape
         self.precision, self.pull = [], []
         self.n_seen, self.square = [], []

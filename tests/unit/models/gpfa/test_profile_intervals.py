@@ -1,4 +1,4 @@
-"""Intervals of GPFA's time scales: against profiles of dense Gaussians, their coverage, open ends."""
+"""Intervals of time scales and delays: against profiles of dense Gaussians, their coverage, open ends."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import binom
 
-from colatent.models.gpfa import time_scale_interval as gpfa_profile
+from colatent.models.gpfa import profile_intervals as gpfa_profile
 from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN
 from colatent.models.gpfa.gaussian import GPFA
 from colatent.models.gpfa.options import FitOptions
@@ -32,6 +32,20 @@ def simulate(tau: Array, shape: tuple[int, int, int], seed: int) -> Array:
     z = np.stack([rng.standard_normal((n_trials, n_bins)) @ r.T for r in roots], axis=-1)
     loading = rng.uniform(0.6, 1.4, (n_channels, len(tau))) * rng.choice([-1, 1], (n_channels, len(tau)))
     return z @ loading.T + 2 + 0.7 * rng.standard_normal(shape)
+
+
+def simulate_delayed(tau: float, delay: float, shape: tuple[int, int, int], seed: int) -> dict[str, Array]:
+    """Draw two modalities of one latent, the second ``delay`` bins later."""
+    rng = np.random.default_rng(seed)
+    n_trials, n_bins, n_channels = shape
+    time = np.concatenate([np.arange(n_bins), np.arange(n_bins) - delay])
+    covariance = np.exp(-0.5 * (np.subtract.outer(time, time) / tau) ** 2) + 1e-9 * np.eye(2 * n_bins)
+    z = rng.standard_normal((n_trials, 2 * n_bins)) @ np.linalg.cholesky(covariance).T
+    found = {}
+    for name, own in (("a", z[:, :n_bins]), ("b", z[:, n_bins:])):
+        signal = own[..., None] * rng.uniform(0.6, 1.4, n_channels)
+        found[name] = signal + 0.7 * rng.standard_normal(shape)
+    return found
 
 
 class DenseProfile:
@@ -71,6 +85,30 @@ class DenseProfile:
         start = best[1].copy()
         start[len(start) - self.q + k] = log_tau
         return self.fit(start, k)[0] - best[0]
+
+
+class DelayedDenseProfile:
+    """Profile over the delay of the second of two modalities that share one latent."""
+
+    def __init__(self, trials: dict[str, Array]):
+        y = np.concatenate(list(trials.values()), axis=2)
+        self.y = (y - y.mean((0, 1))) / y.std((0, 1))
+        self.first = trials["a"].shape[2]
+
+    def negative(self, x: Array, delay: float) -> float:
+        n_trials, n_bins, p = self.y.shape
+        loading, log_noise, offset, tau = x[:p], x[p : 2 * p], x[2 * p : 3 * p], np.exp(x[-1])
+        seen_at = np.arange(n_bins)[:, None] - np.where(np.arange(p) < self.first, 0.0, delay)
+        lag = np.subtract.outer(seen_at.ravel(), seen_at.ravel())
+        weight = np.tile(loading, n_bins)
+        total = np.exp(-0.5 * (lag / tau) ** 2) * np.outer(weight, weight)
+        total += np.diag(np.tile(np.exp(log_noise), n_bins))
+        residual = (self.y - offset).reshape(n_trials, -1)
+        square = np.einsum("ni,in->", residual, np.linalg.solve(total, residual.T))
+        return 0.5 * float(n_trials * np.linalg.slogdet(total)[1] + square)
+
+    def fit(self, x: Array, delay: float) -> float:
+        return float(minimize(self.negative, x, delay, method="BFGS", options={"gtol": 1e-2}).fun)
 
 
 def vector(model: GPFA, y: Array) -> Array:
@@ -206,3 +244,45 @@ def test_an_end_nearer_than_rounding_tells_apart_is_given_up(
     monkeypatch.setattr(gpfa_profile._Search, "standard_error", lambda *_: 0.0)
     interval = GPFA(1, WIDTH).fit(recording).time_scale_interval(recording)
     assert np.isnan([interval.low, interval.high]).all()
+
+
+@pytest.fixture(scope="module")
+def delayed() -> dict[str, Array]:
+    return simulate_delayed(3.0, 2.3, (8, 12, 3), seed=1)
+
+
+def joint(trials: dict[str, Array]) -> GPFA:
+    return GPFA(latents={"a+b": 1}, bin_width=WIDTH, likelihood={"a": "gaussian"}, delays=True).fit(trials)
+
+
+def test_ends_of_a_delay_are_those_of_a_dense_profile(delayed: dict[str, Array]) -> None:
+    """Ends agree within .03 bins, where the interval spans about one."""
+    model = joint(delayed)
+    of_time_scale, of_delay = model.intervals(delayed)
+    assert np.isnan([end[0, 0] for end in of_delay]).all()  # the first modality is never delayed
+    low, high, best = (float(end[1, 0]) / WIDTH for end in of_delay)
+    dense = DelayedDenseProfile(delayed)
+    x = vector(model, np.concatenate(list(delayed.values()), axis=2))
+    lowest = min(dense.fit(x, best + step) for step in (-0.02, 0.0, 0.02))
+    for end, outward in ((low, -0.03), (high, 0.03)):
+        assert dense.fit(x, end - outward) - lowest < DROP < dense.fit(x, end + outward) - lowest
+    assert low < 2.3 < high
+    assert 0 < of_time_scale.low[0] < of_time_scale.maximum[0] < of_time_scale.high[0] < np.inf
+
+
+def test_intervals_of_delays_cover_the_truth_as_often_as_they_say() -> None:
+    n, level, width = 30, 0.8, []
+    for seed in range(n):
+        trials = simulate_delayed(3.0, -1.6, (8, 16, 3), seed + 100)
+        of_delay = joint(trials).intervals(trials, level)[1]
+        width.append((of_delay.low[1, 0] / WIDTH, of_delay.high[1, 0] / WIDTH))
+    covered = sum(low <= -1.6 <= high for low, high in width)
+    assert binom.ppf(0.01, n, level) <= covered <= binom.ppf(0.99, n, level)
+
+
+def test_without_a_common_signal_a_delay_has_no_two_ends() -> None:
+    """Past some delay the loadings of one modality vanish, and the profile falls no further."""
+    rng = np.random.default_rng(4)
+    trials = {"a": simulate(np.array([3.0]), (8, 16, 3), seed=5), "b": rng.standard_normal((8, 16, 3))}
+    of_delay = joint(trials).intervals(trials)[1]
+    assert of_delay.low[1, 0] == -np.inf or of_delay.high[1, 0] == np.inf

@@ -1,7 +1,7 @@
-"""Profile-likelihood intervals of the time scales of Gaussian GPFA.
+"""Profile-likelihood intervals of the time scales and delays of Gaussian GPFA.
 
-The interval of tau_k contains the values at which the log likelihood, maximised over all other
-parameters, is at most chi2(1, level) / 2 nats below its maximum (Venzon & Moolgavkar 1988, Applied
+The interval of tau_k, or of a delay, contains the values at which the log likelihood, maximised over all
+other parameters, is at most chi2(1, level) / 2 nats below its maximum (Venzon & Moolgavkar 1988, Applied
 Statistics 37:87-94, doi 10.2307/2347496). If the fit is penalised, so is the likelihood here.
 
 A fit stops when an iteration gains little. Along poorly determined directions it can then be several nats
@@ -25,6 +25,7 @@ from colatent.models.gpfa.fit import NEGLIGIBLE_COLUMN, FitProblem, relevance_pe
 from colatent.models.gpfa.padded_trials import PaddedTrials
 from colatent.models.gpfa.parameters import Parameters
 from colatent.models.gpfa.prior import Prior
+from colatent.models.gpfa.structure import Structure
 
 Array = NDArray[np.float64]
 
@@ -44,15 +45,14 @@ _ROOM = 1.5  # factor by which the circle's longest time scale grows
 _NUDGE = 1e-4  # step of finite differences of gradients, relative to the perturbed quantity
 
 
-class TimeScaleInterval(NamedTuple):
-    """Intervals of the time scales.
+class Interval(NamedTuple):
+    """Intervals of the time scales (latent,), or of the delays (modality, latent), seconds.
 
     Attributes:
-        low: seconds (latent,); 0 if there is no end down to the shortest time scale of the fit, NaN if the
-            search for it failed.
-        high: seconds (latent,); infinite if there is no end up to the longest, NaN likewise.
-        maximum: seconds (latent,), where the likelihood is largest; differs from the fit only because the
-            fit stops early.
+        low: 0, or of a delay minus infinity, if there is no end down to the smallest value of the fit; NaN if
+            the search for it failed.
+        high: infinite if there is no end up to the largest, NaN likewise.
+        maximum: where the likelihood is largest; differs from the fit only because the fit stops early.
     """
 
     low: Array
@@ -69,10 +69,11 @@ def interval_drop(level: float) -> float:
 
 def profile_intervals(
     data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem, drop: float
-) -> TimeScaleInterval:
-    """Return the intervals of all time scales, in bins.
+) -> tuple[Interval, Interval]:
+    """Return the intervals of all time scales and of all delays, in bins.
 
-    Latents with negligible loadings have a flat profile and the interval (0, infinity).
+    Latents with negligible loadings have a flat profile and the intervals (0, infinity) and (-infinity,
+    infinity). What is no delay of the fit has NaN.
 
     Args:
         data: standardised training trials.
@@ -82,59 +83,61 @@ def profile_intervals(
         drop: drop in log likelihood at the ends (nats).
     """
     relevant = np.flatnonzero((fitted.loading**2).sum(0).numpy() > 10 * NEGLIGIBLE_COLUMN)
-    log_low, log_high = np.full((2, fitted.loading.shape[1]), np.inf) * [[-1], [1]]
     search = _Search(_ScaledNegativeEvidence(data, fitted, prior, problem), relevant)
+    objective = search.objective
+    wanted = objective.places(relevant)
+    low, high = np.full((2, len(objective.start)), np.inf) * [[-1], [1]]
     for _ in range(_ROUNDS):
         n_maxima = search.n_maxima
-        for k in relevant:
-            for side, end in ((-1, log_low), (1, log_high)):
-                if not math.isnan(end[k]):  # NaN: given up in the previous round
-                    limit = search.objective.n_evaluations + _EVALUATIONS
-                    end[k] = _end(search, int(k), side, drop, limit)
+        for at in wanted:
+            for side, end in ((-1, low), (1, high)):
+                if not math.isnan(end[at]):  # NaN: given up in the previous round
+                    end[at] = _end(search, at, side, drop, objective.n_evaluations + _EVALUATIONS)
         if search.n_maxima == n_maxima:  # otherwise some ends refer to a lower maximum
             break
-    return TimeScaleInterval(*np.exp([log_low, log_high, search.objective.log_time_scales(search.best)]))
+    log_time_scales, delays = zip(*map(objective.of_latents, (low, high, search.best)), strict=True)
+    return Interval(*map(np.exp, log_time_scales)), Interval(*delays)
 
 
-def _end(search: "_Search", k: int, side: int, drop: float, limit: int) -> float:
-    """Return log tau_k (bins) at one end of its interval, infinite if there is no end.
+def _end(search: "_Search", at: int, side: int, drop: float, limit: int) -> float:
+    """Return variable ``at`` (log tau or a delay) at one end of its interval, infinite if there is no end.
 
     NaN if the end is not found within ``limit`` evaluations of the objective, or is closer than rounding
     can resolve.
 
-    The root of the deviance, r = sqrt(2 (maximum - profile)), is nearly linear in log tau_k, so that the
+    The root of the deviance, r = sqrt(2 (maximum - profile)), is nearly linear in both, so that the
     secant through the last two points finds the end in two or three steps.
     """
     objective, goal = search.objective, math.sqrt(2 * drop)
-    at, bound = objective.place(k), objective.bound(side)
+    bound = objective.bound(at, side)
     known, root, x = search.best[at], 0.0, search.best
-    log_tau = known + side * goal * search.standard_error(at)
+    value_at = known + side * goal * search.standard_error(at)
     while objective.n_evaluations < limit:
-        log_tau = side * min(side * log_tau, side * bound)
+        value_at = side * min(side * value_at, side * bound)
         if side * (bound - search.best[at]) < _AT_BOUND:
             return side * math.inf
-        if log_tau == known:
+        if value_at == known:
             return math.nan
-        if objective.make_room(log_tau):
+        if objective.make_room(objective.longest(x, at, value_at)):
             search.climb_to_maximum()
-            return _end(search, k, side, drop, limit)
-        value, there = search.profile(at, log_tau, x)
+            return _end(search, at, side, drop, limit)
+        value, there = search.profile(at, value_at, x)
         if not math.isfinite(value):  # too far, see `_ScaledNegativeEvidence`
-            log_tau = (known + log_tau) / 2
+            value_at = (known + value_at) / 2
             continue
         x = there
         if objective.make_room(objective.longest(x)) or value < search.lowest - 2 * _GAIN:
             search.climb_to_maximum(x if value < search.lowest - 2 * _GAIN else None)
-            return _end(search, k, side, drop, limit)
+            return _end(search, at, side, drop, limit)
         before, root = root, math.sqrt(2 * max(value - search.lowest, 0.0))
-        if log_tau == bound and root < goal:
+        if value_at == bound and root < goal:
             return side * math.inf
-        far = abs(log_tau - search.best[at])
-        slope = side * (root - before) / (log_tau - known)
+        far = abs(value_at - search.best[at])
+        slope = side * (root - before) / (value_at - known)
         step = (goal - root) / slope if slope > 0 else far
         if abs(root - goal) < _CLOSE:
-            return log_tau + side * step
-        known, log_tau = log_tau, log_tau + side * float(np.clip(step, -far / 2, far))
+            return value_at + side * step
+        known, value_at = value_at, value_at + side * float(np.clip(step, -far / 2, far))
     return math.nan
 
 
@@ -222,59 +225,79 @@ class _Search:
 class _ScaledNegativeEvidence:
     """Negative (penalised) log likelihood (nats) of a vector of scaled variables.
 
-    The variables are C, log R, d and log tau. C is nearly uncoupled from R, unlike the fit's C / sqrt(R).
-    The first three are scaled so that their second derivatives would be about 1 if the latents were known.
+    The variables are C where it is not zero by structure, log R, d, log tau and the delays that are learned.
+    C is nearly uncoupled from R, unlike the fit's C / sqrt(R). The first three are scaled so that their
+    second derivatives would be about 1 if the latents were known.
+
+    Attributes:
+        start: the fit.
+        late: which delays are learned (modality, latent).
+        n_evaluations: how often it was evaluated.
     """
 
     def __init__(self, data: PaddedTrials, fitted: Parameters, prior: Prior, problem: FitProblem):
         self._data, self._prior, self._problem = data, prior, problem
-        loading, log_noise, offset, log_tau = (p.numpy() for p in fitted[:4])  # no delays
-        self._shape = loading.shape
+        loading, log_noise, offset, log_tau, delay = (p.numpy() for p in fitted)
+        structure = problem.structure or Structure.of_one(*loading.shape)
+        self._support, self.late = structure.support, structure.delayed
+        self._longest_delay = structure.longest_delay
         count = np.maximum(data.observed.sum((0, 1)), 1.0)[:, None]
         curvature = np.broadcast_to(count, loading.shape)
-        if problem.automatic_relevance:
-            square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
-            curvature = curvature + problem.automatic_relevance * len(loading) / square
+        for channels in problem.penalised if problem.automatic_relevance else ():
+            square = (loading[channels] ** 2).sum(0) + NEGLIGIBLE_COLUMN
+            curvature = curvature + problem.automatic_relevance * len(loading[channels]) / square
         sigma = np.exp(log_noise / 2)[:, None]
         root = np.sqrt([curvature, *np.broadcast_to([count / 2, count], (2, *loading.shape))])
+        n_others = len(log_tau) + int(self.late.sum())
+        by_loading = (root[0] / sigma)[self._support]
         self._scale = np.concatenate(
-            [(root[0] / sigma).ravel(), root[1, :, 0], root[2, :, 0] / sigma[:, 0], np.ones(len(log_tau))]
+            [by_loading, root[1, :, 0], root[2, :, 0] / sigma[:, 0], np.ones(n_others)]
         )
-        arrays = (loading * sigma).ravel(), log_noise, offset, log_tau
+        late = np.broadcast_to(delay, self.late.shape)[self.late]
+        arrays = (loading * sigma)[self._support], log_noise, offset, log_tau, late
+        self._ends = np.cumsum([len(array) for array in arrays])
         self.start = np.concatenate(arrays) * self._scale
         self._lower, self._upper = np.full((2, len(self.start)), np.inf) * [[-1], [1]]
-        noise = slice(loading.size, loading.size + len(loading))
+        noise = slice(*self._ends[:2])
         self._lower[noise] = math.log(problem.limits.noise_floor) * self._scale[noise]
-        self._time_scales = slice(len(self.start) - len(log_tau), None)
-        self._lower[self._time_scales] = self.bound(-1)
+        self._time_scales = slice(*self._ends[2:4])
+        self._lower[self._time_scales] = self.bound(self._ends[2], -1)
+        self._lower[self._ends[3] :], self._upper[self._ends[3] :] = -self._longest_delay, self._longest_delay
         self._cap = -math.inf
         self.n_evaluations = 0
         self.make_room(self.longest(self.start))
 
-    def place(self, k: int) -> int:
-        """Return the index of log tau_k in the vector."""
-        return len(self.start) - self._shape[1] + k
+    def places(self, latents: NDArray[np.intp]) -> list[int]:
+        """Return the variables whose intervals are wanted: log tau and delays of some latents."""
+        of_delays = np.flatnonzero(np.isin(np.nonzero(self.late)[1], latents))
+        return [*(int(self._ends[2] + k) for k in latents), *(int(self._ends[3] + i) for i in of_delays)]
 
-    def bound(self, side: int) -> float:
-        """Return the log of the shortest (-1) or longest (1) time scale of the fit (bins)."""
+    def of_latents(self, x: Array) -> tuple[Array, Array]:
+        """Return log tau (latent,) and the delays (modality, latent), NaN where none is learned."""
+        delay = np.full(self.late.shape, np.nan)
+        delay[self.late] = x[self._ends[3] :]
+        return x[self._time_scales], delay
+
+    def bound(self, at: int, side: int) -> float:
+        """Return the smallest (-1) or largest (1) value of log tau or a delay in the fit (bins)."""
+        if at >= self._ends[3]:
+            return side * self._longest_delay
         return math.log(self._problem.time_scale_bounds[side > 0])
 
-    def log_time_scales(self, x: Array) -> Array:
-        """Return log tau (bins), (latent,)."""
-        return x[self._time_scales]
-
-    def longest(self, x: Array) -> float:
-        """Return the log of the longest time scale (bins)."""
-        return float(self.log_time_scales(x).max())
+    def longest(self, x: Array, at: int = 0, value: float = -math.inf) -> float:
+        """Return the log of the longest time scale (bins), with variable ``at`` set to a value."""
+        is_time_scale = self._ends[2] <= at < self._ends[3]
+        return max(float(x[self._time_scales].max()), value if is_time_scale else -math.inf)
 
     def make_room(self, log_tau: float) -> bool:
         """Extend the circle if a time scale needs it, and return whether it did."""
-        if log_tau < self._cap - _AT_BOUND or self._cap == self.bound(1):
+        longest = math.log(self._problem.time_scale_bounds[1])
+        if log_tau < self._cap - _AT_BOUND or self._cap == longest:
             return False
-        self._cap = min(log_tau + math.log(_ROOM), self.bound(1))
+        self._cap = min(log_tau + math.log(_ROOM), longest)
         time_scale = np.exp(self.start[self._time_scales])
-        cap = math.exp(self._cap)
-        self._blocks = make_blocks(self._data, self._prior, time_scale, cap)
+        delays = self._problem.delays
+        self._blocks = make_blocks(self._data, self._prior, time_scale, math.exp(self._cap), delays=delays)
         self._upper[self._time_scales] = self._cap
         return True
 
@@ -286,44 +309,54 @@ class _ScaledNegativeEvidence:
         """Return which variables can move downhill without leaving their bounds."""
         return ~(((x <= self._lower) & (gradient > 0)) | ((x >= self._upper) & (gradient < 0)))
 
+    def parameters(self, x: Array) -> Parameters:
+        """Return the parameters at a point."""
+        by_loading, log_noise, offset, log_tau, late = np.split(x / self._scale, self._ends[:-1])
+        loading, delay = np.zeros(self._support.shape), np.zeros(self.late.shape)
+        loading[self._support], delay[self.late] = by_loading, late
+        arrays = loading / np.exp(log_noise / 2)[:, None], log_noise, offset, log_tau, delay
+        return Parameters(*(torch.as_tensor(a, device=self._prior.device) for a in arrays))
+
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient; infinity and NaN if rounding makes the precision indefinite."""
         self.n_evaluations += 1
-        p, q = self._shape
-        loading, log_noise, offset, log_tau = np.split(x / self._scale, [p * q, p * q + p, p * q + 2 * p])
-        sigma = np.exp(log_noise / 2)[:, None]
-        arrays = loading.reshape(p, q) / sigma, log_noise, offset, log_tau
-        parameters = Parameters(*(torch.as_tensor(a, device=self._prior.device) for a in arrays))
+        parameters = self.parameters(x)
         try:
             value, gradient = evaluate(self._blocks, parameters)
         except torch.linalg.LinAlgError:
             return math.inf, np.full(len(x), math.nan)
-        by_loading = gradient.loading
-        if self._problem.automatic_relevance:
-            penalty, slope = relevance_penalty(parameters.loading, self._problem.automatic_relevance)
-            value, by_loading = value + float(penalty), by_loading + slope
-        by_noise = gradient.log_noise - 0.5 * (by_loading * parameters.loading).sum(1)
-        parts = by_loading.cpu().numpy() / sigma, by_noise, gradient.offset, gradient.log_time_scale
-        flat = [np.ravel(part if isinstance(part, np.ndarray) else part.cpu().numpy()) for part in parts]
-        return value, np.concatenate(flat) / self._scale
+        for channels in self._problem.penalised if self._problem.automatic_relevance else ():
+            strength = self._problem.automatic_relevance
+            penalty, slope = relevance_penalty(parameters.loading[channels], strength)
+            value += float(penalty)
+            gradient.loading[channels] += slope
+        by_noise = gradient.log_noise - 0.5 * (gradient.loading * parameters.loading).sum(1)
+        parts = gradient.loading, by_noise, gradient.offset, gradient.log_time_scale, gradient.delay
+        arrays = [part.cpu().numpy() for part in parts]
+        sigma = np.exp(parameters.log_noise.cpu().numpy() / 2)[:, None]
+        free = (arrays[0] / sigma)[self._support], *arrays[1:4], arrays[4][self.late]
+        return value, np.concatenate(free) / self._scale
 
     def first_differences(self, relevant: NDArray[np.intp]) -> list[tuple[Array, Array]]:
         """Return steps and gradient changes along the directions that the data determine least.
 
-        These mix latents, trade latent means for offsets, and change time scales. The steps are combined
-        into directions conjugate under the curvature, so that each stays exact in the estimate.
+        These mix latents, trade latent means for offsets, and change time scales and delays. The steps are
+        combined into directions conjugate under the curvature, so that each stays exact in the estimate.
         """
-        p, q = self._shape
-        loading = (self.start / self._scale)[: p * q].reshape(p, q)
-        steps = []
-        for k in relevant:
+        at_start = np.zeros(self._support.shape)
+        at_start[self._support] = np.split(self.start / self._scale, self._ends[:-1])[0]
+        steps, units = [], [_unit(at, len(self.start)) for at in self.places(relevant)]
+        for k, unit in zip(relevant, units, strict=False):
             for j in relevant:
-                mixed = np.zeros((p, q))
-                mixed[:, k] = loading[:, j]
-                steps.append(np.concatenate([mixed.ravel(), np.zeros(2 * p + q)]))
-            steps.append(np.concatenate([np.zeros(p * q + p), loading[:, k], np.zeros(q)]))
-            steps.append(_unit(self.place(k), len(self.start)))
-        step = np.array(steps) * self._scale * _NUDGE
+                mixed = np.zeros_like(at_start)
+                mixed[:, k] = at_start[:, j]
+                rest = np.zeros(self._ends[-1] - self._ends[0])
+                steps.append(np.concatenate([mixed[self._support], rest]))
+            shifted = np.zeros(len(self.start))
+            shifted[slice(*self._ends[1:3])] = at_start[:, k]
+            steps += [shifted, unit]
+        steps += units[len(relevant) :]
+        step = np.array([one for one in steps if one.any()]) * self._scale * _NUDGE
         gradient = self(self.start)[1]
         change = np.array([self(self.start + s)[1] - gradient for s in step])
         curvature, vector = np.linalg.eigh((step @ change.T + change @ step.T) / 2)
