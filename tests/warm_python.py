@@ -50,8 +50,13 @@ sys.exit(int(server.recv(8) or 1))
 
 def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake of this environment with ``folder`` as the working directory."""
+    return run_python(folder, "-m", "snakemake", *arguments, **environment)
+
+
+def run_python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or with -m a module, with ``folder`` as the working directory."""
     return subprocess.run(
-        [_client(), "-m", "snakemake", *arguments],
+        [warm_python(), *arguments],
         cwd=folder,
         env={**os.environ, **_PLAIN, **environment},
         stdin=subprocess.DEVNULL,
@@ -61,7 +66,7 @@ def run_snakemake(folder: Path, *arguments: str, **environment: str) -> subproce
 
 
 @cache
-def _client() -> Path:
+def warm_python() -> Path:
     """Return the program to give in place of Python; start what waits for orders, one for all workers."""
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     folder = Path(tempfile.gettempdir(), f"warm-{os.getuid()}-{owner}")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from support import copy_package
-from warm_python import run_snakemake
+from warm_python import run_python, run_snakemake, warm_python
 
 from colatent.simulate import simulate_reach, write_reach_nwb
 from colatent.store.stores import MARKER
@@ -208,13 +208,8 @@ def test_a_new_session_redoes_the_overview_only(project):
 
 
 def colatent(project: Path, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from colatent.cli import app; app()", *arguments],
-        cwd=folder or project,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-        capture_output=True,
-        text=True,
-    )
+    own = {"PYTHONPATH": str(project / "src")}
+    return run_python(folder or project, str(Path(sys.executable).with_name("colatent")), *arguments, **own)
 
 
 def chunk_of(store: Path) -> Path:
@@ -281,8 +276,15 @@ def test_what_verify_prints_repairs(project, tmp_path):
     flip(project / "out/a/fit/fa/fold-0_seed-0")
     found = colatent(project, "verify", str(project / "out"), folder=tmp_path)
     assert "2 of " in found.stderr and "Traceback" not in found.stderr
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1"}
+    program = tmp_path / "bin/snakemake"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {warm_python()} -m snakemake "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project / "src"),
+        "OMP_NUM_THREADS": "1",
+    }
     command = found.stderr.strip().splitlines()[-1]
     run = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -301,7 +303,8 @@ def test_an_edited_table_goes_no_further(project):
         assert colatent(project, "verify", "out").returncode != 0
         repair = snakemake(project, "--force", f"out/{name}")
         assert repair.returncode == 0 and file.read_bytes() == content
-        assert snakemake(project).returncode == 0  # what stopped is made
+        assert snakemake(project, "out/scores.csv").returncode == 0
+    assert snakemake(project).returncode == 0  # what stopped is made
     assert colatent(project, "verify", "out").returncode == 0
 
 

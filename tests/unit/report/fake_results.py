@@ -74,16 +74,19 @@ def latents_of() -> xr.Dataset:
 
 
 def time_scales_of(fold: int) -> xr.Dataset:
-    """Time scales with intervals of which the second has no upper end."""
+    """Time scales and delays with intervals, of which the second ones have no upper end."""
     attrs = {"units": "s", "level": 0.95, "drop": 1.92, "likelihood": "marginal"}
     scale = np.array([0.05, 0.2]) * (1 + 0.1 * fold)
     values = {"low": scale / 1.3, "high": np.array([1.4 * scale[0], np.inf]), "maximum": 1.05 * scale}
     delay = np.array([[0.0, 0.0], [0.118 + 0.001 * fold, -0.02]])
+    dims = ("modality", "latent")
+    of_delays = {"low": delay - 0.01, "high": delay + np.array([0.02, np.inf]), "maximum": delay}
     return xr.Dataset(
         {
             "time_scale": ("latent", scale, {"units": "s"}),
-            "delay": (("modality", "latent"), delay, {"longest": 0.119}),
+            "delay": (dims, delay, {"longest": 0.119}),
         }
+        | {f"delay_{k}": (dims, v, attrs) for k, v in of_delays.items()}
         | {f"time_scale_{k}": ("latent", v, attrs) for k, v in values.items()},
         coords={"modality": ["spikes", "emg"]},
     )

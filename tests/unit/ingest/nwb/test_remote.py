@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
+from warm_python import run_snakemake
 
 from colatent.cli import app
 from colatent.config.file import load_config
@@ -352,9 +353,8 @@ def test_snakemake_streams_a_url_and_another_url_reruns_the_ingest(served, serve
 
     def snakemake(url: str, *more: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "sessions.tsv").write_text(f"session\tnwb\na\t{url}\n")
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-        command += [f"out/a/session/{MARKER}", *more, "--configfile", "config.yaml"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        project = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "config.yaml")
+        return run_snakemake(tmp_path, f"out/a/session/{MARKER}", *more, *project)
 
     run = snakemake(served)
     assert run.returncode == 0, run.stderr[-4000:]

@@ -61,6 +61,8 @@ def test_delays_are_said_with_their_sign(demo: tuple[Config, Path]) -> None:
     far = "in 4 of 6 fits at the longest delay allowed: it may be longer"
     assert f"{names[0]}: emg follows by 119 ms (118 to 120), {far}" in drawn.caption
     assert f"{names[1]}: emg leads by 20 ms" in drawn.caption
+    np.testing.assert_allclose(first[["low_ms", "high_ms"]], [[108, 138], [-30, np.inf]])
+    assert "Bar: 95% profile-likelihood interval of fold 0, seed 0" in drawn.caption
 
 
 def test_a_group_without_evidence_of_a_shared_signal_is_named(demo: tuple[Config, Path]) -> None:
