@@ -43,8 +43,8 @@ LEFT_OUT: dict[str, tuple[Callable[[], AbstractContextManager[Any]], dict[str, A
     "the joint posterior": (encoders_posterior, {}),
     "last steps": (lambda: patch.object(model, "take_last_steps", lambda *_: None), {}),
     "cross-modal prediction": (nullcontext, {"cross_weight": {}}),
-    "hidden channels": (nullcontext, {"channel_dropout": 0.0}),
-    "decay of decoders": (nullcontext, {"decoder_decay": 0.0}),
+    "hidden channels": (lambda: patch.object(MMGPVAESettings, "channel_dropout", 0.0), {}),
+    "decay of decoders": (lambda: patch.object(MMGPVAESettings, "decoder_decay", 0.0), {}),
 }
 
 

@@ -239,3 +239,13 @@ def test_a_config_is_read_without_the_libraries_of_the_science() -> None:
         [sys.executable, "-c", code, str(ROOT / "config/config.yaml")], capture_output=True, text=True
     )
     assert run.stdout == "[]\n", run.stdout + run.stderr
+
+
+def test_models_of_images_have_rules_of_their_own():
+    settings = {"kind": "mm-gpvae", "latents": {"spikes+images": 1}}
+    other = MMGPVAESettings.model_validate(settings)
+    of_images = MMGPVAESettings.model_validate(
+        settings | {"decoder": {"images": "convolutional"}, "image_shape": {"images": [4, 4]}}
+    )
+    assert (other.channel_dropout, other.decoder_decay, other.samples) == (0.25, 0.3, 32)
+    assert (of_images.channel_dropout, of_images.decoder_decay, of_images.samples) == (0.0, 0.0, 4)

@@ -24,7 +24,7 @@ def test_bands_cover_the_truth_and_latents_have_the_prior_s_variance() -> None:
     """Of the 95 % bands, after an affine map fitted on training trials."""
     (train, z_train), (test, z_test) = simulate(120), simulate(60, seed=2)
     # the prior's variance takes longest to learn
-    options = OPTIONS | {"cross_weight": {}, "decoder_decay": 0.0, "epochs": 150}
+    options = OPTIONS | {"cross_weight": {}, "epochs": 150}
     model = fit_vae(train, **options)
     fit, (mean, variance) = model.latents(train, BOTH)[0], model.latents(test, BOTH)
     complete = np.arange(60) > 1  # the first trials have gaps
