@@ -5,6 +5,8 @@ BIN := .venv/bin
 # modules are compiled when first imported: most never are, and to compile all takes longer than the rest
 QUIETLY := --quiet --disable-pip-version-check --no-compile
 export OMP_NUM_THREADS ?= 1
+# whatever the shell says: what is not kept is compiled anew by each job
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-slurm lint format benchmark clean reference lock
 
@@ -13,6 +15,7 @@ setup: .venv/installed
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "colatent needs Python 3.11 or newer; choose one with: make setup PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(QUIETLY) pip==26.3 # takes two thirds of the time of Python 3.11's own
 	$(BIN)/pip install $(QUIETLY) -r envs/requirements.txt
 	$(BIN)/pip install $(QUIETLY) --no-deps -e .
 	@touch $@

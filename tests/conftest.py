@@ -52,11 +52,14 @@ def _run_copy(folder: Path, figures: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def simulated_nwb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated reach recording."""
+    from support import made_once
+
     from colatent.simulate import simulate_reach, write_reach_nwb
 
-    path = tmp_path_factory.mktemp("simulated") / "reach.simulated.nwb"
-    write_reach_nwb(simulate_reach(seed=3, n_trials=48, n_units=32), path)
-    return path
+    def write(folder: Path) -> None:
+        write_reach_nwb(simulate_reach(seed=3, n_trials=48, n_units=32), folder / "reach.simulated.nwb")
+
+    return made_once(tmp_path_factory, "simulated", write) / "reach.simulated.nwb"
 
 
 @pytest.fixture(scope="session")

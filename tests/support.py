@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from filelock import FileLock
 from pydantic import TypeAdapter
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
@@ -47,6 +50,18 @@ def copy_package(folder: Path, figures: str = ONE_FIGURE) -> Path:
     with (copy / "colatent/report/figures/catalogue.py").open("a") as catalogue:
         catalogue.write(f"\n{figures}\n")
     return copy
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that one worker makes, and all workers read."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (made := folder / "made").exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,5 +1,7 @@
 """Killed at any moment and started again, on one core, or in more processes: the results are the same.
 
+No two fits that ask for a GPU share one; where there is none, CUDA_VISIBLE_DEVICES pretends that there is.
+
 COLATENT_KILLS says at how many random moments (2; 30 takes about half an hour on two idle cores).
 """
 
@@ -12,16 +14,18 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 from warm_python import run_snakemake
 
 from colatent.cli import app
 from colatent.store.checksums import CHECKSUMS
-from colatent.store.stores import identity
+from colatent.store.stores import identity, read_attrs
 
 ROOT = Path(__file__).parents[2]
 N_MOMENTS = int(os.environ.get("COLATENT_KILLS", "2"))
@@ -29,6 +33,14 @@ PROJECT = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml"
 MODELS = {"mmgpvae": {"kind": "mm-gpvae", "latents": {"spikes": 2}, "epochs": 25, "batch_size": 4}}
 
 pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("few_figures")]
+
+FITS = [f"out/small/fit/mmgpvae/fold-{fold}_seed-0/complete.json" for fold in range(2)]
+RUNNING_ON = (
+    f"on the GPU {torch.cuda.get_device_name()}"
+    if torch.cuda.is_available()
+    else "device: auto, and there is no GPU here that PyTorch can use: running on the CPU"
+)
+WAITING = "waiting for a GPU: other jobs have 0"
 
 
 def write_config(folder: Path) -> Path:
@@ -161,3 +173,45 @@ def test_killed_and_started_again_or_on_one_core(undisturbed, tmp_path: Path, mo
         of_pages = (".html", CHECKSUMS)
         record["files"] = {k: v for k, v in record["files"].items() if not k.endswith(of_pages)}
     assert records[0] == records[1]
+
+
+def times_of_device(folder: Path) -> tuple[list[tuple[float, float]], str]:
+    """Return when each fit had the device (s), in order, and all their lines."""
+    found, said = [], ""
+    for log in (folder / "out/logs/small/fit").glob("*.log"):
+        text = log.read_text()
+        reserved, given_back, done = (
+            float(re.search(rf"^ *([\d.]+) s  {line}", text, re.MULTILINE)[1])
+            for line in ("GPU 0 is reserved", "GPU 0 is given back", "done in")
+        )
+        started = log.stat().st_mtime - done
+        found.append((started + reserved, started + given_back))
+        said += text
+    return sorted(found), said
+
+
+@pytest.mark.parametrize("resources", [(), ("--resources", "gpu=1")], ids=["two at once", "one at a time"])
+def test_no_two_fits_have_one_device(undisturbed, tmp_path: Path, resources: tuple[str, ...]) -> None:
+    folder = Path(shutil.copytree(undisturbed[0], tmp_path / "run", symlinks=True))
+    locks = {"TMPDIR": str(folder), "CUDA_VISIBLE_DEVICES": "0"}
+    auto = ("--config", "device=auto")
+    run = run_snakemake(folder, *FITS, "--force", *resources, *PROJECT, "2", *auto, **locks)
+    assert run.returncode == 0, run.stderr[-3000:]
+    times, said = times_of_device(folder)
+    assert len(times) == 2
+    slack = 0.3  # times in logs are rounded
+    assert all(a[1] <= b[0] + slack for a, b in pairwise(times)), times
+    assert RUNNING_ON in said
+    # told of one, Snakemake starts the second when the first has ended; else the lock keeps them apart
+    assert not resources or WAITING not in said
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no GPU here")
+def test_the_report_names_the_gpu(undisturbed, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(undisturbed[0], tmp_path / "run", symlinks=True))
+    page = "out/report/sessions/small/index.html"
+    run = run_snakemake(folder, page, *PROJECT, "2", "--config", "device=cuda")
+    assert run.returncode == 0, run.stderr[-3000:]
+    name = f"cuda ({torch.cuda.get_device_name()})"
+    assert [read_attrs(folder / Path(fit).parent)["device"] for fit in FITS] == [name, name]
+    assert name in (folder / page).read_text()
