@@ -10,6 +10,7 @@ of bins, which avoids an unpaired Nyquist coefficient.
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ def correlation(kernel: str, lag: Tensor, time_scale: Tensor) -> Tensor:
     raise ValueError(f"unknown kernel {kernel!r}; choose one of {', '.join(KERNELS)}")
 
 
+@cache
 def reach(kernel: str, tolerance: float) -> float:
     """Return the lag, in time scales, at which the correlation has fallen to ``tolerance``."""
     lags = torch.linspace(0.0, 60.0, 6001, dtype=torch.float64)

@@ -33,6 +33,12 @@ class Alike(NamedTuple):
         """Return the sets with given numbers, from 0 on."""
         return cls(kind, torch.bincount(kind).to(torch.float64))
 
+    @property
+    def apart(self) -> bool:
+        """Whether each trial is a set of its own."""
+        every = torch.arange(len(self.kind), device=self.kind.device)
+        return len(self.size) == len(every) and torch.equal(self.kind, every)
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sums over the trials of each set (G, ...)."""
         return values.new_zeros(len(self.size), *values.shape[1:]).index_add_(0, self.kind, values)

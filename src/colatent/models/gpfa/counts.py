@@ -152,10 +152,15 @@ class CountGPFA(GPFAEstimator):
         self._say_longest_delays(structure, progress)
         return self
 
-    def posterior(self, trials: TrialsLike) -> LatentMoments:
-        """Return mean and variance of the latents in every bin of the padded trials."""
-        found = self._infer(self._check(trials))[1]
-        variance = found.spread.covariance[0].diagonal(dim1=2, dim2=3)
+    def posterior(self, trials: TrialsLike, alike: bool = False) -> LatentMoments:
+        """Return mean and variance of the latents in every bin of the padded trials.
+
+        Args:
+            trials: training trials or others.
+            alike: give trials that were observed alike one covariance, as fits do: several times quicker.
+        """
+        inference, found = self._infer(self._check(trials), alike)
+        variance = found.spread.covariance[0].diagonal(dim1=2, dim2=3)[inference.data.alike.kind]
         return LatentMoments(found.mean[0].cpu().numpy(), variance.cpu().numpy().copy())
 
     def _predictions(self, data: PaddedTrials) -> list[Prediction]:
@@ -171,9 +176,9 @@ class CountGPFA(GPFAEstimator):
         (eta,) = self._predictors(self._check(trials))
         return Prediction(*(m.cpu().numpy() for m in eta))
 
-    def elbo(self, trials: TrialsLike) -> Array:
-        """Return the evidence lower bound of each trial (nats), shape (trial,)."""
-        return self._infer(self._check(trials))[1].elbo.cpu().numpy()
+    def elbo(self, trials: TrialsLike, alike: bool = False) -> Array:
+        """Return the evidence lower bound of each trial (nats), shape (trial,); see `posterior`."""
+        return self._infer(self._check(trials), alike)[1].elbo.cpu().numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the fit as plain arrays."""
@@ -299,8 +304,8 @@ class CountGPFA(GPFAEstimator):
         )
         return Parameters(*(torch.as_tensor(a, device=self.device) for a in arrays))
 
-    def _infer(self, data: PaddedTrials) -> tuple[SiteInference, SitePosterior]:
-        """Infer the latents, with a covariance for each trial.
+    def _infer(self, data: PaddedTrials, alike: bool = False) -> tuple[SiteInference, SitePosterior]:
+        """Infer the latents, with a covariance for each trial, or for all trials observed alike.
 
         The first iterations need only one inversion for all trials observed alike.
         """
@@ -308,7 +313,9 @@ class CountGPFA(GPFAEstimator):
         parameters = self._parameters()
         basis = site_basis(Prior(self.kernel, self.tolerance), parameters, data.value.shape[1])[0]
         shared = SiteInference(self._observations(data, kinds_of(data.observed)), parameters, basis)
-        start = shared.optimum(shared.start(None), _START_TOLERANCE)
+        start = shared.optimum(shared.start(None), _SITE_TOLERANCE if alike else _START_TOLERANCE)
+        if alike:
+            return shared, start
         inference = SiteInference(self._observations(data), parameters, basis)
         at = inference.at(start.u, [e.curvature for e in start.expectation])
         return inference, inference.optimum(at, _INFERENCE_TOLERANCE)

@@ -226,7 +226,8 @@ class SiteInference:
     def _solve(self, inverse: Tensor, h: Tensor) -> Tensor:
         if len(inverse) == 1:
             return h @ inverse[0]
-        return torch.bmm(inverse[self.data.alike.kind], h[:, :, None])[:, :, 0]
+        own = inverse if self.data.alike.apart else inverse[self.data.alike.kind]
+        return torch.bmm(own, h[:, :, None])[:, :, 0]
 
     def _of_latents(self, precision: Sequence[Tensor]) -> list[Tensor]:
         """Return what sites say of the latents of a bin (…, T, q, q)."""

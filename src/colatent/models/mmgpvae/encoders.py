@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, pixel_unshuffle, silu, softplus
 
-from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, convolution, dense, n_patches, recurrent
+from colatent.models.mmgpvae.layers import DTYPE, PATCH, Dropout, Recurrent, convolution, dense, n_patches
 from colatent.models.mmgpvae.options import ModalityOptions
 from colatent.models.mmgpvae.posterior import Sites
 
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
     """
 
     weight: nn.Parameter | None
-    recurrent: nn.GRU | None
+    recurrent: Recurrent | None
     filters: nn.Parameter | None
     information: Tensor
     center: Tensor
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
         )
         self.recurrent, self.filters = None, None
         if options.context is None:
-            self.recurrent = recurrent(hidden, generator)
+            self.recurrent = Recurrent(hidden, generator)
         else:
             filters = torch.empty(hidden, 1, options.context, dtype=DTYPE)
             self.filters = nn.Parameter(filters.normal_(0.0, options.context**-0.5, generator=generator))
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
     def _over_bins(self, projected: Tensor) -> Tensor:
         """Return hidden units that see other bins, from projections (trial, time, projection)."""
         if self.recurrent is not None:
-            found: Tensor = self.recurrent(self.dropout(silu(projected)))[0]
+            found: Tensor = self.recurrent(self.dropout(silu(projected)))
             return found
         assert self.filters is not None
         n_projections, _, context = self.filters.shape

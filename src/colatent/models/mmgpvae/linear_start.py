@@ -59,7 +59,8 @@ def start_from_linear_model(network: MultiModalNetwork, trials: Trials, run: Fit
     assert gpfa.modalities_ is not None
     own_what_is_private(gpfa, values)
     bins = torch.from_numpy(gpfa.time_scale_ / gpfa.bin_width)
-    mean, variance = gpfa.posterior(values)
+    found = gpfa.posterior(values, alike=True) if isinstance(gpfa, CountGPFA) else gpfa.posterior(values)
+    mean, variance = found
     with torch.no_grad():
         network.log_time_scale.copy_(bins.log())
         for name, x in data.items():
@@ -100,6 +101,7 @@ def own_what_is_private(gpfa: GPFA | CountGPFA, values: dict[str, Array]) -> Non
     """
     assert gpfa.modalities_ is not None
     groups, names = gpfa.latent_groups_, gpfa.modalities_.names
+    before = _log_likelihood(gpfa, values)
     rate = np.concatenate([np.nanmean(values[name], axis=(0, 1)) for name in names])
     counts = np.isin(np.repeat(gpfa.modalities_.likelihoods, gpfa.modalities_.n_channels), COUNTS)
     strength = gpfa.loading_**2 * np.where(counts, rate, 1 / _noise_sd(gpfa) ** 2)[:, None]
@@ -113,19 +115,20 @@ def own_what_is_private(gpfa: GPFA | CountGPFA, values: dict[str, Array]) -> Non
                 continue
             with_all, alone = gpfa.loading_.copy(), np.zeros(len(gpfa.loading_))
             alone[channels] = with_all[channels, k]
-            before = _log_likelihood(gpfa, values)
             gpfa.loading_[:, k] = alone
-            if before - _log_likelihood(gpfa, values) > np.count_nonzero(with_all[:, k]) - len(here):
+            after = _log_likelihood(gpfa, values)
+            if before - after > np.count_nonzero(with_all[:, k]) - len(here):
                 gpfa.loading_ = with_all
                 continue
+            before = after
             for array in (gpfa.loading_.T, gpfa.time_scale_, strength.T):
                 array[[k, weakest]] = array[[weakest, k]]
 
 
 def _log_likelihood(gpfa: GPFA | CountGPFA, values: dict[str, Array]) -> float:
-    """Return the log likelihood of all trials (nats), of counts its lower bound."""
+    """Return the log likelihood of all trials (nats), of counts the lower bound that was maximised."""
     return (
-        float(gpfa.elbo(values).sum())
+        float(gpfa.elbo(values, alike=True).sum())
         if isinstance(gpfa, CountGPFA)
         else gpfa.log_marginal_likelihood(values)
     )

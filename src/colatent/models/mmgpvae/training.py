@@ -82,6 +82,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.best_weights = copy_weights(self.module.state_dict())
+        self._parameters = list(self.module.parameters())
 
     def _rate(self) -> float:
         """Return the learning rate of the next epoch, relative to the first's."""
@@ -207,7 +208,7 @@ class Trainer:
         except torch.linalg.LinAlgError:
             return None
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self._parameters, MAX_GRADIENT_NORM)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             return None
         self.optimizer.step(self._rate())

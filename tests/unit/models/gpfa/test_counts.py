@@ -131,6 +131,21 @@ def test_trials_with_one_covariance_have_a_slightly_lower_bound() -> None:
     np.testing.assert_allclose(common.mean[0], own.mean[0], atol=0.1)
 
 
+def test_trials_observed_alike_can_be_given_one_covariance(fit: CountGPFA) -> None:
+    """As in fits, whose bound is that of the training trials."""
+    beside = TEST[:6].copy()
+    beside[3:, :, ::4] = np.nan
+    model = true_model()
+    own, common = model.posterior(beside), model.posterior(beside, alike=True)
+    for kind in (slice(0, 3), slice(3, 6)):
+        np.testing.assert_array_equal(np.ptp(common.variance[kind], axis=0), 0.0)
+    assert np.ptp(common.variance, axis=0).max() > 0.01
+    np.testing.assert_allclose(common.mean, own.mean, atol=0.15)
+    bound = fit.elbo(TRAIN, alike=True).sum() / TRAIN[..., 0].size
+    assert bound == pytest.approx(fit.history_[-1]["elbo"], rel=1e-5)
+    assert bound < fit.elbo(TRAIN).mean() / TRAIN.shape[1]
+
+
 def inference_of(inference: SiteInference) -> tuple:
     return inference.parameters, inference.basis
 
