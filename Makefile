@@ -5,8 +5,6 @@ BIN := .venv/bin
 # modules are compiled when first imported: most never are, and to compile all takes longer than the rest
 QUIETLY := --quiet --disable-pip-version-check --no-compile
 export OMP_NUM_THREADS ?= 1
-# whatever the shell says: what is not kept is compiled anew by each job
-export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-slurm lint format benchmark clean reference lock
 

@@ -18,13 +18,12 @@ def latent_summary(fit: AnalysedFit) -> dict[str, xr.Dataset]:
     ``time_scale_maximum``: NaN for models without intervals; an open end is 0 or infinite (see
     `GPFA.time_scale_interval`). Models with delays have ``delay`` (s, dims modality and latent) there too,
     with the ``longest`` that the fit allowed as an attribute, and the interval's ``delay_low``,
-    ``delay_high`` and ``delay_maximum``. ``loading`` (channel, latent) is the change in
-    a channel per prior s.d. of a latent, in the unit given by its attribute
-    and, in another, the modality's ``likelihood`` in words. ``explained`` (group, modality)
-    is R² over all bins of the test trials given all modalities, pooled over channels in units of their
-    training s.d.: ``alone`` sets the latents of all other groups to their prior mean; ``unique`` is the loss
-    in R² from doing so to the group's own latents. NaN where a group does not drive a modality. ``shared``,
-    for models with shared groups, is `shared_signal`.
+    ``delay_high`` and ``delay_maximum``. ``loading`` (channel, latent) is the change in a channel per prior
+    s.d. of a latent; attributes give its unit, and the modality's likelihood in words. ``explained`` (group,
+    modality) is R² over all bins of the test trials given all modalities, pooled over channels in units of
+    their training s.d.: ``alone`` sets the latents of all other groups to their prior mean; ``unique`` is
+    the loss in R² from doing so to the group's own latents. NaN where a group does not drive a modality.
+    ``shared``, for models with shared groups, is `shared_signal`.
     """
     model, training, test = fit.model, fit.fold.training, fit.fold.test
     mean = model.latents(test, model.modalities)[0]

@@ -22,7 +22,7 @@ from colatent.ingest.groups import session_groups
 from colatent.ingest.session import ingest_session
 from colatent.store.stores import check_store, group_names, read_group, write_store
 
-N_DELAYS = 6
+N_DELAYS = 10
 PER_KIND = 4  # moments of each kind of change of the disk at which a run is killed
 ATTRS = {"session": "s", "bin_width": 0.1}
 MODALITIES = {

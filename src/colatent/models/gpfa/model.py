@@ -157,13 +157,13 @@ class GPFAModel:
         return LatentSummary(
             {m: self.gpfa.loading_[self._layout.channels(m)] for m in self.modalities},
             {m: unit_of_loadings(m, one) for m, one in self.likelihoods.items()},
-            self.gpfa.time_scale_,
-            self.interval._asdict(),
-            {"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood},
-            dict(zip(self.joined, self.gpfa.delay_, strict=True)) if self.gpfa.delays else {},
-            self.gpfa.longest_delay_,
-            self.delay_interval._asdict() if self.gpfa.delays else {},
-            {m: in_words(one, self.mean_counts[m]) for m, one in self.likelihoods.items()},
+            time_scale=self.gpfa.time_scale_,
+            interval=self.interval._asdict(),
+            interval_attrs={"level": LEVEL, "drop": interval_drop(LEVEL), "likelihood": likelihood},
+            delay=dict(zip(self.joined, self.gpfa.delay_, strict=True)) if self.gpfa.delays else {},
+            longest_delay=self.gpfa.longest_delay_,
+            delay_interval=self.delay_interval._asdict() if self.gpfa.delays else {},
+            likelihood={m: in_words(one, self.mean_counts[m]) for m, one in self.likelihoods.items()},
         )
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -243,9 +243,9 @@ class _ScaledNegativeEvidence:
         self._longest_delay = structure.longest_delay
         count = np.maximum(data.observed.sum((0, 1)), 1.0)[:, None]
         curvature = np.broadcast_to(count, loading.shape)
-        for channels in problem.penalised if problem.automatic_relevance else ():
-            square = (loading[channels] ** 2).sum(0) + NEGLIGIBLE_COLUMN
-            curvature = curvature + problem.automatic_relevance * len(loading[channels]) / square
+        if problem.automatic_relevance:  # of one modality alone
+            square = (loading**2).sum(0) + NEGLIGIBLE_COLUMN
+            curvature = curvature + problem.automatic_relevance * len(loading) / square
         sigma = np.exp(log_noise / 2)[:, None]
         root = np.sqrt([curvature, *np.broadcast_to([count / 2, count], (2, *loading.shape))])
         n_others = len(log_tau) + int(self.late.sum())
@@ -325,11 +325,9 @@ class _ScaledNegativeEvidence:
             value, gradient = evaluate(self._blocks, parameters)
         except torch.linalg.LinAlgError:
             return math.inf, np.full(len(x), math.nan)
-        for channels in self._problem.penalised if self._problem.automatic_relevance else ():
-            strength = self._problem.automatic_relevance
-            penalty, slope = relevance_penalty(parameters.loading[channels], strength)
-            value += float(penalty)
-            gradient.loading[channels] += slope
+        if self._problem.automatic_relevance:
+            penalty, slope = relevance_penalty(parameters.loading, self._problem.automatic_relevance)
+            value, gradient = value + float(penalty), gradient._replace(loading=gradient.loading + slope)
         by_noise = gradient.log_noise - 0.5 * (gradient.loading * parameters.loading).sum(1)
         parts = gradient.loading, by_noise, gradient.offset, gradient.log_time_scale, gradient.delay
         arrays = [part.cpu().numpy() for part in parts]
@@ -345,17 +343,17 @@ class _ScaledNegativeEvidence:
         """
         at_start = np.zeros(self._support.shape)
         at_start[self._support] = np.split(self.start / self._scale, self._ends[:-1])[0]
-        steps, units = [], [_unit(at, len(self.start)) for at in self.places(relevant)]
-        for k, unit in zip(relevant, units, strict=False):
+        steps = [_unit(at, len(self.start)) for at in self.places(relevant)]
+        for k in relevant:
             for j in relevant:
-                mixed = np.zeros_like(at_start)
-                mixed[:, k] = at_start[:, j]
-                rest = np.zeros(self._ends[-1] - self._ends[0])
-                steps.append(np.concatenate([mixed[self._support], rest]))
-            shifted = np.zeros(len(self.start))
+                loading, mixed = np.zeros_like(at_start), np.zeros_like(self.start)
+                loading[:, k] = at_start[:, j]
+                mixed[: self._ends[0]] = loading[self._support]
+                steps.append(mixed)
+            shifted = np.zeros_like(self.start)
             shifted[slice(*self._ends[1:3])] = at_start[:, k]
-            steps += [shifted, unit]
-        steps += units[len(relevant) :]
+            steps.append(shifted)
+        # latents of modalities that have none in common cannot be mixed
         step = np.array([one for one in steps if one.any()]) * self._scale * _NUDGE
         gradient = self(self.start)[1]
         change = np.array([self(self.start + s)[1] - gradient for s in step])

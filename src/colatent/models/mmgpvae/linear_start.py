@@ -59,8 +59,9 @@ def start_from_linear_model(network: MultiModalNetwork, trials: Trials, run: Fit
     assert gpfa.modalities_ is not None
     own_what_is_private(gpfa, values)
     bins = torch.from_numpy(gpfa.time_scale_ / gpfa.bin_width)
-    found = gpfa.posterior(values, alike=True) if isinstance(gpfa, CountGPFA) else gpfa.posterior(values)
-    mean, variance = found
+    mean, variance = (
+        gpfa.posterior(values, alike=True) if isinstance(gpfa, CountGPFA) else gpfa.posterior(values)
+    )
     with torch.no_grad():
         network.log_time_scale.copy_(bins.log())
         for name, x in data.items():
