@@ -5,6 +5,8 @@ BIN := .venv/bin
 # modules are compiled when first imported: most never are, and to compile all takes longer than the rest
 QUIETLY := --quiet --disable-pip-version-check --no-compile
 export OMP_NUM_THREADS ?= 1
+# Where a shell forbids bytecode, each of the demo's 52 jobs would compile all that it imports: 11 minutes for 7.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-slurm lint format benchmark clean reference lock
 
