@@ -174,13 +174,13 @@ def derivatives(decoder: nn.Module, latents: Tensor) -> Iterator[Tensor]:
     """Yield a decoder's derivative by each latent, at latents (..., latent).
 
     The gradient of v' eta by a latent is linear in v, with this derivative as its own gradient by v.
-    `torch.func.jvp` would load a compiler, which takes longer than all of a small model's analyses.
+    `torch.func.jvp` and `grad_outputs` would load a compiler: longer than all of a small model's analyses.
     """
     with torch.enable_grad():
         at = latents.detach().requires_grad_()
         eta = decoder(at)
         v = torch.zeros_like(eta, requires_grad=True)
-        (pulled,) = torch.autograd.grad(eta, at, v, create_graph=True)
+        (pulled,) = torch.autograd.grad((eta * v).sum(), at, create_graph=True)
         sums = pulled.flatten(end_dim=-2).sum(dim=0).unbind()
     for one in sums:
         (found,) = torch.autograd.grad(one, v, retain_graph=True)
