@@ -4,11 +4,12 @@ Weights are drawn from the caller's `torch.Generator`, never from PyTorch's glob
 """
 
 import math
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, silu
+from torch.nn.functional import silu
 
 # Networks run in single precision, which halves their cost; sites and posteriors are float64.
 DTYPE = torch.float32
@@ -40,8 +41,8 @@ class Recurrent(nn.Module):
     """Two layers of minimal gated recurrent units over the bins, half of them in each direction.
 
     h_t = (1 - g_t) h_(t-1) + g_t c_t, with gate g and candidate c of the input alone (Feng et al. 2024,
-    arXiv 2410.01201, minGRU), so that a scan takes the logarithm of the bins in steps. Training took 25 to
-    45 % less time than with a GRU of as many units, and predicted a monkey's muscles as well (R² .871, .868).
+    arXiv 2410.01201, minGRU), so that a bin costs one multiplication and addition. Training took 25 to 45 %
+    less time than with a GRU of as many units, and predicted a monkey's muscles as well (R² .871, .868).
 
     Args:
         size: number of inputs and of units.
@@ -64,16 +65,33 @@ class Recurrent(nn.Module):
 
 
 def scan(factor: Tensor, added: Tensor) -> Tensor:
-    """Return h_t = factor_t h_(t-1) + added_t along the second axis, with h = 0 before it.
+    """Return h_t = factor_t h_(t-1) + added_t along the second axis, with h = 0 before it."""
+    return _Scan.apply(factor, added)
 
-    By doubling (Hillis & Steele 1986): after step k, an entry holds what the last 2^k inputs add to it.
-    """
-    step = 1
-    while step < added.shape[1]:
-        added = added + factor * pad(added[:, :-step], (0, 0, step, 0))
-        factor = factor * pad(factor[:, :-step], (0, 0, step, 0))
-        step *= 2
-    return added
+
+class _Scan(torch.autograd.Function):
+    """One pass over the bins in place, and one back for the slopes: autograd keeps no step of either."""
+
+    @staticmethod
+    def forward(ctx: Any, factor: Tensor, added: Tensor) -> Tensor:
+        states = added.clone()
+        _recur(states.unbind(1), factor.unbind(1)[1:])
+        ctx.save_for_backward(factor, states)
+        return states
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        factor, states = ctx.saved_tensors
+        by_added = gradient.clone()
+        _recur(by_added.unbind(1)[::-1], factor.unbind(1)[:0:-1])
+        by_factor = torch.zeros_like(factor)
+        by_factor[:, 1:] = by_added[:, 1:] * states[:, :-1]
+        return by_factor, by_added
+
+
+def _recur(states: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
+    for before, after, factor in zip(states, states[1:], factors, strict=False):
+        after.addcmul_(factor, before)
 
 
 def _half_reversed(x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ def test_a_scan_is_the_recursion(n_bins: int) -> None:
         h = factor[:, t] * h + added[:, t]
         expected.append(h)
     torch.testing.assert_close(scan(factor, added), torch.stack(expected, dim=1))
+    inputs = factor.requires_grad_(), added.requires_grad_()
+    torch.autograd.gradcheck(scan, inputs)
 
 
 def test_units_are_those_of_the_equations_in_both_directions() -> None:
