@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import h5py
 import numpy as np
@@ -37,6 +37,21 @@ from colatent.models.registry import model_class
 from colatent.scoring.tables import SCORE_COLUMNS
 from colatent.store.provenance import provenance
 from colatent.store.stores import write_store
+
+_QUICK: dict[str, dict[str, Any]] = {
+    "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "epochs": 2},
+    "gpfa": {"latents": {"spikes": 2}},
+    "smoothed-fa": {"latents": {"spikes": 2}},
+    "ridge-lags": {"lags": 3},
+    "mlp-lags": {"lags": 3, "epochs": 2},
+    "gru": {"units": 8, "epochs": 2},
+}
+# each kind that a config can name, new ones too: what all models must pass is tested with these
+QUICK_MODELS = {
+    kind: _QUICK.get(kind, {})
+    for settings in get_args(get_args(Model)[0])
+    for kind in get_args(settings.model_fields["kind"].annotation)
+}
 
 ONE_FIGURE = "MODEL_FIGURES, SESSION_FIGURES = MODEL_FIGURES[:1], SESSION_FIGURES[:1]"
 ONE_QUESTION = "HELDOUT = dict([*HELDOUT.items()][:1])"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from scipy import stats
-from support import make_config, quiet, quietly, settings_of, simulate, write_session, write_split
+from support import fit_to, make_config, quiet, quietly, settings_of, simulate, write_session, write_split
 
 import colatent
 from colatent.analyses import analyse
@@ -76,6 +76,18 @@ def carry_out(readme: str, package: Path) -> None:
         file.write_text(code[1:])
 
 
+def add_counts(package: Path) -> None:
+    """Do as the recipe of a likelihood says of counts: another name for what is there."""
+    folder = package / "data/likelihoods"
+    (folder / "own.py").write_text(
+        "from colatent.data.likelihoods.poisson import Poisson\n"
+        "class Own(Poisson):\n    name, title = 'own', 'own'\n"
+    )
+    registry = folder / "__init__.py"
+    code = registry.read_text().replace("        Laplace(),\n", "        Laplace(),\n        Own(),\n")
+    registry.write_text(f"from colatent.data.likelihoods.own import Own\n{code}")
+
+
 class Project:
     """A small session, and what the added models make of it; in a process that imports the copy."""
 
@@ -122,6 +134,23 @@ def check_likelihood(project: Project) -> None:
     np.testing.assert_allclose(answer.cdf(emg), exact.cdf(emg).mean(axis=0))
     np.testing.assert_allclose(answer.cdf(answer.quantile(0.9)), 0.9, atol=1e-6)
     assert np.isfinite(list(project.scores("vae", "log_density", "emg").values())).all()
+
+
+def check_likelihood_of_counts(project: Project) -> None:
+    assert "gaussian-sqrt (square-rooted counts), poisson or negative-binomial or own" in json_schema()
+    for section in (
+        {"kind": "gpfa", "latents": {"spikes": 2}},
+        {"kind": "gpfa", "latents": {"spikes+emg": 1, "spikes": 1}},
+        MODELS["vae"],
+    ):
+        found = []
+        for likelihood in ("poisson", "own"):
+            settings = settings_of(**section | {"likelihood": {"spikes": likelihood}})
+            model = fit_to(settings, project.fold.training).model
+            found.append(model.predict(project.fold.test, ("spikes",), "spikes").mean)
+        np.testing.assert_array_equal(*found)
+        text = resolve_name(settings.record.methods)(settings, About(project.trials.kinds))
+        assert " own" in text
 
 
 def check_decoder(project: Project) -> None:
@@ -224,6 +253,7 @@ CHECKS = {
     check.__name__.removeprefix("check_"): check
     for check in (
         check_likelihood,
+        check_likelihood_of_counts,
         check_decoder,
         check_baseline,
         check_modality,
@@ -255,6 +285,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ignored = shutil.ignore_patterns("__pycache__")
     package = shutil.copytree(ROOT / "src/colatent", folder / "src/colatent", ignore=ignored)
     carry_out((ROOT / "src/README.md").read_text(), package)
+    add_counts(package)
     paths = os.pathsep.join(map(str, (folder / "src", ROOT / "tests", ROOT / "tests/unit/report")))
     (folder / "made").mkdir()
     output = folder / "made/wrong.json"

@@ -23,7 +23,14 @@ from colatent.jobs.resources import (
     session_size,
 )
 from colatent.results.status import write_plan
-from colatent.store.layout import MARKER, latent_models, made_with, output_of
+from colatent.store.layout import (
+    CHECKPOINT,
+    MARKER,
+    latent_models,
+    made_with,
+    output_of,
+    where,
+)
 from colatent.store.made_with import current_run, write_made_with
 
 
@@ -79,7 +86,7 @@ def recording(wildcards):
 
     A simulated file is never ancient: when its rule reruns, what depends on it must follow.
     """
-    store = f"{RESULTS}/{wildcards.session}/session"
+    store = where(RESULTS, "ingest", "store", session=wildcards.session)
     return [
         ancient(file) if not is_simulated(file) and is_made_from(store, file) else file
         for file in SESSIONS[wildcards.session].files
@@ -94,7 +101,7 @@ def recording_mb(wildcards):
 
 def size_of(wildcards):
     """Return the size of a session once it is ingested; Snakemake asks again before the job."""
-    return session_size(f"{RESULTS}/{wildcards.session}/session")
+    return session_size(where(RESULTS, "ingest", "store", session=wildcards.session))
 
 
 def model_of(wildcards):

@@ -27,6 +27,6 @@ rule fit:
         * fit_minutes(size_of(wildcards), model_of(wildcards)),
     params:
         # survives a retry: Snakemake deletes declared outputs before each attempt
-        checkpoint=f"{RESULTS}/.checkpoints/{{session}}/{{model}}/fold-{{fold}}_seed-{{seed}}",
+        checkpoint=f"{RESULTS}/{CHECKPOINT}",
     script:
         "../scripts/fit.py"

@@ -11,7 +11,7 @@ from colatent.data.splits import check_enough_trials
 from colatent.errors import InputError
 from colatent.ingest.check import Found, check_source
 from colatent.ingest.source import found_before, refuse_older
-from colatent.store.layout import RESERVED, ingest_settings
+from colatent.store.layout import RESERVED, ingest_settings, where
 
 
 def check_before_run(config: Config, sessions: Mapping[str, Session]) -> None:
@@ -24,7 +24,8 @@ def check_before_run(config: Config, sessions: Mapping[str, Session]) -> None:
     def known(name: str, session: Session) -> Found | None:
         if session.url:
             return None
-        return found_before(f"{config.results}/{name}/session", session.nwb, ingest_settings(config))
+        store = where(config.results, "ingest", "store", session=name)
+        return found_before(store, session.nwb, ingest_settings(config))
 
     check_inputs(config, sessions, known)
     refuse_older(config.results, [(name, file) for name, s in sessions.items() for file in s.files])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from colatent.errors import InputError
 from colatent.store.fingerprint import code_fingerprint
-from colatent.store.layout import MARKER
+from colatent.store.layout import MARKER, where
 from colatent.store.stores import file_sha256, read_attrs
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def refuse_older(results: str | Path, recordings: Iterable[tuple[str, str | Path
         recordings: name and NWB file of each session.
     """
     for session, nwb in recordings:
-        store, nwb = Path(results) / session / "session", Path(nwb)
+        store, nwb = where(results, "ingest", "store", session=session), Path(nwb)
         marker = store / MARKER
         if not (nwb.is_file() and marker.is_file()) or is_made_from(store, nwb):
             continue

@@ -70,7 +70,10 @@ class Model(Protocol):
         ...
 
     def tasks(self, withheld: Withheld) -> list[Task]:
-        """Return the tasks that the model can answer, given what is withheld."""
+        """Return the tasks that the model can answer, fitted or not, given what is withheld.
+
+        Without any, a fit is refused.
+        """
         ...
 
     def predict(self, trials: Trials, given: tuple[str, ...], predicted: str) -> Predictive:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from colatent.config.models import ModelSettings
 from colatent.data.trials import Trials
+from colatent.errors import InputError
 from colatent.jobs.device import device_name, reserved_device
 from colatent.models.base import FitRun, LatentModel, Model
 from colatent.models.readout.decoding import Decoder
@@ -95,8 +96,18 @@ def fit_fold(cls: type[LatentModel] | type[Model], fold: Fold, job: FitJob) -> N
 def fit_model(
     cls: type[LatentModel] | type[Model], settings: ModelSettings, training: Trials, run: FitRun
 ) -> FittedModel:
-    """Return a model of class ``cls`` fitted to the training trials, with read-outs of its latents."""
-    model = cls(settings, training.layout, run.device).fit(training, run)
+    """Return a model of class ``cls`` fitted to the training trials, with read-outs of its latents.
+
+    Raises:
+        InputError: there is nothing that the model can predict.
+    """
+    unfitted = cls(settings, training.layout, run.device)
+    if not unfitted.tasks(run.withheld):
+        raise InputError(
+            f"a model of kind {settings.kind} has nothing to predict of {' and '.join(training.values)}; "
+            "name another modality or, for models that predict hidden channels, heldout.channels"
+        )
+    model = unfitted.fit(training, run)
     if not settings.record.has_latents:
         return FittedModel(model)
     # read-outs must see latents as in scoring: from the stored fit, on the CPU

@@ -1,7 +1,6 @@
 """The results behind the page of one model of one session."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from colatent.config import Config
 from colatent.report.session_results import SessionResults, read_session
+from colatent.store.layout import where
 from colatent.store.stores import group_names, read_group
 
 Array = NDArray[np.float64]
@@ -83,7 +83,7 @@ def read_model(config: Config, session: str, model: str) -> ModelResults:
     """
     own = config.model_copy(update={"models": {model: config.models[model]}})
     results = read_session(own, session)  # checks the stores
-    store = Path(config.results) / session / "score" / model
+    store = where(config.results, "score", "store", session=session, model=model)
     latents: dict[FitKey, xr.Dataset] = {}
     summaries: dict[FitKey, dict[str, xr.Dataset]] = {}
     diagnostics: dict[tuple[str, str], dict[FitKey, xr.Dataset]] = {}

@@ -142,7 +142,7 @@ def _beside(scores: pd.DataFrame, wanted: pd.Series) -> pd.Series:
     """Return comparable scores of models that are not asked this question and saw nothing more.
 
     These are the condition mean and, where latents are decoded, the cross-predictions of models without
-    latents (the lag regressions) given the same modalities.
+    latents given the same modalities.
     """
     others = ~scores["model"].isin(scores.loc[wanted, "model"])
     same = (scores["heldout"] == "modality") & scores["given"].isin(scores.loc[wanted, "given"])

@@ -1,5 +1,6 @@
 """The results behind the pages of a session, read from its stores and tables for the models of a config."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from colatent.data.trials import running
 from colatent.models.methods import About
 from colatent.report.text.words import Words
 from colatent.scoring.tables import check_table, read_recovery, read_scores
+from colatent.store.layout import where
 from colatent.store.stores import check_store, group_names, read_attrs, read_group
 
 Array = NDArray[np.float64]
@@ -132,29 +134,30 @@ def read_session(config: Config, session: str) -> SessionResults:
     Raises:
         InputError: a store or table is missing or damaged.
     """
-    folder = Path(config.results) / session
-    for store in ("session", "split"):
-        check_store(folder / store)
-    attrs = read_attrs(folder / "session")
-    time, modalities = _read_modalities(folder / "session", attrs)
-    groups = group_names(folder / "session")
-    fits = _read_fits(config, folder)
-    scores = [_read_checked_scores(folder / "score" / model) for model in config.models]
-    latents, reconstructions, score_attrs = _read_score_stores(config, folder)
-    stages = {"ingest": attrs, "split": read_attrs(folder / "split")}
+    data, split = (where(config.results, rule, "store", session=session) for rule in ("ingest", "split"))
+    for store in (data, split):
+        check_store(store)
+    scored = {m: where(config.results, "score", "store", session=session, model=m) for m in config.models}
+    attrs = read_attrs(data)
+    time, modalities = _read_modalities(data, attrs)
+    groups = group_names(data)
+    fits = _read_fits(config, session)
+    scores = [_read_checked_scores(store) for store in scored.values()]
+    latents, reconstructions, score_attrs = _read_score_stores(scored, config.heldout.seeds[0])
+    stages = {"ingest": attrs, "split": read_attrs(split)}
     return SessionResults(
         name=session,
         config=config,
         attrs=attrs,
         time=time,
         modalities=modalities,
-        trials=read_group(folder / "session", "trials"),
-        truth=read_group(folder / "session", "truth") if "truth" in groups else None,
-        role=read_group(folder / "split", "split")["role"].values,
-        hidden=_read_hidden(folder / "split"),
+        trials=read_group(data, "trials"),
+        truth=read_group(data, "truth") if "truth" in groups else None,
+        role=read_group(split, "split")["role"].values,
+        hidden=_read_hidden(split),
         fits=fits,
         scores=pd.concat(scores, ignore_index=True),
-        recovery=read_recovery([folder / "score" / model for model in config.models]),
+        recovery=read_recovery(list(scored.values())),
         latents=latents,
         reconstructions=reconstructions,
         stages=stages | ({"fit": fits[0].attrs} if fits else {}) | score_attrs,
@@ -185,12 +188,14 @@ def _read_hidden(store: Path) -> dict[str, Mask]:
     return {n.removeprefix("hidden/"): read_group(store, n)["hidden"].values.astype(bool) for n in names}
 
 
-def _read_fits(config: Config, folder: Path) -> list[Fit]:
+def _read_fits(config: Config, session: str) -> list[Fit]:
     fits = []
     for model in config.models:
         for fold in range(config.heldout.folds):
             for seed in config.heldout.seeds:
-                store = folder / "fit" / model / f"fold-{fold}_seed-{seed}"
+                store = where(
+                    config.results, "fit", "store", session=session, model=model, fold=fold, seed=seed
+                )
                 check_store(store)
                 history = read_group(store, "history") if "history" in group_names(store) else None
                 fits.append(Fit(model, fold, seed, read_attrs(store), history))
@@ -198,12 +203,11 @@ def _read_fits(config: Config, folder: Path) -> list[Fit]:
 
 
 def _read_score_stores(
-    config: Config, folder: Path
+    stores: Mapping[str, Path], seed: int
 ) -> tuple[dict[str, xr.Dataset], dict[tuple[str, str, str], xr.Dataset], dict[str, dict[str, Any]]]:
-    shown = f"fold-{SessionResults.shown_fold}_seed-{config.heldout.seeds[0]}"
+    shown = f"fold-{SessionResults.shown_fold}_seed-{seed}"
     latents, reconstructions, attrs = {}, {}, {}
-    for model in config.models:
-        store = folder / "score" / model
+    for model, store in stores.items():
         attrs["score"] = read_attrs(store)
         names = group_names(store)
         if f"latents/{shown}" in names:

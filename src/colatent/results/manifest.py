@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from colatent.errors import InputError
 from colatent.store.atomic import write_text
 from colatent.store.checksums import check_file, check_files
 from colatent.store.fingerprint import code_fingerprint
-from colatent.store.layout import CONFIG, RECORD, Planned, latent_models, planned_pages, planned_stores
+from colatent.store.layout import CONFIG, RECORD, Planned, latent_models, planned_pages, planned_stores, where
 from colatent.store.made_with import current_run
 from colatent.store.provenance import RESULT_PACKAGES, git_revision
 from colatent.store.stores import MARKER, anew, check_store, identity, read_attrs
@@ -152,22 +153,23 @@ def _checked_files(
     Raises:
         InputError: one is not as it was written.
     """
-    joined = root / "scores.csv"
+    joined = where(root, "scores", "table")
     files = check_files(root, joined, [joined, root / "paired_differences.csv"])
     for folder in (root / page for page in planned_pages(config, sessions)):
         figures = (folder / "figures").glob("[!.]*")  # Snakemake hides a file there
         files |= check_files(folder, folder / "index.html", [folder / "index.html", *figures])
-    beside = {root / f"{s}/score/{model}.csv": "table" for s in sessions for model in config.models}
-    beside |= {root / f"{s}/latents/{model}.nwb": "nwb" for s in sessions for model in latent_models(config)}
-    for file, key in beside.items():
-        files[file] = stores[file.relative_to(root).with_suffix("").as_posix()][key]
-        check_file(file, files[file], file)
+    exported = ("export", "export", "nwb", latent_models(config))
+    for rule, kind, key, models in (("score", "table", "table", config.models), exported):
+        for session, model in product(sessions, models):
+            file = where(root, rule, kind, session=session, model=model)
+            files[file] = stores[file.relative_to(root).with_suffix("").as_posix()][key]
+            check_file(file, files[file], file)
     return files
 
 
 def _refuse_other_scores(root: Path, names: list[str]) -> None:
     """Raise InputError unless the joined table is that of the models' tables, row by row."""
-    joined = root / "scores.csv"
+    joined = where(root, "scores", "table")
     files = (joined, *(root / f"{name}.csv" for name in names))
     try:
         whole, *parts = (pd.read_csv(file, dtype=str, na_filter=False) for file in files)

@@ -15,7 +15,7 @@ from colatent.errors import InputError
 from colatent.jobs.causes import KILLED, Cause, likely_cause
 from colatent.jobs.progress import CAUSE, DONE, FAILED, is_running
 from colatent.store.atomic import write_text
-from colatent.store.layout import MARKER, PLAN, output_of, what_lies_at
+from colatent.store.layout import MARKER, PLAN, what_lies_at, where
 
 SLURM_LOGS = ".snakemake/slurm_logs"  # in the folder that Snakemake runs in
 
@@ -106,7 +106,7 @@ def _read_plan(root: Path) -> Plan:
 
 
 def _status(root: Path, fit: PlannedFit) -> FitStatus:
-    log, store = (root / output_of("fit", kind).format(**fit._asdict()) for kind in ("log", "store"))
+    log, store = (where(root, "fit", kind, **fit._asdict()) for kind in ("log", "store"))
     done = (store / MARKER).is_file()
     state, line = _state(log)
     if state != "running":

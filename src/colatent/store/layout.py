@@ -37,6 +37,7 @@ class Output(NamedTuple):
 
 
 _FIT = "fold-{fold}_seed-{seed}"
+CHECKPOINT = f".checkpoints/{{session}}/{{model}}/{_FIT}"  # of a fit under way
 _PAGE, _MODEL_PAGE = "report/sessions/{session}", "report/sessions/{session}/models/{model}"
 # in the order in which they are made
 OUTPUTS = (
@@ -88,6 +89,11 @@ RESERVED = {
 def output_of(rule: str, kind: str) -> str:
     """Return the path, with wildcards, of the first output of a rule that is of a kind."""
     return next(o.path for o in OUTPUTS if (o.rule, o.kind) == (rule, kind))
+
+
+def where(results: str | Path, rule: str, kind: str, **wildcards: str | int) -> Path:
+    """Return where the output of `output_of` lies below the results."""
+    return Path(results) / output_of(rule, kind).format(**wildcards)
 
 
 def what_lies_at(path: str) -> tuple[Output, dict[str, str]] | None:

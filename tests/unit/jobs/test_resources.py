@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from pydantic import TypeAdapter
+from support import QUICK_MODELS
 
 from colatent.config import Distributed, Model
 from colatent.jobs.resources import (
@@ -102,7 +103,7 @@ def test_cheap_models_ask_for_little_also_on_large_data() -> None:
 
 def test_it_grows_with_data_and_model() -> None:
     small, large = size(200, 50, 100), size(2000, 50, 1000)
-    for kind in ("condition-mean", "smoothed-fa", "ridge-lags", "mlp-lags", "gru", "gpfa", "mm-gpvae"):
+    for kind in QUICK_MODELS:
         assert fit_mb(large, model(kind)) > 3 * fit_mb(small, model(kind))
         assert fit_minutes(large, model(kind)) > fit_minutes(small, model(kind))
         assert score_mb(large, model(kind)) > 5 * score_mb(small, model(kind))

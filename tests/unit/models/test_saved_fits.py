@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support import fit_to, settings_of
+from support import QUICK_MODELS, fit_to, settings_of
 
 from colatent.config.models import ModelSettings
 from colatent.data.tasks import Withheld
@@ -15,16 +15,10 @@ from colatent.models.registry import load_fit, load_model
 from colatent.scoring.answers import all_tasks, answers
 from colatent.store.tensors import load_arrays, save_arrays
 
-MODELS = {
-    "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "epochs": 2},
+MODELS = QUICK_MODELS | {
     "gpfa": {"latents": {"spikes": 2}, "kernel": "matern-3/2"},
     "gpfa, conditions": {"kind": "gpfa", "latents": {"spikes": 2}, "mean": "condition"},
     "gpfa, counts": {"kind": "gpfa", "latents": {"spikes": 2}, "likelihood": {"spikes": "negative-binomial"}},
-    "smoothed-fa": {"latents": {"spikes": 2}},
-    "condition-mean": {},
-    "ridge-lags": {"lags": 3},
-    "mlp-lags": {"lags": 3, "epochs": 2},
-    "gru": {"units": 8, "epochs": 2},
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import quiet, settings_of, write_session, write_split
+from support import QUICK_MODELS, quiet, settings_of, write_session, write_split
 
 from colatent.analyses import analyse
 from colatent.data.splits import make_split
@@ -27,15 +27,8 @@ FITTERS = (
     "colatent.models.readout.decoding.fit_ridge",
     "torch.Tensor.backward",
 )
-MODELS = {
-    "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "epochs": 2},
-    "gpfa": {"latents": {"spikes": 2}},
+MODELS = QUICK_MODELS | {
     "gpfa, counts": {"kind": "gpfa", "latents": {"spikes": 2}, "likelihood": {"spikes": "poisson"}},
-    "smoothed-fa": {"latents": {"spikes": 2}},
-    "condition-mean": {},
-    "ridge-lags": {"lags": 3},
-    "mlp-lags": {"lags": 3, "epochs": 2},
-    "gru": {"units": 8, "epochs": 2},
 }
 
 

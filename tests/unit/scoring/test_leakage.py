@@ -4,21 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import fit_to, settings_of, write_split
+from support import QUICK_MODELS, fit_to, settings_of, write_split
 
 from colatent.data.splits import TRAINING, make_split
 from colatent.data.trials import Trials
 from colatent.store.session import read_fold
 
-MODELS = {
-    "mm-gpvae": {"latents": {"spikes+emg": 1, "spikes": 1}, "cross_weight": {"emg": 1.0}, "epochs": 2},
-    "gpfa": {"latents": {"spikes": 2}},
+MODELS = QUICK_MODELS | {
     "gpfa, poisson": {"kind": "gpfa", "latents": {"spikes": 2}, "likelihood": {"spikes": "poisson"}},
     "smoothed-fa": {"latents": {"emg": 2}},
-    "condition-mean": {},
-    "ridge-lags": {"lags": 3},
-    "mlp-lags": {"lags": 3, "epochs": 2},
-    "gru": {"units": 8, "epochs": 2},
 }
 CLIP = {"emg": (2.0, 98.0)}
 N_TRIALS, FOLD = 24, 1

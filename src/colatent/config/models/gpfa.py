@@ -48,8 +48,9 @@ class GPFASettings(GroupedLatentsSettings):
     likelihood: dict[str, Literal[likelihoods_of("gpfa")]] = Field(  # type: ignore[valid-type]
         default_factory=dict,
         description="modality: gaussian (the default for all but spikes), gaussian-sqrt (square-rooted "
-        "counts), poisson or negative-binomial; by default spikes are poisson if units have less than 0.75 "
-        "spikes per bin on average in the training trials, else gaussian-sqrt",
+        f"counts), {' or '.join(m for m in likelihoods_of('gpfa') if m in COUNT_LIKELIHOODS)}; by default "
+        "spikes are poisson if units have less than 0.75 spikes per bin on average in the training trials, "
+        "else gaussian-sqrt",
     )
     mean: Literal["constant", "time", "condition"] | None = Field(
         None,

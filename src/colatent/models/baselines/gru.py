@@ -13,7 +13,6 @@ from colatent.data.scaling import MIN_DEVIATION, Standardizer
 from colatent.data.splits import inner_folds
 from colatent.data.tasks import Task, Withheld, subsets
 from colatent.data.trials import Layout, Trials
-from colatent.errors import InputError
 from colatent.models.adam import AdamW, Rated
 from colatent.models.base import Array, FitRun, State, arrays_of, part_of, with_prefix
 from colatent.models.baselines.early_stopping import Descent, train_to_best
@@ -101,15 +100,7 @@ class GRU:
         return found
 
     def fit(self, training: Trials, run: FitRun) -> Self:
-        """Train the network.
-
-        Raises:
-            InputError: there is nothing to predict.
-        """
-        if not self.tasks(run.withheld):
-            raise InputError(
-                "a gru predicts one modality from others, or held-out channels: name heldout.channels"
-            )
+        """Train the network."""
         for m in self.modalities:
             values, observed = training.values[m], training.observed[m]
             self._scales[m] = Standardizer.fit(self._change(m, values), observed)

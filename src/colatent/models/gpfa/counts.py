@@ -40,10 +40,9 @@ from colatent.models.gpfa.structure import Structure
 
 Array = NDArray[np.float64]
 
-LIKELIHOODS = {
-    name: record for name, record in likelihoods.LIKELIHOODS.items() if isinstance(record, CountLikelihood)
-}
 _OF_SITES = {name: one for name, one in likelihoods.LIKELIHOODS.items() if isinstance(one, SiteLikelihood)}
+# the first is what counts have by default
+LIKELIHOODS = {name: one for name, one in _OF_SITES.items() if isinstance(one, CountLikelihood)}
 _NAMES = list(likelihoods.LIKELIHOODS)
 
 _FIT_TOLERANCE = 1e-4
@@ -89,7 +88,7 @@ class CountGPFA(GPFAEstimator):
         history_: one row per iteration: iteration, elbo (nats per bin).
     """
 
-    likelihoods = ("poisson", "negative-binomial", "poisson-softplus", "gaussian")
+    likelihoods = (*LIKELIHOODS, "gaussian")
     dispersion_: Array
 
     def __init__(

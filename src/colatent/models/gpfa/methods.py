@@ -3,15 +3,19 @@
 from collections.abc import Iterable
 
 from colatent.config.models import COUNT_LIKELIHOODS, GPFASettings
+from colatent.data.likelihoods import LIKELIHOODS, CountLikelihood
 from colatent.models.gpfa.likelihood_choice import ENOUGH
 from colatent.models.methods import About, capitalised, numbers_of_latents, read_out
 
-_WORDS = {
+_WORDS: dict[str | None, str] = {
     None: "counts",
     "gaussian": "Gaussian values",
     "gaussian-sqrt": "square-rooted counts, taken as Gaussian",
-    "poisson": "Poisson counts, log-linear in the latents",
-    "negative-binomial": "negative binomial counts, log-linear in the latents",
+    **{
+        name: f"{one.title} counts, whose {one.unit} is linear in the latents"
+        for name, one in LIKELIHOODS.items()
+        if isinstance(one, CountLikelihood)
+    },
 }
 _BOUND = (
     "the log marginal likelihood, exact if all is Gaussian, else the evidence lower bound of a Gaussian "

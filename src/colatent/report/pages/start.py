@@ -13,6 +13,7 @@ from colatent.report.score_tables import Summary, summarise
 from colatent.report.text.heldout import HELDOUT
 from colatent.report.text.words import Words, end_of_trial
 from colatent.scoring.tables import read_scores
+from colatent.store.layout import where
 from colatent.store.stores import read_attrs
 
 
@@ -30,8 +31,8 @@ def write_start_page(config: Config, sessions: list[str], output: Path, figures:
     Raises:
         InputError: the table of scores is missing.
     """
-    asked = questions(read_scores(Path(config.results) / "scores.csv"), config)
-    attrs = {name: read_attrs(Path(config.results) / name / "session") for name in sessions}
+    asked = questions(read_scores(where(config.results, "scores", "table")), config)
+    attrs = {name: read_attrs(where(config.results, "ingest", "store", session=name)) for name in sessions}
     overview = overview_figure(asked, list(config.models), len(sessions))
     html = render(
         "start.html.j2",

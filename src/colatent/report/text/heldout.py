@@ -93,8 +93,8 @@ HELDOUT = {
         "inference of the latents saw the modalities listed under “given” and nothing else. The prediction "
         "is a ridge regression of {predicted} on the latents’ posterior means in the same bin, fitted on the "
         "training {trials}, which also chose its penalty. Where models are compared, the table also lists "
-        "the cross-prediction of the lag regressions, which saw the same modalities directly at several "
-        "lags, and the condition mean, which saw {nothing}.",
+        "the predictions of models without latents, which saw the same modalities directly, and the "
+        "condition mean, which saw {nothing}.",
         headline="{predicted} decoded from the latents of {given}",
         held="{trials}, and in them all of {predicted}",
         saw="a ridge read-out fitted on training {trials}",

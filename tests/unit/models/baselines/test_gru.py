@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import make_trials, simulate
+from support import fit_to, make_trials, simulate
 
 from colatent.config.models import GRUSettings
-from colatent.data.tasks import NOTHING_WITHHELD, Task, Withheld
+from colatent.data.tasks import Task, Withheld
 from colatent.errors import InputError
 from colatent.models.base import FitRun
 from colatent.models.baselines.gru import GRU
@@ -34,9 +34,10 @@ def test_its_questions_are_modalities_from_others_and_held_out_channels(fitted):
     }  # fmt: skip
     training = fitted[1]
     alone = make_trials({"emg": training.values["emg"]}, {"emg": training.observed["emg"]})
-    model = GRU(GRUSettings(kind="gru", units=4, epochs=1), alone.layout)
-    with pytest.raises(InputError, match=r"held-out channels: name heldout\.channels"):
-        model.fit(alone, FitRun(0, NOTHING_WITHHELD))
+    settings = GRUSettings(kind="gru", units=4, epochs=1)
+    with pytest.raises(InputError, match=r"kind gru has nothing to predict of emg; name another modality or"):
+        fit_to(settings, alone)
+    model = GRU(settings, alone.layout)
     of_emg = Withheld({"emg": HIDDEN.channels["emg"]})
     assert model.fit(alone, FitRun(0, of_emg)).tasks(of_emg) == [Task("channels", ("emg",), "emg")]
 

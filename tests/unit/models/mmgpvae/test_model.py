@@ -87,7 +87,8 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
     ((_, q),) = posteriors(model.network, test_trials, BOTH)
     assert isinstance(q, JointPosterior)
     n_samples, generator = 1000, torch.Generator().manual_seed(0)
-    noise = torch.randn(n_samples, *q.u.shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n_samples // 2, *q.u.shape, generator=generator, dtype=torch.float64)
+    noise = torch.cat([noise, -noise])  # what is odd in it, nearly all of the estimate's error, cancels
     factor = torch.linalg.cholesky(q.spread.inverse)
     u = q.u + torch.einsum("nij,snj->sni", factor, noise)
     log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
@@ -100,9 +101,8 @@ def test_elbo_is_below_the_importance_sampled_log_likelihood(test_trials: Trials
         y, observed = test_trials.values[name], test_trials.observed[name]
         density = given.likelihood.log_density(y, given.component_mean, given.scale)
         log_weight += np.where(observed, density, 0.0).sum(axis=(-2, -1))
-    # log E_q[w] <= log p(y), and E_q[log w] is the bound
     log_likelihood = logsumexp(log_weight, axis=0) - np.log(n_samples)
-    elbo = model.elbo(test_trials)
+    elbo = model.elbo(test_trials)  # E_q[log w]
     assert (elbo < log_likelihood).all()
     se = log_weight.std(axis=0) / np.sqrt(n_samples)
     assert (np.abs(elbo - log_weight.mean(axis=0)) < 5 * se + 1e-2).all()
