@@ -18,8 +18,8 @@ import numpy as np
 from multimodal_gpfa import BIN_WIDTH, SIMULATIONS, ending, simulate
 
 from colatent.config import MMGPVAESettings
-from colatent.data.trials import Trials
-from colatent.models.base import FitRun
+from colatent.data.trials import Trials, running
+from colatent.models.base import FitRun, LatentModel
 from colatent.models.mmgpvae import inference, model
 from colatent.models.mmgpvae.model import MMGPVAE
 
@@ -51,26 +51,27 @@ LEFT_OUT: dict[str, tuple[Callable[[], AbstractContextManager[Any]], dict[str, A
 def as_trials(data: dict[str, np.ndarray], chosen: np.ndarray) -> Trials:
     values = {name: x[chosen] for name, x in data.items()}
     return Trials(
-        values=values,
-        observed={name: np.ones(x.shape, dtype=bool) for name, x in values.items()},
+        values={name: np.nan_to_num(x) for name, x in values.items()},
+        observed={name: ~np.isnan(x) for name, x in values.items()},
         channels={name: tuple(map(str, range(x.shape[2]))) for name, x in values.items()},
         kinds={name: "spikes" if name == "spikes" else "continuous" for name in values},
         bin_width=BIN_WIDTH,
     )
 
 
-def recovered(fit: MMGPVAE, train: Trials, test: Trials, truth: tuple, names: list[str]) -> np.ndarray:
+def recovered(fit: LatentModel, train: Trials, test: Trials, truth: tuple, names: list[str]) -> np.ndarray:
     """Return R² of each true latent, and what its band holds (2, latent): an affine map of its group's."""
     inferred, (mean, variance) = fit.latents(train, fit.modalities)[0], fit.latents(test, fit.modalities)
+    there = [running(trials.observed.values()) for trials in (train, test, test)]
     rows = []
     for k, name in enumerate(names):
         own = [group.name == name for group in fit.latent_groups]
-        flat = [z[..., own].reshape(-1, sum(own)) for z in (inferred, mean, variance)]
+        flat = [z[bins][:, own] for z, bins in zip((inferred, mean, variance), there, strict=True)]
         x, y = (np.column_stack([z, np.ones(len(z))]) for z in flat[:2])
-        weight = np.linalg.lstsq(x, truth[0][..., k].ravel(), rcond=None)[0]
-        error = truth[1][..., k].ravel() - y @ weight
+        weight = np.linalg.lstsq(x, truth[0][there[0], k], rcond=None)[0]
+        error = truth[1][there[1], k] - y @ weight
         sd = np.sqrt(flat[2] @ weight[:-1] ** 2)
-        rows.append((1 - error.var() / truth[1][..., k].var(), (np.abs(error) < 1.96 * sd).mean()))
+        rows.append((1 - error.var() / truth[1][there[1], k].var(), (np.abs(error) < 1.96 * sd).mean()))
     return np.array(rows).T
 
 

@@ -47,7 +47,9 @@ class Simulation:
         readout: of the other modalities: "linear", "rectified" or "network".
         late: bins by which the other modalities follow.
         frequency: of oscillating latents, cycles per bin. weak: factor of the shared loadings.
-        noise: "gaussian" or "heavy" (Student t, 3 degrees of freedom).
+        noise: "gaussian", "heavy" (Student t, 3 degrees of freedom) or "correlated" (between neighbours).
+        units: "log-linear", "tuned" (to a place in the space of the latents) or "bursty" (each bin's rate
+            times a gamma variable of shape 1/2). unequal: whether trials end early.
     """
 
     goals: dict[str, float]
@@ -63,6 +65,8 @@ class Simulation:
     noise_level: float = 1.0
     rate: float = 0.2
     time_scale: tuple[float, float] = (4.0, 12.0)
+    units: str = "log-linear"
+    unequal: bool = False
     by_counts: dict[str, float] = field(default_factory=dict)
 
 
@@ -102,6 +106,14 @@ def latents(rng: np.random.Generator, of: Simulation, n_bins: int) -> np.ndarray
     return np.stack(drawn, axis=-1)
 
 
+def tuned(rng: np.random.Generator, z: np.ndarray, n_units: int, mean: float) -> np.ndarray:
+    """Return rates of units that fire near a place in the space of the latents (trial, bin, unit)."""
+    place = rng.normal(size=(n_units, z.shape[-1]))
+    distance = np.square(z[:, :, None] - place).sum(-1)
+    rate = np.exp(-0.5 * distance / 1.5**2)
+    return mean * rate / rate.mean(axis=(0, 1))
+
+
 def simulate(of: Simulation, seed: int) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
     """Return true latents as the first modality of their group sees them, their groups, and the data."""
     rng = np.random.default_rng(seed)
@@ -116,7 +128,12 @@ def simulate(of: Simulation, seed: int) -> tuple[np.ndarray, list[str], dict[str
         loading = rng.normal(size=(n_channels, len(names))) * drives * np.where(shared, of.weak, 1.0)
         if modality == "spikes":
             eta = seen @ (0.5 * loading).T + np.log(of.rate) + 0.5 * rng.normal(size=n_channels)
-            data[modality] = rng.poisson(np.exp(eta)).astype(float)
+            rate = np.exp(eta)
+            if of.units == "tuned":
+                rate = tuned(rng, seen[..., drives], n_channels, of.rate)
+            if of.units == "bursty":
+                rate = rate * rng.gamma(0.5, 2.0, rate.shape)
+            data[modality] = rng.poisson(rate).astype(float)
             continue
         signal = seen @ loading.T
         if of.readout == "rectified":
@@ -124,8 +141,13 @@ def simulate(of: Simulation, seed: int) -> tuple[np.ndarray, list[str], dict[str
         if of.readout == "network":
             hidden = np.tanh(0.7 * signal + 0.3 * rng.normal(size=n_channels))
             signal = hidden @ rng.normal(size=(n_channels, n_channels)) / np.sqrt(n_channels / 3)
-        noise = rng.normal(size=signal.shape) if of.noise == "gaussian" else rng.standard_t(3, signal.shape)
+        noise = rng.standard_t(3, signal.shape) if of.noise == "heavy" else rng.normal(size=signal.shape)
+        if of.noise == "correlated":
+            noise = np.sqrt(0.5) * (noise + np.roll(noise, 1, axis=2))
         data[modality] = signal + of.noise_level * noise + 2
+    if of.unequal:
+        ended = np.arange(of.bins) >= rng.integers(of.bins // 2, of.bins + 1, of.trials)[:, None]
+        data = {modality: np.where(ended[..., None], np.nan, y) for modality, y in data.items()}
     own = np.array(["spikes" in name.split("+") for name in names])
     return np.where(own, early, late), names, data
 
