@@ -21,7 +21,9 @@ class Check(NamedTuple):
 
 CHECKS: dict[str, Check] = {
     "external-link": Check(
-        "refuse", "parts of the file that lie in other files; `warn` follows them", maskable=False
+        "refuse",
+        "parts of the file that lie in other files; `warn` follows them, and their changes go unnoticed",
+        maskable=False,
     ),
     "inspector": Check("refuse", "nwbinspector's CRITICAL findings about the data", maskable=False),
     "best-practice": Check("warn", "everything else that nwbinspector finds", maskable=False),

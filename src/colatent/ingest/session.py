@@ -18,7 +18,7 @@ from colatent.ingest.alignment import Windows, continuous_windows, trial_windows
 from colatent.ingest.check import allows_external, check_source
 from colatent.ingest.findings import Findings, check_overlap, in_words
 from colatent.ingest.modalities.base import BinnedModality, ModalitySource, reader_of
-from colatent.ingest.nwb.file import find, nwb_version, open_nwb, readable, text
+from colatent.ingest.nwb.file import external_part, find, nwb_version, open_nwb, readable, text
 from colatent.ingest.nwb.inspector import check_best_practice
 from colatent.ingest.nwb.remote import identity as remote_identity
 from colatent.ingest.signals.clocks import ALWAYS, NANOSECONDS
@@ -87,10 +87,13 @@ def ingest_session(
     Raises:
         InputError: the file cannot be read as the config asks, or a check set to `refuse` found something.
     """
+    read = _stamp(nwb)
     used = check_source(nwb, alignment, modalities, truth, checks).paths
     findings = Findings(shown(nwb), checks)
     check_best_practice(nwb, findings, used, allows_external(checks))
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
+        if found := external_part(file):
+            findings.add("external-link", f"{found}, of which a change goes unnoticed")
         sources = {n: reader_of(m).open(file, n, m, findings, reading) for n, m in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)
         windows = without_invalid_times(file, windows, findings)
@@ -113,6 +116,10 @@ def ingest_session(
             progress(line)
         true_latents = None if truth is None else _read_truth(file, truth, windows, reading)
         identity = _identity(file, nwb)
+        if _stamp(nwb) != read:
+            raise InputError(
+                f"{findings.file}: it was changed or replaced while it was read; run the same command again"
+            )
     return IngestedSession(
         _trials(observations, modalities, alignment.bin_width, condition),
         table,
@@ -214,6 +221,14 @@ def _not_pooled(channels: tuple[str, ...]) -> tuple[str, ...]:
     while name in channels:
         name += "_"
     return tuple(name if c == "pooled" else c for c in channels)
+
+
+def _stamp(nwb: str | Path) -> tuple[int, ...]:
+    """Return what differs once a file was replaced or written to; of a URL nothing."""
+    if is_url(nwb) or not (path := Path(nwb)).is_file():
+        return ()
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _identity(file: h5py.File, nwb: str | Path) -> dict[str, Any]:

@@ -113,6 +113,14 @@ def read_record(results: str | Path) -> dict[str, Any]:
     return record
 
 
+def config_of(results: str | Path) -> Any:
+    """Return the config beside the record, which repairs use; None where it is missing or damaged."""
+    try:
+        return yaml.safe_load((Path(results) / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
 def checksum(record: dict[str, Any]) -> str:
     """Return the SHA-256 of a record but for its own checksum."""
     content = {key: value for key, value in record.items() if key != "checksum"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colatent.errors import InputError
+from colatent.results.manifest import config_of
 from colatent.store.fingerprint import PACKAGE
 from colatent.store.layout import CONFIG, OUTPUTS, RECORD, what_lies_at
 
@@ -29,10 +30,10 @@ def repair_command(results: Path, record: dict[str, Any], targets: Iterable[Path
     """
     named = Path(record["config"]["results"])
     folder = _working_folder(results, Path(record["volatile"]["folder"]), named)
-    if not (results / CONFIG).is_file():
+    if config_of(results) != record["config"]:
         raise InputError(
-            f"{results / CONFIG}: the config of these results is missing; run the workflow with it, and with "
-            "--force for what is damaged"
+            f"{results / CONFIG}: the config of these results is missing, or not as it was written; run the "
+            "workflow with your own, and with --force for what is damaged and for the record"
         )
     project, options = PACKAGE.parents[1], ["--configfile", str(named / CONFIG)]
     if not _same(folder, project):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colatent.errors import InputError
-from colatent.results.manifest import claims, read_record
+from colatent.results.manifest import claims, config_of, read_record
 from colatent.store.checksums import check_file
-from colatent.store.layout import MARKER, RECORD, tracked, walk_results
+from colatent.store.layout import CONFIG, MARKER, RECORD, tracked, walk_results
 from colatent.store.stores import DamagedStoreError, NewerFormatError, check_store, identity, read_attrs
 
 
@@ -55,6 +55,9 @@ def verify(results: str | Path) -> Verification:
         elif recorded != {"identity": recorded["identity"], **claims(read_attrs(folder))}:
             said = f"{folder}: the record says of it what it does not say itself"
             damages.append(Damage(root / RECORD, said))
+    if config_of(root) != record["config"]:
+        said = f"{root / CONFIG}: not the config that is in the record"
+        damages.append(Damage(root / RECORD, said))
     files = record["files"]
     found = (_damage(root / tracked(name), check_file, root / name, files[name], root) for name in files)
     damages += filter(None, found)

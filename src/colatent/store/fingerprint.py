@@ -1,9 +1,10 @@
 """A fingerprint of the code that a stage's results depend on: an edit reruns what it changes, and no more.
 
-A stage's code is what its entry modules import, directly or not, also inside functions. Classes that a record
-names as text (``"module:Class"``) count where the stage looks them up. Comments, docstrings, layout and the
-names of files do not count; where an imported name comes from counts through the code there. Files are taken
-as they were when this process started: they may be edited while a job runs.
+A stage's code is what its entry modules import, directly or not, also inside functions, and what the packages
+around them execute. Classes that a record names as text (``"module:Class"``) count where the stage looks them
+up. Comments, docstrings, layout and the names of files do not count; where an imported name comes from counts
+through the code there. Files are taken as they were when this process started: they may be edited while a job
+runs.
 
 What each file means takes a second to find out. It is kept beside the bytecode, under the hash of the file's
 content, so that it is never taken of a file that was edited.
@@ -75,7 +76,10 @@ def code_fingerprint(stage: str) -> str:
     files, code = json.loads(os.environ.get(_OF_RUN, "[0, {}]"))
     if files == _hash_of_all():
         return str(code[stage])
-    parts = [_part(module) for module in sorted(stage_modules(stage))]
+    modules = stage_modules(stage)
+    packages = {package for module in modules for package in _packages(module) if _counts(package)}
+    files = {f"{package}.__init__".strip(".") for package in packages}
+    parts = [_part(module) for module in sorted(modules | set(filter(_file, files)))]
     if stage == "report":  # templates, styles and the pages' script
         parts += [
             _hash(s) for name, s in _SOURCE.items() if name.startswith("report/") and name[-3:] != ".py"
@@ -97,6 +101,12 @@ def stage_modules(stage: str) -> frozenset[str]:
             waiting += [each.module for each in _imports(file)]
             waiting += filter(named.match, _meaning(file).named)
     return frozenset(reached)
+
+
+def _packages(module: str) -> list[str]:
+    """Return the packages that a module lies in, whose own files are executed when it is imported."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts))]
 
 
 def _counts(module: str) -> bool:
@@ -193,6 +203,9 @@ def _read(source: bytes) -> _Meaning:
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            # of a key, for the manual
+            node.keywords = [each for each in node.keywords if each.arg != "description"]
         for _, part in ast.iter_fields(node):
             if isinstance(part, list):
                 part[:] = [each for each in part if not _changes_nothing(each, imports)]
@@ -213,9 +226,12 @@ def _changes_nothing(node: ast.AST, imports: set[_Import]) -> bool:
         return bool(own)
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.dump(node.test)
-    if isinstance(node, ast.Expr):  # a docstring
-        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return isinstance(node, ast.keyword) and node.arg == "description"  # of a key, for the manual
+    # a docstring
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _own_imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:

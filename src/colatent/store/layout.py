@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colatent.config import Config
+from colatent.config.checks import CHECKS
 from colatent.errors import InputError
 
 MARKER = "complete.json"  # of a store, written last; what Snakemake tracks
@@ -149,8 +150,11 @@ def latent_models(config: Config) -> list[str]:
 
 
 def ingest_settings(config: Config) -> dict[str, Any]:
-    """Return what of the config a session depends on."""
-    return config.model_dump(mode="json", include={"alignment", "modalities", "checks", "truth", "read_mb"})
+    """Return what of the config a session depends on, defaults of the checks included."""
+    settings = config.model_dump(mode="json", include={"alignment", "modalities", "truth", "read_mb"})
+    checks = {name: check.default for name, check in CHECKS.items()} | config.checks
+    counts = [name for name, modality in config.modalities.items() if modality.record.counts]
+    return settings | {"checks": checks, "counts": counts}
 
 
 def split_settings(config: Config) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A file is written when its content is first wanted, and then left untouched: wha
 otherwise, and is redone. So the memory of what made the results travels with them.
 """
 
+import atexit
 import json
 import os
 import shlex
@@ -70,32 +71,53 @@ def write_made_with(
 
 
 def _written(results: Path, name: str, content: dict[str, Any]) -> Path:
-    digest = sha256(json.dumps(content).encode()).hexdigest()[:_HASH]
-    file = results / MADE_WITH / f"{name}.{digest}.json"
-    if not file.is_file():
+    file = results / MADE_WITH / f"{name}.{_digest(content)}.json"
+    if _content(file) != content:
         # one that comes back after others is another file: Snakemake also goes by checksums
         text = json.dumps(content | {"wanted_since": time.time_ns()}, indent=1)
         write_text(file, text, "the settings of these results")
     return file
 
 
+def _digest(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content).encode()).hexdigest()[:_HASH]
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """Return what a file says of its results; None if it is not there, or not as it was written."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        del said["wanted_since"]
+        return dict(said) if file.name.endswith(f".{_digest(said)}.json") else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def read_made_with(file: str | Path) -> dict[str, Any]:
     """Return the settings of the job at hand, which makes its output with them from now on.
 
-    Files of the same rule with other settings or code go: they must not vouch for what this job makes.
+    Files of the same rule with other settings or code go, now and when this process ends: they must not vouch
+    for what this job makes, nor may one that a dry run or a refused run leaves meanwhile.
 
     Raises:
-        InputError: the code was edited since the run started.
+        InputError: the file is damaged, or the code was edited since the run started.
     """
     file = Path(file)
-    said = json.loads(file.read_text(encoding="utf-8"))
+    said = _content(file)
+    if said is None:
+        raise InputError(f"{file}: the settings of these results are damaged; run the same command again")
     if said["code"] != code_fingerprint(said["stage"]):
         raise InputError(
             f"the code of the stage {said['stage']} was edited after this run started; run the same "
             "command again"
         )
+    _remove_others(file)
+    atexit.register(_remove_others, file)
+    return dict(said["settings"])
+
+
+def _remove_others(file: Path) -> None:
     name = file.name[: -len(".json") - _HASH - 1]
     for other in file.parent.glob(f"{name}.{'?' * _HASH}.json"):
         if other.name != file.name:
             other.unlink(missing_ok=True)
-    return dict(said["settings"])

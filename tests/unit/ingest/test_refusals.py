@@ -1,5 +1,8 @@
 """What ingest refuses, each in one sentence: missing parts, links, questions without an answer."""
 
+import os
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from support import FORCE, SPIKES, TRIALS, quietly
 
 from colatent.config import ContinuousAlignment, ContinuousModality, SpikesModality, TrialAlignment
 from colatent.errors import InputError
-from colatent.ingest import session
+from colatent.ingest import ingest_session, session
 from colatent.ingest.check import check_source
 
 
@@ -78,13 +81,26 @@ def test_links_out_of_the_file_are_followed_only_when_allowed(recording):
     linked = {"force": FORCE, "linked": FORCE.model_copy(update={"source": "processing/behavior/linked"})}
     with pytest.raises(InputError, match="a link to another file"):
         check_source(recording, TRIALS, linked)
-    got = quietly(recording, TRIALS, linked, {"external-link": "warn"}).trials
-    np.testing.assert_array_equal(got.values["linked"], got.values["force"])
+    got = quietly(recording, TRIALS, linked, {"external-link": "warn"})
+    np.testing.assert_array_equal(got.trials.values["linked"], got.trials.values["force"])
+    (said,) = (row["message"] for row in got.findings if row["check"] == "external-link")
+    assert said.endswith("linked: a link to another file (other.h5), of which a change goes unnoticed")
     with h5py.File(recording, "a") as file:
         file["processing/behavior/dangling"] = h5py.SoftLink("/nowhere")
     dangling = {"m": FORCE.model_copy(update={"source": "processing/behavior/dangling"})}
     with pytest.raises(InputError, match="the link there leads nowhere"):
         check_source(recording, TRIALS, dangling, checks={"external-link": "warn"})
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(recording, tmp_path):
+    other = shutil.copy(recording, tmp_path / "other.nwb")
+
+    def replace(line: str) -> None:
+        if "trials of up to" in line:
+            os.replace(other, recording)
+
+    with pytest.raises(InputError, match=r"changed or replaced while it was read; run the same command"):
+        ingest_session(recording, TRIALS, {"force": FORCE}, {}, progress=replace)
 
 
 def test_units_of_one_id_keep_names_of_their_own(recording):

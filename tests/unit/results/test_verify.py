@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from typer.testing import CliRunner
 
 from colatent.cli import app
@@ -41,7 +42,6 @@ def tree(tmp_path):
     root = tmp_path / "my project/out"
     root.mkdir(parents=True)
     (root / CONFIG).parent.mkdir()
-    (root / CONFIG).touch()
     (root / "scores.csv").write_text("session\n")
     record = {
         "config": {"models": {"gpfa": {}}, "results": "out"},
@@ -54,6 +54,8 @@ def tree(tmp_path):
 
 def write(root, record):
     content = record | {"checksum": checksum(record)}
+    if not (root / CONFIG).exists():
+        (root / CONFIG).write_text(yaml.safe_dump(record["config"]))
     (root / RECORD).write_text(json.dumps(content))
 
 
@@ -246,6 +248,7 @@ def test_what_a_record_holds_does_not_steer_the_terminal(tree, monkeypatch):
 
 def test_what_lies_between_two_damages_is_not_redone(tree):
     root, record = tree
+    write(root, record)
     damaged = [
         "report/index.html",
         "report/sessions/a/index.html",
@@ -270,8 +273,11 @@ def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch
 
 def test_no_wrong_command_is_given(tree, monkeypatch, tmp_path):
     root, record = tree
-    (root / CONFIG).unlink()
-    assert "the config of these results is missing" in command(root, record, monkeypatch, tmp_path)
+    write(root, record)
+    (root / CONFIG).write_text("results: out\nmodels: {other: {}}\n")
+    said = f"{root / CONFIG}: not the config that is in the record"
+    assert verify.verify(root).damages == [verify.Damage(root / RECORD, said)]
+    assert "is missing, or not as it was written" in command(root, record, monkeypatch, tmp_path)
     root.rename(tmp_path / "copy")
     said = command(tmp_path / "copy", record, monkeypatch, tmp_path)
     assert "the results do not lie where they were made" in said

@@ -15,7 +15,7 @@ from colatent.store.fingerprint import PACKAGE, STAGES, code_fingerprint, stage_
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
-    "models/__init__.py": b"",
+    "models/__init__.py": b"from colatent.errors import InputError\n",
     "models/fitting.py": b"""
 from typing import TYPE_CHECKING
 from colatent.errors import InputError
@@ -71,6 +71,7 @@ def test_what_is_imported_late_or_named_as_text_counts_and_types_do_not(monkeypa
         ("models/named.py", b"pass", b"x = 1", {"fit"}),
         ("models/fitting.py", b"models.gp import", b"models.other import", {"fit"}),
         ("errors.py", b"pass", b"x = 1", set()),
+        ("models/__init__.py", b"InputError\n", b"InputError\nx = 1\n", {"fit", "report"}),
         ("models/other.py", b"2", b"3", set()),
         ("models/methods.py", b"pass", b"return 1", {"report"}),
         ("report/style.css", b"{}", b"{ }", {"report"}),
@@ -86,12 +87,17 @@ def test_an_edit_changes_the_stages_that_depend_on_it(monkeypatch, file, old, ne
 def test_defaults_that_depend_on_the_data_count_and_descriptions_of_keys_do_not(monkeypatch):
     assert {"config.models.gpfa", "config.models.mmgpvae"} <= stage_modules("fit") & stage_modules("score")
     own = b"from colatent.config.models import default\n" + SMALL["models/fitting.py"]
-    default = b"def default():\n    return field(1, description='one')\n"
+    default = b"def default():\n    return Field(1, description='one')\n"
     package = SMALL | {"models/fitting.py": own, "config/models.py": SMALL["config/models.py"] + default}
     before = fingerprints(monkeypatch, package)
     for old, new, same in ((b"'one'", b"'a number'", True), (b"(1,", b"(2,", False)):
         edited = package | {"config/models.py": package["config/models.py"].replace(old, new)}
         assert (fingerprints(monkeypatch, edited)["fit"] == before["fit"]) is same
+    found = set()
+    for description in (b"'one'", b"'a number'"):  # of what is not a key, it may be written to a file
+        gp = SMALL["models/gp.py"].replace(b"1", b"series(description=" + description + b")")
+        found.add(fingerprints(monkeypatch, SMALL | {"models/gp.py": gp})["fit"])
+    assert len(found) == 2
 
 
 def test_a_job_takes_the_fingerprints_of_its_run_only_while_no_file_was_edited(monkeypatch):

@@ -1,8 +1,10 @@
 """The one table of what lies where in a tree of results."""
 
 import pytest
+from support import make_config
 
-from colatent.store.layout import OUTPUTS, RESERVED, output_of, tracked, what_lies_at
+from colatent.config.checks import CHECKS
+from colatent.store.layout import OUTPUTS, RESERVED, ingest_settings, output_of, tracked, what_lies_at
 
 WILDCARDS = {"session": "rat.1", "model": "gpfa", "fold": 2, "seed": 0, "file": "figures/a.png"}
 
@@ -27,3 +29,12 @@ def test_no_session_has_the_name_of_what_lies_beside_them():
     names = {"logs", "report", "scores.csv", "paired_differences.csv", "latent_recovery.csv", "made_with"}
     assert names | {"provenance.json", "data.zarr", "scores.log", "report.log", "record.log"} <= RESERVED
     assert output_of("fit", "store") == "{session}/fit/{model}/fold-{fold}_seed-{seed}"
+
+
+def test_a_session_depends_on_what_checks_do_by_default(tmp_path, monkeypatch):
+    config = make_config(tmp_path, ["spikes"])
+    before = ingest_settings(config)
+    written_out = config.model_copy(update={"checks": {"artefact": CHECKS["artefact"].default}})
+    assert ingest_settings(written_out) == before and before["counts"] == ["spikes"]
+    monkeypatch.setitem(CHECKS, "artefact", CHECKS["artefact"]._replace(default="mask"))
+    assert ingest_settings(config) != before

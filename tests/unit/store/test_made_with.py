@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,27 @@ def test_other_code_is_another_file_and_refused_by_the_job(tmp_path):
     assert file != written(tmp_path, 3)
     with pytest.raises(InputError, match="the code of the stage split was edited after this run started"):
         made_with.read_made_with(file)
+
+
+def test_a_file_that_comes_while_a_job_runs_does_not_vouch_for_what_it_makes(tmp_path):
+    own, other = written(tmp_path, 3), tmp_path / "made_with/split.0123456789ab.json"
+    job = (
+        "import sys; from pathlib import Path; from colatent.store.made_with import read_made_with\n"
+        "read_made_with(sys.argv[1]); Path(sys.argv[2]).touch(); sys.exit('the job failed')"
+    )
+    run = subprocess.run([sys.executable, "-c", job, own, other], capture_output=True, text=True, timeout=60)
+    assert run.stderr == "the job failed\n" and list(own.parent.iterdir()) == [own]
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", None])
+def test_a_damaged_file_is_said_and_written_again(tmp_path, damage):
+    file = written(tmp_path, 3)
+    text = file.read_text()
+    file.write_text(text.replace('"folds": 3', '"folds": 4') if damage is None else damage)
+    with pytest.raises(InputError, match=r"json: the settings of these results are damaged; run the same"):
+        made_with.read_made_with(file)
+    assert written(tmp_path, 3) == file and made_with.read_made_with(file) == {"folds": 3}
+    assert file.read_text() != text  # what was made with it is redone
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path):

@@ -64,8 +64,11 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
         _require_nwb2(file)
         links = _links(file)
         _refuse_loops(file, links)
-        if not allow_external:
-            _refuse_external(file, links)
+        if not allow_external and (found := external_part(file)):
+            raise InputError(
+                f"{shown(path)}: {found}, which is not followed; copy the file with its links resolved, "
+                "or set `checks: {external-link: warn}` if you trust it"
+            )
         try:
             yield file
         except OSError as error:  # such as a chunk that cannot be decompressed
@@ -180,7 +183,9 @@ def _refuse_loops(file: h5py.File, links: list[_Link]) -> None:
                 )
 
 
-def _refuse_external(file: h5py.File, links: list[_Link]) -> None:
+def external_part(file: h5py.File) -> str | None:
+    """Return a part of the file that lies in another one, in words; None if there is none."""
+
     def outside(name: bytes, info: h5py.h5o.ObjInfo) -> str | None:
         if info.type == h5py.h5o.TYPE_DATASET:
             created = h5py.h5o.open(file.id, name).get_create_plist()
@@ -188,16 +193,11 @@ def _refuse_external(file: h5py.File, links: list[_Link]) -> None:
                 return f"{text(name)}: its values lie in another file"
         return None
 
-    leaving = [link.name for link in links if link.type == h5py.h5l.TYPE_EXTERNAL]
+    leaving = [link.name for link in _links(file) if link.type == h5py.h5l.TYPE_EXTERNAL]
     if leaving:
-        found = f"{text(leaving[0])}: a link to another file ({text(file.id.links.get_val(leaving[0])[0])})"
-    else:
-        found = h5py.h5o.visit(file.id, outside, info=True)
-    if found:
-        raise InputError(
-            f"{file.filename}: {found}, which is not followed; copy the file with its links resolved, "
-            "or set `checks: {external-link: warn}` if you trust it"
-        )
+        return f"{text(leaving[0])}: a link to another file ({text(file.id.links.get_val(leaving[0])[0])})"
+    found: str | None = h5py.h5o.visit(file.id, outside, info=True)
+    return found
 
 
 def paths(file: h5py.File) -> list[str]:
