@@ -171,7 +171,7 @@ def _of_module(said: _Import) -> _Import:
 @cache
 def _meaning(file: str) -> _Meaning:
     """Return what a source file does: its code without comments, docstrings and own imports."""
-    code, imports, named = _kept_meanings().get(_key(_SOURCE[file])) or _read(_SOURCE[file])
+    code, imports, named = _kept_meanings().get(_key(_SOURCE[file])) or _read(file)
     return _Meaning(code, [_Import(*each) for each in imports], named)
 
 
@@ -197,8 +197,8 @@ def _keep_meanings() -> None:
             made.write_text(json.dumps({key: _meaning(name) for key, name in code.items()}))
 
 
-def _read(source: bytes) -> _Meaning:
-    tree = ast.parse(source)
+def _read(file: str) -> _Meaning:
+    tree = ast.parse(_SOURCE[file], str(PACKAGE / file))
     imports, named = set[_Import](), set[str]()
     waiting: list[ast.AST] = [tree]
     while waiting:

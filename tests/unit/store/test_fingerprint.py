@@ -100,6 +100,12 @@ def test_defaults_that_depend_on_the_data_count_and_descriptions_of_keys_do_not(
     assert len(found) == 2
 
 
+def test_a_file_that_is_no_python_is_named(monkeypatch):
+    with pytest.raises(SyntaxError) as caught:
+        fingerprints(monkeypatch, SMALL | {"models/gp.py": b"def kernel(:\n"})
+    assert (caught.value.filename, caught.value.lineno) == (str(PACKAGE / "models/gp.py"), 1)
+
+
 def test_a_job_takes_the_fingerprints_of_its_run_only_while_no_file_was_edited(monkeypatch):
     monkeypatch.setenv(fingerprint._OF_RUN, "[0, {}]")
     before, part = fingerprints(monkeypatch, SMALL), fingerprint._part
