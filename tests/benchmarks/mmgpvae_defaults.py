@@ -13,11 +13,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from ablation import as_trials, recovered
-from multimodal_gpfa import SIMULATIONS, TWO, Simulation, ending, simulate
-
-# isort: split
 import numpy as np
+from ablation import DIRECTIONS, divided, recovered, score
+from multimodal_gpfa import SIMULATIONS, TWO, Simulation, ending
 from pydantic import TypeAdapter
 
 from colatent.config import Model
@@ -35,7 +33,6 @@ ALL = SIMULATIONS | {
     "network, 200 training trials": replace(SIMULATIONS["network"], trials=267),
 }
 BASELINES: dict[str, dict[str, Any]] = {"ridge-lags": {}, "mlp-lags": {"lags": 11}, "gru": {}}
-DIRECTIONS = {"emg": "spikes", "spikes": "emg"}  # predicted -> given
 LEAST_GAIN, MOST_CPU, MOST_FROM_NOTHING = -0.01, 25.0, 0.02
 BAND, LEAST_BAND = (0.88, 0.98), 0.75  # where the model is right, and elsewhere
 SHARE_OF_QUESTIONS = 0.9  # in which the best baseline is reached
@@ -56,23 +53,10 @@ def fitted(kind: str, training: Trials, seed: int, **options: Any) -> Any:
     return fit_model(model_class(settings), settings, training, FitRun(seed, NOTHING_WITHHELD)).model
 
 
-def score(model: Any, training: Trials, test: Trials, predicted: str) -> float:
-    """Return R² of EMG, or bits per spike of spikes, in test trials from the other modality alone."""
-    given = DIRECTIONS[predicted]
-    guess = model.predict(test.only((given,)), (given,), predicted).mean
-    truth, mean = test.with_nan(predicted), np.nanmean(training.with_nan(predicted), axis=(0, 1))
-    if predicted == "spikes":
-        gain = truth * np.log(guess / mean) - guess + mean
-        return float(np.nansum(gain) / np.nansum(truth) / np.log(2))
-    return float(1 - np.nansum((truth - guess) ** 2) / np.nansum((truth - mean) ** 2))
-
-
 def run(of: Simulation, seed: int) -> dict[str, Any]:
     """Fit all models to one simulation and return its row."""
-    z, names, data = simulate(of, seed)
-    test = np.arange(of.trials) % 4 == 0
-    training, held_out = as_trials(data, ~test), as_trials(data, test)
-    truth, latents = (z[~test], z[test]), dict(Counter(names))
+    training, held_out, truth, names = divided(of, seed)
+    latents = dict(Counter(names))
     start = time.process_time()
     vae = fitted("mm-gpvae", training, seed, latents=latents)
     seconds = time.process_time() - start
@@ -111,9 +95,7 @@ def falls_short(rows: list[dict[str, Any]], predicted: str) -> bool:
 def nothing_shared(seed: int) -> float:
     """Return R² of EMG from spikes in test trials, where nothing is shared."""
     of = Simulation({}, {"spikes": 2, "emg": 2})
-    _, _, data = simulate(of, seed)
-    test = np.arange(of.trials) % 4 == 0
-    training, held_out = as_trials(data, ~test), as_trials(data, test)
+    training, held_out, _, _ = divided(of, seed)
     return score(fitted("mm-gpvae", training, seed, latents=TWO), training, held_out, "emg")
 
 

@@ -92,7 +92,7 @@ def ingest_session(
     findings = Findings(shown(nwb), checks)
     check_best_practice(nwb, findings, used, allows_external(checks))
     with readable(nwb), open_nwb(nwb, allow_external=allows_external(checks)) as file:
-        if found := external_part(file):
+        if allows_external(checks) and (found := external_part(file)):
             findings.add("external-link", f"{found}, of which a change goes unnoticed")
         sources = {n: reader_of(m).open(file, n, m, findings, reading) for n, m in modalities.items()}
         windows, table, condition = _windows(file, alignment, sources, findings)

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from colatent.store.atomic import atomically
@@ -77,9 +77,7 @@ def code_fingerprint(stage: str) -> str:
     if files == _hash_of_all():
         return str(code[stage])
     modules = stage_modules(stage)
-    packages = {package for module in modules for package in _packages(module) if _counts(package)}
-    files = {f"{package}.__init__".strip(".") for package in packages}
-    parts = [_part(module) for module in sorted(modules | set(filter(_file, files)))]
+    parts = [_part(module) for module in modules] + [_meaning(file).code for file in _around(modules)]
     if stage == "report":  # templates, styles and the pages' script
         parts += [
             _hash(s) for name, s in _SOURCE.items() if name.startswith("report/") and name[-3:] != ".py"
@@ -103,10 +101,16 @@ def stage_modules(stage: str) -> frozenset[str]:
     return frozenset(reached)
 
 
-def _packages(module: str) -> list[str]:
-    """Return the packages that a module lies in, whose own files are executed when it is imported."""
-    parts = module.split(".")
-    return [".".join(parts[:n]) for n in range(len(parts))]
+def _around(modules: frozenset[str]) -> set[str]:
+    """Return the files of the packages that modules lie in, which are executed when these are imported.
+
+    What such a file imports counts only where a stage reaches it: names for users are of no stage.
+    """
+    parents = (PurePosixPath(module.replace(".", "/")).parents for module in modules)
+    packages = {package for each in parents for package in each if _counts(".".join(package.parts))}
+    files = {(package / "__init__.py").as_posix() for package in packages}
+    reached = {_file(module) for module in modules}
+    return {file for file in files - reached if file in _SOURCE and _meaning(file).code != _hash(b"")}
 
 
 def _counts(module: str) -> bool:

@@ -274,6 +274,9 @@ def test_the_command_of_a_moved_project_is_run_where_it_is_now(tree, monkeypatch
 def test_no_wrong_command_is_given(tree, monkeypatch, tmp_path):
     root, record = tree
     write(root, record)
+    (root / CONFIG).unlink()
+    with pytest.raises(InputError, match="the config of these results is missing"):
+        repair_command(root, record, [root / "scores.csv"])
     (root / CONFIG).write_text("results: out\nmodels: {other: {}}\n")
     said = f"{root / CONFIG}: not the config that is in the record"
     assert verify.verify(root).damages == [verify.Damage(root / RECORD, said)]

@@ -100,6 +100,18 @@ def test_defaults_that_depend_on_the_data_count_and_descriptions_of_keys_do_not(
     assert len(found) == 2
 
 
+def test_what_packages_offer_to_users_is_of_no_stage(monkeypatch):
+    root = b"def __getattr__(name):\n    from colatent.models.other import kernel\n    return kernel\n"
+    package = SMALL | {"__init__.py": root}
+    before = fingerprints(monkeypatch, package)
+    assert (
+        fingerprints(monkeypatch, package | {"models/other.py": b"def kernel():\n    return 3\n"}) == before
+    )
+    patched = fingerprints(monkeypatch, package | {"__init__.py": root + b"x = 1\n"})
+    assert all(patched[stage] != before[stage] for stage in before)
+    assert code_fingerprint("record") == ""
+
+
 def test_a_file_that_is_no_python_is_named(monkeypatch):
     with pytest.raises(SyntaxError) as caught:
         fingerprints(monkeypatch, SMALL | {"models/gp.py": b"def kernel(:\n"})

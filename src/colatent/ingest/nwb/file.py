@@ -64,7 +64,7 @@ def open_nwb(path: str | Path, allow_external: bool = False) -> Iterator[h5py.Fi
         _require_nwb2(file)
         links = _links(file)
         _refuse_loops(file, links)
-        if not allow_external and (found := external_part(file)):
+        if not allow_external and (found := external_part(file, links)):
             raise InputError(
                 f"{shown(path)}: {found}, which is not followed; copy the file with its links resolved, "
                 "or set `checks: {external-link: warn}` if you trust it"
@@ -183,8 +183,12 @@ def _refuse_loops(file: h5py.File, links: list[_Link]) -> None:
                 )
 
 
-def external_part(file: h5py.File) -> str | None:
-    """Return a part of the file that lies in another one, in words; None if there is none."""
+def external_part(file: h5py.File, links: list[_Link] | None = None) -> str | None:
+    """Return a part of the file that lies in another one, in words; None if there is none.
+
+    Args:
+        links: those of the file, if they are known.
+    """
 
     def outside(name: bytes, info: h5py.h5o.ObjInfo) -> str | None:
         if info.type == h5py.h5o.TYPE_DATASET:
@@ -193,7 +197,8 @@ def external_part(file: h5py.File) -> str | None:
                 return f"{text(name)}: its values lie in another file"
         return None
 
-    leaving = [link.name for link in _links(file) if link.type == h5py.h5l.TYPE_EXTERNAL]
+    links = _links(file) if links is None else links
+    leaving = [link.name for link in links if link.type == h5py.h5l.TYPE_EXTERNAL]
     if leaving:
         return f"{text(leaving[0])}: a link to another file ({text(file.id.links.get_val(leaving[0])[0])})"
     found: str | None = h5py.h5o.visit(file.id, outside, info=True)

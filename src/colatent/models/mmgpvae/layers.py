@@ -5,6 +5,7 @@ Weights are drawn from the caller's `torch.Generator`, never from PyTorch's glob
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -90,7 +91,7 @@ class _Scan(torch.autograd.Function):
 
 
 def _recur(states: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
-    for before, after, factor in zip(states, states[1:], factors, strict=False):
+    for (before, after), factor in zip(pairwise(states), factors, strict=True):
         after.addcmul_(factor, before)
 
 
